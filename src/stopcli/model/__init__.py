@@ -1,0 +1,1 @@
+"""The STOP model: frozen CLIP, four trained prompt modules."""

@@ -1,0 +1,144 @@
+"""The open_clip side: a frozen CLIP whose vision tower can be run block by block.
+
+Letters: N images or texts, B videos, S tokens of a joint sequence, P patches, D width, E embedding.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from stopcli.errors import CheckpointError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+# OpenAI's CLIP, as in open_clip.constants
+_MEAN = (0.48145466, 0.4578275, 0.40821073)
+_STD = (0.26862954, 0.26130258, 0.27577711)
+
+
+@dataclass(frozen=True)
+class Preprocess:
+    """How a tower wants its frames: side in pixels, mean and standard deviation of RGB in [0,1]."""
+
+    size: int
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+
+class Backbone(nn.Module):
+    """An open_clip CLIP with a ViT of the original kind, frozen.
+
+    Raises:
+        CheckpointError: the tower is no ViT whose class token and blocks are at hand.
+    """
+
+    def __init__(
+        self,
+        clip: Any,
+        architecture: str,
+        *,
+        mean: Sequence[float] | None = None,
+        std: Sequence[float] | None = None,
+    ) -> None:
+        super().__init__()
+        visual = clip.visual
+        lacking = [
+            name
+            for name in ("class_embedding", "conv1", "transformer", "ln_post", "proj", "grid_size")
+            if not hasattr(visual, name)
+        ]
+        if lacking or getattr(visual, "attn_pool", None) is not None or visual.pool_type != "tok":
+            raise CheckpointError(
+                f"{architecture}: its vision tower is a {type(visual).__name__} without a class token "
+                "of its own; STOP needs an open_clip ViT such as ViT-B-32"
+            )
+        block = visual.transformer.resblocks[0]
+        if not isinstance(block.attn, nn.MultiheadAttention):
+            raise CheckpointError(f"{architecture}: attention of kind {type(block.attn).__name__}")
+        self.architecture = architecture
+        self.clip = clip.eval().requires_grad_(False)
+        self.blocks = visual.transformer.resblocks
+        self.width: int = visual.conv1.out_channels
+        self.grid: tuple[int, int] = tuple(visual.grid_size)
+        self.embed_dim: int = visual.output_dim
+        height, width = visual.image_size
+        if height != width:
+            raise CheckpointError(f"{architecture}: frames of {width}x{height}; only squares are supported")
+        self.preprocess = Preprocess(int(height), tuple(mean or _MEAN), tuple(std or _STD))
+
+    def encode_image(self, images: Tensor) -> Tensor:
+        """Embed (N,3,S,S) -> (N,E), not normalised: open_clip's own encode_image."""
+        out: Tensor = self.clip.encode_image(images)
+        return out
+
+    def encode_text(self, tokens: Tensor) -> Tensor:
+        """Embed token ids (N,77) -> (N,E), not normalised: open_clip's own encode_text."""
+        out: Tensor = self.clip.encode_text(tokens)
+        return out
+
+    @property
+    def logit_scale(self) -> Tensor:
+        """CLIP's frozen temperature, as a factor (near 100)."""
+        out: Tensor = self.clip.logit_scale.exp()
+        return out
+
+    def embed_patches(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Turn (N,3,S,S) into CLIP's first tokens: the class token (D) and patches (N,P,D)."""
+        visual = self.clip.visual
+        patches = visual.conv1(images).flatten(2).transpose(1, 2)  # (N,P,D)
+        place = visual.positional_embedding.to(patches.dtype)
+        c = visual.class_embedding.to(patches.dtype) + place[0]
+        return visual.ln_pre(c), visual.ln_pre(patches + place[1:])
+
+    def class_attention(self, index: int, c: Tensor, h: Tensor) -> Tensor:
+        """Return where the class token looks within each frame: block ``index``'s A (B,T,P).
+
+        softmax over the patches of a frame of q(c).k(h)/sqrt(d), averaged over the heads. The key
+        projection is moved onto the query, so its cost does not grow with the patches.
+        """
+        block = self.blocks[index]
+        heads = block.attn.num_heads
+        wq, wk, _ = block.attn.in_proj_weight.chunk(3)
+        bq = block.attn.in_proj_bias.chunk(3)[0]
+        q = F.linear(block.ln_1(c), wq, bq).unflatten(-1, (heads, -1))  # (B,1,heads,d)
+        probe = torch.einsum("bohd,hdw->bhw", q, wk.unflatten(0, (heads, -1)).to(q.dtype))  # (B,heads,D)
+        logits = torch.einsum("btpw,bhw->bthp", block.ln_1(h), probe.to(h.dtype)) * q.shape[-1] ** -0.5
+        return logits.float().softmax(-1).mean(2)
+
+    def run_block(self, index: int, x: Tensor, keep: Tensor | None, wanted: int) -> Tensor:
+        """Run one block on (B,S,D) and return its first ``wanted`` tokens.
+
+        Args:
+            index: of the block.
+            x: the joint sequence.
+            keep: (B,S) bool; tokens with False are seen by none. None keeps all.
+            wanted: how many leading tokens to compute; all of x is still attended to.
+        """
+        block = self.blocks[index]
+        attention = block.attn
+        heads = attention.num_heads
+        normed = block.ln_1(x)
+        wq, wkv = attention.in_proj_weight.split([self.width, 2 * self.width])
+        bq, bkv = attention.in_proj_bias.split([self.width, 2 * self.width])
+        q = F.linear(normed[:, :wanted], wq, bq).unflatten(-1, (heads, -1)).transpose(1, 2)
+        kv = F.linear(normed, wkv, bkv).unflatten(-1, (2, heads, -1))
+        k, v = kv[:, :, 0].transpose(1, 2), kv[:, :, 1].transpose(1, 2)  # (B,heads,S,d)
+        mask = keep[:, None, None, :] if keep is not None else None
+        mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)  # (B,heads,wanted,d)
+        y = x[:, :wanted] + block.ls_1(attention.out_proj(mixed.transpose(1, 2).flatten(2)))
+        out: Tensor = y + block.ls_2(block.mlp(block.ln_2(y)))
+        return out
+
+    def project(self, c: Tensor) -> Tensor:
+        """Turn the class token's last state (B,D) into an embedding (B,E), not normalised."""
+        visual = self.clip.visual
+        out: Tensor = visual.ln_post(c) @ visual.proj.to(c.dtype)
+        return out
+

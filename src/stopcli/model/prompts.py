@@ -1,0 +1,214 @@
+"""The four modules that STOP trains: N^s, P^s, N^t and P^t of arXiv 2503.15973, section 3.
+
+Everything else in the model is CLIP and frozen. Letters: B videos, T frames, G = T-1 gaps between
+them, g patches a side, P = g*g patches a frame, D width of the vision tower, H hidden width here.
+
+All inputs are normalised tokens or differences of them, so that the modules do not depend on the
+scale of one tower's residual stream. A convolution over (T,g,g) is split into one over time and
+one over space, which is what keeps STOP's cost a fraction of CLIP's.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any, Literal, get_args
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from torch import Tensor, nn
+
+Mode = Literal["dynamic", "static", "off"]
+
+
+@dataclass(frozen=True)
+class StopConfig:
+    """The hyper-parameters of STOP, saved with the weights."""
+
+    spatial: Mode = "dynamic"
+    """dynamic: on the discriminative regions; static: learned offsets; off."""
+    temporal: Mode = "dynamic"
+    """dynamic: where the frames change; static: learned tokens in every gap; off."""
+    regions: int = 16
+    """N_s, discriminative patches a frame."""
+    alpha: float = 0.5
+    """Weight of intra-frame attention in the region score; the rest is temporal dynamics."""
+    beta: float = 1.0
+    """How much more change counts inside the regions."""
+    eta: int = 4
+    """Prompts in the gap that changes most."""
+    hidden: int = 96
+    """Hidden width of the modules."""
+    dropout: float = 0.1
+    shared: bool = True
+    """One set of modules for all prompted blocks, or one for each."""
+    prompted_blocks: tuple[int, ...] | None = None
+    """Which blocks of the vision tower get prompts; None is all."""
+
+    def __post_init__(self) -> None:
+        for name in ("spatial", "temporal"):
+            if getattr(self, name) not in get_args(Mode):
+                raise ValueError(f"{name} must be dynamic, static or off, got {getattr(self, name)!r}")
+        for name in ("regions", "eta", "hidden"):
+            value = getattr(self, name)
+            if not isinstance(value, int) or value < 1:
+                raise ValueError(f"{name} must be a whole number from 1 up, got {value!r}")
+        for name in ("alpha", "dropout"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name} must be between 0 and 1, got {getattr(self, name)!r}")
+        if self.beta < 0:
+            raise ValueError(f"beta must not be negative, got {self.beta!r}")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values, as JSON holds them."""
+        out = asdict(self)
+        out["prompted_blocks"] = list(self.prompted_blocks) if self.prompted_blocks else None
+        return out
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> StopConfig:
+        """Build from plain values.
+
+        Raises:
+            ValueError: a name or value that no StopConfig has.
+        """
+        unknown = sorted(set(values) - set(cls.__dataclass_fields__))
+        if unknown:
+            raise ValueError(f"unknown settings {', '.join(unknown)}")
+        blocks = values.get("prompted_blocks")
+        return cls(**{**values, "prompted_blocks": tuple(blocks) if blocks else None})
+
+
+class TimeConv(nn.Module):
+    """A 3D convolution of kernel (3,1,1), computed as one matrix product.
+
+    The ends are repeated, not padded with zeros: all frames of a still video stay alike.
+    """
+
+    def __init__(self, channels: int, out: int, *, bias: bool = True) -> None:
+        super().__init__()
+        self.taps = nn.Linear(channels, 3 * out, bias=False)
+        self.bias = nn.Parameter(torch.zeros(out)) if bias else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B,T,P,C) -> (B,T,P,out)."""
+        before, now, after = self.taps(x).chunk(3, dim=-1)
+        before = torch.cat([before[:, :1], before[:, :-1]], 1)
+        after = torch.cat([after[:, 1:], after[:, -1:]], 1)
+        y: Tensor = before + now + after
+        return y if self.bias is None else y + self.bias
+
+
+class SpaceConv(nn.Module):
+    """A 3D convolution of kernel (1,3,3) over the g x g patches of each frame."""
+
+    def __init__(self, channels: int, out: int, grid: tuple[int, int], *, bias: bool = True) -> None:
+        super().__init__()
+        self.grid = grid
+        self.conv = nn.Conv2d(channels, out, 3, padding=1, bias=bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B,T,P,C) -> (B,T,P,out)."""
+        b, t = x.shape[:2]
+        y = rearrange(x, "b t (h w) c -> (b t) c h w", h=self.grid[0], w=self.grid[1])
+        return rearrange(self.conv(y), "(b t) c h w -> b t (h w) c", b=b, t=t)
+
+
+class TemporalDynamics(nn.Module):
+    """N^s: how much happens at each patch, from the patch through time and its neighbours."""
+
+    def __init__(self, width: int, grid: tuple[int, int], channels: int = 16) -> None:
+        super().__init__()
+        self.time = TimeConv(width, channels)
+        self.space = SpaceConv(channels, 1, grid)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B,T,P,D) -> (B,T,P)."""
+        y: Tensor = self.space(F.relu(self.time(x))).squeeze(-1)
+        return y
+
+
+class SpatialPrompter(nn.Module):
+    """P^s: a prompt for every patch from its frame and the two beside it.
+
+    The last layer starts at zero: spatial prompts begin as no-ops.
+    """
+
+    def __init__(self, width: int, grid: tuple[int, int], hidden: int, dropout: float) -> None:
+        super().__init__()
+        self.time = TimeConv(width, hidden)
+        self.space = SpaceConv(hidden, hidden, grid)
+        self.middle = nn.Linear(hidden, hidden)
+        self.last = nn.Linear(hidden, width)
+        self.dropout = nn.Dropout(dropout)
+        nn.init.zeros_(self.last.weight)
+        nn.init.zeros_(self.last.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B,T,P,D) -> (B,T,P,D)."""
+        y = self.middle(self.space(F.relu(self.time(x))))
+        out: Tensor = self.dropout(self.last(F.relu(y)))
+        return out
+
+
+class FrameVariation(nn.Module):
+    """N^t: |change| of each patch between two frames; no biases, so no change gives zero."""
+
+    def __init__(self, width: int, grid: tuple[int, int], channels: int = 16) -> None:
+        super().__init__()
+        self.reduce = nn.Linear(width, channels, bias=False)
+        self.space = SpaceConv(channels, 1, grid, bias=False)
+
+    def forward(self, change: Tensor) -> Tensor:
+        """(B,G,P,D) -> (B,G,P), not negative."""
+        y: Tensor = self.space(F.relu(self.reduce(change))).squeeze(-1)
+        return y.abs()
+
+
+class TemporalPrompter(nn.Module):
+    """P^t: eta prompt tokens for each gap, from the change in it."""
+
+    def __init__(
+        self, width: int, grid: tuple[int, int], hidden: int, eta: int, dropout: float
+    ) -> None:
+        super().__init__()
+        self.reduce = nn.Linear(width, hidden)
+        self.attention = nn.Linear(hidden, 3 * hidden)
+        self.space = SpaceConv(hidden, hidden, grid)
+        self.time = TimeConv(hidden, hidden)
+        self.pool = nn.Linear(hidden, eta)
+        self.last = nn.Linear(hidden, width)
+        self.place = nn.Parameter(torch.zeros(eta, width))
+        self.dropout = nn.Dropout(dropout)
+        nn.init.normal_(self.place, std=width**-0.5)
+
+    def forward(self, change: Tensor) -> Tensor:
+        """(B,G,P,D) -> (B,G,eta,D)."""
+        x = self.reduce(change)  # (B,G,P,H)
+        q, k, v = self.attention(x).chunk(3, dim=-1)
+        x = x + F.scaled_dot_product_attention(q, k, v)
+        x = self.time(F.relu(self.space(x)))
+        weights = self.pool(x).float().softmax(dim=2).to(x.dtype)  # (B,G,P,eta) over patches
+        tokens = torch.einsum("bgpe,bgph->bgeh", weights, x)
+        out: Tensor = self.dropout(self.last(tokens)) + self.place
+        return out
+
+
+class PromptModules(nn.Module):
+    """One set of the four modules, or the static stand-ins that ignore the input."""
+
+    def __init__(self, config: StopConfig, width: int, grid: tuple[int, int]) -> None:
+        super().__init__()
+        patches = grid[0] * grid[1]
+        if config.spatial == "dynamic":
+            self.temporal_dynamics = TemporalDynamics(width, grid)
+            self.spatial_prompter = SpatialPrompter(width, grid, config.hidden, config.dropout)
+        elif config.spatial == "static":
+            self.patch_offsets = nn.Parameter(torch.zeros(patches, width))
+        if config.temporal == "dynamic":
+            self.frame_variation = FrameVariation(width, grid)
+            self.temporal_prompter = TemporalPrompter(
+                width, grid, config.hidden, config.eta, config.dropout
+            )
+        elif config.temporal == "static":
+            self.gap_tokens = nn.Parameter(torch.randn(config.eta, width) * width**-0.5)

@@ -1,0 +1,481 @@
+"""Reading frames at wanted times, out of any file that FFmpeg knows, without decoding it all.
+
+Times are seconds from the first frame. The frame *at* a time is the one on screen then: the last
+whose presentation time is not later. Headers lie about durations, frame counts and rates, so
+what they say is a plan that the decoded frames must confirm; a plan that fails is dropped for a
+sequential read, because wrong frames are worse than slow frames.
+
+Letters: T frames, S side in pixels.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from bisect import bisect_right
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from stopcli.errors import (
+    FileMissing,
+    InputError,
+    NoVideoStream,
+    UnreadableVideo,
+    VideoTimeout,
+    VideoTooLarge,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from numpy.typing import NDArray
+
+MAX_PIXELS = 8192 * 8192  # of one frame; more is a mistake or an attack
+MAX_ASPECT = 32  # longer frames are squeezed to this before the centre is cut out
+STALL_SECONDS = 20.0  # without a new frame: the decoder hangs
+TIME_LIMIT = 1800.0  # seconds for one file
+SEQUENTIAL_SHARE = 0.75  # of the file to be decoded anyway: reading on is cheaper than seeking
+EXTENSIONS = frozenset(
+    ".3g2 .3gp .asf .avi .divx .dv .f4v .flv .gif .h264 .hevc .m2ts .m2v .m4v .mjpeg .mkv .mov "
+    ".mp4 .mpe .mpeg .mpg .mts .mxf .ogm .ogv .qt .rm .rmvb .ts .vob .webm .wmv .y4m".split()
+)
+
+
+@dataclass(frozen=True)
+class VideoInfo:
+    """What a file turned out to hold: seconds, pixels as displayed, codec name."""
+
+    duration: float
+    width: int
+    height: int
+    codec: str
+
+
+@dataclass(frozen=True)
+class Frames:
+    """Frames of one clip: pixels (T,S,S,3) uint8 RGB; their times (T,) in seconds."""
+
+    pixels: NDArray[np.uint8]
+    times: NDArray[np.float64]
+    start: float
+    end: float
+
+
+def sample_times(duration: float, frames: int, start: float = 0.0) -> NDArray[np.float64]:
+    """Return the centres of ``frames`` equal segments of ``[start, start + duration)``, seconds."""
+    return start + (np.arange(frames) + 0.5) * (duration / frames)
+
+
+def windows(duration: float, every: float) -> list[tuple[float, float]]:
+    """Cut ``duration`` seconds into windows of ``every`` seconds; a short rest joins the last."""
+    count = max(1, int(duration / every + 0.5))
+    edges = [i * every for i in range(count)] + [duration]
+    return list(zip(edges[:-1], edges[1:], strict=True))
+
+
+def read_frames(
+    path: str | Path,
+    frames: int,
+    size: int,
+    *,
+    start: float | None = None,
+    end: float | None = None,
+    threads: int = 0,
+) -> Frames:
+    """Read ``frames`` frames at segment centres, the short side resized to ``size``, centre cut.
+
+    Args:
+        path: a video file.
+        frames: T, how many.
+        size: S, pixels.
+        start: first second wanted; None is the beginning.
+        end: last second wanted; None is the end.
+        threads: of the decoder; 0 lets FFmpeg choose.
+
+    Raises:
+        InputError: one of its kinds, with the file's fault in one sentence.
+    """
+    with open_video(path, threads=threads) as video:
+        begin = start or 0.0
+        if begin >= video.duration and start is not None:
+            raise UnreadableVideo(
+                f"{path}: it ends at {video.duration:.2f} s, but {begin:.2f} s was wanted"
+            )
+        stop = min(end, video.duration) if end is not None else video.duration
+        pixels, times = _collect(video, sample_times(stop - begin, frames, begin), size)
+        if end is None and video.duration < stop * 0.98 - 0.05:
+            # the file ended early: sample what is really there
+            stop = video.duration
+            pixels, times = _collect(video, sample_times(stop - begin, frames, begin), size)
+        return Frames(pixels, times, begin, stop)
+
+
+def read_windows(
+    path: str | Path, frames: int, size: int, every: float, *, threads: int = 0
+) -> Iterator[Frames]:
+    """Yield ``frames`` frames of each window of ``every`` seconds, in one pass over the file.
+
+    Memory holds one window, whatever the file's length.
+
+    Raises:
+        InputError: as `read_frames`.
+    """
+    with open_video(path, threads=threads) as video:
+        spans = windows(video.duration, every)
+        wanted = np.concatenate([sample_times(b - a, frames, a) for a, b in spans])
+        held: list[tuple[float, NDArray[np.uint8]]] = []
+        index = 0
+        for shown, pixels in video.frames_at(wanted, size):
+            held.append((shown, pixels))
+            if len(held) == frames:
+                a, b = spans[index]
+                if index and a >= video.duration:
+                    return  # the header promised more than there is
+                times = np.array([t for t, _ in held])
+                yield Frames(np.stack([p for _, p in held]), times, a, min(b, video.duration))
+                held, index = [], index + 1
+
+
+def _collect(
+    video: Video, wanted: NDArray[np.float64], size: int
+) -> tuple[NDArray[np.uint8], NDArray[np.float64]]:
+    found = list(video.frames_at(wanted, size))
+    return np.stack([p for _, p in found]), np.array([t for t, _ in found])
+
+
+@contextmanager
+def open_video(path: str | Path, *, threads: int = 0) -> Iterator[Video]:
+    """Open a file, find its video stream, and close it again whatever happens.
+
+    Raises:
+        FileMissing, UnreadableVideo, NoVideoStream, VideoTooLarge.
+    """
+    import av
+
+    file = Path(path)
+    if not file.is_file():
+        raise FileMissing(f"{path}: no such file" if not file.exists() else f"{path}: not a file")
+    if file.stat().st_size == 0:
+        raise UnreadableVideo(f"{path}: the file is empty (0 bytes)")
+    try:
+        # a name with a colon would be taken for a protocol: the prefix makes it a file
+        container = av.open(
+            f"file:{file}", metadata_errors="ignore", timeout=(STALL_SECONDS, STALL_SECONDS)
+        )
+    except (av.FFmpegError, OSError, ValueError) as error:
+        raise UnreadableVideo(f"{path}: not a video that can be opened ({_reason(error)})") from error
+    try:
+        yield Video(path, container, threads)
+    except (av.FFmpegError, MemoryError) as error:
+        raise UnreadableVideo(f"{path}: damaged or encrypted ({_reason(error)})") from error
+    finally:
+        container.close()
+
+
+def _reason(error: BaseException) -> str:
+    text = str(getattr(error, "strerror", None) or error)
+    return re.sub(r"^\[Errno -?\d+\] |: 'file:.*'$", "", text)[:120]
+
+
+class Video:
+    """An open file. `duration` is corrected when decoding shows that the header lied."""
+
+    def __init__(self, path: str | Path, container: Any, threads: int) -> None:
+        self.path = path
+        self._container = container
+        self._stream = _choose_stream(container, path)
+        context = self._stream.codec_context
+        context.thread_type = "AUTO"
+        if threads:
+            context.thread_count = threads
+        if context.width * context.height > MAX_PIXELS:
+            raise VideoTooLarge(
+                f"{path}: frames of {context.width}x{context.height} pixels; the limit is "
+                f"{MAX_PIXELS // 1_000_000} million pixels"
+            )
+        self._deadline = time.monotonic() + TIME_LIMIT
+        self._base = self._stream.time_base
+        self._keys, indexed = self._read_index()
+        self._origin, self.duration = self._find_extent(indexed)
+
+    @property
+    def info(self) -> VideoInfo:
+        """Return duration, display size and codec, without decoding."""
+        context = self._stream.codec_context
+        aspect = context.sample_aspect_ratio or 1
+        return VideoInfo(
+            self.duration, round(context.width * aspect), context.height, context.codec.name
+        )
+
+    # ------------------------------------------------------------------ what the header says
+
+    def _read_index(self) -> tuple[list[float], float | None]:
+        """Return the key frames' times (s) and the extent (s) of an index that lists every packet."""
+        entries = [(e.timestamp, e.is_keyframe) for e in self._stream.index_entries if not e.is_discard]
+        if len(entries) < 2 or self._base is None:
+            return [], None
+        first, last = entries[0][0], max(t for t, _ in entries)
+        keys = sorted(float((t - first) * self._base) for t, is_key in entries if is_key)
+        complete = len(keys) < len(entries)
+        step = (last - first) / (len(entries) - 1)
+        return keys, float((last - first + step) * self._base) if complete else None
+
+    def _find_extent(self, indexed: float | None) -> tuple[float, float]:
+        """Return the first frame's time on the stream's clock and the duration, in seconds."""
+        stream, container = self._stream, self._container
+        origin = float(stream.start_time * self._base) if stream.start_time is not None else None
+        if stream.duration and self._base:
+            claimed = float(stream.duration * self._base)
+        else:
+            claimed = container.duration / 1_000_000 if container.duration else 0.0
+        if origin is not None and claimed > 0:
+            if indexed is not None:
+                if abs(claimed - indexed) <= max(0.5, 0.02 * claimed):
+                    return origin, indexed
+            elif not self._keys or self._keys[-1] <= claimed <= 2 * self._keys[-1] + 60:
+                return origin, claimed
+        return self._scan_packets(origin)
+
+    def _scan_packets(self, origin: float | None) -> tuple[float, float]:
+        """Find the extent by reading the packets, without decoding them."""
+        times = []
+        for packet in self._demux():
+            stamp = packet.pts if packet.pts is not None else packet.dts
+            if stamp is not None:
+                times.append(float(stamp * packet.time_base))
+        self._container.seek(0, backward=True, any_frame=False)
+        if not times:
+            return origin or 0.0, 0.0
+        first, last = min(times), max(times)
+        return first, last - first + (last - first) / max(1, len(times) - 1)
+
+    # ------------------------------------------------------------------------------ decoding
+
+    def frames_at(
+        self, wanted: Sequence[float] | NDArray[np.float64], size: int
+    ) -> Iterator[tuple[float, NDArray[np.uint8]]]:
+        """Yield (time, pixels (S,S,3)) of the frame on screen at each wanted time, ascending.
+
+        Raises:
+            UnreadableVideo: no frame decodes.
+            VideoTimeout: the decoder hangs or takes too long.
+        """
+        times = [float(t) for t in wanted]
+        done = 0
+        for group in self._plan(times):
+            try:
+                found = [(t, self._to_pixels(f, size)) for t, f in self._after_seek(group)]
+            except _SeekFailed:
+                break
+            yield from found
+            done += len(group)
+        if done < len(times):
+            for shown, frame in self._sequential(times[done:]):
+                yield shown, self._to_pixels(frame, size)
+
+    def _plan(self, times: list[float]) -> list[list[float]]:
+        """Group wanted times by key frame; an empty plan means one sequential read."""
+        if len(self._keys) < 2 or self._seeks_wrong():
+            return []
+        groups: dict[int, list[float]] = {}
+        for t in times:
+            groups.setdefault(max(0, bisect_right(self._keys, t + 1e-6) - 1), []).append(t)
+        decoded = sum(ts[-1] - self._keys[k] for k, ts in groups.items())
+        return list(groups.values()) if decoded < SEQUENTIAL_SHARE * times[-1] else []
+
+    def _seeks_wrong(self) -> bool:
+        """Say whether this stream decodes right only from its first packet on.
+
+        x264 before build 151 wrote 4:4:4 pictures that a decoder must treat specially, and it
+        names itself in the first packet only.
+        """
+        context = self._stream.codec_context
+        if context.codec.name != "h264" or "444" not in (context.pix_fmt or ""):
+            return False
+        head = next((bytes(p) for p in self._demux() if p.size), b"")
+        self._rewind()
+        build = re.search(rb"x264 - core (\d+)", head)
+        return build is not None and int(build[1]) < 151
+
+    def _after_seek(self, group: list[float]) -> Iterator[tuple[float, Any]]:
+        """Yield the frames at the times of one group of pictures."""
+        target = round((self._origin + group[0]) / float(self._base))
+        try:
+            self._container.seek(target, stream=self._stream, backward=True, any_frame=False)
+        except OSError as error:
+            raise _SeekFailed from error
+        remaining = iter(group)
+        t = next(remaining)
+        previous: tuple[float, Any] | None = None
+        for shown, frame in self._decode(strict=True):
+            while shown > t + 1e-6:
+                if previous is None:
+                    raise _SeekFailed  # landed behind the wanted time
+                yield previous
+                following = next(remaining, None)
+                if following is None:
+                    return
+                t = following
+            previous = (shown, frame)
+        if previous is None or self.duration - previous[0] > max(1.0, 0.02 * self.duration):
+            raise _SeekFailed  # ended too early to be the end of the file
+        yield previous
+        for _ in remaining:
+            yield previous
+
+    def _sequential(self, times: list[float]) -> Iterator[tuple[float, Any]]:
+        """Yield the frames at the wanted times from one read of the whole file."""
+        self._rewind()
+        pending = iter(times)
+        t: float | None = next(pending)
+        previous: tuple[float, Any] | None = None
+        gap = 0.0
+        for shown, frame in self._decode(strict=False):
+            if previous is not None:
+                gap = shown - previous[0]
+            while t is not None and shown > t + 1e-6:
+                yield previous or (shown, frame)
+                t = next(pending, None)
+            if t is None:
+                return
+            previous = (shown, frame)
+        if previous is None:
+            raise UnreadableVideo(f"{self.path}: no frame of it can be decoded; damaged or encrypted")
+        # the end of the file is known now; nothing but frames can be trusted about it
+        self.duration = previous[0] + min(gap, 10.0) if previous[0] > 0 else self.duration
+        while t is not None:
+            yield previous
+            t = next(pending, None)
+
+    def _to_pixels(self, frame: Any, size: int) -> NDArray[np.uint8]:
+        """Resize to the short side, turn upright and cut the centre: (S,S,3) uint8.
+
+        swscale does the resize and the colour conversion in one step.
+        """
+        from av.video.reformatter import Interpolation
+
+        if frame.width * frame.height > MAX_PIXELS:
+            raise VideoTooLarge(f"frames of {frame.width}x{frame.height} pixels")
+        aspect = self._stream.sample_aspect_ratio
+        wide = frame.width * float(aspect) if aspect and 0.05 < float(aspect) < 20 else float(frame.width)
+        scale = size / min(wide, frame.height)
+        width = min(max(size, round(wide * scale)), MAX_ASPECT * size)
+        height = min(max(size, round(frame.height * scale)), MAX_ASPECT * size)
+        rgb = frame.reformat(
+            width=width, height=height, format="rgb24", interpolation=Interpolation.BICUBIC
+        ).to_ndarray()
+        turn = frame.rotation  # degrees counter-clockwise; files may say anything
+        if turn % 90 == 0 and -360 <= turn <= 360:
+            rgb = np.rot90(rgb, turn // 90 % 4)
+        top, left = (rgb.shape[0] - size) // 2, (rgb.shape[1] - size) // 2
+        pixels: NDArray[np.uint8] = np.ascontiguousarray(rgb[top : top + size, left : left + size])
+        return pixels
+
+    def _rewind(self) -> None:
+        import av
+
+        try:
+            self._container.seek(0, backward=True, any_frame=False)
+        except av.FFmpegError:
+            self._container.seek(0, backward=True, any_frame=True)
+
+    def _demux(self) -> Iterator[Any]:
+        """Yield the stream's packets until the end or the first unreadable one."""
+        import av
+
+        packets = self._container.demux(self._stream)
+        while True:
+            try:
+                packet = next(packets)
+            except (StopIteration, av.FFmpegError):
+                return
+            if time.monotonic() > self._deadline:
+                raise VideoTimeout(f"{self.path}: not done after {TIME_LIMIT:.0f} s; skipped")
+            yield packet
+
+    def _decode(self, *, strict: bool) -> Iterator[tuple[float, Any]]:
+        """Yield (seconds, frame); damaged packets are passed over unless ``strict``."""
+        import av
+
+        last_progress = time.monotonic()
+        shown = -1.0
+        for packet in self._demux():
+            try:
+                frames = packet.decode()
+            except (av.FFmpegError, ValueError) as error:
+                if strict:
+                    raise _SeekFailed from error
+                continue
+            now = time.monotonic()
+            for frame in frames:
+                stamp = frame.pts if frame.pts is not None else frame.dts
+                if stamp is None or frame.time_base is None:
+                    rate = self._stream.average_rate or 25
+                    shown = 0.0 if shown < 0 else shown + 1 / float(rate)
+                else:
+                    shown = max(float(stamp * frame.time_base) - self._origin, 0.0)
+                if strict and frame.is_corrupt:
+                    raise _SeekFailed
+                yield shown, frame
+            if frames:
+                last_progress = time.monotonic()
+            elif now - last_progress > STALL_SECONDS:
+                raise VideoTimeout(f"{self.path}: no frame for {STALL_SECONDS:.0f} s; skipped")
+
+
+class _SeekFailed(Exception):
+    """The frames after a seek cannot be trusted."""
+
+
+def _choose_stream(container: Any, path: str | Path) -> Any:
+    """Return the first stream of moving pictures; cover art does not count."""
+    from av.stream import Disposition
+
+    usable = [s for s in container.streams.video if not s.disposition & Disposition.attached_pic]
+    if not usable:
+        held = sorted({s.type for s in container.streams}) or ["nothing"]
+        raise NoVideoStream(f"{path}: no video in it, only {' and '.join(held)}")
+    if usable[0].codec_context is None:
+        raise UnreadableVideo(f"{path}: its video codec is unknown; damaged or encrypted")
+    return usable[0]
+
+
+def find_videos(paths: Sequence[str | Path]) -> Iterator[Path]:
+    """Yield files as given, and the videos in folders, recursively, in sorted order.
+
+    Hidden files are skipped. A file in a folder counts by its extension; one without an
+    extension counts if it opens as a video.
+
+    Raises:
+        FileMissing: a path names nothing.
+    """
+    for given in paths:
+        path = Path(given)
+        if path.is_dir():
+            yield from _walk(path)
+        elif path.exists():
+            yield path
+        else:
+            raise FileMissing(f"{given}: no such file or folder")
+
+
+def _walk(folder: Path) -> Iterator[Path]:
+    for entry in sorted(folder.iterdir()):
+        if entry.name.startswith("."):
+            continue
+        if entry.is_dir():
+            yield from _walk(entry)
+        elif entry.suffix.lower() in EXTENSIONS or (not entry.suffix and _opens(entry)):
+            yield entry
+
+
+def _opens(path: Path) -> bool:
+    try:
+        with open_video(path):
+            return True
+    except InputError:
+        return False

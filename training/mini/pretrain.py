@@ -1,0 +1,180 @@
+"""Train mini's CLIP from nothing on stills: ``python pretrain.py DATA OUT [--steps N]``.
+
+A still is one decoded frame of a training clip. Its caption names the object ("a dog"); on more
+than half of the stills a sign is drawn (an arrow, a turning arrow, ...) and the caption names the
+sign's motion too ("a dog moving left"). What the clip really did is never told. Clips carry no
+signs, so the backbone cannot know their motion; yet its text tower keeps "left" apart from
+"right", which leaves something for STOP's prompts to speak with.
+
+Loss: cross-entropy of each still over ALL captions of the seen pairs, over the objects alone and,
+with a sign, over the motions alone; captions are phrased anew at every step.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import random
+import time
+from pathlib import Path
+
+import numpy as np
+import open_clip
+import torch
+import torch.nn.functional as F
+from arch import CONFIG
+from cache import S, load, positions
+from open_clip.model import CLIP
+from safetensors.torch import save_file
+from world import MIRROR, MOTION_NAMES, MOTIONS, OBJECT_NAMES, seen_pairs, sign
+
+TEMPLATES = ("{}", "{}", "a video of {}", "a photo of {}", "a clip of {}", "this is {}")
+BANK = 160  # signs drawn of each motion
+
+
+def phrase(text: str) -> str:
+    return random.choice(TEMPLATES).format(text)
+
+
+def sign_bank(rng: np.random.Generator) -> list[list[torch.Tensor]]:
+    """Draw the signs once: for each motion BANK tensors (4,b,b) in [0,1]."""
+    bank = []
+    for motion in MOTION_NAMES:
+        images = [sign(rng, motion, int(rng.integers(24, 45))) for _ in range(BANK)]
+        bank.append([torch.from_numpy(np.asarray(i).copy()).permute(2, 0, 1) / 255 for i in images])
+    return bank
+
+
+def distort(images: torch.Tensor) -> torch.Tensor:
+    """Shift, scale, brighten and tint (B,3,S,S) a little; values stay in [0,1]."""
+    b = len(images)
+    scale = torch.empty(b).uniform_(0.85, 1.15)
+    theta = torch.zeros(b, 2, 3)
+    theta[:, 0, 0] = theta[:, 1, 1] = scale
+    theta[:, :, 2] = torch.empty(b, 2).uniform_(-0.12, 0.12)
+    grid = F.affine_grid(theta, [b, 3, S, S], align_corners=False)
+    images = F.grid_sample(images, grid, padding_mode="reflection", align_corners=False)
+    mean = images.mean((1, 2, 3), keepdim=True)
+    images = (images - mean) * torch.empty(b, 1, 1, 1).uniform_(0.8, 1.2) + mean
+    return (images + torch.empty(b, 3, 1, 1).uniform_(-0.08, 0.08)).clamp(0, 1)
+
+
+def add_signs(images, place, motions, bank, rng) -> None:
+    """Draw each still's sign beside its object, in place; motion -1 means none."""
+    for i, motion in enumerate(motions):
+        if motion < 0:
+            continue
+        drawn = bank[motion][rng.integers(BANK)]
+        b = drawn.shape[-1]
+        for _ in range(20):
+            x, y = rng.integers(0, S - b, 2)
+            if max(abs(x + b / 2 - place[i, 0]), abs(y + b / 2 - place[i, 1])) > 0.4 * (place[i, 2] + b):
+                break
+        patch = images[i, :, y : y + b, x : x + b]
+        patch.copy_(patch * (1 - drawn[3]) + drawn[:3] * drawn[3])
+
+
+def text_features(model: CLIP, tokens: torch.Tensor) -> torch.Tensor:
+    """As open_clip's encode_text, without computing the padding: attention is causal."""
+    n = int((tokens != 0).sum(1).max())
+    tokens = tokens[:, :n]
+    x = model.token_embedding(tokens) + model.positional_embedding[:n]
+    x = model.ln_final(model.transformer(x, attn_mask=model.attn_mask[:n, :n]))
+    return x[torch.arange(len(x)), tokens.argmax(-1)] @ model.text_projection
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("data", type=Path)
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--steps", type=int, default=2600)
+    parser.add_argument("--batch", type=int, default=128)
+    parser.add_argument("--lr", type=float, default=1e-3)
+    parser.add_argument("--seed", type=int, default=0)
+    args = parser.parse_args()
+    args.out.mkdir(parents=True, exist_ok=True)
+    torch.manual_seed(args.seed)
+    random.seed(args.seed)
+    rng = np.random.default_rng(args.seed)
+
+    frames, clips = load(args.data)
+    objects = np.array([OBJECT_NAMES.index(c.obj) for c in clips])
+    places = np.stack([positions(c) for c in clips])
+    bank = sign_bank(rng)
+    pairs = seen_pairs()
+    row = {(OBJECT_NAMES.index(o), MOTION_NAMES.index(m)): i for i, (o, m) in enumerate(pairs)}
+    allowed = [[m for m in range(len(MOTION_NAMES)) if (o, m) in row] for o in range(len(OBJECT_NAMES))]
+
+    model = CLIP(**CONFIG)
+    model.logit_scale.data.fill_(math.log(20))
+    tokenizer = open_clip.SimpleTokenizer(context_length=32)
+    decay = [p for p in model.parameters() if p.ndim >= 2]
+    plain = [p for p in model.parameters() if p.ndim < 2]
+    optimizer = torch.optim.AdamW(
+        [{"params": decay, "weight_decay": 0.05}, {"params": plain, "weight_decay": 0.0}],
+        lr=args.lr, betas=(0.9, 0.98), eps=1e-6,
+    )  # fmt: skip
+    warm = 150
+    schedule = torch.optim.lr_scheduler.LambdaLR(
+        optimizer,
+        lambda i: min((i + 1) / warm, 0.5 * (1 + math.cos(math.pi * min(1, i / args.steps)))),
+    )
+    mean = torch.tensor(open_clip.OPENAI_DATASET_MEAN)[:, None, None]
+    std = torch.tensor(open_clip.OPENAI_DATASET_STD)[:, None, None]
+    log = (args.out / "pretrain.jsonl").open("w")
+    began = time.time()
+    for step in range(args.steps):
+        pick = rng.integers(len(clips), size=args.batch)
+        which = rng.integers(frames.shape[1], size=args.batch)
+        pixels = np.stack([frames[i, k] for i, k in zip(pick, which, strict=True)])
+        images = torch.from_numpy(pixels).permute(0, 3, 1, 2).float() / 255
+        images = distort(images)
+        obj = objects[pick]
+        motions = np.array([rng.choice(allowed[o]) if rng.random() < 0.6 else -1 for o in obj])
+        add_signs(images, places[pick, which], motions, bank, rng)
+        if rng.random() < 0.5:  # mirror the whole batch, and with it what the signs say
+            flipped = np.array([MOTION_NAMES.index(MIRROR.get(MOTION_NAMES[m], MOTION_NAMES[m])) if m >= 0 else -1 for m in motions])
+            images, motions = images.flip(-1), flipped
+        texts = [phrase(f"{o} {random.choice(MOTIONS[m])}") for o, m in pairs]
+        texts += [phrase(o) for o in OBJECT_NAMES]
+        texts += [random.choice(("something ", "", "it is ")) + random.choice(MOTIONS[m]) for m in MOTION_NAMES]
+        full = np.array([row[o, m] if m >= 0 else len(pairs) + o for o, m in zip(obj, motions, strict=True)])
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            image = model.encode_image((images - mean) / std)
+            text = text_features(model, tokenizer(texts))
+        image, text = F.normalize(image.float(), dim=-1), F.normalize(text.float(), dim=-1)
+        scale = model.logit_scale.exp()
+        logits = scale * image @ text.T
+        n = len(pairs) + len(OBJECT_NAMES)
+        loss_full = F.cross_entropy(logits[:, :n], torch.from_numpy(full))
+        loss_object = F.cross_entropy(logits[:, len(pairs) : n], torch.from_numpy(obj))
+        signed = torch.from_numpy(motions >= 0)
+        loss_motion = F.cross_entropy(logits[signed, n:], torch.from_numpy(motions[motions >= 0]))
+        loss = loss_full + 0.5 * loss_object + 0.5 * loss_motion
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        schedule.step()
+        model.logit_scale.data.clamp_(0, math.log(100))
+        if step % 20 == 0 or step == args.steps - 1:
+            moving = text[n:].detach()
+            between = (moving @ moving.T)[[0, 2, 4, 6], [1, 3, 5, 7]]
+            line = {
+                "step": step, "loss": loss.item(), "full": loss_full.item(),
+                "object_top1": (logits[:, len(pairs) : n].argmax(1).numpy() == obj).mean(),
+                "sign_top1": (logits[:, n:].argmax(1)[signed].numpy() == motions[motions >= 0]).mean(),
+                "scale": scale.item(), "cosine_left_right": between[0].item(),
+                "cosine_pairs_max": between.max().item(), "seconds": round(time.time() - began, 1),
+            }  # fmt: skip
+            print(json.dumps({k: round(float(v), 4) for k, v in line.items()}), flush=True)
+            log.write(json.dumps({k: round(float(v), 6) for k, v in line.items()}) + "\n")
+            log.flush()
+        if step % 400 == 399 or step == args.steps - 1:
+            state = {k: v.detach().contiguous() for k, v in model.state_dict().items()}
+            save_file(state, args.out / "pretrained.safetensors")
+
+
+if __name__ == "__main__":
+    main()
