@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from stopcli.model.checkpoint import build_backbone
-from stopcli.model.prompts import StopConfig
+from stopcli.model.config import StopConfig
 from stopcli.model.stop import Stop, frame_changes, scale_over_gaps, top_mask
 
 SHAPES = {

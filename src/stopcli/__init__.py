@@ -1,3 +1,19 @@
-"""Label, search, embed and adapt your own videos, locally, with CLIP and STOP prompts."""
+"""Label, search, embed and adapt your own videos, locally, with CLIP and STOP prompts.
+
+``stopcli.load("mini")`` returns a `Model`; nothing heavy is imported before.
+"""
+
+from __future__ import annotations
+
+from typing import Any
 
 __version__ = "0.1.0"
+__all__ = ["Model", "__version__", "load"]
+
+
+def __getattr__(name: str) -> Any:
+    if name in ("Model", "load"):
+        from stopcli import api
+
+        return getattr(api, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

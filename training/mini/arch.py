@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 NAME = "stop-mini"
+FRAMES = 8
 CONFIG = {
     "embed_dim": 192,
     "vision_cfg": {"image_size": 96, "layers": 4, "width": 192, "head_width": 48, "patch_size": 16},

@@ -1,118 +1,18 @@
-"""Model folders: ``config.json`` beside ``model.safetensors``, the same on disk and on the Hub.
+"""Loading and saving a model's weights, strict both ways.
 
-``config.json`` (format 1)::
-
-    {"format": 1,
-     "backbone": {"architecture": "ViT-B-32-quickgelu",   an open_clip name
-                  "weights": "openai"                      an open_clip tag,
-                           | "hf:org/repo"                 an open_clip repository, or
-                           | "file:backbone.safetensors",  open_clip's state dict in this folder
-                  "config": {...}},                        only for architectures open_clip lacks
-     "stop": null | {StopConfig},                          null is plain CLIP, and needs no weights
-     "sampling": {"frames": 12},
-     "labels": null | ["..."],
-     ...}                                                  anything else is kept: licence, training
-
-``model.safetensors`` holds the prompt modules only. Nothing is ever unpickled.
+A model folder holds ``config.json`` (see `stopcli.model.config`) and ``model.safetensors``, the
+prompt modules only. Nothing is ever unpickled.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from stopcli.errors import CheckpointError
-from stopcli.model.prompts import StopConfig
-
-FORMAT = 1
-CONFIG_FILE = "config.json"
-WEIGHTS_FILE = "model.safetensors"
-
-
-@dataclass(frozen=True)
-class ModelConfig:
-    """What ``config.json`` says."""
-
-    architecture: str
-    weights: str
-    stop: StopConfig | None
-    frames: int
-    labels: tuple[str, ...] | None = None
-    backbone_config: dict[str, Any] | None = None
-    extra: dict[str, Any] = field(default_factory=dict)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return what is written to ``config.json``."""
-        backbone: dict[str, Any] = {"architecture": self.architecture, "weights": self.weights}
-        if self.backbone_config is not None:
-            backbone["config"] = self.backbone_config
-        return {
-            "format": FORMAT,
-            "backbone": backbone,
-            "stop": self.stop.to_dict() if self.stop is not None else None,
-            "sampling": {"frames": self.frames},
-            "labels": list(self.labels) if self.labels else None,
-            **self.extra,
-        }
-
-
-def read_config(folder: Path) -> ModelConfig:
-    """Read and check ``config.json`` of a model folder.
-
-    Raises:
-        CheckpointError: it is absent, no JSON, of a newer format, or says what cannot be.
-    """
-    path = folder / CONFIG_FILE
-    try:
-        raw = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise CheckpointError(f"{folder}: no {CONFIG_FILE} in it; is it a model folder?") from None
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise CheckpointError(f"{path}: not readable as JSON ({error})") from error
-    if not isinstance(raw, dict) or not isinstance(raw.get("format"), int):
-        raise CheckpointError(f'{path}: no "format" number in it; is it a stopcli model?')
-    if raw["format"] > FORMAT:
-        raise CheckpointError(
-            f"{path}: format {raw['format']} is newer than this stopcli reads ({FORMAT}); upgrade stopcli"
-        )
-    return _parse(raw, path)
-
-
-def _parse(raw: dict[str, Any], path: Path) -> ModelConfig:
-    def need(where: dict[str, Any], key: str, kind: type, shown: str) -> Any:
-        value = where.get(key)
-        if not isinstance(value, kind) or isinstance(value, bool):
-            raise CheckpointError(f'{path}: "{shown}" must be a {kind.__name__}, got {value!r}')
-        return value
-
-    backbone = need(raw, "backbone", dict, "backbone")
-    sampling = need(raw, "sampling", dict, "sampling")
-    frames = need(sampling, "frames", int, "sampling.frames")
-    if frames < 1:
-        raise CheckpointError(f'{path}: "sampling.frames" must be at least 1, got {frames}')
-    labels, stop = raw.get("labels"), raw.get("stop")
-    if labels is not None and not (
-        isinstance(labels, list) and labels and all(isinstance(x, str) for x in labels)
-    ):
-        raise CheckpointError(f'{path}: "labels" must be null or a list of texts')
-    try:
-        config = StopConfig.from_dict(stop) if stop is not None else None
-    except (TypeError, ValueError) as error:
-        raise CheckpointError(f'{path}: "stop": {error}') from error
-    known = {"format", "backbone", "stop", "sampling", "labels"}
-    return ModelConfig(
-        architecture=need(backbone, "architecture", str, "backbone.architecture"),
-        weights=need(backbone, "weights", str, "backbone.weights"),
-        stop=config,
-        frames=frames,
-        labels=tuple(labels) if labels else None,
-        backbone_config=backbone.get("config"),
-        extra={k: v for k, v in raw.items() if k not in known},
-    )
+from stopcli.model.config import CONFIG_FILE, WEIGHTS_FILE, ModelConfig
 
 
 def build_backbone(architecture: str, config: dict[str, Any] | None, preprocess: dict[str, Any]) -> Any:
@@ -219,12 +119,3 @@ def save(folder: Path, config: ModelConfig, model: Any | None) -> None:
     part = folder / f".{CONFIG_FILE}.part"
     part.write_text(json.dumps(config.to_dict(), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     os.replace(part, folder / CONFIG_FILE)
-
-
-def file_hash(file: Path) -> str:
-    """Return the SHA-256 of a file, in hexadecimal."""
-    digest = hashlib.sha256()
-    with file.open("rb") as stream:
-        while block := stream.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()

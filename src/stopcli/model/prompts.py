@@ -10,73 +10,12 @@ one over space, which is what keeps STOP's cost a fraction of CLIP's.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
-from typing import Any, Literal, get_args
-
 import torch
 import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
-Mode = Literal["dynamic", "static", "off"]
-
-
-@dataclass(frozen=True)
-class StopConfig:
-    """The hyper-parameters of STOP, saved with the weights."""
-
-    spatial: Mode = "dynamic"
-    """dynamic: on the discriminative regions; static: learned offsets; off."""
-    temporal: Mode = "dynamic"
-    """dynamic: where the frames change; static: learned tokens in every gap; off."""
-    regions: int = 16
-    """N_s, discriminative patches a frame."""
-    alpha: float = 0.5
-    """Weight of intra-frame attention in the region score; the rest is temporal dynamics."""
-    beta: float = 1.0
-    """How much more change counts inside the regions."""
-    eta: int = 4
-    """Prompts in the gap that changes most."""
-    hidden: int = 96
-    """Hidden width of the modules."""
-    dropout: float = 0.1
-    shared: bool = True
-    """One set of modules for all prompted blocks, or one for each."""
-    prompted_blocks: tuple[int, ...] | None = None
-    """Which blocks of the vision tower get prompts; None is all."""
-
-    def __post_init__(self) -> None:
-        for name in ("spatial", "temporal"):
-            if getattr(self, name) not in get_args(Mode):
-                raise ValueError(f"{name} must be dynamic, static or off, got {getattr(self, name)!r}")
-        for name in ("regions", "eta", "hidden"):
-            value = getattr(self, name)
-            if not isinstance(value, int) or value < 1:
-                raise ValueError(f"{name} must be a whole number from 1 up, got {value!r}")
-        for name in ("alpha", "dropout"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"{name} must be between 0 and 1, got {getattr(self, name)!r}")
-        if self.beta < 0:
-            raise ValueError(f"beta must not be negative, got {self.beta!r}")
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return plain values, as JSON holds them."""
-        out = asdict(self)
-        out["prompted_blocks"] = list(self.prompted_blocks) if self.prompted_blocks else None
-        return out
-
-    @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> StopConfig:
-        """Build from plain values.
-
-        Raises:
-            ValueError: a name or value that no StopConfig has.
-        """
-        unknown = sorted(set(values) - set(cls.__dataclass_fields__))
-        if unknown:
-            raise ValueError(f"unknown settings {', '.join(unknown)}")
-        blocks = values.get("prompted_blocks")
-        return cls(**{**values, "prompted_blocks": tuple(blocks) if blocks else None})
+from stopcli.model.config import StopConfig
 
 
 class TimeConv(nn.Module):

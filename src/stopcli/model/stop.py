@@ -15,10 +15,11 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
-from stopcli.model.prompts import PromptModules, StopConfig
+from stopcli.model.prompts import PromptModules
 
 if TYPE_CHECKING:
     from stopcli.model.clip import Backbone
+    from stopcli.model.config import StopConfig
 
 NO_CHANGE = 1e-4  # of the tokens' size: smaller differences between frames are arithmetic noise
 

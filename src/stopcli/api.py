@@ -1,0 +1,89 @@
+"""The Python API: the commands' names, on one object.
+
+    import stopcli
+    model = stopcli.load("mini")
+    model.classify("clip.mp4", labels=["a dog", "a cat"])
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from stopcli.classify import classify
+from stopcli.config import default_model
+from stopcli.embed import embed_texts, embed_videos
+from stopcli.registry import resolve
+from stopcli.retrieve import EncodeNow, retrieve, text_queries
+from stopcli.runtime import Runtime, RuntimeOptions
+from stopcli.video import find_videos
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from stopcli.results import Classification, Embedded, Failure, Hit
+
+    Paths = str | Path | Sequence[str | Path]
+
+
+def load(name: str | None = None, *, offline: bool = False, **options: object) -> Model:
+    """Load a model by name, ``hf:org/repo[@revision]`` or folder.
+
+    Args:
+        name: None is the configured default.
+        offline: make no request.
+        **options: fields of `RuntimeOptions`: device, precision, batch_size, frames, compile.
+
+    Raises:
+        ModelError: one of its kinds. DeviceError: the device is absent or wrong.
+    """
+    files = resolve(name or default_model(), offline=offline)
+    return Model(Runtime(files, replace(RuntimeOptions(), **options)))  # type: ignore[arg-type]
+
+
+class Model:
+    """A loaded model; folders stand for the videos in them."""
+
+    def __init__(self, runtime: Runtime) -> None:
+        self.runtime = runtime
+
+    def classify(
+        self,
+        paths: Paths,
+        *,
+        labels: Sequence[str] | None = None,
+        template: str | None = None,
+        top_k: int = 5,
+        every: float | None = None,
+    ) -> list[Classification | Failure]:
+        """Score clips against labels; see `stopcli.classify.classify`."""
+        found = list(find_videos(_as_list(paths)))
+        return list(
+            classify(self.runtime, found, labels=labels, template=template, top_k=top_k, every=every)
+        )
+
+    def retrieve(
+        self, query: str | Sequence[str], paths: Paths, *, top_k: int = 10, every: float | None = None
+    ) -> tuple[list[Hit], list[Failure]]:
+        """Rank clips by a text; see `stopcli.retrieve.retrieve`."""
+        queries = text_queries(self.runtime, [query] if isinstance(query, str) else query)
+        found = list(find_videos(_as_list(paths)))
+        return retrieve(EncodeNow(self.runtime), queries, found, top_k=top_k, every=every)
+
+    def embed(
+        self, paths: Paths, output: str | Path, *, every: float | None = None, force: bool = False
+    ) -> tuple[list[Embedded], list[Failure]]:
+        """Write clips' vectors to a file; see `stopcli.embed.embed_videos`."""
+        found = list(find_videos(_as_list(paths)))
+        return embed_videos(self.runtime, found, Path(output), every=every, force=force)
+
+    def embed_texts(
+        self, texts: Sequence[str], output: str | Path, *, force: bool = False
+    ) -> list[Embedded]:
+        """Write texts' vectors to a file; see `stopcli.embed.embed_texts`."""
+        return embed_texts(self.runtime, texts, Path(output), force=force)
+
+
+def _as_list(paths: Paths) -> Sequence[str | Path]:
+    return [paths] if isinstance(paths, (str, Path)) else paths

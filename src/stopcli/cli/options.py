@@ -1,0 +1,271 @@
+"""The options that commands share, and what they become at the border."""
+
+from __future__ import annotations
+
+import os
+import sys
+from contextlib import contextmanager
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from stopcli.errors import InputError, NothingFound, StopError, UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from stopcli.registry import ModelFiles
+    from stopcli.runtime import Runtime
+
+
+class Precision(str, Enum):
+    """Values of --precision."""
+
+    auto = "auto"
+    fp32 = "fp32"
+    bf16 = "bf16"
+    fp16 = "fp16"
+
+
+class Format(str, Enum):
+    """Values of --format."""
+
+    auto = "auto"
+    table = "table"
+    json = "json"
+    jsonl = "jsonl"
+    csv = "csv"
+
+
+_MODEL, _OUTPUT = "Model", "Output"
+
+Model = Annotated[
+    str | None,
+    typer.Option("--model", "-m", metavar="NAME|hf:ORG/REPO|PATH", rich_help_panel=_MODEL,
+                 help="A name ('stop models list'), a Hub repository, or a model folder."),
+]  # fmt: skip
+Device = Annotated[
+    str, typer.Option("--device", metavar="auto|cpu|cuda[:N]|mps", rich_help_panel=_MODEL, help="Where to compute.")
+]
+PrecisionOption = Annotated[
+    Precision, typer.Option("--precision", rich_help_panel=_MODEL, help="auto is bf16 where the hardware is fast at it.")
+]
+BatchSize = Annotated[
+    str, typer.Option("--batch-size", metavar="auto|N", rich_help_panel=_MODEL, help="Clips computed at once.")
+]
+FrameCount = Annotated[
+    int | None,
+    typer.Option("--frames", metavar="N", rich_help_panel=_MODEL, help="Frames of each clip; default: what the model was made for."),
+]
+Compile = Annotated[
+    bool, typer.Option("--compile", rich_help_panel=_MODEL, help="torch.compile on CUDA: slow to start, then faster.")
+]
+Offline = Annotated[
+    bool, typer.Option("--offline", rich_help_panel=_MODEL, help="Make no request; use what is cached.")
+]
+FormatOption = Annotated[
+    Format, typer.Option("--format", rich_help_panel=_OUTPUT, help="auto is a table.")
+]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", rich_help_panel=_OUTPUT, help="Print paths or labels only.")]
+Null = Annotated[bool, typer.Option("-0", rich_help_panel=_OUTPUT, help="With -q: end each line with NUL, for xargs -0.")]
+Verbose = Annotated[bool, typer.Option("--verbose", "-v", rich_help_panel=_OUTPUT, help="Say what was chosen, and why.")]
+FilesFrom = Annotated[
+    Path | None,
+    typer.Option("--files-from", metavar="FILE", allow_dash=True, help="Read more paths from a file, one a line or NUL-separated; - is stdin."),
+]
+Every = Annotated[
+    float | None, typer.Option("--every", metavar="SECONDS", help="Cut videos into windows of this length.")
+]
+TopK = Annotated[int, typer.Option("--top-k", "-k", metavar="N", help="How many to show.")]
+
+
+@dataclass(frozen=True)
+class Common:
+    """The shared options, checked."""
+
+    model: str | None
+    device: str = "auto"
+    precision: str = "auto"
+    batch_size: int | None = None
+    frames: int | None = None
+    compile: bool = False
+    offline: bool = False
+    format: str = "auto"
+    quiet: bool = False
+    null: bool = False
+    verbose: bool = False
+
+    @classmethod
+    def check(cls, *, batch_size: str, frames: int | None, **rest: Any) -> Common:
+        """Build from raw option values.
+
+        Raises:
+            UsageError: a number out of range.
+        """
+        if batch_size != "auto" and not (batch_size.isdecimal() and 1 <= int(batch_size) <= 4096):
+            raise UsageError(f"--batch-size must be auto or between 1 and 4096, got {batch_size}")
+        if frames is not None and not 1 <= frames <= 64:
+            raise UsageError(f"--frames must be between 1 and 64, got {frames}")
+        size = None if batch_size == "auto" else int(batch_size)
+        return cls(batch_size=size, frames=frames, **rest)
+
+    def say(self, text: str) -> None:
+        """Talk to the user, on stderr."""
+        if not self.quiet:
+            print(text, file=sys.stderr)
+
+    def files(self) -> ModelFiles:
+        """Find the model's files.
+
+        Raises:
+            ModelError: one of its kinds.
+        """
+        if self.offline:
+            os.environ["HF_HUB_OFFLINE"] = "1"  # before huggingface_hub is imported
+        from stopcli.config import default_model
+        from stopcli.registry import resolve
+
+        if self.quiet:
+            os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+        return resolve(self.model or default_model(), offline=self.offline)
+
+    def runtime(self) -> Runtime:
+        """Load the model onto the device.
+
+        Raises:
+            ModelError, DeviceError: one of their kinds.
+        """
+        import warnings
+
+        if not self.verbose:
+            warnings.filterwarnings("ignore")
+        files = self.files()
+        with waiting(self, f"loading {files.name}"):
+            from stopcli.registry import ENTRIES, MINI
+            from stopcli.runtime import Runtime, RuntimeOptions, device_name
+
+            options = RuntimeOptions(self.device, self.precision, self.batch_size, self.frames, self.compile)
+            runtime = Runtime(files, options)
+        if files.name == MINI:
+            self.say(f"note: mini is {ENTRIES[MINI].description}; real footage needs a real model")
+        if self.verbose:
+            self.say(f"device: {device_name(runtime.device)} ({runtime.device_reason})")
+            self.say(f"precision: {runtime.precision} ({runtime.precision_reason})")
+            self.say(f"frames: {runtime.frames} a clip; batch: {runtime.batch_size} clips")
+        return runtime
+
+
+def check_every(every: float | None) -> None:
+    """Refuse windows that are no windows.
+
+    Raises:
+        UsageError: not a positive number of seconds.
+    """
+    if every is not None and not 0.1 <= every <= 86400:
+        raise UsageError(f"--every must be between 0.1 and 86400 seconds, got {every:g}")
+
+
+def check_top_k(top_k: int) -> None:
+    """Refuse to show nothing.
+
+    Raises:
+        UsageError: less than 1.
+    """
+    if top_k < 1:
+        raise UsageError(f"--top-k must be at least 1, got {top_k}")
+
+
+def gather(paths: Sequence[Path] | None, files_from: Path | None = None) -> list[Path]:
+    """Return the videos that arguments, folders and lists name.
+
+    Raises:
+        UsageError: nothing was named. NothingFound: the folders hold no video.
+        InputError: the list cannot be read.
+    """
+    from stopcli.video import find_videos
+
+    named: list[Path] = []
+    for path in paths or ():
+        named += _listed(path) if str(path) == "-" else [path]
+    if files_from is not None:
+        named += _listed(files_from)
+    if not named:
+        raise UsageError("no video named; give files or folders, or --files-from a list")
+    found = list(dict.fromkeys(find_videos(named)))
+    if not found:
+        raise NothingFound(f"no video found in {', '.join(map(str, named[:3]))}")
+    return found
+
+
+def _listed(source: Path) -> list[Path]:
+    try:
+        raw = sys.stdin.buffer.read() if str(source) == "-" else source.read_bytes()
+    except OSError as error:
+        raise InputError(f"--files-from {source}: {error.strerror}") from error
+    parts = raw.split(b"\0") if b"\0" in raw else raw.splitlines()
+    return [Path(os.fsdecode(part)) for part in parts if part.strip()]
+
+
+@contextmanager
+def waiting(common: Common, what: str) -> Iterator[None]:
+    """Show a spinner on a terminal's stderr while something is awaited."""
+    from rich.console import Console
+
+    console = Console(stderr=True)
+    if common.quiet or not console.is_terminal:
+        yield
+        return
+    with console.status(what):
+        yield
+
+
+@contextmanager
+def progress_bar(common: Common, what: str, total: int) -> Iterator[Callable[[str], None]]:
+    """Show progress over ``total`` files, with rate and time left; yield what to call a file done.
+
+    Nothing is shown unless stderr is a terminal.
+    """
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, TextColumn, TimeRemainingColumn
+    from rich.text import Text
+
+    class Rate(ProgressColumn):
+        def render(self, task: Any) -> Text:
+            speed = task.finished_speed or task.speed
+            return Text(f"{speed:.1f}/s" if speed else "", style="dim")
+
+    console = Console(stderr=True)
+    hidden = common.quiet or not console.is_terminal
+    columns = (TextColumn(what), BarColumn(), MofNCompleteColumn(), Rate(), TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True, disable=hidden) as bar:
+        task = bar.add_task(what, total=total)
+        seen: set[str] = set()
+
+        def done(path: str) -> None:
+            if path not in seen:  # windows of one file count once
+                seen.add(path)
+                bar.update(task, completed=len(seen))
+
+        yield done
+
+
+class Interrupted(StopError):
+    """Ctrl-C."""
+
+    exit_status = StopError.exit_status.INTERRUPTED
+
+
+@contextmanager
+def interruptible(kept: str = "") -> Iterator[None]:
+    """Turn Ctrl-C into an error that says what was kept; Typer would swallow it.
+
+    Raises:
+        Interrupted: Ctrl-C was pressed.
+    """
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise Interrupted("interrupted" + (f"; {kept}" if kept else "")) from None

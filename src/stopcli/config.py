@@ -1,0 +1,55 @@
+"""The user's settings: the environment first, then ``config.toml``.
+
+``config.toml`` lies in the platform's configuration folder (``stop doctor`` shows it)::
+
+    model = "hf:someone/their-model"
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import platformdirs
+
+from stopcli.errors import UsageError
+
+DEFAULT_MODEL = "vit-b-32"
+
+
+def config_file() -> Path:
+    """Return where the settings are read from."""
+    return Path(platformdirs.user_config_dir("stopcli", appauthor=False)) / "config.toml"
+
+
+def cache_folder() -> Path:
+    """Return where stopcli keeps what it can make again."""
+    home = os.environ.get("STOPCLI_HOME")
+    return Path(home) if home else Path(platformdirs.user_cache_dir("stopcli", appauthor=False))
+
+
+def default_model() -> str:
+    """Return the model to use where none is named.
+
+    Raises:
+        UsageError: the settings file is no TOML or says what cannot be.
+    """
+    named = os.environ.get("STOPCLI_MODEL")
+    if named:
+        return named
+    path = config_file()
+    if not path.is_file():
+        return DEFAULT_MODEL
+    if sys.version_info >= (3, 11):
+        import tomllib
+    else:
+        import tomli as tomllib
+    try:
+        settings = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path}: not readable as TOML ({error})") from error
+    model = settings.get("model", DEFAULT_MODEL)
+    if not isinstance(model, str):
+        raise UsageError(f'{path}: "model" must be a text, got {model!r}')
+    return model

@@ -1,0 +1,85 @@
+"""Bounded, ordered prefetch: several readers work ahead, results come out in input order."""
+
+from __future__ import annotations
+
+import os
+import queue
+import threading
+from collections import deque
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from stopcli.errors import StopError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+Job = TypeVar("Job")
+Item = TypeVar("Item")
+
+AHEAD = 4  # items that one job may have waiting
+_END = object()
+
+
+def prefetch(
+    read: Callable[[Job], Iterable[Item]], jobs: Iterable[Job], *, workers: int | None = None
+) -> Iterator[tuple[Job, Item | StopError]]:
+    """Yield (job, item) for every item that ``read(job)`` gives, in the order of the jobs.
+
+    At most ``workers`` jobs are open, each at most `AHEAD` items ahead. A `StopError` ends its
+    own job only and is yielded as its last item; any other exception is raised here. Closing the
+    generator stops the readers.
+    """
+    count = workers or max(2, min(8, os.cpu_count() or 2))
+    stopped = threading.Event()
+    pending = iter(jobs)
+    running: deque[tuple[Job, queue.Queue[Any]]] = deque()
+
+    def work(job: Job, out: queue.Queue[Any]) -> None:
+        try:
+            for item in read(job):
+                if not _put(out, item, stopped):
+                    return
+        except Exception as error:
+            _put(out, _Raised(error), stopped)
+        _put(out, _END, stopped)
+
+    def start_next() -> None:
+        for job in pending:
+            out: queue.Queue[Any] = queue.Queue(AHEAD)
+            running.append((job, out))
+            # a daemon: an interrupted command need not wait for a decoder deep in a long file
+            threading.Thread(target=work, args=(job, out), name="decode", daemon=True).start()
+            return
+
+    try:
+        for _ in range(count):
+            start_next()
+        while running:
+            job, out = running[0]
+            while (item := out.get()) is not _END:
+                if not isinstance(item, _Raised):
+                    yield job, item
+                elif isinstance(item.error, StopError):
+                    yield job, item.error
+                else:
+                    raise item.error
+            running.popleft()
+            start_next()
+    finally:
+        stopped.set()
+
+
+class _Raised:
+    def __init__(self, error: Exception) -> None:
+        self.error = error
+
+
+def _put(out: queue.Queue[Any], item: object, stopped: threading.Event) -> bool:
+    """Hand an item over; False when nobody waits for it any more."""
+    while not stopped.is_set():
+        try:
+            out.put(item, timeout=0.1)
+        except queue.Full:
+            continue
+        return True
+    return False

@@ -1,0 +1,280 @@
+"""From a model's name to its files: built-in names, ``hf:org/repo[@revision]`` and folders.
+
+The Hub is asked only for what the local cache lacks, through huggingface_hub, so HF_HOME,
+HF_ENDPOINT, HF_TOKEN and HF_HUB_OFFLINE mean what they always mean.
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import json
+import os
+import re
+from dataclasses import dataclass, field
+from importlib.resources import files as package_files
+from pathlib import Path
+from typing import Any
+
+from stopcli.errors import DownloadError, ModelNotFound, OfflineError, UsageError
+from stopcli.model.config import CONFIG_FILE, WEIGHTS_FILE, ModelConfig, file_hash, read_config
+
+BACKBONE_FILE = "open_clip_model.safetensors"
+BACKBONE_CONFIG = "open_clip_config.json"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A model that has a name of its own."""
+
+    name: str
+    architecture: str
+    weights: str
+    """As in a model folder's config.json."""
+    frames: int
+    licence: str
+    description: str
+    prompts: str | None = None
+    """Hub repository of STOP prompt weights for this backbone; None is plain CLIP."""
+
+
+MINI = "mini"
+ENTRIES = {
+    entry.name: entry
+    for entry in (
+        Entry(
+            MINI, "stop-mini", "file:backbone.safetensors", 8, "Apache-2.0",
+            "bundled; knows only its generated world: 48 drawn objects in 10 motions",
+        ),
+        Entry(
+            "vit-b-32", "ViT-B-32-quickgelu", "hf:timm/vit_base_patch32_clip_224.openai", 12, "MIT",
+            "OpenAI CLIP ViT-B/32, without STOP prompts",
+        ),
+        Entry(
+            "vit-b-16", "ViT-B-16-quickgelu", "hf:timm/vit_base_patch16_clip_224.openai", 12, "MIT",
+            "OpenAI CLIP ViT-B/16, without STOP prompts: slower, finer",
+        ),
+        Entry(
+            "vit-l-14", "ViT-L-14-quickgelu", "hf:timm/vit_large_patch14_clip_224.openai", 12, "MIT",
+            "OpenAI CLIP ViT-L/14, without STOP prompts: slowest, best",
+        ),
+    )
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class ModelFiles:
+    """A model whose files are all at hand."""
+
+    name: str
+    config: ModelConfig
+    folder: Path | None
+    """Where the prompts lie; None for plain CLIP without a folder."""
+    backbone: Path
+    """open_clip's state dict."""
+    preprocess: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def prompts(self) -> Path | None:
+        """Return the file of the prompt weights, if the model has any."""
+        return self.folder / WEIGHTS_FILE if self.folder and self.config.stop else None
+
+    def weights_hash(self) -> str:
+        """Return one SHA-256 over backbone and prompts: the same weights, the same hash."""
+        parts = [_weights_sha256(self.backbone)]
+        if self.prompts is not None:
+            parts.append(_weights_sha256(self.prompts))
+        return hashlib.sha256("".join(parts).encode()).hexdigest()
+
+
+def _weights_sha256(file: Path) -> str:
+    blob = file.resolve()  # the Hub's cache names a large file by its SHA-256
+    return blob.name if re.fullmatch(r"[0-9a-f]{64}", blob.name) else file_hash(file)
+
+
+def resolve(name: str, *, offline: bool = False) -> ModelFiles:
+    """Find a model's files, fetching what is not cached.
+
+    Args:
+        name: a built-in name, ``hf:org/repo[@revision]``, or a model folder.
+        offline: make no request.
+
+    Raises:
+        ModelNotFound: it names nothing.
+        CheckpointError: its folder is not what it should be.
+        DownloadError, OfflineError: a file is not cached and could not be fetched.
+    """
+    if name == MINI:
+        folder = Path(str(package_files("stopcli") / "assets" / "mini"))
+        return _from_folder(name, folder, offline)
+    if name in ENTRIES:
+        return _from_entry(ENTRIES[name], offline)
+    if name.startswith("hf:"):
+        return _from_hub(name, offline)
+    folder = Path(name)
+    if folder.is_dir():
+        return _from_folder(name, folder, offline)
+    close = difflib.get_close_matches(name, ENTRIES, 1)
+    hint = f"did you mean {close[0]}? " if close else ""
+    raise ModelNotFound(
+        f"no model {name!r}; {hint}Use one of {', '.join(ENTRIES)}, a model folder, or hf:org/repo"
+    )
+
+
+def _from_entry(entry: Entry, offline: bool) -> ModelFiles:
+    if entry.prompts is not None:
+        return _from_hub(entry.prompts, offline, name=entry.name)
+    config = ModelConfig(entry.architecture, entry.weights, None, entry.frames)
+    backbone, preprocess = _backbone(config, None, offline)
+    return ModelFiles(entry.name, config, None, backbone, preprocess)
+
+
+def _from_folder(name: str, folder: Path, offline: bool) -> ModelFiles:
+    config = read_config(folder)
+    backbone, preprocess = _backbone(config, folder, offline)
+    return ModelFiles(name, config, folder, backbone, preprocess)
+
+
+def _from_hub(source: str, offline: bool, name: str | None = None) -> ModelFiles:
+    repo, revision = split_hub_name(source)
+    try:
+        folder = fetch(repo, CONFIG_FILE, revision, offline=offline).parent
+        ours = "format" in json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8"))
+    except ModelNotFound:
+        ours = False
+    if not ours:  # an open_clip repository: plain CLIP
+        return _from_open_clip(source, offline)
+    config = read_config(folder)
+    if config.stop is not None:
+        fetch(repo, WEIGHTS_FILE, revision, offline=offline)
+    if config.weights.startswith("file:"):
+        fetch(repo, config.weights.removeprefix("file:"), revision, offline=offline)
+    backbone, preprocess = _backbone(config, folder, offline)
+    return ModelFiles(name or source, config, folder, backbone, preprocess)
+
+
+def _from_open_clip(source: str, offline: bool) -> ModelFiles:
+    repo, revision = split_hub_name(source)
+    told = json.loads(fetch(repo, BACKBONE_CONFIG, revision, offline=offline).read_text(encoding="utf-8"))
+    config = ModelConfig(repo, source, None, 12, backbone_config=told.get("model_cfg"))
+    backbone = fetch(repo, BACKBONE_FILE, revision, offline=offline)
+    return ModelFiles(source, config, None, backbone, told.get("preprocess_cfg", {}))
+
+
+def _backbone(config: ModelConfig, folder: Path | None, offline: bool) -> tuple[Path, dict[str, Any]]:
+    """Return open_clip's state dict and its preprocessing, from where ``config`` says."""
+    weights = config.weights
+    if weights.startswith("file:"):
+        if folder is None:
+            raise ModelNotFound(f"{weights}: only a model folder can hold its backbone")
+        file = folder / weights.removeprefix("file:")
+        if not file.is_file():
+            raise ModelNotFound(f"{folder}: its backbone {file.name} is not there")
+        return file, {}
+    if weights.startswith("hf:"):
+        repo, revision = split_hub_name(weights)
+        return fetch(repo, BACKBONE_FILE, revision, offline=offline), {}
+    import open_clip
+
+    told = open_clip.get_pretrained_cfg(config.architecture, weights)
+    if not told or not told.get("hf_hub"):
+        tags = ", ".join(open_clip.list_pretrained_tags_by_model(config.architecture)) or "none"
+        raise ModelNotFound(f"open_clip has no weights {weights!r} for {config.architecture}; it has {tags}")
+    repo, _, file_name = told["hf_hub"].rpartition("/")
+    safe = re.sub(r"\.(bin|pt|pth)$", ".safetensors", file_name) or BACKBONE_FILE
+    return fetch(repo, safe, None, offline=offline), told
+
+
+def split_hub_name(name: str) -> tuple[str, str | None]:
+    """Split ``hf:org/repo[@revision]`` into repository and revision.
+
+    Raises:
+        UsageError: it has another shape.
+    """
+    match = re.fullmatch(r"hf:([\w.-]+/[\w.-]+)(?:@([\w./-]+))?", name)
+    if match is None:
+        raise UsageError(f"{name!r} names no Hub model; it should look like hf:org/repo or hf:org/repo@revision")
+    return match[1], match[2]
+
+
+def fetch(repo: str, filename: str, revision: str | None = None, *, offline: bool = False) -> Path:
+    """Return a file of a Hub repository from the cache, or fetch it whole into the cache.
+
+    What arrives is compared with the hash that the Hub announced; huggingface_hub itself looks
+    at sizes only.
+
+    Raises:
+        ModelNotFound: the repository, revision or file does not exist (or is not yours to see).
+        OfflineError: not cached, and no request was allowed or possible.
+        DownloadError: the Hub failed, or what came is not what it announced.
+    """
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub import errors as hub
+
+    where = f"{repo}/{filename}" + (f" at {revision}" if revision else "")
+    try:
+        return Path(hf_hub_download(repo, filename, revision=revision, local_files_only=True))
+    except hub.LocalEntryNotFoundError:
+        pass
+    way_out = "fetch it once with a connection, or use the bundled model: --model mini"
+    if offline or is_offline():
+        raise OfflineError(f"{where} is not in the cache, and offline mode allows no download; {way_out}")
+    try:
+        path = Path(hf_hub_download(repo, filename, revision=revision))
+    except hub.GatedRepoError as error:
+        raise ModelNotFound(f"{repo}: access must be asked for on the Hub; then log in with 'hf auth login'") from error
+    except hub.RevisionNotFoundError as error:
+        raise ModelNotFound(f"{repo} has no revision {revision}") from error
+    except hub.RepositoryNotFoundError as error:
+        raise ModelNotFound(f"no repository {repo} on the Hub, or it is private; check the name, or log in") from error
+    except hub.LocalEntryNotFoundError as error:
+        raise OfflineError(f"{where} is not in the cache, and the Hub cannot be reached; {way_out}") from error
+    except hub.EntryNotFoundError as error:
+        raise ModelNotFound(f"{repo} has no file {filename}" + (f" at {revision}" if revision else "")) from error
+    except hub.HfHubHTTPError as error:
+        status = getattr(error.response, "status_code", "an error")
+        raise DownloadError(f"{where}: the Hub answered {status}; try again later") from error
+    except OSError as error:
+        raise DownloadError(f"{where}: the download broke off ({error}); run the command again to go on") from error
+    except Exception as error:  # the HTTP client's own errors, whichever client huggingface_hub uses
+        if not _is_transport_error(error):
+            raise
+        raise DownloadError(f"{where}: the download broke off ({error}); run the command again to go on") from error
+    _verify(path, where)
+    return path
+
+
+def is_offline() -> bool:
+    """Say whether the environment forbids requests to the Hub."""
+    return os.environ.get("HF_HUB_OFFLINE", "").upper() in {"1", "ON", "YES", "TRUE"}
+
+
+def _is_transport_error(error: Exception) -> bool:
+    return any(base.__module__.split(".")[0].startswith(("httpx", "httpcore")) for base in type(error).__mro__)
+
+
+def _verify(path: Path, where: str) -> None:
+    """Compare a fetched file with its announced hash, and drop it when it differs."""
+    blob = path.resolve()
+    if re.fullmatch(r"[0-9a-f]{64}", blob.name):
+        found = file_hash(blob)
+    elif re.fullmatch(r"[0-9a-f]{40}", blob.name):  # a small file goes by its git object's hash
+        data = blob.read_bytes()
+        found = hashlib.sha1(b"blob %d\0" % len(data) + data, usedforsecurity=False).hexdigest()
+    else:
+        return
+    if found != blob.name:
+        path.unlink()
+        blob.unlink(missing_ok=True)
+        raise DownloadError(
+            f"{where}: what arrived is not what the Hub announced (hash {found[:12]}, expected "
+            f"{blob.name[:12]}); it was removed, run the command again"
+        )
+
+
+def cached(entry: Entry) -> Path | None:
+    """Return a named model's backbone file if it is at hand; no request is made."""
+    try:
+        return resolve(entry.name, offline=True).backbone
+    except (OfflineError, ModelNotFound):
+        return None

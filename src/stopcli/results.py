@@ -1,0 +1,80 @@
+"""What the use cases answer: frozen records, the only thing that renderers get.
+
+Paths are as they were given or found. ``start`` and ``end`` are seconds, or None for a whole clip.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from stopcli.errors import StopError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class Score:
+    """One label's share: ``score`` is the softmax over the labels, ``cosine`` is comparable."""
+
+    label: str
+    score: float
+    cosine: float
+
+
+@dataclass(frozen=True)
+class Classification:
+    """The labels of a clip or of a window of it, best first."""
+
+    path: str
+    start: float | None
+    end: float | None
+    scores: tuple[Score, ...]
+
+
+@dataclass(frozen=True)
+class Hit:
+    """One answer to a query; ``score`` is a cosine."""
+
+    query: str
+    rank: int
+    path: str
+    start: float | None
+    end: float | None
+    score: float
+
+
+@dataclass(frozen=True)
+class Embedded:
+    """Where a clip's or text's vector stands in the output file."""
+
+    path: str
+    start: float | None
+    end: float | None
+    row: int
+
+
+@dataclass(frozen=True)
+class Failure:
+    """An input that could not be used, and why: ``error`` is the class of fault."""
+
+    path: str
+    error: str
+    message: str
+
+    @classmethod
+    def of(cls, path: object, error: StopError) -> Failure:
+        """Make the record of an error."""
+        return cls(str(path), error.kind, str(error))
+
+
+@dataclass(frozen=True)
+class EncodedClip:
+    """An embedding (E,) float32 of unit length, of a clip or of a window of it."""
+
+    path: str
+    start: float | None
+    end: float | None
+    vector: NDArray[np.float32]
