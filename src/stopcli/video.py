@@ -143,7 +143,10 @@ def read_windows(
 def _collect(
     video: Video, wanted: NDArray[np.float64], size: int
 ) -> tuple[NDArray[np.uint8], NDArray[np.float64]]:
+    unharmed = not video.damaged
     found = list(video.frames_at(wanted, size))
+    if unharmed and video.damaged:  # damage shows late: what came before it may be harmed too
+        found = list(video.frames_at(wanted, size))
     return np.stack([p for _, p in found]), np.array([t for t, _ in found])
 
 
@@ -161,19 +164,15 @@ def open_video(path: str | Path, *, threads: int = 0) -> Iterator[Video]:
         raise FileMissing(f"{path}: no such file" if not file.exists() else f"{path}: not a file")
     if file.stat().st_size == 0:
         raise UnreadableVideo(f"{path}: the file is empty (0 bytes)")
+    video = None
     try:
-        # a name with a colon would be taken for a protocol: the prefix makes it a file
-        container = av.open(
-            f"file:{file}", metadata_errors="ignore", timeout=(STALL_SECONDS, STALL_SECONDS)
-        )
-    except (av.FFmpegError, OSError, ValueError) as error:
-        raise UnreadableVideo(f"{path}: not a video that can be opened ({_reason(error)})") from error
-    try:
-        yield Video(path, container, threads)
+        video = Video(path, threads)
+        yield video
     except (av.FFmpegError, MemoryError) as error:
         raise UnreadableVideo(f"{path}: damaged or encrypted ({_reason(error)})") from error
     finally:
-        container.close()
+        if video is not None:
+            video.close()
 
 
 def _reason(error: BaseException) -> str:
@@ -182,19 +181,49 @@ def _reason(error: BaseException) -> str:
 
 
 class Video:
-    """An open file. `duration` is corrected when decoding shows that the header lied."""
+    """An open file; decoding corrects `duration` where the header lied, and finds it `damaged`."""
 
-    def __init__(self, path: str | Path, container: Any, threads: int) -> None:
+    def __init__(self, path: str | Path, threads: int) -> None:
         self.path = path
-        self._container = container
-        self._stream = _choose_stream(container, path)
-        context = self._stream.codec_context
-        context.thread_type = "AUTO"
+        self._threads = threads
+        self.damaged = False  # then slice threads: FFmpeg's concealment, off with them, paints it all gray
+        self._open()
+        try:
+            self._look()
+        except BaseException:
+            self.close()
+            raise
+
+    def _open(self) -> None:
+        import av
+
+        try:
+            # a name with a colon would be taken for a protocol: the prefix makes it a file
+            self._container: Any = av.open(
+                f"file:{self.path}", metadata_errors="ignore", timeout=(STALL_SECONDS, STALL_SECONDS)
+            )
+        except (av.FFmpegError, OSError, ValueError) as error:
+            raise UnreadableVideo(f"{self.path}: not a video that can be opened ({_reason(error)})") from error
+        self._untouched = True
+        try:
+            self._stream = _choose_stream(self._container, self.path)
+        except InputError:
+            self.close()
+            raise
+        self._stream.codec_context.thread_type = "SLICE" if self.damaged else "AUTO"
+        threads = 2 if self.damaged else self._threads
         if threads:
-            context.thread_count = threads
+            self._stream.codec_context.thread_count = threads
+
+    def close(self) -> None:
+        """Give the file back."""
+        self._container.close()
+
+    def _look(self) -> None:
+        context = self._stream.codec_context
         if context.width * context.height > MAX_PIXELS:
             raise VideoTooLarge(
-                f"{path}: frames of {context.width}x{context.height} pixels; the limit is "
+                f"{self.path}: frames of {context.width}x{context.height} pixels; the limit is "
                 f"{MAX_PIXELS // 1_000_000} million pixels"
             )
         self._deadline = time.monotonic() + TIME_LIMIT
@@ -247,7 +276,7 @@ class Video:
             stamp = packet.pts if packet.pts is not None else packet.dts
             if stamp is not None:
                 times.append(float(stamp * packet.time_base))
-        self._container.seek(0, backward=True, any_frame=False)
+        self._rewind()
         if not times:
             return origin or 0.0, 0.0
         first, last = min(times), max(times)
@@ -266,16 +295,20 @@ class Video:
         """
         times = [float(t) for t in wanted]
         done = 0
-        for group in self._plan(times):
+        for group in [] if self.damaged else self._plan(times):
             try:
                 found = [(t, self._to_pixels(f, size)) for t, f in self._after_seek(group)]
-            except _SeekFailed:
+            except _Distrusted:
                 break
             yield from found
             done += len(group)
-        if done < len(times):
-            for shown, frame in self._sequential(times[done:]):
-                yield shown, self._to_pixels(frame, size)
+        while done < len(times):
+            try:
+                for shown, frame in self._sequential(times[done:]):
+                    yield shown, self._to_pixels(frame, size)
+                    done += 1
+            except _Distrusted:
+                self.damaged = True
 
     def _plan(self, times: list[float]) -> list[list[float]]:
         """Group wanted times by key frame; an empty plan means one sequential read."""
@@ -304,17 +337,18 @@ class Video:
     def _after_seek(self, group: list[float]) -> Iterator[tuple[float, Any]]:
         """Yield the frames at the times of one group of pictures."""
         target = round((self._origin + group[0]) / float(self._base))
+        self._untouched = False
         try:
             self._container.seek(target, stream=self._stream, backward=True, any_frame=False)
         except OSError as error:
-            raise _SeekFailed from error
+            raise _Distrusted from error
         remaining = iter(group)
         t = next(remaining)
         previous: tuple[float, Any] | None = None
-        for shown, frame in self._decode(strict=True):
+        for shown, frame in self._decode():
             while shown > t + 1e-6:
                 if previous is None:
-                    raise _SeekFailed  # landed behind the wanted time
+                    raise _Distrusted  # landed behind the wanted time
                 yield previous
                 following = next(remaining, None)
                 if following is None:
@@ -322,7 +356,7 @@ class Video:
                 t = following
             previous = (shown, frame)
         if previous is None or self.duration - previous[0] > max(1.0, 0.02 * self.duration):
-            raise _SeekFailed  # ended too early to be the end of the file
+            raise _Distrusted  # ended too early to be the end of the file
         yield previous
         for _ in remaining:
             yield previous
@@ -334,7 +368,7 @@ class Video:
         t: float | None = next(pending)
         previous: tuple[float, Any] | None = None
         gap = 0.0
-        for shown, frame in self._decode(strict=False):
+        for shown, frame in self._decode():
             if previous is not None:
                 gap = shown - previous[0]
             while t is not None and shown > t + 1e-6:
@@ -376,17 +410,16 @@ class Video:
         return pixels
 
     def _rewind(self) -> None:
-        import av
-
-        try:
-            self._container.seek(0, backward=True, any_frame=False)
-        except av.FFmpegError:
-            self._container.seek(0, backward=True, any_frame=True)
+        """Go back to the first packet: by opening anew, which cannot fail half-way."""
+        if not self._untouched:
+            self.close()
+            self._open()
 
     def _demux(self) -> Iterator[Any]:
         """Yield the stream's packets until the end or the first unreadable one."""
         import av
 
+        self._untouched = False
         packets = self._container.demux(self._stream)
         while True:
             try:
@@ -397,38 +430,68 @@ class Video:
                 raise VideoTimeout(f"{self.path}: not done after {TIME_LIMIT:.0f} s; skipped")
             yield packet
 
-    def _decode(self, *, strict: bool) -> Iterator[tuple[float, Any]]:
-        """Yield (seconds, frame); damaged packets are passed over unless ``strict``."""
+    def _decode(self) -> Iterator[tuple[float, Any]]:
+        """Yield (seconds, frame) until the end.
+
+        Raises:
+            _Distrusted: the first damaged packet or frame, unless the file is known to be
+                `damaged`; then such packets are passed over.
+        """
         import av
 
+        stamps = "dts" if self._container.format.name == "avi" else "pts"  # AVI has no others
+        clock = _Clock(self._origin, float(self._stream.average_rate or 25), stamps)
         last_progress = time.monotonic()
-        shown = -1.0
         for packet in self._demux():
             try:
                 frames = packet.decode()
             except (av.FFmpegError, ValueError) as error:
-                if strict:
-                    raise _SeekFailed from error
-                continue
-            now = time.monotonic()
+                if not self.damaged:
+                    raise _Distrusted from error
+                frames = []
             for frame in frames:
-                stamp = frame.pts if frame.pts is not None else frame.dts
-                if stamp is None or frame.time_base is None:
-                    rate = self._stream.average_rate or 25
-                    shown = 0.0 if shown < 0 else shown + 1 / float(rate)
-                else:
-                    shown = max(float(stamp * frame.time_base) - self._origin, 0.0)
-                if strict and frame.is_corrupt:
-                    raise _SeekFailed
-                yield shown, frame
+                if frame.is_corrupt and not self.damaged:
+                    raise _Distrusted
+                yield clock.read(frame), frame
             if frames:
                 last_progress = time.monotonic()
-            elif now - last_progress > STALL_SECONDS:
+            elif time.monotonic() - last_progress > STALL_SECONDS:
                 raise VideoTimeout(f"{self.path}: no frame for {STALL_SECONDS:.0f} s; skipped")
 
 
-class _SeekFailed(Exception):
-    """The frames after a seek cannot be trusted."""
+class _Clock:
+    """Tells when a frame is shown, from stamps that may be absent or out of order.
+
+    As FFmpeg's best-effort timestamp: whichever of presentation and decoding stamps has been out
+    of order less often, ``prefer`` at first.
+    """
+
+    def __init__(self, origin: float, rate: float, prefer: str) -> None:
+        self._origin, self._step = origin, 1 / rate
+        self._last = {"pts": -(1 << 62), "dts": -(1 << 62)}
+        self._faults = {"pts": int(prefer == "dts"), "dts": 0}
+        self._shown: float | None = None
+
+    def read(self, frame: Any) -> float:
+        """Return a frame's time in seconds from the first."""
+        stamps = {"pts": frame.pts, "dts": frame.dts}
+        for kind, stamp in stamps.items():
+            if stamp is not None:
+                self._faults[kind] += stamp <= self._last[kind]
+                self._last[kind] = stamp
+        first, second = ("pts", "dts") if self._faults["pts"] <= self._faults["dts"] else ("dts", "pts")
+        stamp = stamps[first] if stamps[first] is not None else stamps[second]
+        if stamp is not None and frame.time_base is not None:
+            shown = max(float(stamp * frame.time_base) - self._origin, 0.0)
+            if self._shown is None or shown >= self._shown:
+                self._shown = shown
+                return shown
+        self._shown = 0.0 if self._shown is None else self._shown + self._step
+        return self._shown
+
+
+class _Distrusted(Exception):
+    """The frames cannot be trusted: read them in a slower way."""
 
 
 def _choose_stream(container: Any, path: str | Path) -> Any:
