@@ -228,12 +228,13 @@ def fetch(repo: str, filename: str, revision: str | None = None, *, offline: boo
     except hub.RepositoryNotFoundError as error:
         raise ModelNotFound(f"no repository {repo} on the Hub, or it is private; check the name, or log in") from error
     except hub.LocalEntryNotFoundError as error:
+        if isinstance(error.__cause__, hub.HfHubHTTPError):
+            raise _refused(where, error.__cause__) from error
         raise OfflineError(f"{where} is not in the cache, and the Hub cannot be reached; {way_out}") from error
     except hub.EntryNotFoundError as error:
         raise ModelNotFound(f"{repo} has no file {filename}" + (f" at {revision}" if revision else "")) from error
     except hub.HfHubHTTPError as error:
-        status = getattr(error.response, "status_code", "an error")
-        raise DownloadError(f"{where}: the Hub answered {status}; try again later") from error
+        raise _refused(where, error) from error
     except OSError as error:
         raise DownloadError(f"{where}: the download broke off ({error}); run the command again to go on") from error
     except Exception as error:  # the HTTP client's own errors, whichever client huggingface_hub uses
@@ -242,6 +243,13 @@ def fetch(repo: str, filename: str, revision: str | None = None, *, offline: boo
         raise DownloadError(f"{where}: the download broke off ({error}); run the command again to go on") from error
     _verify(path, where)
     return path
+
+
+def _refused(where: str, error: Any) -> ModelNotFound | DownloadError:
+    status = getattr(error.response, "status_code", None)
+    if status in (401, 403):
+        return ModelNotFound(f"{where}: not yours to see (the Hub answered {status}); log in with 'hf auth login'")
+    return DownloadError(f"{where}: the Hub answered {status or 'with an error'}; try again later")
 
 
 def is_offline() -> bool:

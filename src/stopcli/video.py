@@ -161,7 +161,7 @@ def open_video(path: str | Path, *, threads: int = 0) -> Iterator[Video]:
 
     file = Path(path)
     if not file.is_file():
-        raise FileMissing(f"{path}: no such file" if not file.exists() else f"{path}: not a file")
+        raise FileMissing(f"{path}: {'a folder that cannot be read' if file.is_dir() else 'no such file'}")
     if file.stat().st_size == 0:
         raise UnreadableVideo(f"{path}: the file is empty (0 bytes)")
     video = None
@@ -510,28 +510,30 @@ def _choose_stream(container: Any, path: str | Path) -> Any:
 def find_videos(paths: Sequence[str | Path]) -> Iterator[Path]:
     """Yield files as given, and the videos in folders, recursively, in sorted order.
 
-    Hidden files are skipped. A file in a folder counts by its extension; one without an
-    extension counts if it opens as a video.
-
-    Raises:
-        FileMissing: a path names nothing.
+    Hidden files and links to folders are skipped. A file in a folder counts by its extension; one
+    without an extension counts if it opens as a video. What is named is taken at its word, even
+    if it is not there: reading it will say so.
     """
     for given in paths:
         path = Path(given)
         if path.is_dir():
             yield from _walk(path)
-        elif path.exists():
-            yield path
         else:
-            raise FileMissing(f"{given}: no such file or folder")
+            yield path
 
 
 def _walk(folder: Path) -> Iterator[Path]:
-    for entry in sorted(folder.iterdir()):
+    try:
+        entries = sorted(folder.iterdir())
+    except OSError:
+        yield folder  # reading it will say why not
+        return
+    for entry in entries:
         if entry.name.startswith("."):
             continue
         if entry.is_dir():
-            yield from _walk(entry)
+            if not entry.is_symlink():
+                yield from _walk(entry)
         elif entry.suffix.lower() in EXTENSIONS or (not entry.suffix and _opens(entry)):
             yield entry
 

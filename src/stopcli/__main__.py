@@ -1,0 +1,7 @@
+"""``python -m stopcli`` is ``stop``."""
+
+import sys
+
+from stopcli.cli.app import main
+
+sys.exit(main())

@@ -1,0 +1,139 @@
+"""A local HTTP server that speaks as much of the Hub's protocol as fetching files needs.
+
+HEAD and GET of ``/org/repo/resolve/revision/file``: commit and ETag headers, small files by their
+git object's hash, large ones redirected to another host and named by their SHA-256, ranges, error
+codes. Faults can be set on it: what a broken Hub or a broken line does.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from urllib.parse import unquote
+
+COMMIT = "a" * 40
+LARGE = 1024  # bytes; from here on a file is stored apart, as with LFS
+
+
+@dataclass
+class Hub:
+    """What the server holds, what it does wrong, and what it was asked."""
+
+    files: dict[str, bytes]
+    repo: str = "someone/model"
+    revisions: tuple[str, ...] = ("main", "v1", COMMIT)
+    status: int | None = None
+    """Answer this to everything."""
+    cut: int | None = None
+    """Close the line after so many bytes of a large file, once for each entry in `cuts`."""
+    cuts: int = 0
+    flip: bool = False
+    """Send other bytes than announced."""
+    asked: list[tuple[str, str, str | None]] = field(default_factory=list)
+    port: int = 0
+
+    @property
+    def endpoint(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+
+def _git_hash(data: bytes) -> str:
+    return hashlib.sha1(b"blob %d\0" % len(data) + data).hexdigest()
+
+
+class _Handler(BaseHTTPRequestHandler):
+    hub: Hub
+    protocol_version = "HTTP/1.1"
+
+    def log_message(self, *_):
+        pass
+
+    def do_HEAD(self):
+        self._answer(body=False)
+
+    def do_GET(self):
+        self._answer(body=True)
+
+    def _answer(self, *, body: bool) -> None:
+        hub = self.hub
+        hub.asked.append((self.command, self.path, self.headers.get("Range")))
+        if hub.status is not None:
+            return self._error(hub.status, None)
+        path = unquote(self.path)
+        if path.startswith("/storage/"):
+            return self._send(hub.files[path.removeprefix("/storage/")], {}, body=body, large=True)
+        head, _, rest = path.partition("/resolve/")
+        revision, _, name = rest.partition("/")
+        if head != f"/{hub.repo}":
+            return self._error(401, "RepoNotFound")
+        if revision not in hub.revisions:
+            return self._error(404, "RevisionNotFound")
+        if name not in hub.files:
+            return self._error(404, "EntryNotFound")
+        data = hub.files[name]
+        if len(data) < LARGE:
+            return self._send(data, {"ETag": f'"{_git_hash(data)}"'}, body=body, large=False)
+        sha = hashlib.sha256(data).hexdigest()
+        self.send_response(302)
+        for key, value in {
+            "Location": f"http://localhost:{hub.port}/storage/{name}", "X-Repo-Commit": COMMIT, "X-Linked-ETag": f'"{sha}"',
+            "X-Linked-Size": str(len(data)), "ETag": f'"{sha}"', "Content-Length": "0",
+        }.items():  # fmt: skip
+            self.send_header(key, value)
+        self.end_headers()
+        return None
+
+    def _send(self, data: bytes, headers: dict[str, str], *, body: bool, large: bool) -> None:
+        total, start = len(data), 0
+        asked = self.headers.get("Range")
+        if asked:
+            start = int(asked.removeprefix("bytes=").split("-")[0])
+        self.send_response(206 if asked else 200)
+        if asked:
+            self.send_header("Content-Range", f"bytes {start}-{total - 1}/{total}")
+        self.send_header("X-Repo-Commit", COMMIT)
+        self.send_header("Content-Length", str(total - start))
+        for key, value in headers.items():
+            self.send_header(key, value)
+        self.end_headers()
+        if not body:
+            return
+        if self.hub.flip:
+            data = bytes([data[0] ^ 1]) + data[1:]
+        if large and self.hub.cut is not None and self.hub.cuts > 0:
+            self.hub.cuts -= 1
+            self.wfile.write(data[start : start + self.hub.cut])
+            self.wfile.flush()
+            self.close_connection = True
+            return
+        self.wfile.write(data[start:])
+
+    def _error(self, status: int, code: str | None) -> None:
+        self.send_response(status)
+        if code:
+            self.send_header("X-Error-Code", code)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+
+class serve:
+    """Run the server for a ``with`` block."""
+
+    def __init__(self, hub: Hub) -> None:
+        self.hub = hub
+
+    def __enter__(self) -> Hub:
+        handler = type("Handler", (_Handler,), {"hub": self.hub})
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+        self._server.daemon_threads = True
+        self.hub.port = self._server.server_address[1]
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True)
+        self._thread.start()
+        return self.hub
+
+    def __exit__(self, *_) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()

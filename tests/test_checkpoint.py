@@ -1,0 +1,109 @@
+"""Model folders: what is written is read back, and what does not fit is refused by name."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from conftest import write_model
+from stopcli.errors import CheckpointError
+from stopcli.model.checkpoint import build_backbone
+from stopcli.model.config import ModelConfig, StopConfig, read_config
+from stopcli.registry import resolve
+from stopcli.runtime import load_model
+
+STOP = StopConfig(regions=4, eta=2, hidden=16)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return write_model(tmp_path / "model", stop=STOP, labels=("a dog", "a cat"))
+
+
+def edit(folder, change):
+    path = folder / "config.json"
+    told = json.loads(path.read_text())
+    change(told)
+    path.write_text(json.dumps(told))
+
+
+def load(folder):
+    return load_model(resolve(str(folder)))
+
+
+def test_a_model_comes_back_as_it_was(folder):
+    config = read_config(folder)
+    assert config.stop == STOP
+    assert config.labels == ("a dog", "a cat")
+    assert config.extra == {"licence": "MIT"}
+    assert ModelConfig.to_dict(config) == json.loads((folder / "config.json").read_text())
+    model = load(folder)
+    saved = load_file(folder / "model.safetensors")
+    assert all(torch.equal(v, saved[k]) for k, v in model.prompts.state_dict().items())
+
+
+def test_only_prompts_are_in_the_weights(folder):
+    assert all(name.startswith("0.") for name in load_file(folder / "model.safetensors"))
+
+
+@pytest.mark.parametrize(
+    ("change", "text"),
+    [
+        (lambda c: c.update(format=2), "newer than this stopcli reads"),
+        (lambda c: c.update(format="one"), '"format" number'),
+        (lambda c: c.pop("backbone"), '"backbone" must be a dict'),
+        (lambda c: c["backbone"].pop("weights"), r'"backbone\.weights" must be a str'),
+        (lambda c: c["sampling"].update(frames=0), "at least 1"),
+        (lambda c: c.update(labels=[1]), '"labels"'),
+        (lambda c: c["stop"].update(regions=-1), "regions must be"),
+        (lambda c: c["stop"].update(depth=3), "unknown settings depth"),
+        (lambda c: c["stop"].update(regions=17), "at most 16"),
+        (lambda c: c["stop"].update(hidden=32), "not weights for the prompts"),
+        (lambda c: c["stop"].update(temporal="off"), "does not belong there"),
+        (lambda c: c["stop"].update(shared=False), "lacks"),
+        (lambda c: c["backbone"]["config"]["vision_cfg"].update(width=64), "not weights for backbone"),
+        (lambda c: c["backbone"]["config"]["vision_cfg"].update(layers=3), "lacks"),
+        (lambda c: c["backbone"].update(architecture="ViT-B-23", config=None), "did you mean"),
+        (lambda c: c["backbone"].update(architecture="RN50", config=None), "needs an open_clip ViT"),
+    ],
+)
+def test_a_config_that_does_not_fit_is_refused(folder, change, text):
+    edit(folder, change)
+    with pytest.raises(CheckpointError, match=text):
+        load(folder)
+
+
+def test_weights_that_do_not_fit_are_refused(folder):
+    path = folder / "model.safetensors"
+    whole = load_file(path)
+    name = next(iter(whole))
+    save_file({**whole, name: torch.zeros(3)}, path)
+    with pytest.raises(CheckpointError, match=r"is \(3,\), expected"):
+        load(folder)
+    save_file({k: v for k, v in whole.items() if k != name}, path)
+    with pytest.raises(CheckpointError, match=f"lacks {name}"):
+        load(folder)
+    path.write_bytes(b"no safetensors")
+    with pytest.raises(CheckpointError, match="damaged"):
+        load(folder)
+    path.unlink()
+    with pytest.raises(CheckpointError, match=r"there is no model\.safetensors"):
+        load(folder)
+
+
+def test_a_config_that_is_no_json_is_refused(folder):
+    (folder / "config.json").write_text("{")
+    with pytest.raises(CheckpointError, match="not readable as JSON"):
+        load(folder)
+
+
+@pytest.mark.parametrize("name", ["ViT-B-32", "ViT-B-16-quickgelu", "ViT-L-14"])
+def test_the_named_towers_build_from_the_same_code(name):
+    with torch.device("meta"):
+        backbone = build_backbone(name, None, {})
+    side = {"ViT-B-32": 7, "ViT-B-16-quickgelu": 14, "ViT-L-14": 16}[name]
+    assert backbone.grid == (side, side)
+    assert backbone.preprocess.size == 224

@@ -1,0 +1,230 @@
+"""Names become files: built-in names, folders, and the real Hub client against a local server."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+from huggingface_hub import constants
+
+from conftest import write_model
+from hub_server import COMMIT, Hub, serve
+from stopcli import registry
+from stopcli.errors import CheckpointError, DownloadError, ModelNotFound, OfflineError, UsageError
+from stopcli.model.config import StopConfig
+
+NAME = "hf:someone/model"
+BIG = bytes(range(256)) * 400  # 102,400 bytes: stored apart
+
+
+@pytest.fixture
+def hub(tmp_path, monkeypatch):
+    """A running server, an empty cache, and a client pointed at both."""
+    monkeypatch.setattr("huggingface_hub.file_download.time.sleep", lambda _: None, raising=False)
+    monkeypatch.setattr("huggingface_hub.utils._http.time.sleep", lambda _: None)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(constants, "HF_HUB_DISABLE_PROGRESS_BARS", True)
+    monkeypatch.delenv("HF_HUB_OFFLINE")
+    with serve(Hub({"config.json": b'{"format": 0}', "big.bin": BIG})) as running:
+        monkeypatch.setattr(constants, "ENDPOINT", running.endpoint)
+        monkeypatch.setattr(
+            constants, "HUGGINGFACE_CO_URL_TEMPLATE", running.endpoint + "/{repo_id}/resolve/{revision}/{filename}"
+        )
+        yield running
+
+
+def leftovers(tmp_path):
+    """Files of the cache that are no whole blobs."""
+    return [p for p in (tmp_path / "hub").rglob("*") if "incomplete" in p.name or (p.parent.name == "blobs" and p.stat().st_size not in (13, len(BIG)))]
+
+
+@pytest.mark.parametrize(("file", "content"), [("config.json", b'{"format": 0}'), ("big.bin", BIG)])
+def test_a_file_is_fetched_once_and_then_without_any_request(hub, file, content):
+    assert registry.fetch("someone/model", file).read_bytes() == content
+    assert hub.asked
+    hub.asked.clear()
+    assert registry.fetch("someone/model", file).read_bytes() == content
+    assert registry.fetch("someone/model", file, offline=True).read_bytes() == content
+    assert hub.asked == []
+
+
+def test_a_revision_is_asked_for_by_name(hub):
+    path = registry.fetch("someone/model", "config.json", "v1")
+    assert COMMIT in path.parts
+    assert "/someone/model/resolve/v1/config.json" in {p for _, p, _ in hub.asked}
+
+
+def test_a_line_that_breaks_is_taken_up_where_it_broke(hub, monkeypatch):
+    monkeypatch.setattr(constants, "DOWNLOAD_CHUNK_SIZE", 10_000)
+    hub.cut, hub.cuts = 60_000, 1
+    assert registry.fetch("someone/model", "big.bin").read_bytes() == BIG
+    assert "bytes=60000-" in {r for _, _, r in hub.asked}
+
+
+def test_a_line_that_keeps_breaking_is_an_error_and_leaves_no_half_file(hub, tmp_path):
+    hub.cut, hub.cuts = 0, 1000
+    with pytest.raises(DownloadError, match="broke off"):
+        registry.fetch("someone/model", "big.bin")
+    assert leftovers(tmp_path) == []
+    hub.cuts = 0
+    assert registry.fetch("someone/model", "big.bin").read_bytes() == BIG
+
+
+@pytest.mark.parametrize("file", ["config.json", "big.bin"])
+def test_other_bytes_than_announced_are_removed(hub, file):
+    hub.flip = True
+    with pytest.raises(DownloadError, match="not what the Hub announced"):
+        registry.fetch("someone/model", file)
+    hub.flip = False
+    assert registry.fetch("someone/model", file).read_bytes() == hub.files[file]
+
+
+@pytest.mark.parametrize(
+    ("status", "error", "text"),
+    [(401, ModelNotFound, "log in"), (403, ModelNotFound, "log in"), (404, DownloadError, "404"), (500, DownloadError, "500")],
+)
+def test_a_hub_that_refuses_is_a_clear_error(hub, tmp_path, status, error, text):
+    hub.status = status
+    with pytest.raises(error, match=text):
+        registry.fetch("someone/model", "big.bin")
+    assert leftovers(tmp_path) == []
+
+
+def test_what_is_not_there_is_named(hub):
+    with pytest.raises(ModelNotFound, match="no repository someone/else"):
+        registry.fetch("someone/else", "config.json")
+    with pytest.raises(ModelNotFound, match="no revision v9"):
+        registry.fetch("someone/model", "config.json", "v9")
+    with pytest.raises(ModelNotFound, match=r"no file other\.bin"):
+        registry.fetch("someone/model", "other.bin")
+
+
+def test_offline_makes_no_request(hub, monkeypatch):
+    with pytest.raises(OfflineError, match="--model mini"):
+        registry.fetch("someone/model", "config.json", offline=True)
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    with pytest.raises(OfflineError, match="--model mini"):
+        registry.fetch("someone/model", "config.json")
+    assert hub.asked == []
+
+
+def test_a_hub_out_of_reach_is_an_offline_error(hub, monkeypatch):
+    monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:1")
+    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", "http://127.0.0.1:1/{repo_id}/resolve/{revision}/{filename}")
+    with pytest.raises(OfflineError, match="cannot be reached"):
+        registry.fetch("someone/model", "config.json")
+
+
+def repository(tmp_path, **settings):
+    folder = write_model(tmp_path / "made", **settings)
+    return {p.name: p.read_bytes() for p in folder.iterdir()}
+
+
+def test_a_whole_model_comes_from_the_hub(hub, tmp_path):
+    hub.files = repository(tmp_path, stop=StopConfig(regions=4, eta=2, hidden=16))
+    files = registry.resolve(NAME)
+    assert files.config.stop is not None
+    assert files.prompts is not None
+    assert files.prompts.is_file()
+    assert files.backbone.is_file()
+    hub.asked.clear()
+    assert registry.resolve(NAME + "@main").weights_hash() == files.weights_hash()
+    assert hub.asked == []
+
+
+def test_an_open_clip_repository_is_plain_clip(hub, tmp_path):
+    made = repository(tmp_path)
+    told = {"model_cfg": json.loads(made["config.json"])["backbone"]["config"], "preprocess_cfg": {"mean": [0.5] * 3, "std": [0.5] * 3}}
+    hub.files = {
+        "config.json": b'{"architectures": ["CLIPModel"]}',
+        "open_clip_config.json": json.dumps(told).encode(),
+        "open_clip_model.safetensors": made["backbone.safetensors"],
+    }
+    files = registry.resolve(NAME)
+    assert files.config.stop is None
+    assert files.preprocess["mean"] == [0.5] * 3
+
+
+def test_prompts_for_a_built_in_backbone_come_from_their_repository(hub, tmp_path, monkeypatch):
+    hub.files = repository(tmp_path, stop=StopConfig(regions=4, eta=2, hidden=16))
+    entry = registry.Entry("vit-b-32", "toy", "unused", 4, "MIT", "with prompts", prompts=NAME)
+    monkeypatch.setitem(registry.ENTRIES, "vit-b-32", entry)
+    files = registry.resolve("vit-b-32")
+    assert files.name == "vit-b-32"
+    assert files.config.stop is not None
+
+
+def test_a_built_in_backbone_comes_from_open_clips_own_repository(hub, tmp_path, monkeypatch):
+    hub.repo = "timm/vit_base_patch32_clip_224.openai"
+    hub.files = {"open_clip_model.safetensors": BIG}
+    assert registry.resolve("vit-b-32").backbone.read_bytes() == BIG
+    assert registry.cached(registry.ENTRIES["vit-b-32"]) is not None
+    assert registry.cached(registry.ENTRIES["vit-b-16"]) is None
+
+
+def test_the_repositories_named_here_are_those_of_open_clip():
+    import open_clip
+
+    for name in ("vit-b-32", "vit-b-16", "vit-l-14"):
+        entry = registry.ENTRIES[name]
+        told = open_clip.get_pretrained_cfg(entry.architecture, "openai")
+        assert entry.weights == "hf:" + told["hf_hub"].rstrip("/")
+        assert told["quick_gelu"]
+        assert open_clip.get_model_config(entry.architecture)["quick_gelu"]
+
+
+def test_the_command_fetches_with_hf_endpoint_and_then_works_offline(tmp_path):
+    """The real process, the real environment variables, the real exit codes."""
+    made = repository(tmp_path, stop=StopConfig(regions=4, eta=2, hidden=16))
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("HF_")} | {"HF_HUB_CACHE": str(tmp_path / "hub")}
+
+    def stop(*arguments, **more):
+        command = [sys.executable, "-m", "stopcli", *arguments]
+        return subprocess.run(command, env=environment | more, capture_output=True, text=True, check=False)
+
+    with serve(Hub(made)) as running:
+        before = stop("models", "info", NAME, "--offline", HF_ENDPOINT=running.endpoint)
+        assert before.returncode == 4
+        assert "not in the cache" in before.stderr
+        assert running.asked == []
+        done = stop("models", "pull", NAME, HF_ENDPOINT=running.endpoint)
+        assert done.returncode == 0, done.stderr
+        running.asked.clear()
+        after = stop("models", "info", NAME, "--format", "json", HF_ENDPOINT=running.endpoint, HF_HUB_OFFLINE="1")
+        assert after.returncode == 0, after.stderr
+        assert json.loads(after.stdout)["data"][0]["licence"] == "MIT"
+        assert running.asked == []
+        assert stop("models", "pull", "hf:someone/else", HF_ENDPOINT=running.endpoint).returncode == 4
+
+
+@pytest.mark.parametrize("name", ["hf:justaname", "hf:a/b/c", "hf:", "hf:a/b@"])
+def test_a_hub_name_of_another_shape_is_refused(name):
+    with pytest.raises(UsageError, match="hf:org/repo"):
+        registry.resolve(name)
+
+
+def test_a_name_that_is_none_gets_did_you_mean():
+    with pytest.raises(ModelNotFound, match=r"did you mean vit-b-32\?"):
+        registry.resolve("vit-b32")
+
+
+def test_a_folder_is_a_model(toy):
+    files = registry.resolve(str(toy))
+    assert files.folder == toy
+    assert files.config.frames == 4
+
+
+def test_the_hash_tells_weights_apart(tmp_path):
+    one = registry.resolve(str(write_model(tmp_path / "one", seed=1)))
+    two = registry.resolve(str(write_model(tmp_path / "two", seed=2)))
+    again = registry.resolve(str(write_model(tmp_path / "again", seed=1)))
+    assert one.weights_hash() == again.weights_hash() != two.weights_hash()
+
+
+def test_a_folder_that_is_no_model_is_refused(tmp_path):
+    with pytest.raises(CheckpointError, match=r"no config\.json"):
+        registry.resolve(str(tmp_path))

@@ -1,0 +1,143 @@
+"""The reader on videos made here, frame by frame against what was drawn."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from conftest import pattern, write_video
+from stopcli import video
+from stopcli.errors import FileMissing, NoVideoStream, UnreadableVideo, VideoTooLarge
+from stopcli.video import find_videos, open_video, read_frames, read_windows, sample_times, windows
+
+
+def drawn_at(pixels, width=128, height=96):
+    """Which drawn frame this is, by the nearest of all."""
+    side = pixels.shape[0]
+    candidates = [pattern(i, width, height)[:, (width - height) // 2 : (width + height) // 2] for i in range(16)]
+    scale = height // side
+    small = [c.reshape(side, scale, side, scale, 3).mean((1, 3)) for c in candidates]
+    return int(np.argmin([np.abs(s - pixels).mean() for s in small]))
+
+
+def test_sample_times_are_segment_centres():
+    assert sample_times(12, 3).tolist() == [2, 6, 10]
+    assert sample_times(4, 2, start=10).tolist() == [11, 13]
+
+
+def test_windows_cover_everything_once():
+    assert windows(10, 4) == [(0, 4), (4, 8), (8, 10)]
+    assert windows(9, 4) == [(0, 4), (4, 9)]  # the short rest joins the last
+    assert windows(1, 4) == [(0, 1)]
+
+
+@pytest.mark.parametrize(("codec", "suffix"), [("libx264", "mp4"), ("libx264", "mkv"), ("mpeg4", "avi"), ("mjpeg", "mov"), ("libvpx-vp9", "webm")])
+def test_the_frame_on_screen_at_each_time_is_returned(tmp_path, codec, suffix):
+    pix = "yuvj420p" if codec == "mjpeg" else "yuv420p"
+    options = {"g": "5"} if codec != "mjpeg" else {}
+    path = write_video(tmp_path / f"v.{suffix}", frames=16, fps=10, codec=codec, pix_fmt=pix, options=options)
+    found = read_frames(path, 8, 48)
+    assert found.pixels.shape == (8, 48, 48, 3)
+    assert found.end == pytest.approx(1.6, abs=0.1)
+    assert found.times == pytest.approx(np.arange(8) * 0.2 + 0.1, abs=0.11)
+    assert [drawn_at(p) for p in found.pixels] == np.round(found.times * 10).astype(int).tolist()
+
+
+def test_seeking_and_reading_on_give_the_same(tmp_path):
+    path = write_video(tmp_path / "long.mp4", frames=600, options={"g": "30", "bf": "3"})
+    with open_video(path) as reader:
+        wanted = sample_times(reader.duration, 4)
+        assert len(reader._plan(list(wanted))) == 4
+        sought = list(reader.frames_at(wanted, 48))
+    with open_video(path) as reader:
+        read_on = [(t, reader._to_pixels(f, 48)) for t, f in reader._sequential(list(wanted))]
+    assert [t for t, _ in sought] == [t for t, _ in read_on]
+    assert all((a == b).all() for (_, a), (_, b) in zip(sought, read_on, strict=True))
+
+
+def test_a_part_of_a_video(tmp_path):
+    path = write_video(tmp_path / "v.mp4", frames=90)
+    found = read_frames(path, 3, 48, start=1, end=2)
+    assert (found.start, found.end) == (1, 2)
+    assert found.times == pytest.approx([1.1667, 1.5, 1.8333], abs=0.04)
+    with pytest.raises(UnreadableVideo, match=r"ends at 3\.00 s"):
+        read_frames(path, 3, 48, start=5)
+
+
+def test_windows_are_read_in_one_pass_and_match_parts(tmp_path):
+    path = write_video(tmp_path / "v.mp4", frames=150)
+    cut = list(read_windows(path, 3, 48, 2.0))
+    assert [(w.start, w.end) for w in cut] == [(0, 2), (2, 4), (4, 5)]
+    for window in cut:
+        part = read_frames(path, 3, 48, start=window.start, end=window.end)
+        assert (part.pixels == window.pixels).all()
+
+
+def test_fewer_frames_than_wanted_are_repeated(tmp_path):
+    path = write_video(tmp_path / "v.mp4", frames=2, fps=10)
+    assert read_frames(path, 12, 48).pixels.shape == (12, 48, 48, 3)
+
+
+@pytest.mark.parametrize("size", [(320, 48), (48, 320), (98, 98)])
+def test_the_short_side_is_resized_and_the_centre_cut(tmp_path, size):
+    def halves(_, width, height):
+        image = np.zeros((height, width, 3), np.uint8)
+        image[:, width // 2 :, 0] = 255
+        image[height // 2 :, :, 1] = 255
+        return image
+
+    path = write_video(tmp_path / "v.mp4", frames=3, size=size, draw=halves)
+    pixels = read_frames(path, 1, 32).pixels[0].astype(int)
+    assert pixels[2:12, 2:12].mean() < 30
+    assert pixels[2:12, 20:30, 0].mean() > 200
+    assert pixels[20:30, 2:12, 1].mean() > 200
+
+
+def test_faults_have_their_own_kinds(tmp_path, monkeypatch):
+    import av
+
+    with pytest.raises(FileMissing):
+        read_frames(tmp_path / "none.mp4", 4, 32)
+    (tmp_path / "empty.mp4").touch()
+    with pytest.raises(UnreadableVideo, match="0 bytes"):
+        read_frames(tmp_path / "empty.mp4", 4, 32)
+    (tmp_path / "text.mp4").write_text("hello " * 99)
+    with pytest.raises(UnreadableVideo, match="cannot be opened|can be opened"):
+        read_frames(tmp_path / "text.mp4", 4, 32)
+    with av.open(str(tmp_path / "sound.m4a"), "w", format="mp4") as out:
+        stream = out.add_stream("aac", rate=8000, layout="mono")
+        frame = av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.float32), format="fltp", layout="mono")
+        frame.sample_rate = 8000
+        out.mux(stream.encode(frame))
+        out.mux(stream.encode())
+    with pytest.raises(NoVideoStream, match="only audio"):
+        read_frames(tmp_path / "sound.m4a", 4, 32)
+    path = write_video(tmp_path / "big.mp4", frames=2)
+    monkeypatch.setattr(video, "MAX_PIXELS", 100)
+    with pytest.raises(VideoTooLarge, match="128x96"):
+        read_frames(path, 4, 32)
+
+
+def test_a_decoder_that_gives_nothing_is_given_up(tmp_path, monkeypatch):
+    from stopcli.errors import VideoTimeout
+
+    path = write_video(tmp_path / "v.mp4", frames=30)
+    monkeypatch.setattr(video, "TIME_LIMIT", -1.0)
+    with pytest.raises(VideoTimeout, match="skipped"):
+        read_frames(path, 4, 32)
+
+
+def test_odd_names_are_only_names(tmp_path):
+    for name in ("-v.mp4", "a:b.mp4", "ünïcödé 動画.mp4", "%03d.mp4", "new\nline.mp4", "quote's.mp4", "http:x.mp4"):
+        path = write_video(tmp_path / "plain.mp4", frames=3).rename(tmp_path / name)
+        assert read_frames(path, 2, 32).pixels.shape[0] == 2
+
+
+def test_folders_are_walked_in_order(clips, tmp_path):
+    found = [p.relative_to(clips).as_posix() for p in find_videos([clips])]
+    assert found == ["a.mp4", "broken.mp4", "deeper/b.mkv"]
+    assert list(find_videos([clips / "notes.txt"])) == [clips / "notes.txt"]  # named: taken at its word
+    write_video(tmp_path / "v.mp4", frames=3).rename(tmp_path / "noextension")
+    (tmp_path / "README").write_text("not a video")
+    (tmp_path / "loop").symlink_to(tmp_path)
+    assert list(find_videos([tmp_path])) == [tmp_path / "noextension"]
