@@ -136,7 +136,7 @@ def run_json(run):
     """Run a command line with --format json: returns (exit status, the JSON object)."""
 
     def call(*arguments):
-        status, out, err = run(*arguments, "--format", "json")
+        status, out, err = run(arguments[0], "--format", "json", *arguments[1:])
         assert out, err
         return status, json.loads(out)
 

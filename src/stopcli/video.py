@@ -71,7 +71,7 @@ def sample_times(duration: float, frames: int, start: float = 0.0) -> NDArray[np
 
 
 def windows(duration: float, every: float) -> list[tuple[float, float]]:
-    """Cut ``duration`` seconds into windows of ``every`` seconds; a short rest joins the last."""
+    """Cut ``duration`` seconds into windows of ``every`` seconds; a rest of less than half joins the last."""
     count = max(1, int(duration / every + 0.5))
     edges = [i * every for i in range(count)] + [duration]
     return list(zip(edges[:-1], edges[1:], strict=True))

@@ -11,9 +11,9 @@ import os
 from multiprocessing import Pool
 from pathlib import Path
 
-from world import Clip, load_sprites, render, test_clips, train_clips, write
+from world import Clip, load_sprites, render, retrieval_clips, test_clips, train_clips, write
 
-TRAIN_SEED, TEST_SEED = 1, 2
+TRAIN_SEED, TEST_SEED, RETRIEVAL_SEED = 1, 2, 3
 _sprites = None
 
 
@@ -51,4 +51,5 @@ if __name__ == "__main__":
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
     args = parser.parse_args()
     make(args.data / "test", list(test_clips(args.test, TEST_SEED)), args.workers)
+    make(args.data / "retrieval", list(retrieval_clips(200, RETRIEVAL_SEED)), args.workers)
     make(args.data / "train", list(train_clips(args.train, TRAIN_SEED)), args.workers)

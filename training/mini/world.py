@@ -414,3 +414,12 @@ def test_clips(count: int, seed: int) -> Iterator[Clip]:
             else:
                 yield Clip(clip_seed, obj, "shaking", test=True)
                 yield Clip(clip_seed + 1, obj, "still", test=True)
+
+
+def retrieval_clips(count: int, seed: int) -> Iterator[Clip]:
+    """Yield clips with distinct captions on unseen backgrounds: all unseen pairs, then seen ones."""
+    rng = np.random.default_rng(seed)
+    seen = seen_pairs()
+    chosen = held_out_pairs() + [seen[i] for i in rng.permutation(len(seen))]
+    for obj, motion in chosen[:count]:
+        yield Clip(int(rng.integers(1 << 40)), obj, motion, test=True)

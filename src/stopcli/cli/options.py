@@ -260,7 +260,9 @@ class Interrupted(StopError):
 
 @contextmanager
 def interruptible(kept: str = "") -> Iterator[None]:
-    """Turn Ctrl-C into an error that says what was kept; Typer would swallow it.
+    """Turn Ctrl-C into an error that says what was kept, and a closed pipe into a good end.
+
+    Typer would swallow the first and call the second a failure.
 
     Raises:
         Interrupted: Ctrl-C was pressed.
@@ -269,3 +271,6 @@ def interruptible(kept: str = "") -> Iterator[None]:
         yield
     except KeyboardInterrupt:
         raise Interrupted("interrupted" + (f"; {kept}" if kept else "")) from None
+    except BrokenPipeError:  # the reader has seen enough, as with `| head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise typer.Exit from None

@@ -1,0 +1,210 @@
+"""Batching, order, failures, precision, memory: what the runtime promises."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+import numpy as np
+import pytest
+import torch
+
+from conftest import write_video
+from stopcli.errors import DeviceError, UnreadableVideo, UsageError
+from stopcli.prefetch import AHEAD, prefetch
+from stopcli.registry import resolve
+from stopcli.results import EncodedClip, Failure
+from stopcli.runtime import Runtime, RuntimeOptions, choose_precision
+from stopcli.video import find_videos, read_frames
+
+CPU = {"device": "cpu", "precision": "fp32"}
+
+
+@pytest.fixture(scope="module")
+def runtime(toy):
+    return Runtime(resolve(str(toy)), RuntimeOptions(**CPU, batch_size=3))
+
+
+@pytest.fixture(scope="module")
+def many(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("many")
+    for i in range(7):
+        write_video(folder / f"{i}.mp4", frames=20 + 3 * i)
+    (folder / "3x.mp4").write_bytes(b"broken" * 50)
+    return folder
+
+
+def test_order_is_kept_and_a_failure_stops_nothing(runtime, many):
+    items = list(runtime.encode_videos(list(find_videos([many]))))
+    assert [i.path.rsplit("/", 1)[1] for i in items] == ["0.mp4", "1.mp4", "2.mp4", "3.mp4", "3x.mp4", "4.mp4", "5.mp4", "6.mp4"]
+    assert [isinstance(i, Failure) for i in items] == [False] * 4 + [True] + [False] * 3
+    assert items[4].error == "unreadable-video"
+
+
+def test_batches_do_not_change_embeddings(runtime, toy, many):
+    alone = Runtime(resolve(str(toy)), RuntimeOptions(**CPU, batch_size=1))
+    paths = [p for p in find_videos([many]) if p.name != "3x.mp4"]
+    one = np.stack([i.vector for i in alone.encode_videos(paths)])
+    three = np.stack([i.vector for i in runtime.encode_videos(paths)])
+    assert np.abs(one - three).max() < 1e-5
+
+
+def test_windows_come_in_order_with_their_spans(runtime, many):
+    items = list(runtime.encode_videos([many / "6.mp4", many / "0.mp4"], every=0.5))
+    assert [(i.path[-5:], round(i.start, 2), round(i.end, 2)) for i in items] == [
+        ("6.mp4", 0, 0.5), ("6.mp4", 0.5, 1), ("6.mp4", 1, 1.27), ("0.mp4", 0, 0.67),
+    ]  # fmt: skip
+
+
+def test_plain_clip_equals_open_clip_on_the_same_frames(plain, many):
+    runtime = Runtime(resolve(str(plain)), RuntimeOptions(**CPU))
+    (item,) = runtime.encode_videos([many / "1.mp4"])
+    clip = runtime._model.backbone.clip
+    frames = torch.from_numpy(read_frames(many / "1.mp4", 4, 64).pixels).permute(0, 3, 1, 2).float() / 255
+    told = runtime._model.backbone.preprocess
+    mean, std = (torch.tensor(v).view(3, 1, 1) for v in (told.mean, told.std))
+    with torch.no_grad():
+        image = clip.encode_image((frames - mean) / std, normalize=True).mean(0)
+        assert np.abs(item.vector - torch.nn.functional.normalize(image, dim=-1).numpy()).max() < 1e-5
+        import open_clip
+
+        tokens = open_clip.SimpleTokenizer(context_length=24)(["a dog"])
+        assert np.abs(runtime.encode_texts(["a dog"]) - clip.encode_text(tokens, normalize=True).numpy()).max() < 1e-5
+
+
+def test_texts_are_computed_once(runtime, monkeypatch):
+    first = runtime.encode_texts(["a dog", "a cat", "a dog"])
+    assert (first[0] == first[2]).all()
+    monkeypatch.setattr(runtime._model, "encode_text", None)
+    assert (runtime.encode_texts(["a cat"])[0] == first[1]).all()
+    with pytest.raises(UsageError, match="empty"):
+        runtime.encode_texts(["a dog", "  "])
+
+
+def test_memory_that_runs_out_halves_the_batch(toy, monkeypatch):
+    runtime = Runtime(resolve(str(toy)), RuntimeOptions(**CPU, batch_size=8))
+    whole, sizes = runtime._encode, []
+
+    def small(pixels):
+        sizes.append(len(pixels))
+        if len(pixels) > 3:
+            raise torch.OutOfMemoryError("no memory left")
+        return whole(pixels)
+
+    pixels = np.random.default_rng(0).integers(0, 255, (9, 4, 64, 64, 3), dtype=np.uint8)
+    expected = runtime.encode_pixels(pixels)
+    runtime._encode, runtime.batch_size = small, 8
+    assert np.abs(runtime.encode_pixels(pixels) - expected).max() < 1e-5
+    assert sizes == [8, 4, 2, 2, 2, 2, 1]
+
+    def never(_):
+        raise torch.OutOfMemoryError("no memory left")
+
+    runtime._encode = never
+    with pytest.raises(DeviceError, match="one clip of 4 frames"):
+        runtime.encode_pixels(pixels)
+
+
+def test_bf16_is_near_fp32(toy):
+    pixels = np.random.default_rng(0).integers(0, 255, (2, 4, 64, 64, 3), dtype=np.uint8)
+    exact = Runtime(resolve(str(toy)), RuntimeOptions(**CPU)).encode_pixels(pixels)
+    near = Runtime(resolve(str(toy)), RuntimeOptions(device="cpu", precision="bf16")).encode_pixels(pixels)
+    assert near.dtype == np.float32
+    assert ((exact * near).sum(-1) > 0.97).all()
+
+
+def test_precision_follows_the_processor(monkeypatch):
+    cpu = torch.device("cpu")
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: False)
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: True)
+    assert choose_precision(cpu, "auto") == ("bf16", "this CPU has AVX512-BF16")
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)
+    assert choose_precision(cpu, "auto")[0] == "fp32"
+    assert choose_precision(cpu, "bf16") == ("bf16", "asked for")
+
+
+def test_a_device_agrees_with_the_cpu(runtime):
+    assert runtime.agreement(torch.device("cpu")) == pytest.approx(1, abs=1e-6)
+
+
+def test_an_mps_that_computes_wrong_is_not_chosen(toy, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    monkeypatch.setattr(Runtime, "agreement", lambda self, device: 0.7)
+    runtime = Runtime(resolve(str(toy)), RuntimeOptions())
+    assert runtime.device.type == "cpu"
+    assert "disagrees" in runtime.device_reason
+
+
+@pytest.mark.parametrize("name", ["gpu", "cuda:99", "meta"])
+def test_a_device_that_is_not_there_is_refused(toy, name):
+    with pytest.raises(DeviceError):
+        Runtime(resolve(str(toy)), RuntimeOptions(device=name))
+
+
+@pytest.mark.gpu
+def test_cuda_agrees_with_the_cpu(toy):
+    import os
+
+    if not torch.cuda.is_available():
+        if os.environ.get("STOPCLI_REQUIRE_GPU") == "1":
+            pytest.fail("STOPCLI_REQUIRE_GPU=1, but there is no CUDA device")
+        pytest.skip("no CUDA device")
+    runtime = Runtime(resolve(str(toy)), RuntimeOptions(device="cuda"))
+    assert runtime.agreement(runtime.device) > 0.999
+
+
+def test_prefetch_keeps_order_and_bounds():
+    open_jobs, most, lock = set(), [0], threading.Lock()
+
+    def read(job):
+        with lock:
+            open_jobs.add(job)
+            most[0] = max(most[0], len(open_jobs))
+        for i in range(3):
+            time.sleep(0.002 * (5 - job % 5))
+            yield job * 10 + i
+        with lock:
+            open_jobs.discard(job)
+
+    items = [item for _, item in prefetch(read, range(20), workers=3)]
+    assert items == [j * 10 + i for j in range(20) for i in range(3)]
+    assert most[0] <= 3
+
+
+def test_prefetch_works_ahead_of_a_slow_reader_but_not_far():
+    made = []
+
+    def read(job):
+        for i in range(100):
+            made.append((job, i))
+            yield i
+
+    items = prefetch(read, [0, 1, 2], workers=2)
+    next(items)
+    time.sleep(0.3)
+    assert len(made) <= 2 * (AHEAD + 2)
+    items.close()
+
+
+def test_prefetch_yields_faults_of_inputs_and_raises_others():
+    def read(job):
+        yield job
+        if job == 1:
+            raise UnreadableVideo("broken")
+        if job == 3:
+            raise ZeroDivisionError
+
+    items = prefetch(read, [0, 1, 2], workers=2)
+    assert [str(i) for _, i in items] == ["0", "1", "broken", "2"]
+    with pytest.raises(ZeroDivisionError):
+        list(prefetch(read, [3], workers=2))
+
+
+def test_results_say_how_they_were_made(runtime):
+    told = runtime.describe()
+    assert told["precision"] == "fp32"
+    assert told["frames"] == 4
+    assert len(told["weights"]) == 64
+    assert isinstance(next(iter(told)), str)
+    assert EncodedClip("a", None, None, np.zeros(2, np.float32)).path == "a"

@@ -1,0 +1,86 @@
+"""Measure a model on held-out clips: ``python evaluate.py [--model mini] [--data DATA] [--out FILE]``.
+
+500 clips of object-motion pairs that training never saw, on backgrounds it never saw, read from
+real H.264 files; each of the reversible ones is there forwards and backwards. The same backbone
+without prompts is measured beside it: mean-pooled frames cannot know the order.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from clips import RETRIEVAL_SEED, TEST_SEED, make
+from world import MOTION_NAMES, OBJECT_NAMES, PAIRS, caption, retrieval_clips, test_clips
+
+from stopcli.registry import ModelFiles, resolve
+from stopcli.results import EncodedClip
+from stopcli.runtime import Runtime, RuntimeOptions
+
+
+def embed(runtime: Runtime, paths: list[Path]) -> np.ndarray:
+    items = list(runtime.encode_videos(paths))
+    assert all(isinstance(i, EncodedClip) for i in items)
+    return np.stack([i.vector for i in items])
+
+
+def measure(runtime: Runtime, data: Path, count: int) -> dict[str, object]:
+    captions = [(o, m) for o in OBJECT_NAMES for m in MOTION_NAMES]
+    texts = runtime.encode_texts([caption(o, m) for o, m in captions])
+    clips = list(test_clips(count, TEST_SEED))
+    vectors = embed(runtime, make(data / "test", clips, os.cpu_count() or 1))
+    best = (vectors @ texts.T).argmax(1)
+    right_object = np.array([captions[b][0] == c.obj for b, c in zip(best, clips, strict=True)])
+    right_motion = np.array([captions[b][1] == c.shown for b, c in zip(best, clips, strict=True)])
+    rows = {pair: i for i, pair in enumerate(captions)}
+    inside = {}
+    for a, b in PAIRS:
+        of_pair = [(v, c) for v, c in zip(vectors, clips, strict=True) if c.shown in (a, b)]
+        scores = [(v @ texts[rows[c.obj, a]] > v @ texts[rows[c.obj, b]]) == (c.shown == a) for v, c in of_pair]
+        inside[f"{a}/{b}"] = round(float(np.mean(scores)), 4)
+    found = list(retrieval_clips(200, RETRIEVAL_SEED))
+    videos = embed(runtime, make(data / "retrieval", found, os.cpu_count() or 1))
+    queries = runtime.encode_texts([caption(c.obj, c.motion) for c in found])
+    scores = queries @ videos.T  # (200,200)
+    truth = np.diag(scores)[:, None]
+    ranks = 1 + (scores > truth).sum(1) + ((scores == truth).sum(1) - 1) / 2
+    return {
+        "clips": len(clips),
+        "object_top1": round(float(right_object.mean()), 4),
+        "motion_top1": round(float(right_motion.mean()), 4),
+        "motion_by_name": {m: round(float(right_motion[[c.shown == m for c in clips]].mean()), 4) for m in MOTION_NAMES},
+        "inside_pairs": inside,
+        "text_to_video": {f"R@{k}": round(float((ranks <= k).mean()), 4) for k in (1, 5, 10)} | {"clips": len(found)},
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--model", default="mini")
+    parser.add_argument("--data", type=Path, help="where the clips are, or are made; default: a temporary folder")
+    parser.add_argument("--count", type=int, default=500)
+    parser.add_argument("--precision", default="fp32")
+    parser.add_argument("--out", type=Path)
+    args = parser.parse_args()
+    files = resolve(args.model)
+    plain: ModelFiles = replace(files, config=replace(files.config, stop=None))
+    with tempfile.TemporaryDirectory() as scratch:
+        data = args.data or Path(scratch)
+        told = {}
+        for name, which in (("stop", files), ("plain", plain)):
+            if name == "stop" and files.config.stop is None:
+                continue
+            runtime = Runtime(which, RuntimeOptions(precision=args.precision, batch_size=16))
+            told[name] = measure(runtime, data, args.count) | {"made": runtime.describe()}
+            print(name, json.dumps(told[name], indent=1), flush=True)
+    if args.out:
+        args.out.write_text(json.dumps(told, indent=2) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
