@@ -52,7 +52,14 @@ def pattern(i: int, width: int = 128, height: int = 96) -> np.ndarray:
 
 
 def write_video(
-    path: Path, frames=60, fps=30, codec="libx264", pix_fmt="yuv420p", options=None, size=(128, 96), draw=pattern
+    path: Path,
+    frames=60,
+    fps=30,
+    codec="libx264",
+    pix_fmt="yuv420p",
+    options=None,
+    size=(128, 96),
+    draw=pattern,
 ) -> Path:
     """Encode ``frames`` pictures with PyAV."""
     import av
@@ -95,7 +102,9 @@ def toy(tmp_path_factory) -> Path:
     """A model folder: toy CLIP with STOP prompts."""
     from stopcli.model.config import StopConfig
 
-    return write_model(tmp_path_factory.mktemp("models") / "toy", stop=StopConfig(regions=4, eta=2, hidden=16))
+    return write_model(
+        tmp_path_factory.mktemp("models") / "toy", stop=StopConfig(regions=4, eta=2, hidden=16)
+    )
 
 
 @pytest.fixture(scope="session")

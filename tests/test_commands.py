@@ -33,7 +33,9 @@ def test_classify_json(run_json, toy, clips):
         scores = [s["score"] for s in record["scores"]]
         assert scores == sorted(scores, reverse=True)
         assert sum(scores) == pytest.approx(1, abs=1e-5)
-    assert [(e["path"], e["error"]) for e in told["errors"]] == [(str(clips / "broken.mp4"), "unreadable-video")]
+    assert [(e["path"], e["error"]) for e in told["errors"]] == [
+        (str(clips / "broken.mp4"), "unreadable-video")
+    ]
     assert list(told["errors"][0]) == ["path", "error", "message"]
 
 
@@ -72,7 +74,11 @@ def test_classify_table_csv_jsonl_quiet(run, toy, clips):
     assert set(rows[0]) == {"path", "start", "end", "rank", *SCORE_KEYS}
     _, out, _ = run(*command, "--format", "jsonl")
     records = [json.loads(line) for line in out.splitlines()]
-    assert [set(r) for r in records] == [{"path", "start", "end", "scores"}, {"path", "error", "message"}, {"path", "start", "end", "scores"}]
+    assert [set(r) for r in records] == [
+        {"path", "start", "end", "scores"},
+        {"path", "error", "message"},
+        {"path", "start", "end", "scores"},
+    ]
     _, out, err = run(*command, "-q", "-0")
     lines = out.split("\0")
     assert len(lines) == 3
@@ -121,7 +127,9 @@ def test_embed_does_not_compute_twice(run, toy, clips, tmp_path, monkeypatch):
     run("embed", clips / "a.mp4", "-m", toy, "-o", out)
     seen = []
     whole = Runtime.encode_videos
-    monkeypatch.setattr(Runtime, "encode_videos", lambda self, paths, **k: seen.extend(paths) or whole(self, paths, **k))
+    monkeypatch.setattr(
+        Runtime, "encode_videos", lambda self, paths, **k: seen.extend(paths) or whole(self, paths, **k)
+    )
     run("embed", clips / "a.mp4", clips / "deeper" / "b.mkv", "-m", toy, "-o", out)
     assert seen == [str(clips / "deeper" / "b.mkv")]
     os.utime(clips / "a.mp4", ns=(1, 1))  # changed since
@@ -156,7 +164,21 @@ def test_an_interrupted_embed_goes_on_where_it_was(toy, tmp_path):
     for i in range(30):
         write_video(folder / f"{i:02d}.mp4", frames=30, options={"preset": "ultrafast"})
     out = tmp_path / "v.npz"
-    command = [sys.executable, "-m", "stopcli", "embed", str(folder), "-m", str(toy), "-o", str(out), "--format", "json", "--batch-size", "1"]
+    command = [
+        sys.executable,
+        "-m",
+        "stopcli",
+        "embed",
+        str(folder),
+        "-m",
+        str(toy),
+        "-o",
+        str(out),
+        "--format",
+        "json",
+        "--batch-size",
+        "1",
+    ]
     journal = tmp_path / ".v.npz.journal"
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     deadline = time.monotonic() + 60
@@ -180,7 +202,19 @@ def test_ctrl_c_keeps_what_is_done_and_exits_130(toy, tmp_path):
     folder.mkdir()
     for i in range(60):
         write_video(folder / f"{i:02d}.mp4", frames=30, options={"preset": "ultrafast"})
-    command = [sys.executable, "-m", "stopcli", "embed", str(folder), "-m", str(toy), "-o", str(tmp_path / "v.npz"), "--batch-size", "1"]
+    command = [
+        sys.executable,
+        "-m",
+        "stopcli",
+        "embed",
+        str(folder),
+        "-m",
+        str(toy),
+        "-o",
+        str(tmp_path / "v.npz"),
+        "--batch-size",
+        "1",
+    ]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     journal = tmp_path / ".v.npz.journal"
     deadline = time.monotonic() + 60
@@ -308,6 +342,8 @@ def test_the_python_api_has_the_same_names(toy, clips):
 
 def test_a_reader_that_has_seen_enough_is_no_error(toy, clips):
     command = f"{sys.executable} -m stopcli classify {clips / 'a.mp4'} -m {toy} --format jsonl --every 0.2 --labels a,b | head -1"
-    done = subprocess.run(["bash", "-o", "pipefail", "-c", command], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        ["bash", "-o", "pipefail", "-c", command], capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stderr
     assert len(done.stdout.splitlines()) == 1

@@ -105,9 +105,16 @@ def test_rotation_is_applied(media, tmp_path):
                  "exo_video_1_rotate90.mp4", "moviepy_fire2_rotate180.mp4", "exo_h265_with_metadata_track.mp4"):  # fmt: skip
         with av.open(str(media / "odd" / name)) as container:
             frame = next(container.decode(video=0))
-        turns = {90: ["transpose=cclock"], -90: ["transpose=clock"], 180: ["hflip", "vflip"], -180: ["hflip", "vflip"]}
+        turns = {
+            90: ["transpose=cclock"],
+            -90: ["transpose=clock"],
+            180: ["hflip", "vflip"],
+            -180: ["hflip", "vflip"],
+        }
         graph = av.filter.Graph()
-        last = graph.add_buffer(width=frame.width, height=frame.height, format=frame.format, time_base=frame.time_base)
+        last = graph.add_buffer(
+            width=frame.width, height=frame.height, format=frame.format, time_base=frame.time_base
+        )
         for step in turns[frame.rotation]:
             kind, _, value = step.partition("=")
             following = graph.add(kind, value or None)
@@ -122,7 +129,9 @@ def test_rotation_is_applied(media, tmp_path):
             mine = video._to_pixels(frame, 64)
         scale = 64 / min(turned.width, turned.height)
         rgb = turned.reformat(
-            width=max(64, round(turned.width * scale)), height=max(64, round(turned.height * scale)), format="rgb24"
+            width=max(64, round(turned.width * scale)),
+            height=max(64, round(turned.height * scale)),
+            format="rgb24",
         ).to_ndarray()
         top, left = (rgb.shape[0] - 64) // 2, (rgb.shape[1] - 64) // 2
         assert psnr(mine, rgb[top : top + 64, left : left + 64]) > 25, name
@@ -138,7 +147,9 @@ def test_non_square_pixels_are_stretched(media):
     with av.open(str(path)) as container:
         frame = next(container.decode(video=0))
     middle = frame.to_ndarray(format="rgb24")[:, 230:410]
-    expected = av.VideoFrame.from_ndarray(np.ascontiguousarray(middle), format="rgb24").reformat(width=64, height=64)
+    expected = av.VideoFrame.from_ndarray(np.ascontiguousarray(middle), format="rgb24").reformat(
+        width=64, height=64
+    )
     with open_video(path) as video:
         assert psnr(video._to_pixels(frame, 64), expected.to_ndarray()) > 20
 

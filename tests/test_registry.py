@@ -32,14 +32,20 @@ def hub(tmp_path, monkeypatch):
     with serve(Hub({"config.json": b'{"format": 0}', "big.bin": BIG})) as running:
         monkeypatch.setattr(constants, "ENDPOINT", running.endpoint)
         monkeypatch.setattr(
-            constants, "HUGGINGFACE_CO_URL_TEMPLATE", running.endpoint + "/{repo_id}/resolve/{revision}/{filename}"
+            constants,
+            "HUGGINGFACE_CO_URL_TEMPLATE",
+            running.endpoint + "/{repo_id}/resolve/{revision}/{filename}",
         )
         yield running
 
 
 def leftovers(tmp_path):
     """Files of the cache that are no whole blobs."""
-    return [p for p in (tmp_path / "hub").rglob("*") if "incomplete" in p.name or (p.parent.name == "blobs" and p.stat().st_size not in (13, len(BIG)))]
+    return [
+        p
+        for p in (tmp_path / "hub").rglob("*")
+        if "incomplete" in p.name or (p.parent.name == "blobs" and p.stat().st_size not in (13, len(BIG)))
+    ]
 
 
 @pytest.mark.parametrize(("file", "content"), [("config.json", b'{"format": 0}'), ("big.bin", BIG)])
@@ -85,7 +91,12 @@ def test_other_bytes_than_announced_are_removed(hub, file):
 
 @pytest.mark.parametrize(
     ("status", "error", "text"),
-    [(401, ModelNotFound, "log in"), (403, ModelNotFound, "log in"), (404, DownloadError, "404"), (500, DownloadError, "500")],
+    [
+        (401, ModelNotFound, "log in"),
+        (403, ModelNotFound, "log in"),
+        (404, DownloadError, "404"),
+        (500, DownloadError, "500"),
+    ],
 )
 def test_a_hub_that_refuses_is_a_clear_error(hub, tmp_path, status, error, text):
     hub.status = status
@@ -114,7 +125,9 @@ def test_offline_makes_no_request(hub, monkeypatch):
 
 def test_a_hub_out_of_reach_is_an_offline_error(hub, monkeypatch):
     monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:1")
-    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", "http://127.0.0.1:1/{repo_id}/resolve/{revision}/{filename}")
+    monkeypatch.setattr(
+        constants, "HUGGINGFACE_CO_URL_TEMPLATE", "http://127.0.0.1:1/{repo_id}/resolve/{revision}/{filename}"
+    )
     with pytest.raises(OfflineError, match="cannot be reached"):
         registry.fetch("someone/model", "config.json")
 
@@ -138,7 +151,10 @@ def test_a_whole_model_comes_from_the_hub(hub, tmp_path):
 
 def test_an_open_clip_repository_is_plain_clip(hub, tmp_path):
     made = repository(tmp_path)
-    told = {"model_cfg": json.loads(made["config.json"])["backbone"]["config"], "preprocess_cfg": {"mean": [0.5] * 3, "std": [0.5] * 3}}
+    told = {
+        "model_cfg": json.loads(made["config.json"])["backbone"]["config"],
+        "preprocess_cfg": {"mean": [0.5] * 3, "std": [0.5] * 3},
+    }
     hub.files = {
         "config.json": b'{"architectures": ["CLIPModel"]}',
         "open_clip_config.json": json.dumps(told).encode(),
@@ -180,7 +196,9 @@ def test_the_repositories_named_here_are_those_of_open_clip():
 def test_the_command_fetches_with_hf_endpoint_and_then_works_offline(tmp_path):
     """The real process, the real environment variables, the real exit codes."""
     made = repository(tmp_path, stop=StopConfig(regions=4, eta=2, hidden=16))
-    environment = {k: v for k, v in os.environ.items() if not k.startswith("HF_")} | {"HF_HUB_CACHE": str(tmp_path / "hub")}
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("HF_")} | {
+        "HF_HUB_CACHE": str(tmp_path / "hub")
+    }
 
     def stop(*arguments, **more):
         command = [sys.executable, "-m", "stopcli", *arguments]
@@ -194,7 +212,9 @@ def test_the_command_fetches_with_hf_endpoint_and_then_works_offline(tmp_path):
         done = stop("models", "pull", NAME, HF_ENDPOINT=running.endpoint)
         assert done.returncode == 0, done.stderr
         running.asked.clear()
-        after = stop("models", "info", NAME, "--format", "json", HF_ENDPOINT=running.endpoint, HF_HUB_OFFLINE="1")
+        after = stop(
+            "models", "info", NAME, "--format", "json", HF_ENDPOINT=running.endpoint, HF_HUB_OFFLINE="1"
+        )
         assert after.returncode == 0, after.stderr
         assert json.loads(after.stdout)["data"][0]["licence"] == "MIT"
         assert running.asked == []

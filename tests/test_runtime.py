@@ -36,7 +36,16 @@ def many(tmp_path_factory):
 
 def test_order_is_kept_and_a_failure_stops_nothing(runtime, many):
     items = list(runtime.encode_videos(list(find_videos([many]))))
-    assert [i.path.rsplit("/", 1)[1] for i in items] == ["0.mp4", "1.mp4", "2.mp4", "3.mp4", "3x.mp4", "4.mp4", "5.mp4", "6.mp4"]
+    assert [i.path.rsplit("/", 1)[1] for i in items] == [
+        "0.mp4",
+        "1.mp4",
+        "2.mp4",
+        "3.mp4",
+        "3x.mp4",
+        "4.mp4",
+        "5.mp4",
+        "6.mp4",
+    ]
     assert [isinstance(i, Failure) for i in items] == [False] * 4 + [True] + [False] * 3
     assert items[4].error == "unreadable-video"
 
@@ -69,7 +78,10 @@ def test_plain_clip_equals_open_clip_on_the_same_frames(plain, many):
         import open_clip
 
         tokens = open_clip.SimpleTokenizer(context_length=24)(["a dog"])
-        assert np.abs(runtime.encode_texts(["a dog"]) - clip.encode_text(tokens, normalize=True).numpy()).max() < 1e-5
+        assert (
+            np.abs(runtime.encode_texts(["a dog"]) - clip.encode_text(tokens, normalize=True).numpy()).max()
+            < 1e-5
+        )
 
 
 def test_texts_are_computed_once(runtime, monkeypatch):

@@ -18,7 +18,17 @@ LAYERS = [
     {"model.prompts", "model.stop", "model.clip", "model.checkpoint"},
     {"runtime"},
     {"classify", "retrieve", "embed", "doctor"},
-    {"render", "api", "cli.options", "cli.classify", "cli.retrieve", "cli.embed", "cli.models", "cli.doctor", "cli.app"},
+    {
+        "render",
+        "api",
+        "cli.options",
+        "cli.classify",
+        "cli.retrieve",
+        "cli.embed",
+        "cli.models",
+        "cli.doctor",
+        "cli.app",
+    },
 ]
 MAY_IMPORT_TORCH = {2, 3}
 
@@ -72,14 +82,30 @@ def test_only_the_runtime_moves_tensors_to_devices():
 def test_library_code_neither_prints_nor_exits():
     for name, path in MODULES.items():
         if LEVEL[name] < 5:
-            calls = {n.func.id for n in ast.walk(ast.parse(path.read_text(encoding="utf-8"))) if isinstance(n, ast.Call) and isinstance(n.func, ast.Name)}
+            calls = {
+                n.func.id
+                for n in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+                if isinstance(n, ast.Call) and isinstance(n.func, ast.Name)
+            }
             assert not calls & {"print", "exit"}, name
 
 
-COMMANDS = [[], ["classify"], ["retrieve"], ["embed"], ["models"], ["models", "list"], ["models", "info"], ["models", "pull"], ["doctor"]]
+COMMANDS = [
+    [],
+    ["classify"],
+    ["retrieve"],
+    ["embed"],
+    ["models"],
+    ["models", "list"],
+    ["models", "info"],
+    ["models", "pull"],
+    ["doctor"],
+]
 
 
-@pytest.mark.parametrize("arguments", [[*c, "--help"] for c in COMMANDS] + [["--version"], ["--show-completion"]])
+@pytest.mark.parametrize(
+    "arguments", [[*c, "--help"] for c in COMMANDS] + [["--version"], ["--show-completion"]]
+)
 def test_help_loads_nothing_heavy(arguments):
     code = f"""
 import sys, json, contextlib, io

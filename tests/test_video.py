@@ -14,7 +14,9 @@ from stopcli.video import find_videos, open_video, read_frames, read_windows, sa
 def drawn_at(pixels, width=128, height=96):
     """Which drawn frame this is, by the nearest of all."""
     side = pixels.shape[0]
-    candidates = [pattern(i, width, height)[:, (width - height) // 2 : (width + height) // 2] for i in range(16)]
+    candidates = [
+        pattern(i, width, height)[:, (width - height) // 2 : (width + height) // 2] for i in range(16)
+    ]
     scale = height // side
     small = [c.reshape(side, scale, side, scale, 3).mean((1, 3)) for c in candidates]
     return int(np.argmin([np.abs(s - pixels).mean() for s in small]))
@@ -31,7 +33,10 @@ def test_windows_cover_everything_once():
     assert windows(1, 4) == [(0, 1)]
 
 
-@pytest.mark.parametrize(("codec", "suffix"), [("libx264", "mp4"), ("libx264", "mkv"), ("mpeg4", "avi"), ("mjpeg", "mov"), ("libvpx-vp9", "webm")])
+@pytest.mark.parametrize(
+    ("codec", "suffix"),
+    [("libx264", "mp4"), ("libx264", "mkv"), ("mpeg4", "avi"), ("mjpeg", "mov"), ("libvpx-vp9", "webm")],
+)
 def test_the_frame_on_screen_at_each_time_is_returned(tmp_path, codec, suffix):
     pix = "yuvj420p" if codec == "mjpeg" else "yuv420p"
     options = {"g": "5"} if codec != "mjpeg" else {}
@@ -102,7 +107,7 @@ def test_faults_have_their_own_kinds(tmp_path, monkeypatch):
     with pytest.raises(UnreadableVideo, match="0 bytes"):
         read_frames(tmp_path / "empty.mp4", 4, 32)
     (tmp_path / "text.mp4").write_text("hello " * 99)
-    with pytest.raises(UnreadableVideo, match="cannot be opened|can be opened"):
+    with pytest.raises(UnreadableVideo, match=r"not a video that can be opened"):
         read_frames(tmp_path / "text.mp4", 4, 32)
     with av.open(str(tmp_path / "sound.m4a"), "w", format="mp4") as out:
         stream = out.add_stream("aac", rate=8000, layout="mono")
@@ -128,7 +133,15 @@ def test_a_decoder_that_gives_nothing_is_given_up(tmp_path, monkeypatch):
 
 
 def test_odd_names_are_only_names(tmp_path):
-    for name in ("-v.mp4", "a:b.mp4", "ünïcödé 動画.mp4", "%03d.mp4", "new\nline.mp4", "quote's.mp4", "http:x.mp4"):
+    for name in (
+        "-v.mp4",
+        "a:b.mp4",
+        "ünïcödé 動画.mp4",
+        "%03d.mp4",
+        "new\nline.mp4",
+        "quote's.mp4",
+        "http:x.mp4",
+    ):
         path = write_video(tmp_path / "plain.mp4", frames=3).rename(tmp_path / name)
         assert read_frames(path, 2, 32).pixels.shape[0] == 2
 

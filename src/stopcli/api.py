@@ -1,8 +1,8 @@
 """The Python API: the commands' names, on one object.
 
-    import stopcli
-    model = stopcli.load("mini")
-    model.classify("clip.mp4", labels=["a dog", "a cat"])
+import stopcli
+model = stopcli.load("mini")
+model.classify("clip.mp4", labels=["a dog", "a cat"])
 """
 
 from __future__ import annotations
@@ -59,9 +59,7 @@ class Model:
     ) -> list[Classification | Failure]:
         """Score clips against labels; see `stopcli.classify.classify`."""
         found = list(find_videos(_as_list(paths)))
-        return list(
-            classify(self.runtime, found, labels=labels, template=template, top_k=top_k, every=every)
-        )
+        return list(classify(self.runtime, found, labels=labels, template=template, top_k=top_k, every=every))
 
     def retrieve(
         self, query: str | Sequence[str], paths: Paths, *, top_k: int = 10, every: float | None = None
@@ -78,9 +76,7 @@ class Model:
         found = list(find_videos(_as_list(paths)))
         return embed_videos(self.runtime, found, Path(output), every=every, force=force)
 
-    def embed_texts(
-        self, texts: Sequence[str], output: str | Path, *, force: bool = False
-    ) -> list[Embedded]:
+    def embed_texts(self, texts: Sequence[str], output: str | Path, *, force: bool = False) -> list[Embedded]:
         """Write texts' vectors to a file; see `stopcli.embed.embed_texts`."""
         return embed_texts(self.runtime, texts, Path(output), force=force)
 

@@ -101,6 +101,8 @@ def check_labels(labels: Sequence[str]) -> None:
     """
     if len(labels) < 2:
         raise UsageError(f"two or more labels are needed to choose between, got {len(labels)}")
-    twice = sorted({name for name in labels if labels.count(name) > 1}) if len(set(labels)) < len(labels) else []
+    twice = (
+        sorted({name for name in labels if labels.count(name) > 1}) if len(set(labels)) < len(labels) else []
+    )
     if twice:
         raise UsageError(f"label {twice[0]!r} is given twice")

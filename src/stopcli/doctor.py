@@ -71,7 +71,9 @@ def _cuda() -> str:
 
     if not torch.cuda.is_available():
         built = torch.version.cuda
-        return f"no device found (torch is built for CUDA {built})" if built else "no (torch is built for CPUs)"
+        return (
+            f"no device found (torch is built for CUDA {built})" if built else "no (torch is built for CPUs)"
+        )
     names = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
     return ", ".join(names)
 
@@ -83,7 +85,7 @@ def _place(path: str) -> str:
 
 
 def _hub(endpoint: str) -> str:
-    from huggingface_hub.utils import get_session
+    from huggingface_hub import get_session
 
     try:
         answer = get_session().head(endpoint, timeout=TIMEOUT, follow_redirects=True)

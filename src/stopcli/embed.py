@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stopcli.errors import FileExists, UsageError
-from stopcli.results import EncodedClip, Embedded, Failure
+from stopcli.results import Embedded, EncodedClip, Failure
 from stopcli.vectorfile import Journal, Row, VectorFile, check_suffix, load, save
 
 if TYPE_CHECKING:
@@ -105,7 +105,9 @@ def _begin(runtime: Runtime, output: Path, kind: dict[str, Any], force: bool) ->
     if force or not output.exists():
         return VectorFile(made)
     held = load(output)
-    differing = [k for k in ("kind", "every", "weights", "frames", "precision") if held.made.get(k) != made[k]]
+    differing = [
+        k for k in ("kind", "every", "weights", "frames", "precision") if held.made.get(k) != made[k]
+    ]
     if differing:
         k = differing[0]
         raise FileExists(

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from stopcli.errors import StopError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Generator, Iterable
 
 Job = TypeVar("Job")
 Item = TypeVar("Item")
@@ -22,7 +22,7 @@ _END = object()
 
 def prefetch(
     read: Callable[[Job], Iterable[Item]], jobs: Iterable[Job], *, workers: int | None = None
-) -> Iterator[tuple[Job, Item | StopError]]:
+) -> Generator[tuple[Job, Item | StopError], None, None]:
     """Yield (job, item) for every item that ``read(job)`` gives, in the order of the jobs.
 
     At most ``workers`` jobs are open, each at most `AHEAD` items ahead. A `StopError` ends its

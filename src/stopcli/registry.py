@@ -193,7 +193,9 @@ def split_hub_name(name: str) -> tuple[str, str | None]:
     """
     match = re.fullmatch(r"hf:([\w.-]+/[\w.-]+)(?:@([\w./-]+))?", name)
     if match is None:
-        raise UsageError(f"{name!r} names no Hub model; it should look like hf:org/repo or hf:org/repo@revision")
+        raise UsageError(
+            f"{name!r} names no Hub model; it should look like hf:org/repo or hf:org/repo@revision"
+        )
     return match[1], match[2]
 
 
@@ -208,8 +210,8 @@ def fetch(repo: str, filename: str, revision: str | None = None, *, offline: boo
         OfflineError: not cached, and no request was allowed or possible.
         DownloadError: the Hub failed, or what came is not what it announced.
     """
-    from huggingface_hub import hf_hub_download
     from huggingface_hub import errors as hub
+    from huggingface_hub import hf_hub_download
 
     where = f"{repo}/{filename}" + (f" at {revision}" if revision else "")
     try:
@@ -222,25 +224,37 @@ def fetch(repo: str, filename: str, revision: str | None = None, *, offline: boo
     try:
         path = Path(hf_hub_download(repo, filename, revision=revision))
     except hub.GatedRepoError as error:
-        raise ModelNotFound(f"{repo}: access must be asked for on the Hub; then log in with 'hf auth login'") from error
+        raise ModelNotFound(
+            f"{repo}: access must be asked for on the Hub; then log in with 'hf auth login'"
+        ) from error
     except hub.RevisionNotFoundError as error:
         raise ModelNotFound(f"{repo} has no revision {revision}") from error
     except hub.RepositoryNotFoundError as error:
-        raise ModelNotFound(f"no repository {repo} on the Hub, or it is private; check the name, or log in") from error
+        raise ModelNotFound(
+            f"no repository {repo} on the Hub, or it is private; check the name, or log in"
+        ) from error
     except hub.LocalEntryNotFoundError as error:
         if isinstance(error.__cause__, hub.HfHubHTTPError):
             raise _refused(where, error.__cause__) from error
-        raise OfflineError(f"{where} is not in the cache, and the Hub cannot be reached; {way_out}") from error
+        raise OfflineError(
+            f"{where} is not in the cache, and the Hub cannot be reached; {way_out}"
+        ) from error
     except hub.EntryNotFoundError as error:
-        raise ModelNotFound(f"{repo} has no file {filename}" + (f" at {revision}" if revision else "")) from error
+        raise ModelNotFound(
+            f"{repo} has no file {filename}" + (f" at {revision}" if revision else "")
+        ) from error
     except hub.HfHubHTTPError as error:
         raise _refused(where, error) from error
     except OSError as error:
-        raise DownloadError(f"{where}: the download broke off ({error}); run the command again to go on") from error
+        raise DownloadError(
+            f"{where}: the download broke off ({error}); run the command again to go on"
+        ) from error
     except Exception as error:  # the HTTP client's own errors, whichever client huggingface_hub uses
         if not _is_transport_error(error):
             raise
-        raise DownloadError(f"{where}: the download broke off ({error}); run the command again to go on") from error
+        raise DownloadError(
+            f"{where}: the download broke off ({error}); run the command again to go on"
+        ) from error
     _verify(path, where)
     return path
 
@@ -248,7 +262,9 @@ def fetch(repo: str, filename: str, revision: str | None = None, *, offline: boo
 def _refused(where: str, error: Any) -> ModelNotFound | DownloadError:
     status = getattr(error.response, "status_code", None)
     if status in (401, 403):
-        return ModelNotFound(f"{where}: not yours to see (the Hub answered {status}); log in with 'hf auth login'")
+        return ModelNotFound(
+            f"{where}: not yours to see (the Hub answered {status}); log in with 'hf auth login'"
+        )
     return DownloadError(f"{where}: the Hub answered {status or 'with an error'}; try again later")
 
 
@@ -258,7 +274,9 @@ def is_offline() -> bool:
 
 
 def _is_transport_error(error: Exception) -> bool:
-    return any(base.__module__.split(".")[0].startswith(("httpx", "httpcore")) for base in type(error).__mro__)
+    return any(
+        base.__module__.split(".")[0].startswith(("httpx", "httpcore")) for base in type(error).__mro__
+    )
 
 
 def _verify(path: Path, where: str) -> None:

@@ -16,6 +16,8 @@ from stopcli.errors import ExitStatus
 from stopcli.results import Classification, Embedded, Failure, Hit
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from rich.console import Console
     from rich.table import Table
     from typing_extensions import Self
@@ -34,7 +36,9 @@ class Output:
     failed, 3 where none could be used.
     """
 
-    def __init__(self, command: str, format: str = "auto", *, quiet: bool = False, null: bool = False) -> None:
+    def __init__(
+        self, command: str, format: str = "auto", *, quiet: bool = False, null: bool = False
+    ) -> None:
         self.command = command
         self.format = "quiet" if quiet else "table" if format == "auto" else format
         self._end = "\0" if null else "\n"
@@ -68,6 +72,11 @@ class Output:
             self._csv(record)
         elif self.format == "quiet":
             print(_short(record), end=self._end, flush=True)
+
+    def add_all(self, records: Iterable[Record]) -> None:
+        """Show several records."""
+        for record in records:
+            self.add(record)
 
     @property
     def exit_status(self) -> ExitStatus:
@@ -122,7 +131,9 @@ class Output:
         first = self._data[0]
         if isinstance(first, Hit):
             for name in ("query", "rank", "score", "video", *(["time"] if timed else [])):
-                table.add_column(name, justify="right" if name in ("rank", "score") else "left", overflow="fold")
+                table.add_column(
+                    name, justify="right" if name in ("rank", "score") else "left", overflow="fold"
+                )
             self._add_hits(table, timed)
         elif isinstance(first, Classification):
             for name in ("video", *(["time"] if timed else []), "label", "score", ""):
@@ -156,7 +167,9 @@ def _text(value: str, style: str = "") -> Any:
     from rich.text import Text
 
     # control characters in a file name must not reach the terminal
-    return Text("".join(c if c.isprintable() or c == " " else "\N{REPLACEMENT CHARACTER}" for c in value), style)
+    return Text(
+        "".join(c if c.isprintable() or c == " " else "\N{REPLACEMENT CHARACTER}" for c in value), style
+    )
 
 
 def _bar(share: float) -> Any:

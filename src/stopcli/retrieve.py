@@ -67,8 +67,9 @@ class Query:
 
 def text_queries(runtime: Runtime, texts: Sequence[str]) -> list[Query]:
     """Embed texts as queries."""
-    vectors = runtime.encode_texts(texts) if texts else []
-    return [Query(text, vector) for text, vector in zip(texts, vectors, strict=True)]
+    if not texts:
+        return []
+    return [Query(text, vector) for text, vector in zip(texts, runtime.encode_texts(texts), strict=True)]
 
 
 def video_query(runtime: Runtime, path: str | Path) -> Query:
@@ -108,7 +109,6 @@ def retrieve(
     for query in queries if len(found.rows) else ():
         scores = found.vectors @ query.vector  # (N,)
         for rank, row in enumerate(np.argsort(-scores, kind="stable")[:top_k], 1):
-            hits.append(Hit(query.name, rank, *found.rows[row], score=float(scores[row])))
+            path, start, end = found.rows[row]
+            hits.append(Hit(query.name, rank, path, start, end, float(scores[row])))
     return hits, list(found.failures)
-
-

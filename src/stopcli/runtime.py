@@ -164,8 +164,8 @@ class Runtime:
         while waiting:
             path, item = waiting.popleft()
             if isinstance(item, Frames):
-                span = (None, None) if whole else (item.start, item.end)
-                yield EncodedClip(str(path), *span, next(vectors))
+                start, end = (None, None) if whole else (item.start, item.end)
+                yield EncodedClip(str(path), start, end, next(vectors))
             else:
                 yield Failure.of(path, item)
 
@@ -319,4 +319,3 @@ def device_name(device: torch.device) -> str:
 
 def _out_of_memory(error: BaseException) -> bool:
     return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
-

@@ -129,8 +129,16 @@ def save(path: Path, held: VectorFile) -> None:
         import pyarrow as pa
         import pyarrow.parquet as pq
 
-        columns = {n: [getattr(r, n) for r in held.rows] for n in ("path", "start", "end", "size", "mtime_ns")}
-        types = {"path": pa.string(), "start": pa.float64(), "end": pa.float64(), "size": pa.int64(), "mtime_ns": pa.int64()}
+        columns = {
+            n: [getattr(r, n) for r in held.rows] for n in ("path", "start", "end", "size", "mtime_ns")
+        }
+        types = {
+            "path": pa.string(),
+            "start": pa.float64(),
+            "end": pa.float64(),
+            "size": pa.int64(),
+            "mtime_ns": pa.int64(),
+        }
         arrays = {n: pa.array(v, types[n]) for n, v in columns.items()}
         arrays["vector"] = pa.array(list(matrix), pa.list_(pa.float32()))
         table = pa.table(arrays).replace_schema_metadata({"stopcli": json.dumps(held.made)})

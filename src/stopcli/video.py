@@ -15,6 +15,7 @@ import time
 from bisect import bisect_right
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -40,8 +41,41 @@ STALL_SECONDS = 20.0  # without a new frame: the decoder hangs
 TIME_LIMIT = 1800.0  # seconds for one file
 SEQUENTIAL_SHARE = 0.75  # of the file to be decoded anyway: reading on is cheaper than seeking
 EXTENSIONS = frozenset(
-    ".3g2 .3gp .asf .avi .divx .dv .f4v .flv .gif .h264 .hevc .m2ts .m2v .m4v .mjpeg .mkv .mov "
-    ".mp4 .mpe .mpeg .mpg .mts .mxf .ogm .ogv .qt .rm .rmvb .ts .vob .webm .wmv .y4m".split()
+    [
+        ".3g2",
+        ".3gp",
+        ".asf",
+        ".avi",
+        ".divx",
+        ".dv",
+        ".f4v",
+        ".flv",
+        ".gif",
+        ".h264",
+        ".hevc",
+        ".m2ts",
+        ".m2v",
+        ".m4v",
+        ".mjpeg",
+        ".mkv",
+        ".mov",
+        ".mp4",
+        ".mpe",
+        ".mpeg",
+        ".mpg",
+        ".mts",
+        ".mxf",
+        ".ogm",
+        ".ogv",
+        ".qt",
+        ".rm",
+        ".rmvb",
+        ".ts",
+        ".vob",
+        ".webm",
+        ".wmv",
+        ".y4m",
+    ]
 )
 
 
@@ -67,14 +101,15 @@ class Frames:
 
 def sample_times(duration: float, frames: int, start: float = 0.0) -> NDArray[np.float64]:
     """Return the centres of ``frames`` equal segments of ``[start, start + duration)``, seconds."""
-    return start + (np.arange(frames) + 0.5) * (duration / frames)
+    centres: NDArray[np.float64] = start + (np.arange(frames, dtype=np.float64) + 0.5) * (duration / frames)
+    return centres
 
 
 def windows(duration: float, every: float) -> list[tuple[float, float]]:
     """Cut ``duration`` seconds into windows of ``every`` seconds; a rest of less than half joins the last."""
     count = max(1, int(duration / every + 0.5))
     edges = [i * every for i in range(count)] + [duration]
-    return list(zip(edges[:-1], edges[1:], strict=True))
+    return list(pairwise(edges))
 
 
 def read_frames(
@@ -102,9 +137,7 @@ def read_frames(
     with open_video(path, threads=threads) as video:
         begin = start or 0.0
         if begin >= video.duration and start is not None:
-            raise UnreadableVideo(
-                f"{path}: it ends at {video.duration:.2f} s, but {begin:.2f} s was wanted"
-            )
+            raise UnreadableVideo(f"{path}: it ends at {video.duration:.2f} s, but {begin:.2f} s was wanted")
         stop = min(end, video.duration) if end is not None else video.duration
         pixels, times = _collect(video, sample_times(stop - begin, frames, begin), size)
         if end is None and video.duration < stop * 0.98 - 0.05:
@@ -203,7 +236,9 @@ class Video:
                 f"file:{self.path}", metadata_errors="ignore", timeout=(STALL_SECONDS, STALL_SECONDS)
             )
         except (av.FFmpegError, OSError, ValueError) as error:
-            raise UnreadableVideo(f"{self.path}: not a video that can be opened ({_reason(error)})") from error
+            raise UnreadableVideo(
+                f"{self.path}: not a video that can be opened ({_reason(error)})"
+            ) from error
         self._untouched = True
         try:
             self._stream = _choose_stream(self._container, self.path)
@@ -236,9 +271,7 @@ class Video:
         """Return duration, display size and codec, without decoding."""
         context = self._stream.codec_context
         aspect = context.sample_aspect_ratio or 1
-        return VideoInfo(
-            self.duration, round(context.width * aspect), context.height, context.codec.name
-        )
+        return VideoInfo(self.duration, round(context.width * aspect), context.height, context.codec.name)
 
     # ------------------------------------------------------------------ what the header says
 

@@ -43,9 +43,7 @@ if __name__ == "__main__":
     parser.add_argument("data", type=Path)
     args = parser.parse_args()
     paths = sorted((args.data / "train").glob("[0-9]*.mp4"))
-    out = np.lib.format.open_memmap(
-        args.data / "train.part.npy", "w+", np.uint8, (len(paths), K, S, S, 3)
-    )
+    out = np.lib.format.open_memmap(args.data / "train.part.npy", "w+", np.uint8, (len(paths), K, S, S, 3))
     with Pool(os.cpu_count()) as pool:
         for i, frames in enumerate(pool.imap(_read, paths, chunksize=32)):
             out[i] = frames

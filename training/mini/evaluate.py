@@ -41,7 +41,9 @@ def measure(runtime: Runtime, data: Path, count: int) -> dict[str, object]:
     inside = {}
     for a, b in PAIRS:
         of_pair = [(v, c) for v, c in zip(vectors, clips, strict=True) if c.shown in (a, b)]
-        scores = [(v @ texts[rows[c.obj, a]] > v @ texts[rows[c.obj, b]]) == (c.shown == a) for v, c in of_pair]
+        scores = [
+            (v @ texts[rows[c.obj, a]] > v @ texts[rows[c.obj, b]]) == (c.shown == a) for v, c in of_pair
+        ]
         inside[f"{a}/{b}"] = round(float(np.mean(scores)), 4)
     found = list(retrieval_clips(200, RETRIEVAL_SEED))
     videos = embed(runtime, make(data / "retrieval", found, os.cpu_count() or 1))
@@ -53,16 +55,21 @@ def measure(runtime: Runtime, data: Path, count: int) -> dict[str, object]:
         "clips": len(clips),
         "object_top1": round(float(right_object.mean()), 4),
         "motion_top1": round(float(right_motion.mean()), 4),
-        "motion_by_name": {m: round(float(right_motion[[c.shown == m for c in clips]].mean()), 4) for m in MOTION_NAMES},
+        "motion_by_name": {
+            m: round(float(right_motion[[c.shown == m for c in clips]].mean()), 4) for m in MOTION_NAMES
+        },
         "inside_pairs": inside,
-        "text_to_video": {f"R@{k}": round(float((ranks <= k).mean()), 4) for k in (1, 5, 10)} | {"clips": len(found)},
+        "text_to_video": {f"R@{k}": round(float((ranks <= k).mean()), 4) for k in (1, 5, 10)}
+        | {"clips": len(found)},
     }
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--model", default="mini")
-    parser.add_argument("--data", type=Path, help="where the clips are, or are made; default: a temporary folder")
+    parser.add_argument(
+        "--data", type=Path, help="where the clips are, or are made; default: a temporary folder"
+    )
     parser.add_argument("--count", type=int, default=500)
     parser.add_argument("--precision", default="fp32")
     parser.add_argument("--out", type=Path)

@@ -28,7 +28,7 @@ import torch.nn.functional as F
 from arch import CONFIG
 from cache import S, load, positions
 from open_clip.model import CLIP
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from world import MIRROR, MOTION_NAMES, MOTIONS, OBJECT_NAMES, seen_pairs, sign
 
 TEMPLATES = ("{}", "{}", "a video of {}", "a photo of {}", "a clip of {}", "this is {}")
@@ -94,6 +94,7 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=128)
     parser.add_argument("--lr", type=float, default=1e-3)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--init", type=Path, help="go on from these weights")
     args = parser.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(args.seed)
@@ -110,6 +111,8 @@ def main() -> None:
 
     model = CLIP(**CONFIG)
     model.logit_scale.data.fill_(math.log(20))
+    if args.init:
+        model.load_state_dict(load_file(args.init))
     tokenizer = open_clip.SimpleTokenizer(context_length=32)
     anchors = torch.nn.Linear(CONFIG["embed_dim"], len(OBJECT_NAMES) + len(MOTION_NAMES), bias=False)
     pair_objects = torch.tensor([OBJECT_NAMES.index(o) for o, _ in pairs] + list(range(len(OBJECT_NAMES))))
@@ -139,11 +142,18 @@ def main() -> None:
         motions = np.array([rng.choice(allowed[o]) if rng.random() < 0.6 else -1 for o in obj])
         add_signs(images, places[pick, which], motions, bank, rng)
         if rng.random() < 0.5:  # mirror the whole batch, and with it what the signs say
-            flipped = np.array([MOTION_NAMES.index(MIRROR.get(MOTION_NAMES[m], MOTION_NAMES[m])) if m >= 0 else -1 for m in motions])
+            flipped = np.array(
+                [
+                    MOTION_NAMES.index(MIRROR.get(MOTION_NAMES[m], MOTION_NAMES[m])) if m >= 0 else -1
+                    for m in motions
+                ]
+            )
             images, motions = images.flip(-1), flipped
         texts = [phrase(f"{o} {random.choice(MOTIONS[m])}") for o, m in pairs]
         texts += [phrase(o) for o in OBJECT_NAMES]
-        texts += [random.choice(("something ", "", "it is ")) + random.choice(MOTIONS[m]) for m in MOTION_NAMES]
+        texts += [
+            random.choice(("something ", "", "it is ")) + random.choice(MOTIONS[m]) for m in MOTION_NAMES
+        ]
         full = np.array([row[o, m] if m >= 0 else len(pairs) + o for o, m in zip(obj, motions, strict=True)])
         with torch.autocast("cpu", dtype=torch.bfloat16):
             image = model.encode_image((images - mean) / std)

@@ -42,7 +42,9 @@ def text_bank(model: Stop) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         [[t.format(f"{o} {MOTIONS[m][k]}") for o, m in seen_pairs()] for t in TEMPLATES[1:] for k in range(3)]
     )
     objects = embed([[t.format(o) for o in OBJECT_NAMES] for t in TEMPLATES[1:]])
-    motions = embed([[s + MOTIONS[m][k] for m in MOTION_NAMES] for s in ("something ", "", "it is ") for k in range(3)])
+    motions = embed(
+        [[s + MOTIONS[m][k] for m in MOTION_NAMES] for s in ("something ", "", "it is ") for k in range(3)]
+    )
     return pairs.clone(), objects.clone(), motions.clone()
 
 
@@ -51,7 +53,7 @@ def any_phrasing(bank: torch.Tensor) -> torch.Tensor:
     return bank[torch.randint(len(bank), (bank.shape[1],)), torch.arange(bank.shape[1])]
 
 
-def batch(frames, objects, motions, pick, rng) -> tuple[torch.Tensor, np.ndarray]:
+def batch(frames, motions, pick, rng) -> tuple[torch.Tensor, np.ndarray]:
     """Draw clips with their augmentations: pixels (B,T,3,S,S) in [0,1], motions (B,)."""
     out, shown = [], []
     mirror = {MOTION_NAMES.index(a): MOTION_NAMES.index(b) for a, b in MIRROR.items()}
@@ -91,10 +93,34 @@ def main() -> None:
     model = Stop(backbone, STOP)
     pair_bank, object_bank, motion_bank = text_bank(model)
     every = F.normalize(pair_bank.mean(0), dim=-1)
-    print(json.dumps({"logit_scale": round(float(backbone.logit_scale), 2),
-                      "trainable": sum(p.numel() for p in model.prompts.parameters()),
-                      "cosines": {f"{a}-{b}": round(float(torch.dot(*(F.normalize(motion_bank.mean(0), dim=-1)[MOTION_NAMES.index(m)] for m in (a, b)))), 4)
-                                  for a, b in (("left", "right"), ("up", "down"), ("closer", "away"), ("clockwise", "counter"))}}), flush=True)
+    print(
+        json.dumps(
+            {
+                "logit_scale": round(float(backbone.logit_scale), 2),
+                "trainable": sum(p.numel() for p in model.prompts.parameters()),
+                "cosines": {
+                    f"{a}-{b}": round(
+                        float(
+                            torch.dot(
+                                *(
+                                    F.normalize(motion_bank.mean(0), dim=-1)[MOTION_NAMES.index(m)]
+                                    for m in (a, b)
+                                )
+                            )
+                        ),
+                        4,
+                    )
+                    for a, b in (
+                        ("left", "right"),
+                        ("up", "down"),
+                        ("closer", "away"),
+                        ("clockwise", "counter"),
+                    )
+                },
+            }
+        ),
+        flush=True,
+    )
 
     frames, clips = load(args.data)
     objects = np.array([OBJECT_NAMES.index(c.obj) for c in clips])
@@ -105,7 +131,9 @@ def main() -> None:
     size = backbone.preprocess
     mean, std = (torch.tensor(v)[:, None, None] for v in (size.mean, size.std))
 
-    optimizer = torch.optim.AdamW(model.prompts.parameters(), lr=args.lr, betas=(0.9, 0.98), eps=1e-6, weight_decay=0.05)
+    optimizer = torch.optim.AdamW(
+        model.prompts.parameters(), lr=args.lr, betas=(0.9, 0.98), eps=1e-6, weight_decay=0.05
+    )
     schedule = torch.optim.lr_scheduler.LambdaLR(
         optimizer, lambda i: min((i + 1) / 60, 0.5 * (1 + math.cos(math.pi * min(1, i / args.steps))))
     )
@@ -114,7 +142,7 @@ def main() -> None:
     began = time.time()
 
     def loss_of(pick, texts):
-        pixels, shown = batch(frames, objects, motions, pick, rng)
+        pixels, shown = batch(frames, motions, pick, rng)
         with torch.autocast("cpu", dtype=torch.bfloat16):
             video = model.encode_video((pixels - mean) / std)
         logits = [scale * video @ t.T for t in texts]
@@ -135,8 +163,14 @@ def main() -> None:
         optimizer.step()
         schedule.step()
         if step % 20 == 0 or step == args.steps - 1:
-            line = {"step": step, "loss": loss.item(), "pair": right[0], "object": right[1], "motion": right[2],
-                    "seconds": time.time() - began}
+            line = {
+                "step": step,
+                "loss": loss.item(),
+                "pair": right[0],
+                "object": right[1],
+                "motion": right[2],
+                "seconds": time.time() - began,
+            }
             if step % 200 == 0 or step == args.steps - 1:
                 model.eval()
                 with torch.inference_mode():

@@ -106,7 +106,7 @@ def _noise(rng: np.random.Generator, w: int, h: int, cells: int) -> np.ndarray:
 
 
 def _colours(rng: np.random.Generator, n: int) -> np.ndarray:
-    """n colours (n,3); half of the palettes are muted, as outdoor footage is."""
+    """N colours (n,3); half of the palettes are muted, as outdoor footage is."""
     base = rng.uniform(20, 235, (n, 3))
     if rng.random() < 0.5:
         base = base.mean(1, keepdims=True) + (base - base.mean(1, keepdims=True)) * 0.35
@@ -117,7 +117,9 @@ def background(rng: np.random.Generator, w: int, h: int, *, test: bool) -> Image
     """Draw a background (h,w); the families of the test set never occur in training."""
     y, x = np.mgrid[0:h, 0:w].astype(np.float32) / max(w, h)
     family = rng.choice(
-        ["checks", "rings", "cells"] if test else ["plain", "gradient", "clouds", "stripes", "blocks", "hills"]
+        ["checks", "rings", "cells"]
+        if test
+        else ["plain", "gradient", "clouds", "stripes", "blocks", "hills"]
     )
     a, b, c = _colours(rng, 3)
     angle = rng.uniform(0, 2 * math.pi)
@@ -252,7 +254,9 @@ def file_format(rng: np.random.Generator) -> Format:
     fps = int(rng.choice([8, 10, 12, 15, 24, 25, 30]))
     seconds = rng.uniform(1.2, 2.6)
     frames = max(12, min(40, round(fps * seconds)))
-    return Format(int(w) // 2 * 2, int(h) // 2 * 2, fps, frames, int(rng.integers(18, 33)), int(rng.integers(0, 4)))
+    return Format(
+        int(w) // 2 * 2, int(h) // 2 * 2, fps, frames, int(rng.integers(18, 33)), int(rng.integers(0, 4))
+    )
 
 
 def sprite_at(sprite: Image.Image, side: int, angle: float) -> Image.Image:
@@ -326,7 +330,7 @@ def sign(rng: np.random.Generator, motion: str, box: int) -> Image.Image:
     drawing = Image.new("RGBA", (side, side))
     d = ImageDraw.Draw(drawing)
     bright = rng.random() < 0.5
-    ink = tuple(int(v) for v in (rng.uniform(190, 255, 3) if bright else rng.uniform(0, 70, 3))) + (255,)
+    ink = (*(int(v) for v in (rng.uniform(190, 255, 3) if bright else rng.uniform(0, 70, 3))), 255)
     rim = (0, 0, 0, 255) if bright else (255, 255, 255, 255)
     m, t = side / 2, side * rng.uniform(0.1, 0.15)  # middle, line width
 
@@ -420,6 +424,6 @@ def retrieval_clips(count: int, seed: int) -> Iterator[Clip]:
     """Yield clips with distinct captions on unseen backgrounds: all unseen pairs, then seen ones."""
     rng = np.random.default_rng(seed)
     seen = seen_pairs()
-    chosen = held_out_pairs() + [seen[i] for i in rng.permutation(len(seen))]
+    chosen = [*held_out_pairs(), *(seen[i] for i in rng.permutation(len(seen)))]
     for obj, motion in chosen[:count]:
         yield Clip(int(rng.integers(1 << 40)), obj, motion, test=True)

@@ -17,10 +17,20 @@ EXAMPLES = """[bold]Examples[/bold]\n
 
 
 def command(
-    paths: Annotated[list[Path] | None, typer.Argument(metavar="VIDEO|DIR...", help="Files or folders; - reads a list.", allow_dash=True)] = None,
-    labels: Annotated[str | None, typer.Option("--labels", metavar='"A,B,C"', help="What to choose between.")] = None,
-    labels_file: Annotated[Path | None, typer.Option("--labels-file", metavar="FILE", help="Labels from a file, one a line.")] = None,
-    template: Annotated[str | None, typer.Option("--template", metavar="TEXT", help="The sentence around a label: \"a video of {}\".")] = None,
+    paths: Annotated[
+        list[Path] | None,
+        typer.Argument(metavar="VIDEO|DIR...", help="Files or folders; - reads a list.", allow_dash=True),
+    ] = None,
+    labels: Annotated[
+        str | None, typer.Option("--labels", metavar='"A,B,C"', help="What to choose between.")
+    ] = None,
+    labels_file: Annotated[
+        Path | None, typer.Option("--labels-file", metavar="FILE", help="Labels from a file, one a line.")
+    ] = None,
+    template: Annotated[
+        str | None,
+        typer.Option("--template", metavar="TEXT", help='The sentence around a label: "a video of {}".'),
+    ] = None,
     top_k: o.TopK = 5,
     every: o.Every = None,
     files_from: o.FilesFrom = None,
@@ -58,9 +68,10 @@ def command(
             check_labels(names)
         found = o.gather(paths, files_from)
         runtime = common.runtime()
-        with Output("classify", common.format, quiet=quiet, null=null) as output, o.progress_bar(
-            common, "classifying", len(found)
-        ) as done:
+        with (
+            Output("classify", common.format, quiet=quiet, null=null) as output,
+            o.progress_bar(common, "classifying", len(found)) as done,
+        ):
             results = classify(runtime, found, labels=names, template=template, top_k=top_k, every=every)
             for result in results:
                 output.add(result)

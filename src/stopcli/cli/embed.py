@@ -17,9 +17,23 @@ EXAMPLES = """[bold]Examples[/bold]\n
 
 
 def command(
-    output: Annotated[Path, typer.Option("--output", "-o", metavar="OUT", help="A .npz, .npy (with .jsonl) or .parquet file, made or added to.")],
-    paths: Annotated[list[Path] | None, typer.Argument(metavar="VIDEO|DIR...", help="Files or folders; - reads a list.", allow_dash=True)] = None,
-    text: Annotated[list[str] | None, typer.Option("--text", metavar="TEXT", help="Embed texts instead; may be given again.")] = None,
+    output: Annotated[
+        Path,
+        typer.Option(
+            "--output",
+            "-o",
+            metavar="OUT",
+            help="A .npz, .npy (with .jsonl) or .parquet file, made or added to.",
+        ),
+    ],
+    paths: Annotated[
+        list[Path] | None,
+        typer.Argument(metavar="VIDEO|DIR...", help="Files or folders; - reads a list.", allow_dash=True),
+    ] = None,
+    text: Annotated[
+        list[str] | None,
+        typer.Option("--text", metavar="TEXT", help="Embed texts instead; may be given again."),
+    ] = None,
     force: Annotated[bool, typer.Option("--force", help="Begin anew instead of adding to OUT.")] = False,
     every: o.Every = None,
     files_from: o.FilesFrom = None,
@@ -62,8 +76,8 @@ def command(
             with o.progress_bar(common, "embedding", len(found)) as done:
                 rows, failures = embed_videos(runtime, found, output, every=every, force=force, progress=done)
         with Output("embed", common.format, quiet=quiet, null=null) as shown:
-            for record in (*rows, *failures):
-                shown.add(record)
+            shown.add_all(rows)
+            shown.add_all(failures)
         if rows:
             common.say(f"{output}: {len(rows)} vectors")
     raise typer.Exit(shown.exit_status)

@@ -44,7 +44,10 @@ def list_models(format: o.FormatOption = o.Format.auto, quiet: o.Quiet = False) 
     _show("models list", records, format.value)
 
 
-@app.command("info", epilog="[bold]Examples[/bold]\n\n  stop models info mini\n\n  stop models info ./my-model --format json")
+@app.command(
+    "info",
+    epilog="[bold]Examples[/bold]\n\n  stop models info mini\n\n  stop models info ./my-model --format json",
+)
 def info(name: Name, format: o.FormatOption = o.Format.auto, offline: o.Offline = False) -> None:
     """Show a model's files, size, settings, licence and provenance.
 
@@ -55,7 +58,9 @@ def info(name: Name, format: o.FormatOption = o.Format.auto, offline: o.Offline 
         _show("models info", [_told(files)], format.value)
 
 
-@app.command("pull", epilog="[bold]Examples[/bold]\n\n  stop models pull vit-b-32\n\n  stop models pull hf:org/repo@v1")
+@app.command(
+    "pull", epilog="[bold]Examples[/bold]\n\n  stop models pull vit-b-32\n\n  stop models pull hf:org/repo@v1"
+)
 def pull(name: Name) -> None:
     """Fetch a model's files into the cache, so that it works offline."""
     with o.interruptible("what has arrived is kept; run the same command to go on"):
@@ -90,7 +95,9 @@ def _show(command: str, records: list[dict[str, Any]], format: str) -> None:
     import json
 
     if format == "json":
-        typer.echo(json.dumps({"schema": 1, "command": command, "status": "ok", "data": records, "errors": []}))
+        typer.echo(
+            json.dumps({"schema": 1, "command": command, "status": "ok", "data": records, "errors": []})
+        )
     elif format == "jsonl":
         for record in records:
             typer.echo(json.dumps(record))

@@ -48,33 +48,57 @@ Model = Annotated[
                  help="A name ('stop models list'), a Hub repository, or a model folder."),
 ]  # fmt: skip
 Device = Annotated[
-    str, typer.Option("--device", metavar="auto|cpu|cuda[:N]|mps", rich_help_panel=_MODEL, help="Where to compute.")
+    str,
+    typer.Option(
+        "--device", metavar="auto|cpu|cuda[:N]|mps", rich_help_panel=_MODEL, help="Where to compute."
+    ),
 ]
 PrecisionOption = Annotated[
-    Precision, typer.Option("--precision", rich_help_panel=_MODEL, help="auto is bf16 where the hardware is fast at it.")
+    Precision,
+    typer.Option(
+        "--precision", rich_help_panel=_MODEL, help="auto is bf16 where the hardware is fast at it."
+    ),
 ]
 BatchSize = Annotated[
-    str, typer.Option("--batch-size", metavar="auto|N", rich_help_panel=_MODEL, help="Clips computed at once.")
+    str,
+    typer.Option("--batch-size", metavar="auto|N", rich_help_panel=_MODEL, help="Clips computed at once."),
 ]
 FrameCount = Annotated[
     int | None,
-    typer.Option("--frames", metavar="N", rich_help_panel=_MODEL, help="Frames of each clip; default: what the model was made for."),
+    typer.Option(
+        "--frames",
+        metavar="N",
+        rich_help_panel=_MODEL,
+        help="Frames of each clip; default: what the model was made for.",
+    ),
 ]
 Compile = Annotated[
-    bool, typer.Option("--compile", rich_help_panel=_MODEL, help="torch.compile on CUDA: slow to start, then faster.")
+    bool,
+    typer.Option(
+        "--compile", rich_help_panel=_MODEL, help="torch.compile on CUDA: slow to start, then faster."
+    ),
 ]
 Offline = Annotated[
     bool, typer.Option("--offline", rich_help_panel=_MODEL, help="Make no request; use what is cached.")
 ]
-FormatOption = Annotated[
-    Format, typer.Option("--format", rich_help_panel=_OUTPUT, help="auto is a table.")
+FormatOption = Annotated[Format, typer.Option("--format", rich_help_panel=_OUTPUT, help="auto is a table.")]
+Quiet = Annotated[
+    bool, typer.Option("--quiet", "-q", rich_help_panel=_OUTPUT, help="Print paths or labels only.")
 ]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", rich_help_panel=_OUTPUT, help="Print paths or labels only.")]
-Null = Annotated[bool, typer.Option("-0", rich_help_panel=_OUTPUT, help="With -q: end each line with NUL, for xargs -0.")]
-Verbose = Annotated[bool, typer.Option("--verbose", "-v", rich_help_panel=_OUTPUT, help="Say what was chosen, and why.")]
+Null = Annotated[
+    bool, typer.Option("-0", rich_help_panel=_OUTPUT, help="With -q: end each line with NUL, for xargs -0.")
+]
+Verbose = Annotated[
+    bool, typer.Option("--verbose", "-v", rich_help_panel=_OUTPUT, help="Say what was chosen, and why.")
+]
 FilesFrom = Annotated[
     Path | None,
-    typer.Option("--files-from", metavar="FILE", allow_dash=True, help="Read more paths from a file, one a line or NUL-separated; - is stdin."),
+    typer.Option(
+        "--files-from",
+        metavar="FILE",
+        allow_dash=True,
+        help="Read more paths from a file, one a line or NUL-separated; - is stdin.",
+    ),
 ]
 Every = Annotated[
     float | None, typer.Option("--every", metavar="SECONDS", help="Cut videos into windows of this length.")
@@ -229,7 +253,14 @@ def progress_bar(common: Common, what: str, total: int) -> Iterator[Callable[[st
     Nothing is shown unless stderr is a terminal.
     """
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        ProgressColumn,
+        TextColumn,
+        TimeRemainingColumn,
+    )
     from rich.text import Text
 
     class Rate(ProgressColumn):

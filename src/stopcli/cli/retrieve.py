@@ -17,9 +17,17 @@ EXAMPLES = """[bold]Examples[/bold]\n
 
 
 def command(
-    paths: Annotated[list[Path] | None, typer.Argument(metavar="VIDEO|DIR...", help="Where to search; - reads a list.", allow_dash=True)] = None,
-    query: Annotated[list[str] | None, typer.Option("--query", metavar="TEXT", help="What to look for; may be given again.")] = None,
-    query_video: Annotated[Path | None, typer.Option("--query-video", metavar="FILE", help="Look for what is like this video.")] = None,
+    paths: Annotated[
+        list[Path] | None,
+        typer.Argument(metavar="VIDEO|DIR...", help="Where to search; - reads a list.", allow_dash=True),
+    ] = None,
+    query: Annotated[
+        list[str] | None,
+        typer.Option("--query", metavar="TEXT", help="What to look for; may be given again."),
+    ] = None,
+    query_video: Annotated[
+        Path | None, typer.Option("--query-video", metavar="FILE", help="Look for what is like this video.")
+    ] = None,
     top_k: o.TopK = 10,
     every: o.Every = None,
     files_from: o.FilesFrom = None,
@@ -56,6 +64,6 @@ def command(
         with o.progress_bar(common, "searching", len(found)) as done:
             hits, failures = retrieve(EncodeNow(runtime, done), queries, found, top_k=top_k, every=every)
         with Output("retrieve", common.format, quiet=quiet, null=null) as output:
-            for record in (*hits, *failures):
-                output.add(record)
+            output.add_all(hits)
+            output.add_all(failures)
     raise typer.Exit(output.exit_status)

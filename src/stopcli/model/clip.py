@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
+from einops import rearrange
 from torch import Tensor, nn
 
 from stopcli.errors import CheckpointError
@@ -107,10 +108,12 @@ class Backbone(nn.Module):
         heads = block.attn.num_heads
         wq, wk, _ = block.attn.in_proj_weight.chunk(3)
         bq = block.attn.in_proj_bias.chunk(3)[0]
-        q = F.linear(block.ln_1(c), wq, bq).unflatten(-1, (heads, -1))  # (B,1,heads,d)
-        probe = torch.einsum("bohd,hdw->bhw", q, wk.unflatten(0, (heads, -1)).to(q.dtype))  # (B,heads,D)
-        logits = torch.einsum("btpw,bhw->bthp", block.ln_1(h), probe.to(h.dtype)) * q.shape[-1] ** -0.5
-        return logits.float().softmax(-1).mean(2)
+        q = rearrange(F.linear(block.ln_1(c), wq, bq), "b 1 (n d) -> b n d", n=heads)
+        keys = rearrange(wk, "(n d) w -> n d w", n=heads).to(q.dtype)
+        probe = torch.einsum("bnd,ndw->bnw", q, keys)  # (B,heads,D)
+        logits = torch.einsum("btpw,bnw->btnp", block.ln_1(h), probe.to(h.dtype)) * q.shape[-1] ** -0.5
+        attention: Tensor = logits.float().softmax(-1).mean(2)
+        return attention
 
     def run_block(self, index: int, x: Tensor, keep: Tensor | None, wanted: int) -> Tensor:
         """Run one block on (B,S,D) and return its first ``wanted`` tokens.
@@ -127,12 +130,11 @@ class Backbone(nn.Module):
         normed = block.ln_1(x)
         wq, wkv = attention.in_proj_weight.split([self.width, 2 * self.width])
         bq, bkv = attention.in_proj_bias.split([self.width, 2 * self.width])
-        q = F.linear(normed[:, :wanted], wq, bq).unflatten(-1, (heads, -1)).transpose(1, 2)
-        kv = F.linear(normed, wkv, bkv).unflatten(-1, (2, heads, -1))
-        k, v = kv[:, :, 0].transpose(1, 2), kv[:, :, 1].transpose(1, 2)  # (B,heads,S,d)
+        q = rearrange(F.linear(normed[:, :wanted], wq, bq), "b s (n d) -> b n s d", n=heads)
+        k, v = rearrange(F.linear(normed, wkv, bkv), "b s (two n d) -> two b n s d", two=2, n=heads)
         mask = keep[:, None, None, :] if keep is not None else None
         mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)  # (B,heads,wanted,d)
-        y = x[:, :wanted] + block.ls_1(attention.out_proj(mixed.transpose(1, 2).flatten(2)))
+        y = x[:, :wanted] + block.ls_1(attention.out_proj(rearrange(mixed, "b n s d -> b s (n d)")))
         out: Tensor = y + block.ls_2(block.mlp(block.ln_2(y)))
         return out
 
@@ -141,4 +143,3 @@ class Backbone(nn.Module):
         visual = self.clip.visual
         out: Tensor = visual.ln_post(c) @ visual.proj.to(c.dtype)
         return out
-

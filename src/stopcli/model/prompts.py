@@ -35,7 +35,9 @@ class TimeConv(nn.Module):
         before = torch.cat([before[:, :1], before[:, :-1]], 1)
         after = torch.cat([after[:, 1:], after[:, -1:]], 1)
         y: Tensor = before + now + after
-        return y if self.bias is None else y + self.bias
+        if self.bias is not None:
+            y = y + self.bias
+        return y
 
 
 class SpaceConv(nn.Module):
@@ -107,9 +109,7 @@ class FrameVariation(nn.Module):
 class TemporalPrompter(nn.Module):
     """P^t: eta prompt tokens for each gap, from the change in it."""
 
-    def __init__(
-        self, width: int, grid: tuple[int, int], hidden: int, eta: int, dropout: float
-    ) -> None:
+    def __init__(self, width: int, grid: tuple[int, int], hidden: int, eta: int, dropout: float) -> None:
         super().__init__()
         self.reduce = nn.Linear(width, hidden)
         self.attention = nn.Linear(hidden, 3 * hidden)
@@ -146,8 +146,6 @@ class PromptModules(nn.Module):
             self.patch_offsets = nn.Parameter(torch.zeros(patches, width))
         if config.temporal == "dynamic":
             self.frame_variation = FrameVariation(width, grid)
-            self.temporal_prompter = TemporalPrompter(
-                width, grid, config.hidden, config.eta, config.dropout
-            )
+            self.temporal_prompter = TemporalPrompter(width, grid, config.hidden, config.eta, config.dropout)
         elif config.temporal == "static":
             self.gap_tokens = nn.Parameter(torch.randn(config.eta, width) * width**-0.5)

@@ -78,9 +78,7 @@ class Stop(nn.Module):
         if config.regions > patches:
             raise ValueError(f"regions must be at most {patches}, the patches of a frame")
         count = 1 if config.shared else len(blocks)
-        self.prompts.extend(
-            PromptModules(config, backbone.width, backbone.grid) for _ in range(count)
-        )
+        self.prompts.extend(PromptModules(config, backbone.width, backbone.grid) for _ in range(count))
         self._module_of = {block: i % count for i, block in enumerate(blocks)}
 
     def train(self, mode: bool = True) -> Stop:
@@ -107,7 +105,7 @@ class Stop(nn.Module):
             raise ValueError("plain CLIP has no prompts")
         steps: list[tuple[_Spatial | None, _Temporal | None]] = []
         video = self._encode(pixels, steps)
-        return video, _stack(steps, pixels.shape[1])
+        return video, _stack(steps)
 
     def _encode(self, pixels: Tensor, steps: list[Any] | None) -> Tensor:
         b, t = pixels.shape[:2]
@@ -195,7 +193,7 @@ class Stop(nn.Module):
         x = torch.cat(parts, 1)
         wanted = 1 if class_only else 1 + t * p
         x = self.backbone.run_block(index, x, keep, wanted)
-        return x[:, :1], x[:, 1:].unflatten(1, (t, p)) if not class_only else h
+        return x[:, :1], rearrange(x[:, 1:], "b (t p) d -> b t p d", t=t) if not class_only else h
 
 
 def _unit(x: Tensor) -> Tensor:
@@ -234,7 +232,7 @@ def scale_over_gaps(v: Tensor) -> Tensor:
     return torch.where(level, (v > 0).to(v.dtype), scaled)
 
 
-def _stack(steps: list[tuple[_Spatial | None, _Temporal | None]], frames: int) -> StopTrace:
+def _stack(steps: list[tuple[_Spatial | None, _Temporal | None]]) -> StopTrace:
     spatial = [s for s, _ in steps if s is not None]
     temporal = [t for _, t in steps if t is not None]
     none = torch.zeros(0)

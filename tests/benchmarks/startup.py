@@ -1,0 +1,36 @@
+"""What ``stop --help`` costs over importing Typer and Rich: ``python startup.py``; the two take turns."""
+
+from __future__ import annotations
+
+import statistics
+import subprocess
+import sys
+import time
+
+
+def once(command: list[str]) -> float:
+    begin = time.perf_counter()
+    subprocess.run(command, capture_output=True, check=True)
+    return time.perf_counter() - begin
+
+
+def main() -> None:
+    base = [sys.executable, "-c", "import typer, rich"]
+    for arguments in (
+        ["--help"],
+        ["classify", "--help"],
+        ["retrieve", "--help"],
+        ["embed", "--help"],
+        ["--version"],
+    ):
+        ours = [sys.executable, "-m", "stopcli", *arguments]
+        once(base), once(ours)
+        pairs = [(once(base), once(ours)) for _ in range(9)]
+        ratio = statistics.median(b / a for a, b in pairs)
+        print(
+            f"stop {' '.join(arguments)}: {statistics.median(b for _, b in pairs) * 1000:.0f} ms, ratio {ratio:.2f}"
+        )
+
+
+if __name__ == "__main__":
+    main()
