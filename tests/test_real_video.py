@@ -13,8 +13,9 @@ import numpy as np
 import pytest
 
 from conftest import media_folder
+from stopcli.container import Video, open_video
 from stopcli.errors import InputError
-from stopcli.video import Video, open_video, read_frames
+from stopcli.video import read_frames
 
 pytestmark = pytest.mark.real
 SIZE = 112

@@ -12,6 +12,7 @@ from huggingface_hub import constants
 
 from conftest import write_model
 from hub_server import COMMIT, Hub, serve
+from stopcli import hub as client
 from stopcli import registry
 from stopcli.errors import CheckpointError, DownloadError, ModelNotFound, OfflineError, UsageError
 from stopcli.model.config import StopConfig
@@ -50,16 +51,16 @@ def leftovers(tmp_path):
 
 @pytest.mark.parametrize(("file", "content"), [("config.json", b'{"format": 0}'), ("big.bin", BIG)])
 def test_a_file_is_fetched_once_and_then_without_any_request(hub, file, content):
-    assert registry.fetch("someone/model", file).read_bytes() == content
+    assert client.fetch("someone/model", file).read_bytes() == content
     assert hub.asked
     hub.asked.clear()
-    assert registry.fetch("someone/model", file).read_bytes() == content
-    assert registry.fetch("someone/model", file, offline=True).read_bytes() == content
+    assert client.fetch("someone/model", file).read_bytes() == content
+    assert client.fetch("someone/model", file, offline=True).read_bytes() == content
     assert hub.asked == []
 
 
 def test_a_revision_is_asked_for_by_name(hub):
-    path = registry.fetch("someone/model", "config.json", "v1")
+    path = client.fetch("someone/model", "config.json", "v1")
     assert COMMIT in path.parts
     assert "/someone/model/resolve/v1/config.json" in {p for _, p, _ in hub.asked}
 
@@ -67,26 +68,26 @@ def test_a_revision_is_asked_for_by_name(hub):
 def test_a_line_that_breaks_is_taken_up_where_it_broke(hub, monkeypatch):
     monkeypatch.setattr(constants, "DOWNLOAD_CHUNK_SIZE", 10_000)
     hub.cut, hub.cuts = 60_000, 1
-    assert registry.fetch("someone/model", "big.bin").read_bytes() == BIG
+    assert client.fetch("someone/model", "big.bin").read_bytes() == BIG
     assert "bytes=60000-" in {r for _, _, r in hub.asked}
 
 
 def test_a_line_that_keeps_breaking_is_an_error_and_leaves_no_half_file(hub, tmp_path):
     hub.cut, hub.cuts = 0, 1000
     with pytest.raises(DownloadError, match="broke off"):
-        registry.fetch("someone/model", "big.bin")
+        client.fetch("someone/model", "big.bin")
     assert leftovers(tmp_path) == []
     hub.cuts = 0
-    assert registry.fetch("someone/model", "big.bin").read_bytes() == BIG
+    assert client.fetch("someone/model", "big.bin").read_bytes() == BIG
 
 
 @pytest.mark.parametrize("file", ["config.json", "big.bin"])
 def test_other_bytes_than_announced_are_removed(hub, file):
     hub.flip = True
     with pytest.raises(DownloadError, match="not what the Hub announced"):
-        registry.fetch("someone/model", file)
+        client.fetch("someone/model", file)
     hub.flip = False
-    assert registry.fetch("someone/model", file).read_bytes() == hub.files[file]
+    assert client.fetch("someone/model", file).read_bytes() == hub.files[file]
 
 
 @pytest.mark.parametrize(
@@ -101,25 +102,25 @@ def test_other_bytes_than_announced_are_removed(hub, file):
 def test_a_hub_that_refuses_is_a_clear_error(hub, tmp_path, status, error, text):
     hub.status = status
     with pytest.raises(error, match=text):
-        registry.fetch("someone/model", "big.bin")
+        client.fetch("someone/model", "big.bin")
     assert leftovers(tmp_path) == []
 
 
 def test_what_is_not_there_is_named(hub):
     with pytest.raises(ModelNotFound, match="no repository someone/else"):
-        registry.fetch("someone/else", "config.json")
+        client.fetch("someone/else", "config.json")
     with pytest.raises(ModelNotFound, match="no revision v9"):
-        registry.fetch("someone/model", "config.json", "v9")
+        client.fetch("someone/model", "config.json", "v9")
     with pytest.raises(ModelNotFound, match=r"no file other\.bin"):
-        registry.fetch("someone/model", "other.bin")
+        client.fetch("someone/model", "other.bin")
 
 
 def test_offline_makes_no_request(hub, monkeypatch):
     with pytest.raises(OfflineError, match="--model mini"):
-        registry.fetch("someone/model", "config.json", offline=True)
+        client.fetch("someone/model", "config.json", offline=True)
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     with pytest.raises(OfflineError, match="--model mini"):
-        registry.fetch("someone/model", "config.json")
+        client.fetch("someone/model", "config.json")
     assert hub.asked == []
 
 
@@ -129,7 +130,7 @@ def test_a_hub_out_of_reach_is_an_offline_error(hub, monkeypatch):
         constants, "HUGGINGFACE_CO_URL_TEMPLATE", "http://127.0.0.1:1/{repo_id}/resolve/{revision}/{filename}"
     )
     with pytest.raises(OfflineError, match="cannot be reached"):
-        registry.fetch("someone/model", "config.json")
+        client.fetch("someone/model", "config.json")
 
 
 def repository(tmp_path, **settings):

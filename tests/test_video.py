@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 
 from conftest import pattern, write_video
-from stopcli import video
+from stopcli import container
+from stopcli.container import open_video
 from stopcli.errors import FileMissing, NoVideoStream, UnreadableVideo, VideoTooLarge
-from stopcli.video import find_videos, open_video, read_frames, read_windows, sample_times, windows
+from stopcli.files import find_videos
+from stopcli.video import read_frames, read_windows, sample_times, windows
 
 
 def drawn_at(pixels, width=128, height=96):
@@ -118,7 +120,7 @@ def test_faults_have_their_own_kinds(tmp_path, monkeypatch):
     with pytest.raises(NoVideoStream, match="only audio"):
         read_frames(tmp_path / "sound.m4a", 4, 32)
     path = write_video(tmp_path / "big.mp4", frames=2)
-    monkeypatch.setattr(video, "MAX_PIXELS", 100)
+    monkeypatch.setattr(container, "MAX_PIXELS", 100)
     with pytest.raises(VideoTooLarge, match="128x96"):
         read_frames(path, 4, 32)
 
@@ -127,7 +129,7 @@ def test_a_decoder_that_gives_nothing_is_given_up(tmp_path, monkeypatch):
     from stopcli.errors import VideoTimeout
 
     path = write_video(tmp_path / "v.mp4", frames=30)
-    monkeypatch.setattr(video, "TIME_LIMIT", -1.0)
+    monkeypatch.setattr(container, "TIME_LIMIT", -1.0)
     with pytest.raises(VideoTimeout, match="skipped"):
         read_frames(path, 4, 32)
 

@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING
 from stopcli.classify import classify
 from stopcli.config import default_model
 from stopcli.embed import embed_texts, embed_videos
+from stopcli.files import find_videos
 from stopcli.registry import resolve
 from stopcli.retrieve import EncodeNow, retrieve, text_queries
 from stopcli.runtime import Runtime, RuntimeOptions
-from stopcli.video import find_videos
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -9,7 +9,8 @@ from importlib.metadata import PackageNotFoundError, version
 
 import stopcli
 from stopcli.config import cache_folder, config_file, default_model
-from stopcli.registry import MINI, is_offline, resolve
+from stopcli.hub import is_offline
+from stopcli.registry import MINI, resolve
 
 PACKAGES = ("torch", "torchvision", "open_clip_torch", "av", "numpy", "huggingface_hub", "typer", "rich")
 TIMEOUT = 5.0  # seconds to wait for the Hub

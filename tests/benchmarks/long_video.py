@@ -19,7 +19,7 @@ import numpy as np
 
 READ = """
 import resource, sys, time
-from stopcli.video import open_video, read_frames
+from stopcli.video import read_frames
 began = time.perf_counter()
 if sys.argv[2] == "sampled":
     read_frames(sys.argv[1], 12, 224)

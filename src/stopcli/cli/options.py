@@ -209,7 +209,7 @@ def gather(paths: Sequence[Path] | None, files_from: Path | None = None) -> list
         UsageError: nothing was named. NothingFound: the folders hold no video.
         InputError: the list cannot be read.
     """
-    from stopcli.video import find_videos
+    from stopcli.files import find_videos
 
     named: list[Path] = []
     for path in paths or ():

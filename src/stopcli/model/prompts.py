@@ -35,9 +35,8 @@ class TimeConv(nn.Module):
         before = torch.cat([before[:, :1], before[:, :-1]], 1)
         after = torch.cat([after[:, 1:], after[:, -1:]], 1)
         y: Tensor = before + now + after
-        if self.bias is not None:
-            y = y + self.bias
-        return y
+        out: Tensor = y if self.bias is None else y + self.bias
+        return out
 
 
 class SpaceConv(nn.Module):
