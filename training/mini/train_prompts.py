@@ -1,6 +1,6 @@
 """Train STOP prompts on the frozen backbone: ``python train_prompts.py DATA OUT [--steps N]``.
 
-Reads OUT/pretrained.safetensors, writes the model folder OUT/model. Only clips of the seen pairs
+Reads OUT/backbone.safetensors, writes the model folder OUT/model. Only clips of the seen pairs
 are used, and only their captions compete. A clip played backwards or mirrored shows the reverse
 motion, so each clip serves four times.
 """
@@ -89,7 +89,7 @@ def main() -> None:
     rng = np.random.default_rng(args.seed)
 
     backbone = build_backbone(NAME, CONFIG, {})
-    load_backbone_weights(backbone, args.out / "pretrained.safetensors")
+    load_backbone_weights(backbone, args.out / "backbone.safetensors")
     model = Stop(backbone, STOP)
     pair_bank, object_bank, motion_bank = text_bank(model)
     every = F.normalize(pair_bank.mean(0), dim=-1)

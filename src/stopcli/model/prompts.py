@@ -51,7 +51,8 @@ class SpaceConv(nn.Module):
         """(B,T,P,C) -> (B,T,P,out)."""
         b, t = x.shape[:2]
         y = rearrange(x, "b t (h w) c -> (b t) c h w", h=self.grid[0], w=self.grid[1])
-        return rearrange(self.conv(y), "(b t) c h w -> b t (h w) c", b=b, t=t)
+        out: Tensor = rearrange(self.conv(y), "(b t) c h w -> b t (h w) c", b=b, t=t)
+        return out
 
 
 class TemporalDynamics(nn.Module):
