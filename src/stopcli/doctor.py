@@ -6,6 +6,7 @@ import os
 import platform
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
+from importlib.resources import files as package_files
 
 import stopcli
 from stopcli.config import cache_folder, config_file, default_model
@@ -52,6 +53,7 @@ def diagnose(device: str = "auto", precision: str = "auto", *, offline: bool = F
         "precision": f"{runtime.precision} ({runtime.precision_reason})",
         "device against cpu": f"cosine {agreement:.6f}, {'good' if healthy else 'WRONG: use --device cpu'}",
         "default model": default_model(),
+        "sample clips": str(package_files("stopcli") / "assets" / "samples"),
         "settings": _place(str(config_file())),
         "cache of stopcli": _place(str(cache_folder())),
         "cache of models": _place(constants.HF_HUB_CACHE),

@@ -27,7 +27,7 @@ from stopcli.model.checkpoint import build_backbone, load_backbone_weights, save
 from stopcli.model.config import ModelConfig, StopConfig
 from stopcli.model.stop import Stop
 
-STOP = StopConfig(regions=8, eta=3, hidden=64, dropout=0.0)
+STOP = StopConfig(regions=8, eta=3, hidden=96, dropout=0.0)
 
 
 def text_bank(model: Stop) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -156,7 +156,7 @@ def main() -> None:
         model.train()
         texts = any_phrasing(pair_bank), any_phrasing(object_bank), any_phrasing(motion_bank)
         losses, right = loss_of(rng.integers(train, size=args.batch), texts)
-        loss = losses[0] + 0.5 * losses[1] + 0.5 * losses[2]
+        loss = losses[0] + losses[1] + 0.5 * losses[2]
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.prompts.parameters(), 1.0)
