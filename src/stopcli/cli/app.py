@@ -7,16 +7,20 @@ import sys
 from typing import Annotated
 
 import typer
+from typer.completion import install_callback, show_callback
 
 from stopcli import __version__
 from stopcli.cli import classify, doctor, embed, models, retrieve
+from stopcli.cli import options as o
 from stopcli.errors import ExitStatus, StopError
 
 app = typer.Typer(
     name="stop",
     help="Label, search, embed and adapt your own videos, on your own machine.",
     no_args_is_help=True,
-    rich_markup_mode="rich",
+    rich_markup_mode=None,  # plain help: Rich would more than double the time to show it
+    add_completion=False,  # nor Typer's own flags: it would load pydantic to see that they are absent
+    add_help_option=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
@@ -39,6 +43,25 @@ def _root(
     version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and exit.")
     ] = False,
+    install: Annotated[
+        bool,
+        typer.Option(
+            "--install-completion",
+            callback=install_callback,
+            is_eager=True,
+            help="Complete commands in this shell.",
+        ),
+    ] = False,
+    show: Annotated[
+        bool,
+        typer.Option(
+            "--show-completion",
+            callback=show_callback,
+            is_eager=True,
+            help="Show what --install-completion adds.",
+        ),
+    ] = False,
+    help: o.Help = False,
 ) -> None:
     pass
 

@@ -10,7 +10,7 @@ import typer
 from stopcli.cli import options as o
 from stopcli.errors import UsageError
 
-EXAMPLES = """[bold]Examples[/bold]\n
+EXAMPLES = """Examples:\n
   stop classify clip.mp4 --labels "a dog,a cat,a horse"\n
   stop classify footage/ --labels-file animals.txt --format csv > animals.csv\n
   stop classify match.mkv --labels "a goal,a foul,a corner" --every 4"""

@@ -7,7 +7,7 @@ import typer
 from stopcli.cli import options as o
 from stopcli.errors import ExitStatus
 
-EXAMPLES = """[bold]Examples[/bold]\n
+EXAMPLES = """Examples:\n
   stop doctor\n
   stop doctor --device cuda\n
   stop doctor --format json"""

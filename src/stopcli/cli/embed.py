@@ -10,7 +10,7 @@ import typer
 from stopcli.cli import options as o
 from stopcli.errors import UsageError
 
-EXAMPLES = """[bold]Examples[/bold]\n
+EXAMPLES = """Examples:\n
   stop embed footage/ -o footage.npz\n
   stop embed footage/ -o moments.parquet --every 8\n
   stop embed --text "a dog running" --text "a dog asleep" -o texts.npz"""

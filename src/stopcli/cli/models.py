@@ -11,17 +11,23 @@ from stopcli.cli import options as o
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-EXAMPLES = """[bold]Examples[/bold]\n
+EXAMPLES = """Examples:\n
   stop models list\n
   stop models info mini\n
   stop models pull hf:org/repo"""
 
-app = typer.Typer(help="See and fetch models.", no_args_is_help=True)
+app = typer.Typer(help="See and fetch models.", no_args_is_help=True, add_help_option=False)
+
+
+@app.callback()
+def _group(help: o.Help = False) -> None:
+    """See and fetch models."""
+
 
 Name = Annotated[str, typer.Argument(metavar="NAME|hf:ORG/REPO|PATH", help="A model.")]
 
 
-@app.command("list", epilog="[bold]Examples[/bold]\n\n  stop models list\n\n  stop models list --format json")
+@app.command("list", epilog="Examples:\n\n  stop models list\n\n  stop models list --format json")
 def list_models(format: o.FormatOption = o.Format.auto, quiet: o.Quiet = False) -> None:
     """List the models that have a name, and whether their files are here."""
     from stopcli.config import default_model
@@ -46,7 +52,7 @@ def list_models(format: o.FormatOption = o.Format.auto, quiet: o.Quiet = False) 
 
 @app.command(
     "info",
-    epilog="[bold]Examples[/bold]\n\n  stop models info mini\n\n  stop models info ./my-model --format json",
+    epilog="Examples:\n\n  stop models info mini\n\n  stop models info ./my-model --format json",
 )
 def info(name: Name, format: o.FormatOption = o.Format.auto, offline: o.Offline = False) -> None:
     """Show a model's files, size, settings, licence and provenance.
@@ -58,9 +64,7 @@ def info(name: Name, format: o.FormatOption = o.Format.auto, offline: o.Offline 
         _show("models info", [_told(files)], format.value)
 
 
-@app.command(
-    "pull", epilog="[bold]Examples[/bold]\n\n  stop models pull vit-b-32\n\n  stop models pull hf:org/repo@v1"
-)
+@app.command("pull", epilog="Examples:\n\n  stop models pull vit-b-32\n\n  stop models pull hf:org/repo@v1")
 def pull(name: Name) -> None:
     """Fetch a model's files into the cache, so that it works offline."""
     with o.interruptible("what has arrived is kept; run the same command to go on"):

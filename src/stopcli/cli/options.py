@@ -40,57 +40,44 @@ class Format(str, Enum):
     csv = "csv"
 
 
-_MODEL, _OUTPUT = "Model", "Output"
-
 Model = Annotated[
     str | None,
-    typer.Option("--model", "-m", metavar="NAME|hf:ORG/REPO|PATH", rich_help_panel=_MODEL,
-                 help="A name ('stop models list'), a Hub repository, or a model folder."),
-]  # fmt: skip
+    typer.Option(
+        "--model",
+        "-m",
+        metavar="NAME|hf:ORG/REPO|PATH",
+        help="A name ('stop models list'), a Hub repository, or a model folder.",
+    ),
+]
 Device = Annotated[
     str,
-    typer.Option(
-        "--device", metavar="auto|cpu|cuda[:N]|mps", rich_help_panel=_MODEL, help="Where to compute."
-    ),
+    typer.Option("--device", metavar="auto|cpu|cuda[:N]|mps", help="Where to compute."),
 ]
 PrecisionOption = Annotated[
     Precision,
-    typer.Option(
-        "--precision", rich_help_panel=_MODEL, help="auto is bf16 where the hardware is fast at it."
-    ),
+    typer.Option("--precision", help="auto is bf16 where the hardware is fast at it."),
 ]
 BatchSize = Annotated[
     str,
-    typer.Option("--batch-size", metavar="auto|N", rich_help_panel=_MODEL, help="Clips computed at once."),
+    typer.Option("--batch-size", metavar="auto|N", help="Clips computed at once."),
 ]
 FrameCount = Annotated[
     int | None,
     typer.Option(
         "--frames",
         metavar="N",
-        rich_help_panel=_MODEL,
         help="Frames of each clip; default: what the model was made for.",
     ),
 ]
 Compile = Annotated[
     bool,
-    typer.Option(
-        "--compile", rich_help_panel=_MODEL, help="torch.compile on CUDA: slow to start, then faster."
-    ),
+    typer.Option("--compile", help="torch.compile on CUDA: slow to start, then faster."),
 ]
-Offline = Annotated[
-    bool, typer.Option("--offline", rich_help_panel=_MODEL, help="Make no request; use what is cached.")
-]
-FormatOption = Annotated[Format, typer.Option("--format", rich_help_panel=_OUTPUT, help="auto is a table.")]
-Quiet = Annotated[
-    bool, typer.Option("--quiet", "-q", rich_help_panel=_OUTPUT, help="Print paths or labels only.")
-]
-Null = Annotated[
-    bool, typer.Option("-0", rich_help_panel=_OUTPUT, help="With -q: end each line with NUL, for xargs -0.")
-]
-Verbose = Annotated[
-    bool, typer.Option("--verbose", "-v", rich_help_panel=_OUTPUT, help="Say what was chosen, and why.")
-]
+Offline = Annotated[bool, typer.Option("--offline", help="Make no request; use what is cached.")]
+FormatOption = Annotated[Format, typer.Option("--format", help="auto is a table.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print paths or labels only.")]
+Null = Annotated[bool, typer.Option("-0", help="With -q: end each line with NUL, for xargs -0.")]
+Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Say what was chosen, and why.")]
 FilesFrom = Annotated[
     Path | None,
     typer.Option(
@@ -104,6 +91,19 @@ Every = Annotated[
     float | None, typer.Option("--every", metavar="SECONDS", help="Cut videos into windows of this length.")
 ]
 TopK = Annotated[int, typer.Option("--top-k", "-k", metavar="N", help="How many to show.")]
+
+
+def _show_help(context: typer.Context, asked: bool) -> None:
+    if asked:
+        typer.echo(context.get_help())
+        raise typer.Exit
+
+
+Help = Annotated[
+    bool,
+    typer.Option("--help", "-h", callback=_show_help, is_eager=True, help="Show this message and exit."),
+]
+"""For groups of commands; commands have Typer's own."""
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ import typer
 from stopcli.cli import options as o
 from stopcli.errors import UsageError
 
-EXAMPLES = """[bold]Examples[/bold]\n
+EXAMPLES = """Examples:\n
   stop retrieve --query "a man cooking" videos/\n
   stop retrieve --query "a fox at night" trail-camera/ --every 8 --top-k 20\n
   stop retrieve --query-video example.mp4 videos/ -q -0 | xargs -0 ls -l"""
