@@ -23,7 +23,8 @@ class Hub:
 
     files: dict[str, bytes]
     repo: str = "someone/model"
-    revisions: tuple[str, ...] = ("main", "v1", COMMIT)
+    revisions: tuple[str, ...] = ("main", "v1", COMMIT, "b" * 40)
+    commit: str = COMMIT
     status: int | None = None
     """Answer this to everything."""
     cut: int | None = None
@@ -78,7 +79,7 @@ class _Handler(BaseHTTPRequestHandler):
         sha = hashlib.sha256(data).hexdigest()
         self.send_response(302)
         for key, value in {
-            "Location": f"http://localhost:{hub.port}/storage/{name}", "X-Repo-Commit": COMMIT, "X-Linked-ETag": f'"{sha}"',
+            "Location": f"http://localhost:{hub.port}/storage/{name}", "X-Repo-Commit": hub.commit, "X-Linked-ETag": f'"{sha}"',
             "X-Linked-Size": str(len(data)), "ETag": f'"{sha}"', "Content-Length": "0",
         }.items():  # fmt: skip
             self.send_header(key, value)
@@ -93,7 +94,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_response(206 if asked else 200)
         if asked:
             self.send_header("Content-Range", f"bytes {start}-{total - 1}/{total}")
-        self.send_header("X-Repo-Commit", COMMIT)
+        self.send_header("X-Repo-Commit", self.hub.commit)
         self.send_header("Content-Length", str(total - start))
         for key, value in headers.items():
             self.send_header(key, value)

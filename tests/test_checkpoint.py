@@ -56,6 +56,7 @@ def test_only_prompts_are_in_the_weights(folder):
         (lambda c: c.update(format="one"), '"format" number'),
         (lambda c: c.pop("backbone"), '"backbone" must be a dict'),
         (lambda c: c["backbone"].pop("weights"), r'"backbone\.weights" must be a str'),
+        (lambda c: c["backbone"].update(weights="file:../x.safetensors"), "a file of this folder"),
         (lambda c: c["sampling"].update(frames=0), "at least 1"),
         (lambda c: c.update(labels=[1]), '"labels"'),
         (lambda c: c["stop"].update(regions=-1), "regions must be"),

@@ -150,6 +150,16 @@ def test_a_whole_model_comes_from_the_hub(hub, tmp_path):
     assert hub.asked == []
 
 
+def test_pull_asks_for_newer_files_and_nothing_else_does(hub, tmp_path):
+    hub.files = repository(tmp_path, stop=StopConfig(regions=4, eta=2, hidden=16))
+    first = registry.resolve(NAME)
+    hub.files["config.json"] = hub.files["config.json"].replace(b'"frames": 4', b'"frames": 5')
+    hub.commit = "b" * 40
+    assert registry.resolve(NAME).config.frames == 4
+    assert registry.resolve(NAME, refresh=True).config.frames == 5
+    assert registry.resolve(NAME).weights_hash() == first.weights_hash()
+
+
 def test_an_open_clip_repository_is_plain_clip(hub, tmp_path):
     made = repository(tmp_path)
     told = {

@@ -29,11 +29,20 @@ def split_hub_name(name: str) -> tuple[str, str | None]:
     return match[1], match[2]
 
 
-def fetch(repo: str, filename: str, revision: str | None = None, *, offline: bool = False) -> Path:
+def fetch(
+    repo: str, filename: str, revision: str | None = None, *, offline: bool = False, refresh: bool = False
+) -> Path:
     """Return a file of a Hub repository from the cache, or fetch it whole into the cache.
 
     What arrives is compared with the hash that the Hub announced; huggingface_hub itself looks
     at sizes only.
+
+    Args:
+        repo: ``org/name``.
+        filename: in the repository.
+        revision: branch, tag or commit; None is main.
+        offline: make no request.
+        refresh: ask the Hub whether what is cached is still the newest.
 
     Raises:
         ModelNotFound: the repository, revision or file does not exist (or is not yours to see).
@@ -44,10 +53,11 @@ def fetch(repo: str, filename: str, revision: str | None = None, *, offline: boo
     from huggingface_hub import hf_hub_download
 
     where = f"{repo}/{filename}" + (f" at {revision}" if revision else "")
-    try:
-        return Path(hf_hub_download(repo, filename, revision=revision, local_files_only=True))
-    except hub.LocalEntryNotFoundError:
-        pass
+    if not refresh:
+        try:
+            return Path(hf_hub_download(repo, filename, revision=revision, local_files_only=True))
+        except hub.LocalEntryNotFoundError:
+            pass
     way_out = "fetch it once with a connection, or use the bundled model: --model mini"
     if offline or is_offline():
         raise OfflineError(f"{where} is not in the cache, and offline mode allows no download; {way_out}")

@@ -10,13 +10,19 @@ import hashlib
 import json
 import re
 from dataclasses import dataclass, field
+from functools import partial
 from importlib.resources import files as package_files
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from stopcli.errors import ModelNotFound, OfflineError
 from stopcli.hub import fetch, split_hub_name
 from stopcli.model.config import CONFIG_FILE, WEIGHTS_FILE, ModelConfig, file_hash, read_config
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    Fetch = Callable[[str, str, str | None], Path]  # (repository, file, revision) -> where it lies
 
 BACKBONE_FILE = "open_clip_model.safetensors"
 BACKBONE_CONFIG = "open_clip_config.json"
@@ -91,28 +97,29 @@ def _weights_sha256(file: Path) -> str:
     return blob.name if re.fullmatch(r"[0-9a-f]{64}", blob.name) else file_hash(file)
 
 
-def resolve(name: str, *, offline: bool = False) -> ModelFiles:
+def resolve(name: str, *, offline: bool = False, refresh: bool = False) -> ModelFiles:
     """Find a model's files, fetching what is not cached.
 
     Args:
         name: a built-in name, ``hf:org/repo[@revision]``, or a model folder.
         offline: make no request.
+        refresh: ask the Hub for newer files even where all are cached.
 
     Raises:
         ModelNotFound: it names nothing.
         CheckpointError: its folder is not what it should be.
         DownloadError, OfflineError: a file is not cached and could not be fetched.
     """
+    get = partial(fetch, offline=offline, refresh=refresh)
     if name == MINI:
-        folder = Path(str(package_files("stopcli") / "assets" / "mini"))
-        return _from_folder(name, folder, offline)
+        return _from_folder(name, Path(str(package_files("stopcli") / "assets" / "mini")), get)
     if name in ENTRIES:
-        return _from_entry(ENTRIES[name], offline)
+        return _from_entry(ENTRIES[name], get)
     if name.startswith("hf:"):
-        return _from_hub(name, offline)
+        return _from_hub(name, name, get)
     folder = Path(name)
     if folder.is_dir():
-        return _from_folder(name, folder, offline)
+        return _from_folder(name, folder, get)
     close = difflib.get_close_matches(name, ENTRIES, 1)
     hint = f"did you mean {close[0]}? " if close else ""
     raise ModelNotFound(
@@ -120,47 +127,44 @@ def resolve(name: str, *, offline: bool = False) -> ModelFiles:
     )
 
 
-def _from_entry(entry: Entry, offline: bool) -> ModelFiles:
+def _from_entry(entry: Entry, get: Fetch) -> ModelFiles:
     if entry.prompts is not None:
-        return _from_hub(entry.prompts, offline, name=entry.name)
+        return _from_hub(entry.name, entry.prompts, get)
     config = ModelConfig(entry.architecture, entry.weights, None, entry.frames)
-    backbone, preprocess = _backbone(config, None, offline)
+    backbone, preprocess = _backbone(config, None, get)
     return ModelFiles(entry.name, config, None, backbone, preprocess)
 
 
-def _from_folder(name: str, folder: Path, offline: bool) -> ModelFiles:
+def _from_folder(name: str, folder: Path, get: Fetch) -> ModelFiles:
     config = read_config(folder)
-    backbone, preprocess = _backbone(config, folder, offline)
+    backbone, preprocess = _backbone(config, folder, get)
     return ModelFiles(name, config, folder, backbone, preprocess)
 
 
-def _from_hub(source: str, offline: bool, name: str | None = None) -> ModelFiles:
+def _from_hub(name: str, source: str, get: Fetch) -> ModelFiles:
     repo, revision = split_hub_name(source)
     try:
-        folder = fetch(repo, CONFIG_FILE, revision, offline=offline).parent
+        folder = get(repo, CONFIG_FILE, revision).parent
         ours = "format" in json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8"))
     except ModelNotFound:
         ours = False
     if not ours:  # an open_clip repository: plain CLIP
-        return _from_open_clip(source, offline)
+        path = get(repo, BACKBONE_CONFIG, revision)
+        told = json.loads(path.read_text(encoding="utf-8"))
+        config = ModelConfig(repo, source, None, 12, backbone_config=told.get("model_cfg"))
+        backbone = get(repo, BACKBONE_FILE, path.parent.name)
+        return ModelFiles(name, config, None, backbone, told.get("preprocess_cfg", {}))
     config = read_config(folder)
+    commit = folder.name  # the other files must be of the same state, wherever the branch is by then
     if config.stop is not None:
-        fetch(repo, WEIGHTS_FILE, revision, offline=offline)
+        get(repo, WEIGHTS_FILE, commit)
     if config.weights.startswith("file:"):
-        fetch(repo, config.weights.removeprefix("file:"), revision, offline=offline)
-    backbone, preprocess = _backbone(config, folder, offline)
-    return ModelFiles(name or source, config, folder, backbone, preprocess)
+        get(repo, config.weights.removeprefix("file:"), commit)
+    backbone, preprocess = _backbone(config, folder, get)
+    return ModelFiles(name, config, folder, backbone, preprocess)
 
 
-def _from_open_clip(source: str, offline: bool) -> ModelFiles:
-    repo, revision = split_hub_name(source)
-    told = json.loads(fetch(repo, BACKBONE_CONFIG, revision, offline=offline).read_text(encoding="utf-8"))
-    config = ModelConfig(repo, source, None, 12, backbone_config=told.get("model_cfg"))
-    backbone = fetch(repo, BACKBONE_FILE, revision, offline=offline)
-    return ModelFiles(source, config, None, backbone, told.get("preprocess_cfg", {}))
-
-
-def _backbone(config: ModelConfig, folder: Path | None, offline: bool) -> tuple[Path, dict[str, Any]]:
+def _backbone(config: ModelConfig, folder: Path | None, get: Fetch) -> tuple[Path, dict[str, Any]]:
     """Return open_clip's state dict and its preprocessing, from where ``config`` says."""
     weights = config.weights
     if weights.startswith("file:"):
@@ -172,7 +176,7 @@ def _backbone(config: ModelConfig, folder: Path | None, offline: bool) -> tuple[
         return file, {}
     if weights.startswith("hf:"):
         repo, revision = split_hub_name(weights)
-        return fetch(repo, BACKBONE_FILE, revision, offline=offline), {}
+        return get(repo, BACKBONE_FILE, revision), {}
     import open_clip
 
     told = open_clip.get_pretrained_cfg(config.architecture, weights)
@@ -181,7 +185,7 @@ def _backbone(config: ModelConfig, folder: Path | None, offline: bool) -> tuple[
         raise ModelNotFound(f"open_clip has no weights {weights!r} for {config.architecture}; it has {tags}")
     repo, _, file_name = told["hf_hub"].rpartition("/")
     safe = re.sub(r"\.(bin|pt|pth)$", ".safetensors", file_name) or BACKBONE_FILE
-    return fetch(repo, safe, None, offline=offline), told
+    return get(repo, safe, None), told
 
 
 def cached(entry: Entry) -> Path | None:

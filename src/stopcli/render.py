@@ -55,7 +55,7 @@ class Output:
         if self.format == "json":
             self._print_json(interrupted=kind is not None)
         elif self.format == "table" and self._data:
-            self._console().print(self._table())
+            _console().print(self._table())
 
     def add(self, record: Record) -> None:
         """Show a record, or keep it for the end."""
@@ -114,14 +114,6 @@ class Output:
         writer.writerows(rows)
         sys.stdout.flush()
 
-    def _console(self) -> Console:
-        from rich.console import Console
-
-        console = Console(highlight=False, emoji=False, markup=False)
-        return console if console.is_terminal else Console(
-            highlight=False, emoji=False, markup=False, width=PLAIN_WIDTH, color_system=None
-        )  # fmt: skip
-
     def _table(self) -> Table:
         from rich.box import SIMPLE_HEAD
         from rich.table import Table
@@ -161,6 +153,16 @@ class Output:
                 style = "bold" if i == 0 else "dim"
                 table.add_row(path, *span, _text(s.label, style), f"{s.score:.1%}", _bar(s.score))
             shown = r.path if timed else None
+
+
+def _console() -> Console:
+    """Return where tables go; one that no terminal reads is plain and never cut."""
+    from rich.console import Console
+
+    console = Console(highlight=False, emoji=False, markup=False)
+    if console.is_terminal:
+        return console
+    return Console(highlight=False, emoji=False, markup=False, width=PLAIN_WIDTH, color_system=None)
 
 
 def _text(value: str, style: str = "") -> Any:
@@ -211,7 +213,7 @@ def fact_table(facts: Any) -> None:
     table.add_column(overflow="fold")
     for name, value in facts:
         table.add_row(name, _text(value))
-    Output("facts")._console().print(table)
+    _console().print(table)
 
 
 def grid(records: list[dict[str, str]]) -> None:
@@ -224,4 +226,4 @@ def grid(records: list[dict[str, str]]) -> None:
         table.add_column(name, overflow="fold")
     for record in records:
         table.add_row(*(_text(v) for v in record.values()))
-    Output("grid")._console().print(table)
+    _console().print(table)

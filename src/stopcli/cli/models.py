@@ -66,9 +66,9 @@ def info(name: Name, format: o.FormatOption = o.Format.auto, offline: o.Offline 
 
 @app.command("pull", epilog="Examples:\n\n  stop models pull vit-b-32\n\n  stop models pull hf:org/repo@v1")
 def pull(name: Name) -> None:
-    """Fetch a model's files into the cache, so that it works offline."""
+    """Fetch a model's files, or newer ones, into the cache; from then on it works offline."""
     with o.interruptible("what has arrived is kept; run the same command to go on"):
-        files = o.Common(name).files()
+        files = o.Common(name).files(refresh=True)
     typer.echo(str(files.folder or files.backbone))
 
 

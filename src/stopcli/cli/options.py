@@ -141,8 +141,8 @@ class Common:
         if not self.quiet:
             print(text, file=sys.stderr)
 
-    def files(self) -> ModelFiles:
-        """Find the model's files.
+    def files(self, *, refresh: bool = False) -> ModelFiles:
+        """Find the model's files; with ``refresh``, ask for newer ones.
 
         Raises:
             ModelError: one of its kinds.
@@ -154,7 +154,7 @@ class Common:
 
         if self.quiet:
             os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
-        return resolve(self.model or default_model(), offline=self.offline)
+        return resolve(self.model or default_model(), offline=self.offline, refresh=refresh)
 
     def runtime(self) -> Runtime:
         """Load the model onto the device.

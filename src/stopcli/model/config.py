@@ -160,10 +160,13 @@ def _parse(raw: dict[str, Any], path: Path) -> ModelConfig:
         config = StopConfig.from_dict(stop) if stop is not None else None
     except (TypeError, ValueError) as error:
         raise CheckpointError(f'{path}: "stop": {error}') from error
+    weights = need(backbone, "weights", str, "backbone.weights")
+    if weights.startswith("file:") and Path(weights[5:]).name != weights[5:]:
+        raise CheckpointError(f'{path}: "backbone.weights" must name a file of this folder, got {weights!r}')
     known = {"format", "backbone", "stop", "sampling", "labels"}
     return ModelConfig(
         architecture=need(backbone, "architecture", str, "backbone.architecture"),
-        weights=need(backbone, "weights", str, "backbone.weights"),
+        weights=weights,
         stop=config,
         frames=frames,
         labels=tuple(labels) if labels else None,
