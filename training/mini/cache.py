@@ -1,4 +1,5 @@
-"""Decode the training clips once: ``python cache.py DATA``; makes DATA/train.npy (N,K,S,S,3) uint8.
+"""Decode the training clips once: ``python cache.py DATA``; makes DATA/train.npy and DATA/stills.npy
+(N,K,S,S,3) uint8.
 
 Frames come from `stopcli.video`, as they do when the model is used.
 """
@@ -11,8 +12,8 @@ from multiprocessing import Pool
 from pathlib import Path
 
 import numpy as np
-from clips import TRAIN_SEED
-from world import Clip, clip_course, file_format, train_clips
+from clips import STILLS_SEED, TRAIN_SEED
+from world import CLIP_ZOOM, STILL_ZOOM, Clip, clip_course, file_format, train_clips
 
 from stopcli.video import read_frames
 
@@ -32,20 +33,27 @@ def positions(clip: Clip) -> np.ndarray:
     return np.stack([S / 2 + path.x[at] * S, S / 2 + path.y[at] * S, path.size[at] * S], -1)
 
 
-def load(data: Path) -> tuple[np.ndarray, list[Clip]]:
-    """Return the cached frames (N,K,S,S,3) and what each clip shows."""
-    frames = np.load(data / "train.npy", mmap_mode="r")
-    return frames, list(train_clips(len(frames), TRAIN_SEED))
+SETS = {"train": (TRAIN_SEED, CLIP_ZOOM), "stills": (STILLS_SEED, STILL_ZOOM)}
+
+
+def load(data: Path, name: str) -> tuple[np.ndarray, list[Clip]]:
+    """Return the cached frames (N,K,S,S,3) of a set and what each clip shows."""
+    frames = np.load(data / f"{name}.npy", mmap_mode="r")
+    return frames, list(train_clips(len(frames), *SETS[name]))
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("data", type=Path)
     args = parser.parse_args()
-    paths = sorted((args.data / "train").glob("[0-9]*.mp4"))
-    out = np.lib.format.open_memmap(args.data / "train.part.npy", "w+", np.uint8, (len(paths), K, S, S, 3))
-    with Pool(os.cpu_count()) as pool:
-        for i, frames in enumerate(pool.imap(_read, paths, chunksize=32)):
-            out[i] = frames
-    out.flush()
-    (args.data / "train.part.npy").rename(args.data / "train.npy")
+    for name in SETS:
+        paths = sorted((args.data / name).glob("[0-9]*.mp4"))
+        done, part = args.data / f"{name}.npy", args.data / f"{name}.part.npy"
+        if not paths or done.exists():
+            continue
+        out = np.lib.format.open_memmap(part, "w+", np.uint8, (len(paths), K, S, S, 3))
+        with Pool(os.cpu_count()) as pool:
+            for i, frames in enumerate(pool.imap(_read, paths, chunksize=32)):
+                out[i] = frames
+        out.flush()
+        part.rename(done)

@@ -1,6 +1,6 @@
 """Render the sets of clips to H.264 files: ``python clips.py DATA [--train N] [--test N]``.
 
-DATA/train/000000.mp4 ... and DATA/test/000000.mp4 ...; which file shows what is given by the
+DATA/stills, DATA/train, DATA/test and DATA/retrieval, each with 000000.mp4 ...; which file shows what is given by the
 seeds in ``world.py``, so no list is kept. Files that are there already are left alone.
 """
 
@@ -11,9 +11,19 @@ import os
 from multiprocessing import Pool
 from pathlib import Path
 
-from world import Clip, load_sprites, render, retrieval_clips, test_clips, train_clips, write
+from world import (
+    CLIP_ZOOM,
+    STILL_ZOOM,
+    Clip,
+    load_sprites,
+    render,
+    retrieval_clips,
+    test_clips,
+    train_clips,
+    write,
+)
 
-TRAIN_SEED, TEST_SEED, RETRIEVAL_SEED = 1, 2, 3
+STILLS_SEED, TEST_SEED, RETRIEVAL_SEED, TRAIN_SEED = 1, 2, 3, 4
 _sprites = None
 
 
@@ -46,10 +56,14 @@ def make(folder: Path, clips: list[Clip], workers: int) -> list[Path]:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("data", type=Path)
-    parser.add_argument("--train", type=int, default=12000)
+    parser.add_argument("--train", type=int, default=10000)
+    parser.add_argument(
+        "--stills", type=int, default=14000, help="clips whose frames the backbone learns from"
+    )
     parser.add_argument("--test", type=int, default=500)
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
     args = parser.parse_args()
     make(args.data / "test", list(test_clips(args.test, TEST_SEED)), args.workers)
     make(args.data / "retrieval", list(retrieval_clips(200, RETRIEVAL_SEED)), args.workers)
-    make(args.data / "train", list(train_clips(args.train, TRAIN_SEED)), args.workers)
+    make(args.data / "train", list(train_clips(args.train, TRAIN_SEED, CLIP_ZOOM)), args.workers)
+    make(args.data / "stills", list(train_clips(args.stills, STILLS_SEED, STILL_ZOOM)), args.workers)

@@ -18,7 +18,7 @@ from world import OBJECT_NAMES
 from stopcli.model.config import ModelConfig, read_config
 
 TRAINING = {
-    "data": "training/mini: 14,000 generated H.264 clips, 384 of 480 object-motion pairs",
+    "data": "training/mini: generated H.264 clips, 14,000 for stills and 10,000 for prompts; 384 of 480 object-motion pairs",
     "backbone": "pretrain.py --seed 0 --steps 2400, then --init --seed 1 --steps 1000 --lr 7e-4",
     "prompts": "train_prompts.py --seed 0 --steps {steps}",
     "device": "CPU, 2 cores, bf16 autocast",
@@ -90,7 +90,7 @@ def main() -> None:
     parser.add_argument("out", type=Path)
     parser.add_argument("model", type=Path)
     parser.add_argument("--scores", type=Path)
-    parser.add_argument("--steps", type=int, default=1600, help="of train_prompts.py")
+    parser.add_argument("--steps", type=int, default=1500, help="of train_prompts.py")
     args = parser.parse_args()
     args.model.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(args.out / "backbone.safetensors", args.model / "backbone.safetensors")

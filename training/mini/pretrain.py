@@ -118,7 +118,7 @@ def main() -> None:
     random.seed(args.seed)
     rng = np.random.default_rng(args.seed)
 
-    frames, clips = load(args.data)
+    frames, clips = load(args.data, "stills")
     objects = np.array([OBJECT_NAMES.index(c.obj) for c in clips])
     places = np.stack([positions(c) for c in clips])
     bank = sign_bank(rng)

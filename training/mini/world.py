@@ -189,8 +189,14 @@ class Path2D:
         return Path2D(self.x[::-1], self.y[::-1], self.size[::-1], self.angle[::-1])
 
 
-def course(rng: np.random.Generator, motion: str, n: int) -> Path2D:
-    """Draw a course for ``motion``; that of ``REVERSE[motion]`` is the same, run backwards."""
+STILL_ZOOM, CLIP_ZOOM = 1.0, 1.3  # stills show objects smaller: harder to tell, less to render
+
+
+def course(rng: np.random.Generator, motion: str, n: int, zoom: float) -> Path2D:
+    """Draw a course for ``motion``; that of ``REVERSE[motion]`` is the same, run backwards.
+
+    ``zoom`` multiplies the object's size and how far it shakes.
+    """
     s = np.linspace(0, 1, n)
     bend = rng.uniform(-0.35, 0.35)
     s = s + bend * s * (1 - s)  # speeds up or slows down
@@ -212,10 +218,12 @@ def course(rng: np.random.Generator, motion: str, n: int) -> Path2D:
     elif motion in ("clockwise", "counter"):
         angle = rng.uniform(0, 360) - s * rng.uniform(110, 260)  # PIL turns counter-clockwise
     elif motion == "shaking":
-        swing = rng.uniform(0.05, 0.09) * np.sin(2 * math.pi * (rng.uniform(1.7, 3.2) * s + rng.random()))
+        swing = (
+            zoom * rng.uniform(0.05, 0.09) * np.sin(2 * math.pi * (rng.uniform(1.7, 3.2) * s + rng.random()))
+        )
         tilt = rng.uniform(0, 2 * math.pi)
         x, y = x + swing * math.cos(tilt), y + swing * math.sin(tilt)
-    path = Path2D(x, y, size, angle)
+    path = Path2D(x, y, size * zoom, angle)
     return path.reversed() if motion in ("left", "down", "away", "counter") else path
 
 
@@ -231,6 +239,7 @@ class Clip:
     motion: str
     test: bool = False
     backwards: bool = False  # play the frames in reverse: shows REVERSE[motion]
+    zoom: float = CLIP_ZOOM
 
     @property
     def shown(self) -> str:
@@ -277,7 +286,7 @@ def _tinted(rng: np.random.Generator, sprite: Image.Image) -> Image.Image:
 
 def clip_course(clip: Clip, n: int) -> Path2D:
     """Return the object's course over the n drawn frames (before any playing backwards)."""
-    return course(np.random.default_rng([clip.seed, 1]), clip.motion, n)
+    return course(np.random.default_rng([clip.seed, 1]), clip.motion, n, clip.zoom)
 
 
 def render(clip: Clip, sprites: dict[str, Image.Image]) -> tuple[list[Image.Image], Format]:
@@ -386,7 +395,7 @@ def sign(rng: np.random.Generator, motion: str, box: int) -> Image.Image:
 # ----------------------------------------------------------------------------------- the sets
 
 
-def train_clips(count: int, seed: int) -> Iterator[Clip]:
+def train_clips(count: int, seed: int, zoom: float) -> Iterator[Clip]:
     """Yield training clips over the seen pairs, each pair equally often."""
     pairs = seen_pairs()
     rng = np.random.default_rng(seed)
@@ -395,7 +404,7 @@ def train_clips(count: int, seed: int) -> Iterator[Clip]:
         if not order:
             order = rng.permutation(len(pairs)).tolist()
         obj, motion = pairs[order.pop()]
-        yield Clip(seed * 1_000_003 + i, obj, motion)
+        yield Clip(seed * 1_000_003 + i, obj, motion, zoom=zoom)
 
 
 def test_clips(count: int, seed: int) -> Iterator[Clip]:
