@@ -14,7 +14,7 @@ SOURCE = Path(__file__).parents[1] / "src" / "stopcli"
 HEAVY = {"torch", "open_clip", "av", "huggingface_hub"}
 LAYERS = [
     {"errors", "config", "results", "model.config"},
-    {"hub", "registry", "container", "video", "files", "vectorfile", "prefetch"},
+    {"hub", "registry", "frame", "container", "video", "files", "vectorfile", "prefetch"},
     {"model.prompts", "model.stop", "model.clip", "model.checkpoint"},
     {"runtime"},
     {"classify", "retrieve", "embed", "doctor"},

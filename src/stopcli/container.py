@@ -18,8 +18,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from stopcli.errors import (
     FileMissing,
     InputError,
@@ -28,14 +26,15 @@ from stopcli.errors import (
     VideoTimeout,
     VideoTooLarge,
 )
+from stopcli.frame import Clock, to_pixels
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    import numpy as np
     from numpy.typing import NDArray
 
 MAX_PIXELS = 8192 * 8192  # of one frame; more is a mistake or an attack
-MAX_ASPECT = 32  # longer frames are squeezed to this before the centre is cut out
 STALL_SECONDS = 20.0  # without a new frame: the decoder hangs
 TIME_LIMIT = 1800.0  # seconds for one file
 SEQUENTIAL_SHARE = 0.75  # of the file to be decoded anyway: reading on is cheaper than seeking
@@ -124,11 +123,7 @@ class Video:
 
     def _look(self) -> None:
         context = self._stream.codec_context
-        if context.width * context.height > MAX_PIXELS:
-            raise VideoTooLarge(
-                f"{self.path}: frames of {context.width}x{context.height} pixels; the limit is "
-                f"{MAX_PIXELS // 1_000_000} million pixels"
-            )
+        self._check_size(context.width, context.height)
         self._deadline = time.monotonic() + TIME_LIMIT
         self._base = self._stream.time_base
         self._keys, indexed = self._read_index()
@@ -286,29 +281,16 @@ class Video:
             yield previous
             t = next(pending, None)
 
+    def _check_size(self, width: int, height: int) -> None:
+        if width * height > MAX_PIXELS:
+            raise VideoTooLarge(
+                f"{self.path}: frames of {width}x{height} pixels; the limit is "
+                f"{MAX_PIXELS // 1_000_000} million pixels"
+            )
+
     def _to_pixels(self, frame: Any, size: int) -> NDArray[np.uint8]:
-        """Resize to the short side, turn upright and cut the centre: (S,S,3) uint8.
-
-        swscale does the resize and the colour conversion in one step.
-        """
-        from av.video.reformatter import Interpolation
-
-        if frame.width * frame.height > MAX_PIXELS:
-            raise VideoTooLarge(f"frames of {frame.width}x{frame.height} pixels")
-        aspect = self._stream.sample_aspect_ratio
-        wide = frame.width * float(aspect) if aspect and 0.05 < float(aspect) < 20 else float(frame.width)
-        scale = size / min(wide, frame.height)
-        width = min(max(size, round(wide * scale)), MAX_ASPECT * size)
-        height = min(max(size, round(frame.height * scale)), MAX_ASPECT * size)
-        rgb = frame.reformat(
-            width=width, height=height, format="rgb24", interpolation=Interpolation.BICUBIC
-        ).to_ndarray()
-        turn = frame.rotation  # degrees counter-clockwise; files may say anything
-        if turn % 90 == 0 and -360 <= turn <= 360:
-            rgb = np.rot90(rgb, turn // 90 % 4)
-        top, left = (rgb.shape[0] - size) // 2, (rgb.shape[1] - size) // 2
-        pixels: NDArray[np.uint8] = np.ascontiguousarray(rgb[top : top + size, left : left + size])
-        return pixels
+        self._check_size(frame.width, frame.height)
+        return to_pixels(frame, size, self._stream.sample_aspect_ratio)
 
     def _rewind(self) -> None:
         """Go back to the first packet: by opening anew, which cannot fail half-way."""
@@ -341,7 +323,7 @@ class Video:
         import av
 
         stamps = "dts" if self._container.format.name == "avi" else "pts"  # AVI has no others
-        clock = _Clock(self._origin, float(self._stream.average_rate or 25), stamps)
+        clock = Clock(self._origin, float(self._stream.average_rate or 25), stamps)
         last_progress = time.monotonic()
         for packet in self._demux():
             try:
@@ -358,37 +340,6 @@ class Video:
                 last_progress = time.monotonic()
             elif time.monotonic() - last_progress > STALL_SECONDS:
                 raise VideoTimeout(f"{self.path}: no frame for {STALL_SECONDS:.0f} s; skipped")
-
-
-class _Clock:
-    """Tells when a frame is shown, from stamps that may be absent or out of order.
-
-    As FFmpeg's best-effort timestamp: whichever of presentation and decoding stamps has been out
-    of order less often, ``prefer`` at first.
-    """
-
-    def __init__(self, origin: float, rate: float, prefer: str) -> None:
-        self._origin, self._step = origin, 1 / rate
-        self._last = {"pts": -(1 << 62), "dts": -(1 << 62)}
-        self._faults = {"pts": int(prefer == "dts"), "dts": 0}
-        self._shown: float | None = None
-
-    def read(self, frame: Any) -> float:
-        """Return a frame's time in seconds from the first."""
-        stamps = {"pts": frame.pts, "dts": frame.dts}
-        for kind, stamp in stamps.items():
-            if stamp is not None:
-                self._faults[kind] += stamp <= self._last[kind]
-                self._last[kind] = stamp
-        first, second = ("pts", "dts") if self._faults["pts"] <= self._faults["dts"] else ("dts", "pts")
-        stamp = stamps[first] if stamps[first] is not None else stamps[second]
-        if stamp is not None and frame.time_base is not None:
-            shown = max(float(stamp * frame.time_base) - self._origin, 0.0)
-            if self._shown is None or shown >= self._shown:
-                self._shown = shown
-                return shown
-        self._shown = 0.0 if self._shown is None else self._shown + self._step
-        return self._shown
 
 
 class _Distrusted(Exception):

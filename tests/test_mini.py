@@ -1,0 +1,69 @@
+"""The bundled model on the bundled clips: the main job, with nothing but the package."""
+
+from __future__ import annotations
+
+import json
+from importlib.resources import files
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import stopcli
+from stopcli.registry import resolve
+
+ASSETS = Path(str(files("stopcli") / "assets"))
+SAMPLES = sorted((ASSETS / "samples").glob("*.mp4"))
+
+
+def shown(path) -> str:
+    return (
+        Path(path).stem.replace("counter-clockwise", "counter_clockwise").replace("-", " ").replace("_", "-")
+    )
+
+
+def test_every_bundled_clip_is_named(run_json):
+    status, told = run_json("classify", ASSETS / "samples", "-m", "mini")
+    assert status == 0
+    assert len(told["data"]) == len(SAMPLES) >= 6
+    assert {d["path"]: d["scores"][0]["label"] for d in told["data"]} == {str(p): shown(p) for p in SAMPLES}
+
+
+@pytest.mark.parametrize("path", SAMPLES, ids=lambda p: p.stem)
+def test_a_query_puts_its_clip_first(path, run_json):
+    _, told = run_json("retrieve", ASSETS / "samples", "-m", "mini", "--query", shown(path), "-k", "1")
+    assert told["data"][0]["path"] == str(path)
+
+
+def test_a_clip_played_backwards_is_another_motion():
+    from stopcli.video import read_frames
+
+    model = stopcli.load("mini", precision="fp32")
+    pixels = read_frames(
+        ASSETS / "samples" / "a-dog-moving-left.mp4", model.runtime.frames, model.runtime.size
+    ).pixels
+    vectors = model.runtime.encode_pixels(np.stack([pixels, pixels[::-1]]))
+    texts = model.runtime.encode_texts(["a dog moving left", "a dog moving right"])
+    assert (vectors @ texts.T).argmax(1).tolist() == [0, 1]
+
+
+def test_mini_says_what_it_is(run):
+    _, _, err = run("classify", SAMPLES[0], "-m", "mini")
+    assert "knows only its generated world" in err
+    _, out, err = run("classify", SAMPLES[0], "-m", "mini", "-q")
+    assert err == ""
+    _, out, _ = run("models", "info", "mini")
+    assert "generated world" in out
+
+
+def test_what_ships_is_small_and_tells_its_making():
+    folder = ASSETS / "mini"
+    assert sum(p.stat().st_size for p in folder.iterdir()) < 25e6
+    assert sum(p.stat().st_size for p in SAMPLES) < 1e6
+    told = json.loads((folder / "config.json").read_text())
+    assert told["licence"] == "Apache-2.0"
+    assert set(told["metrics"]) == {"stop", "plain"}
+    assert set(told["training"]) >= {"data", "backbone", "prompts"}
+    assert len(told["labels"]) == 480
+    # the figures were measured on these very weights
+    assert told["metrics"]["stop"]["made"]["weights"] == resolve("mini").weights_hash()
