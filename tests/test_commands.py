@@ -260,6 +260,18 @@ def test_what_cannot_be_is_one_clear_error(run, arguments, status, text, monkeyp
     assert "Traceback" not in err
 
 
+def test_an_error_that_ends_a_command_is_json_too(run_json, run, clips):
+    status, told = run_json("classify", clips, "-m", "mimi")
+    assert (status, told["status"], told["data"]) == (4, "error", [])
+    assert told["errors"] == [
+        {"path": None, "error": "model-not-found", "message": told["errors"][0]["message"]}
+    ]
+    assert "did you mean mini?" in told["errors"][0]["message"]
+    status, out, err = run("embed", clips, "-m", "mimi", "-o", "x.npz", "--format", "jsonl")
+    assert (status, json.loads(out)["error"]) == (4, "model-not-found")
+    assert "error:" in err
+
+
 def test_more_faults_with_a_model(run, toy, clips, tmp_path):
     for arguments, status, text in (
         (["classify", clips / "broken.mp4"], 3, "skipped"),

@@ -12,7 +12,7 @@ import sys
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from stopcli.errors import ExitStatus
+from stopcli.errors import ExitStatus, StopError
 from stopcli.results import Classification, Embedded, Failure, Hit
 
 if TYPE_CHECKING:
@@ -32,8 +32,9 @@ PLAIN_WIDTH = 10_000  # columns of a table that no terminal cuts
 class Output:
     """The records of one command, shown as they come where the format allows it.
 
-    Use as a context manager; afterwards `exit_status` says how it went: 0, 1 where some inputs
-    failed, 3 where none could be used.
+    Use as a context manager around all of the command's work: an error that ends it is a record
+    too, without a path. Afterwards `exit_status` says how it went: 0, 1 where some inputs failed,
+    3 where none could be used.
     """
 
     def __init__(
@@ -49,9 +50,11 @@ class Output:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        if kind is not None and self.format in ("json", "table") and not self._data:
-            return
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: object) -> None:
+        if isinstance(error, StopError):  # whoever catches it says it on stderr
+            self._errors.append(Failure(None, error.kind, str(error)))
+            if self.format == "jsonl":
+                self._line(asdict(self._errors[-1]))
         if self.format == "json":
             self._print_json(interrupted=kind is not None)
         elif self.format == "table" and self._data:

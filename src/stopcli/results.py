@@ -58,9 +58,12 @@ class Embedded:
 
 @dataclass(frozen=True)
 class Failure:
-    """An input that could not be used, and why: ``error`` is the class of fault."""
+    """An input that could not be used, and why: ``error`` is the class of fault.
 
-    path: str
+    ``path`` is None where the fault is not one input's: it ended the command.
+    """
+
+    path: str | None
     error: str
     message: str
 

@@ -52,7 +52,7 @@ class EncodeNow:
             else:
                 clips.append(item)
             if self._progress is not None:
-                self._progress(item.path)
+                self._progress(str(item.path))
         vectors = np.stack([c.vector for c in clips]) if clips else np.zeros((0, 0), np.float32)
         return Segments(vectors, tuple((c.path, c.start, c.end) for c in clips), tuple(failures))
 

@@ -66,6 +66,8 @@ class Runtime:
         self.options = options or RuntimeOptions()
         self.frames = self.options.frames or files.config.frames
         self._model = load_model(files)
+        self.logit_scale = float(self._model.backbone.logit_scale)
+        """CLIP's temperature: softmax(logit_scale * cosine) are the scores."""
         self.size = self._model.backbone.preprocess.size
         self.device, self.device_reason = self._choose_device()
         self.precision, self.precision_reason = choose_precision(self.device, self.options.precision)
@@ -219,11 +221,6 @@ class Runtime:
         if text.get("hf_tokenizer_name"):
             return open_clip.get_tokenizer(config.architecture)
         return open_clip.SimpleTokenizer(context_length=text.get("context_length", 77))
-
-    @property
-    def logit_scale(self) -> float:
-        """CLIP's temperature: softmax(logit_scale * cosine) are the scores."""
-        return float(self._model.backbone.logit_scale)
 
     def describe(self) -> dict[str, Any]:
         """Return what makes results comparable: versions, device, precision, weights hash."""

@@ -58,9 +58,8 @@ def command(
     o.check_top_k(top_k)
     if labels is not None and labels_file is not None:
         raise UsageError("--labels and --labels-file: give one of them")
-    with o.interruptible("what is printed is done"):
+    with o.interruptible("what is printed is done"), common.output("classify") as output:
         from stopcli.classify import check_labels, classify, read_labels
-        from stopcli.render import Output
 
         names = [part.strip() for part in labels.split(",") if part.strip()] if labels is not None else None
         names = read_labels(labels_file) if labels_file is not None else names
@@ -68,12 +67,9 @@ def command(
             check_labels(names)
         found = o.gather(paths, files_from)
         runtime = common.runtime()
-        with (
-            Output("classify", common.format, quiet=quiet, null=null) as output,
-            o.progress_bar(common, "classifying", len(found)) as done,
-        ):
+        with o.progress_bar(common, "classifying", len(found)) as done:
             results = classify(runtime, found, labels=names, template=template, top_k=top_k, every=every)
             for result in results:
                 output.add(result)
-                done(result.path)
+                done(str(result.path))
     raise typer.Exit(output.exit_status)

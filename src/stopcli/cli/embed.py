@@ -60,9 +60,9 @@ def command(
     o.check_every(every)
     if text and (paths or files_from):
         raise UsageError("--text and videos: give one of them; their vectors belong in two files")
-    with o.interruptible("what is done is kept; run the same command to go on"):
+    kept = "what is done is kept; run the same command to go on"
+    with o.interruptible(kept), common.output("embed") as shown:
         from stopcli.embed import embed_texts, embed_videos
-        from stopcli.render import Output
         from stopcli.results import Failure
         from stopcli.vectorfile import check_suffix
 
@@ -75,9 +75,8 @@ def command(
         else:
             with o.progress_bar(common, "embedding", len(found)) as done:
                 rows, failures = embed_videos(runtime, found, output, every=every, force=force, progress=done)
-        with Output("embed", common.format, quiet=quiet, null=null) as shown:
-            shown.add_all(rows)
-            shown.add_all(failures)
+        shown.add_all(rows)
+        shown.add_all(failures)
         if rows:
             common.say(f"{output}: {len(rows)} vectors")
     raise typer.Exit(shown.exit_status)

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from stopcli.registry import ModelFiles
+    from stopcli.render import Output
     from stopcli.runtime import Runtime
 
 
@@ -140,6 +141,12 @@ class Common:
         """Talk to the user, on stderr."""
         if not self.quiet:
             print(text, file=sys.stderr)
+
+    def output(self, command: str) -> Output:
+        """Return where the command's records go."""
+        from stopcli.render import Output
+
+        return Output(command, self.format, quiet=self.quiet, null=self.null)
 
     def files(self, *, refresh: bool = False) -> ModelFiles:
         """Find the model's files; with ``refresh``, ask for newer ones.

@@ -52,8 +52,7 @@ def command(
     o.check_top_k(top_k)
     if not query and query_video is None:
         raise UsageError('nothing to look for; give --query "a sentence" or --query-video FILE')
-    with o.interruptible():
-        from stopcli.render import Output
+    with o.interruptible(), common.output("retrieve") as output:
         from stopcli.retrieve import EncodeNow, retrieve, text_queries, video_query
 
         found = o.gather(paths, files_from)
@@ -63,7 +62,6 @@ def command(
             queries.append(video_query(runtime, query_video))
         with o.progress_bar(common, "searching", len(found)) as done:
             hits, failures = retrieve(EncodeNow(runtime, done), queries, found, top_k=top_k, every=every)
-        with Output("retrieve", common.format, quiet=quiet, null=null) as output:
-            output.add_all(hits)
-            output.add_all(failures)
+        output.add_all(hits)
+        output.add_all(failures)
     raise typer.Exit(output.exit_status)
