@@ -1,6 +1,6 @@
 """Render the sets of clips to H.264 files: ``python clips.py DATA [--train N] [--test N]``.
 
-DATA/stills, DATA/train, DATA/test and DATA/retrieval, each with 000000.mp4 ...; which file shows what is given by the
+DATA/stills, DATA/spin, DATA/train, DATA/test and DATA/retrieval, each with 000000.mp4 ...; which file shows what is given by the
 seeds in ``world.py``, so no list is kept. Files that are there already are left alone.
 """
 
@@ -12,8 +12,9 @@ from multiprocessing import Pool
 from pathlib import Path
 
 from world import (
-    CLIP_ZOOM,
-    STILL_ZOOM,
+    CLIPS,
+    SPIN,
+    STILLS,
     Clip,
     load_sprites,
     render,
@@ -65,5 +66,6 @@ if __name__ == "__main__":
     args = parser.parse_args()
     make(args.data / "test", list(test_clips(args.test, TEST_SEED)), args.workers)
     make(args.data / "retrieval", list(retrieval_clips(200, RETRIEVAL_SEED)), args.workers)
-    make(args.data / "train", list(train_clips(args.train, TRAIN_SEED, CLIP_ZOOM)), args.workers)
-    make(args.data / "stills", list(train_clips(args.stills, STILLS_SEED, STILL_ZOOM)), args.workers)
+    make(args.data / "train", list(train_clips(args.train, TRAIN_SEED, CLIPS)), args.workers)
+    make(args.data / "spin", list(train_clips(args.train, TRAIN_SEED, SPIN)), args.workers)
+    make(args.data / "stills", list(train_clips(args.stills, STILLS_SEED, STILLS)), args.workers)

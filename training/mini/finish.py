@@ -18,9 +18,9 @@ from world import OBJECT_NAMES
 from stopcli.model.config import ModelConfig, read_config
 
 TRAINING = {
-    "data": "training/mini: generated H.264 clips, 14,000 for stills and 10,000 for prompts; 384 of 480 object-motion pairs",
-    "backbone": "pretrain.py --seed 0 --steps 2400, then --init --seed 1 --steps 1000 --lr 7e-4",
-    "prompts": "train_prompts.py --seed 0 --steps {steps}",
+    "data": "training/mini: generated H.264 clips, 14,000 for stills, twice 10,000 for prompts; 384 of 480 object-motion pairs",
+    "backbone": "pretrain.py: 2400 + 1000 + 300 steps of 128 stills; the commands are in training/mini/README.md",
+    "prompts": "train_prompts.py: 600 + 200 + 560 steps of 32 clips",
     "device": "CPU, 2 cores, bf16 autocast",
 }
 
@@ -55,7 +55,8 @@ python training/mini/evaluate.py --model mini
 
 ## Limits
 
-Words that the world does not use count as silence. Several named objects in one clip, motions that change, and
+"Turning" means turning about the middle of the picture, like the hand of a clock; spinning in place it was
+not taught in the end. Words that the world does not use count as silence. Several named objects in one clip, motions that change, and
 photographs are outside of what it was trained on.
 """
 
@@ -90,7 +91,6 @@ def main() -> None:
     parser.add_argument("out", type=Path)
     parser.add_argument("model", type=Path)
     parser.add_argument("--scores", type=Path)
-    parser.add_argument("--steps", type=int, default=1500, help="of train_prompts.py")
     args = parser.parse_args()
     args.model.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(args.out / "backbone.safetensors", args.model / "backbone.safetensors")
@@ -102,7 +102,7 @@ def main() -> None:
     extra = {
         "licence": "Apache-2.0",
         "description": "bundled; knows only its generated world: 48 drawn objects in 10 motions",
-        "training": {**TRAINING, "prompts": TRAINING["prompts"].format(steps=args.steps)},
+        "training": TRAINING,
     }
     if args.scores:
         extra["metrics"] = json.loads(args.scores.read_text(encoding="utf-8"))

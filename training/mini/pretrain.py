@@ -39,11 +39,11 @@ def phrase(text: str) -> str:
     return random.choice(TEMPLATES).format(text)
 
 
-def sign_bank(rng: np.random.Generator) -> list[list[torch.Tensor]]:
+def sign_bank(rng: np.random.Generator, open_below: bool) -> list[list[torch.Tensor]]:
     """Draw the signs once: for each motion BANK tensors (4,b,b) in [0,1]."""
     bank = []
     for motion in MOTION_NAMES:
-        images = [sign(rng, motion, int(rng.integers(30, 49))) for _ in range(BANK)]
+        images = [sign(rng, motion, int(rng.integers(30, 49)), open_below=open_below) for _ in range(BANK)]
         bank.append([torch.from_numpy(np.asarray(i).copy()).permute(2, 0, 1) / 255 for i in images])
     return bank
 
@@ -111,6 +111,9 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=128)
     parser.add_argument("--lr", type=float, default=1e-3)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument(
+        "--turns", type=float, default=0.0, help="more of the turning signs, open below; a share"
+    )
     parser.add_argument("--init", type=Path, help="go on from these weights")
     args = parser.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
@@ -121,7 +124,7 @@ def main() -> None:
     frames, clips = load(args.data, "stills")
     objects = np.array([OBJECT_NAMES.index(c.obj) for c in clips])
     places = np.stack([positions(c) for c in clips])
-    bank = sign_bank(rng)
+    bank = sign_bank(rng, open_below=args.turns > 0)
     pairs = seen_pairs()
     row = {(OBJECT_NAMES.index(o), MOTION_NAMES.index(m)): i for i, (o, m) in enumerate(pairs)}
     allowed = [[m for m in range(len(MOTION_NAMES)) if (o, m) in row] for o in range(len(OBJECT_NAMES))]
@@ -157,6 +160,14 @@ def main() -> None:
         images = distort(images)
         obj = objects[pick]
         motions = np.array([rng.choice(allowed[o]) if rng.random() < 0.6 else -1 for o in obj])
+        if args.turns:  # show the turning signs more often
+            turn = rng.random(args.batch) < args.turns
+            motions = np.array(
+                [
+                    int(rng.integers(6, 8)) if t and (o, 6) in row else m
+                    for t, o, m in zip(turn, obj, motions, strict=True)
+                ]
+            )
         add_signs(images, places[pick, which], motions, bank, rng)
         if rng.random() < 0.5:  # mirror the whole batch, and with it what the signs say
             flipped = np.array(
@@ -207,6 +218,7 @@ def main() -> None:
                 "step": step, "loss": loss.item(), "full": loss_full.item(),
                 "object_top1": (logits[:, len(pairs) : n].argmax(1).numpy() == obj).mean(),
                 "sign_top1": (logits[:, n:].argmax(1)[signed].numpy() == motions[motions >= 0]).mean(),
+                "turn_top1": (logits[:, n:].argmax(1).numpy() == motions)[(motions == 6) | (motions == 7)].mean(),
                 "scale": scale.item(), "cosine_left_right": between[0].item(),
                 "cosine_pairs_max": between.max().item(), "seconds": round(time.time() - began, 1),
             }  # fmt: skip

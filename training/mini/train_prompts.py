@@ -23,7 +23,7 @@ from cache import load
 from pretrain import TEMPLATES
 from world import MIRROR, MOTION_NAMES, MOTIONS, OBJECT_NAMES, REVERSE, caption, seen_pairs
 
-from stopcli.model.checkpoint import build_backbone, load_backbone_weights, save
+from stopcli.model.checkpoint import build_backbone, load_backbone_weights, load_prompts, save
 from stopcli.model.config import ModelConfig, StopConfig
 from stopcli.model.stop import Stop
 
@@ -83,6 +83,9 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--lr", type=float, default=2e-3)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--set", default="train", help="train, or spin: things turn in place")
+    parser.add_argument("--until", type=int, help="stop after so many of the steps")
+    parser.add_argument("--init", type=Path, help="go on from the prompts of this model folder")
     args = parser.parse_args()
     torch.manual_seed(args.seed)
     random.seed(args.seed)
@@ -91,6 +94,8 @@ def main() -> None:
     backbone = build_backbone(NAME, CONFIG, {})
     load_backbone_weights(backbone, args.out / "backbone.safetensors")
     model = Stop(backbone, STOP)
+    if args.init:
+        load_prompts(model, args.init)
     pair_bank, object_bank, motion_bank = text_bank(model)
     every = F.normalize(pair_bank.mean(0), dim=-1)
     print(
@@ -122,7 +127,7 @@ def main() -> None:
         flush=True,
     )
 
-    frames, clips = load(args.data, "train")
+    frames, clips = load(args.data, args.set)
     objects = np.array([OBJECT_NAMES.index(c.obj) for c in clips])
     motions = np.array([MOTION_NAMES.index(c.motion) for c in clips])
     pairs = seen_pairs()
@@ -155,7 +160,7 @@ def main() -> None:
         right = [(a.argmax(1) == b).float().mean().item() for a, b in zip(logits, target, strict=True)]
         return losses, right
 
-    for step in range(args.steps):
+    for step in range(args.until or args.steps):
         model.train()
         texts = any_phrasing(pair_bank), any_phrasing(object_bank), any_phrasing(motion_bank)
         losses, right = loss_of(rng.choice(train, size=args.batch, p=weight), texts)

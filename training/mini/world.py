@@ -189,14 +189,21 @@ class Path2D:
         return Path2D(self.x[::-1], self.y[::-1], self.size[::-1], self.angle[::-1])
 
 
-STILL_ZOOM, CLIP_ZOOM = 1.0, 1.3  # stills show objects smaller: harder to tell, less to render
+@dataclass(frozen=True)
+class Staging:
+    """How a set shows its motions."""
+
+    zoom: float
+    """Multiplies the object's size and how far it shakes."""
+    arm: float
+    """0: what turns spins in place; 1: it turns about the middle, like the hand of a clock."""
 
 
-def course(rng: np.random.Generator, motion: str, n: int, zoom: float) -> Path2D:
-    """Draw a course for ``motion``; that of ``REVERSE[motion]`` is the same, run backwards.
+STILLS, SPIN, CLIPS = Staging(1.0, 0.0), Staging(1.3, 0.0), Staging(1.3, 1.0)
 
-    ``zoom`` multiplies the object's size and how far it shakes.
-    """
+
+def course(rng: np.random.Generator, motion: str, n: int, staging: Staging) -> Path2D:
+    """Draw a course for ``motion``; that of ``REVERSE[motion]`` is the same, run backwards."""
     s = np.linspace(0, 1, n)
     bend = rng.uniform(-0.35, 0.35)
     s = s + bend * s * (1 - s)  # speeds up or slows down
@@ -216,14 +223,22 @@ def course(rng: np.random.Generator, motion: str, n: int, zoom: float) -> Path2D
         ratio = rng.uniform(1.7, 2.6)
         size = rng.uniform(0.32, 0.44) * ratio ** (s - 0.5)
     elif motion in ("clockwise", "counter"):
-        angle = rng.uniform(0, 360) - s * rng.uniform(110, 260)  # PIL turns counter-clockwise
+        sweep = rng.uniform(110, 260) * (1 + 0.25 * staging.arm)
+        angle = rng.uniform(0, 360) - s * sweep  # PIL turns counter-clockwise
+        if staging.arm:
+            arm = staging.arm * rng.uniform(0.15, 0.25)
+            x = 0.3 * cx + arm * np.cos(np.radians(angle))
+            y = 0.3 * cy - arm * np.sin(np.radians(angle))
+            size = size * 0.8
     elif motion == "shaking":
         swing = (
-            zoom * rng.uniform(0.05, 0.09) * np.sin(2 * math.pi * (rng.uniform(1.7, 3.2) * s + rng.random()))
+            staging.zoom
+            * rng.uniform(0.05, 0.09)
+            * np.sin(2 * math.pi * (rng.uniform(1.7, 3.2) * s + rng.random()))
         )
         tilt = rng.uniform(0, 2 * math.pi)
         x, y = x + swing * math.cos(tilt), y + swing * math.sin(tilt)
-    path = Path2D(x, y, size * zoom, angle)
+    path = Path2D(x, y, size * staging.zoom, angle)
     return path.reversed() if motion in ("left", "down", "away", "counter") else path
 
 
@@ -239,7 +254,7 @@ class Clip:
     motion: str
     test: bool = False
     backwards: bool = False  # play the frames in reverse: shows REVERSE[motion]
-    zoom: float = CLIP_ZOOM
+    staging: Staging = CLIPS
 
     @property
     def shown(self) -> str:
@@ -286,7 +301,7 @@ def _tinted(rng: np.random.Generator, sprite: Image.Image) -> Image.Image:
 
 def clip_course(clip: Clip, n: int) -> Path2D:
     """Return the object's course over the n drawn frames (before any playing backwards)."""
-    return course(np.random.default_rng([clip.seed, 1]), clip.motion, n, clip.zoom)
+    return course(np.random.default_rng([clip.seed, 1]), clip.motion, n, clip.staging)
 
 
 def render(clip: Clip, sprites: dict[str, Image.Image]) -> tuple[list[Image.Image], Format]:
@@ -328,7 +343,7 @@ def write(frames: list[Image.Image], fmt: Format, path: Path) -> None:
 # -------------------------------------------------------------------------------------- cues
 
 
-def sign(rng: np.random.Generator, motion: str, box: int) -> Image.Image:
+def sign(rng: np.random.Generator, motion: str, box: int, *, open_below: bool) -> Image.Image:
     """Draw a sign (RGBA, box x box px) for ``motion``: what speed lines are in a photograph.
 
     Stills of the pre-training carry signs, clips never do. They give the text tower separate
@@ -370,7 +385,8 @@ def sign(rng: np.random.Generator, motion: str, box: int) -> Image.Image:
             arrow(*ends4, side * 0.2)
     elif motion in ("clockwise", "counter"):
         r = side * 0.33
-        start = rng.uniform(0, 360)
+        # three quarters of a ring; open below, the two signs differ at their ends as mirror images
+        start = 135 + rng.uniform(-15, 15) if open_below else rng.uniform(0, 360)
         for colour, extra in ((rim, side * 0.05), (ink, 0.0)):
             d.arc((m - r - t / 2 - extra, m - r - t / 2 - extra, m + r + t / 2 + extra, m + r + t / 2 + extra),
                   start, start + 270, fill=colour, width=round(t + 2 * extra))  # fmt: skip
@@ -395,7 +411,7 @@ def sign(rng: np.random.Generator, motion: str, box: int) -> Image.Image:
 # ----------------------------------------------------------------------------------- the sets
 
 
-def train_clips(count: int, seed: int, zoom: float) -> Iterator[Clip]:
+def train_clips(count: int, seed: int, staging: Staging) -> Iterator[Clip]:
     """Yield training clips over the seen pairs, each pair equally often."""
     pairs = seen_pairs()
     rng = np.random.default_rng(seed)
@@ -404,7 +420,7 @@ def train_clips(count: int, seed: int, zoom: float) -> Iterator[Clip]:
         if not order:
             order = rng.permutation(len(pairs)).tolist()
         obj, motion = pairs[order.pop()]
-        yield Clip(seed * 1_000_003 + i, obj, motion, zoom=zoom)
+        yield Clip(seed * 1_000_003 + i, obj, motion, staging=staging)
 
 
 def test_clips(count: int, seed: int) -> Iterator[Clip]:
