@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import html
+import io
 import os
 import re
 import shlex
@@ -21,8 +22,9 @@ DOCS = ROOT / "docs"
 REFERENCE = DOCS / "reference.md"
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *sorted(DOCS.glob("*.md"))]
 RUN = re.compile(r"(<!-- run: (?P<command>.+?) -->\n```console\n)(?P<shown>.*?)(```\n)", re.DOTALL)
+WIDTH = 116  # columns of a reader's terminal
 PICTURES = {
-    "classify.svg": "stop classify --model mini --top-k 2 samples/",
+    "classify.svg": "stop classify --model mini --top-k 1 samples/",
     "retrieve.svg": 'stop retrieve --model mini --query "a dog moving left" --top-k 4 samples/',
 }
 
@@ -36,36 +38,41 @@ def reference() -> str:
     return re.sub(r"[ \t]+\n", "\n", text).rstrip() + "\n"
 
 
-def execute(command: str, *, colour: bool = False) -> str:
-    """Run a command as a reader would, in a folder with ``samples/``; return what it prints."""
-    samples = ROOT / "src" / "stopcli" / "assets"
+def execute(command: str, *, colour: bool = False) -> tuple[str, str]:
+    """Run a command as a reader would, in a folder with ``samples/``; return its stdout and stderr."""
     words = shlex.split(command)
     assert words[0] == "stop", command
-    environment = {**os.environ, "COLUMNS": "88", "PYTHONPATH": str(ROOT / "src")}
-    environment |= {"FORCE_COLOR": "1", "TTY_COMPATIBLE": "1"} if colour else {"NO_COLOR": "1"}
+    environment = {**os.environ, "COLUMNS": str(WIDTH), "PYTHONPATH": str(ROOT / "src")}
+    environment |= {"FORCE_COLOR": "1"} if colour else {"NO_COLOR": "1"}
     done = subprocess.run(
-        [sys.executable, "-m", "stopcli", *words[1:]], cwd=samples, env=environment,
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False,
-    )  # fmt: skip
-    return done.stdout.strip("\n")
+        [sys.executable, "-m", "stopcli", *words[1:]],
+        cwd=ROOT / "src" / "stopcli" / "assets",
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return done.stdout.strip("\n"), done.stderr.strip("\n")
 
 
 def picture(command: str) -> str:
-    """Return an SVG of a terminal that ran the command."""
+    """Return an SVG of a terminal that ran the command, when spinners and bars have gone."""
     from rich.console import Console
     from rich.text import Text
 
-    console = Console(record=True, width=88, file=open(os.devnull, "w"), force_terminal=True)  # noqa: PTH123, SIM115
+    console = Console(record=True, width=WIDTH, file=io.StringIO(), force_terminal=True)
     console.print(Text.assemble(("$ ", "bold green"), command))
-    console.print(Text.from_ansi(execute(command, colour=True)))
-    return console.export_svg(title="stop")
+    console.print(Text(execute(command)[1], "dim"))
+    console.print(Text.from_ansi(execute(command, colour=True)[0]))
+    return console.export_svg(title="stop", unique_id="stop")
 
 
 def refresh(page: Path) -> None:
     """Run the commands of a page again and put in what they print."""
     def shown(match: re.Match[str]) -> str:
         command = match["command"]
-        lines = [line.rstrip() for line in execute(command).splitlines()]
+        out, talk = execute(command)
+        lines = [line.rstrip() for line in f"{talk}\n{out}".splitlines()]
         output = "\n".join(lines).strip("\n")
         return f"{match[1]}$ {command}\n{output}\n{match[4]}"
 

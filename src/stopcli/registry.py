@@ -49,7 +49,7 @@ ENTRIES = {
     for entry in (
         Entry(
             MINI, "stop-mini", "file:backbone.safetensors", 8, "Apache-2.0",
-            "bundled; knows only its generated world: 48 drawn objects in 10 motions",
+            "knows only its generated world: 48 drawn objects in 10 motions (bundled)",
         ),
         Entry(
             "vit-b-32", "ViT-B-32-quickgelu", "hf:timm/vit_base_patch32_clip_224.openai", 12, "MIT",
