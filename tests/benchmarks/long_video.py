@@ -19,12 +19,12 @@ import numpy as np
 
 READ = """
 import resource, sys, time
+import av
 from stopcli.video import read_frames
 began = time.perf_counter()
 if sys.argv[2] == "sampled":
     read_frames(sys.argv[1], 12, 224)
 else:
-    import av
     with av.open(sys.argv[1]) as container:
         container.streams.video[0].thread_type = "AUTO"
         for frame in container.decode(video=0):
