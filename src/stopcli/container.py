@@ -14,7 +14,6 @@ import re
 import time
 from bisect import bisect_right
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -38,16 +37,6 @@ MAX_PIXELS = 8192 * 8192  # of one frame; more is a mistake or an attack
 STALL_SECONDS = 20.0  # without a new frame: the decoder hangs
 TIME_LIMIT = 1800.0  # seconds for one file
 SEQUENTIAL_SHARE = 0.75  # of the file to be decoded anyway: reading on is cheaper than seeking
-
-
-@dataclass(frozen=True)
-class VideoInfo:
-    """What a file turned out to hold: seconds, pixels as displayed, codec name."""
-
-    duration: float
-    width: int
-    height: int
-    codec: str
 
 
 @contextmanager
@@ -128,13 +117,6 @@ class Video:
         self._base = self._stream.time_base
         self._keys, indexed = self._read_index()
         self._origin, self.duration = self._find_extent(indexed)
-
-    @property
-    def info(self) -> VideoInfo:
-        """Return duration, display size and codec, without decoding."""
-        context = self._stream.codec_context
-        aspect = context.sample_aspect_ratio or 1
-        return VideoInfo(self.duration, round(context.width * aspect), context.height, context.codec.name)
 
     # ------------------------------------------------------------------ what the header says
 
