@@ -29,10 +29,13 @@ from arch import CONFIG
 from cache import S, load, positions
 from open_clip.model import CLIP
 from safetensors.torch import load_file, save_file
-from world import MIRROR, MOTION_NAMES, MOTIONS, OBJECT_NAMES, seen_pairs, sign
+from world import MIRROR, MOTION_NAMES, MOTIONS, OBJECT_NAMES, WORD_NAMES, WORDS, seen_pairs, sign
 
 TEMPLATES = ("{}", "{}", "a video of {}", "a photo of {}", "a clip of {}", "this is {}")
-BANK = 160  # signs drawn of each motion
+BANK = 160  # signs drawn of each motion and word
+WORDS_A_STEP = 3
+SIGN_NAMES = (*MOTION_NAMES, *WORD_NAMES)
+SIGNS = MOTIONS | WORDS
 
 
 def phrase(text: str) -> str:
@@ -40,26 +43,35 @@ def phrase(text: str) -> str:
 
 
 def sign_bank(rng: np.random.Generator, open_below: bool) -> list[list[torch.Tensor]]:
-    """Draw the signs once: for each motion BANK tensors (4,b,b) in [0,1]."""
+    """Draw the signs once: for each of SIGN_NAMES BANK tensors (4,b,b) in [0,1]."""
     bank = []
-    for motion in MOTION_NAMES:
+    for motion in SIGN_NAMES:
         images = [sign(rng, motion, int(rng.integers(30, 49)), open_below=open_below) for _ in range(BANK)]
         bank.append([torch.from_numpy(np.asarray(i).copy()).permute(2, 0, 1) / 255 for i in images])
     return bank
 
 
-def distort(images: torch.Tensor) -> torch.Tensor:
-    """Shift, scale, brighten and tint (B,3,S,S) a little; values stay in [0,1]."""
+def distort(images: torch.Tensor, places: np.ndarray, turned: float) -> tuple[torch.Tensor, np.ndarray]:
+    """Shift, scale, brighten and tint (B,3,S,S) a little, turn a share of them any way.
+
+    Values stay in [0,1]; the objects' places (B,3) follow.
+    """
     b = len(images)
+    angle = torch.empty(b).uniform_(-math.pi, math.pi) * (torch.rand(b) < turned)
     scale = torch.empty(b).uniform_(0.85, 1.15)
     theta = torch.zeros(b, 2, 3)
-    theta[:, 0, 0] = theta[:, 1, 1] = scale
+    theta[:, 0, 0] = theta[:, 1, 1] = scale * angle.cos()
+    theta[:, 1, 0] = scale * angle.sin()
+    theta[:, 0, 1] = -theta[:, 1, 0]
     theta[:, :, 2] = torch.empty(b, 2).uniform_(-0.12, 0.12)
+    at = torch.from_numpy(places[:, :2]).float() * 2 / S - 1 - theta[:, :, 2]  # the grid maps out to in
+    at = torch.linalg.solve(theta[:, :, :2], at[..., None])[..., 0]
+    places = np.concatenate([((at + 1) * S / 2).numpy(), places[:, 2:] / scale[:, None].numpy()], 1)
     grid = F.affine_grid(theta, [b, 3, S, S], align_corners=False)
     images = F.grid_sample(images, grid, padding_mode="reflection", align_corners=False)
     mean = images.mean((1, 2, 3), keepdim=True)
     images = (images - mean) * torch.empty(b, 1, 1, 1).uniform_(0.8, 1.2) + mean
-    return (images + torch.empty(b, 3, 1, 1).uniform_(-0.08, 0.08)).clamp(0, 1)
+    return (images + torch.empty(b, 3, 1, 1).uniform_(-0.08, 0.08)).clamp(0, 1), places
 
 
 def add_signs(images, place, motions, bank, rng) -> None:
@@ -93,7 +105,7 @@ def save_backbone(model: CLIP, path: Path) -> None:
     """
     tokenizer = open_clip.SimpleTokenizer(context_length=32)
     texts = [
-        t.format(f"{o} {p}") for t in TEMPLATES for o in OBJECT_NAMES for ps in MOTIONS.values() for p in ps
+        t.format(f"{o} {p}") for t in TEMPLATES for o in OBJECT_NAMES for ps in SIGNS.values() for p in ps
     ]
     used = tokenizer([*texts, "something it is", "a an the of in on with and"]).unique()
     state = {k: v.detach().half().contiguous() for k, v in model.state_dict().items()}
@@ -114,6 +126,9 @@ def main() -> None:
     parser.add_argument(
         "--turns", type=float, default=0.0, help="more of the turning signs, open below; a share"
     )
+    parser.add_argument("--turned", type=float, default=0.0, help="share of the stills turned any way")
+    parser.add_argument("--words", action="store_true", help="teach the signs of the further words too")
+    parser.add_argument("--set", default="stills", help="stills, or train: larger objects")
     parser.add_argument("--init", type=Path, help="go on from these weights")
     args = parser.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
@@ -121,22 +136,19 @@ def main() -> None:
     random.seed(args.seed)
     rng = np.random.default_rng(args.seed)
 
-    frames, clips = load(args.data, "stills")
+    frames, clips = load(args.data, args.set)
     objects = np.array([OBJECT_NAMES.index(c.obj) for c in clips])
     places = np.stack([positions(c) for c in clips])
     bank = sign_bank(rng, open_below=args.turns > 0)
-    pairs = seen_pairs()
-    row = {(OBJECT_NAMES.index(o), MOTION_NAMES.index(m)): i for i, (o, m) in enumerate(pairs)}
-    allowed = [[m for m in range(len(MOTION_NAMES)) if (o, m) in row] for o in range(len(OBJECT_NAMES))]
+    names = SIGN_NAMES if args.words else MOTION_NAMES
+    seen = [(OBJECT_NAMES.index(o), MOTION_NAMES.index(m)) for o, m in seen_pairs()]
 
     model = CLIP(**CONFIG)
     model.logit_scale.data.fill_(math.log(20))
     if args.init:
         model.load_state_dict(load_file(args.init))
     tokenizer = open_clip.SimpleTokenizer(context_length=32)
-    anchors = torch.nn.Linear(CONFIG["embed_dim"], len(OBJECT_NAMES) + len(MOTION_NAMES), bias=False)
-    pair_objects = torch.tensor([OBJECT_NAMES.index(o) for o, _ in pairs] + list(range(len(OBJECT_NAMES))))
-    pair_motions = torch.tensor([MOTION_NAMES.index(m) for _, m in pairs])
+    anchors = torch.nn.Linear(CONFIG["embed_dim"], len(OBJECT_NAMES) + len(names), bias=False)
     decay = [p for p in model.parameters() if p.ndim >= 2]
     plain = [p for p in model.parameters() if p.ndim < 2]
     optimizer = torch.optim.AdamW(
@@ -153,11 +165,18 @@ def main() -> None:
     log = (args.out / "pretrain.jsonl").open("w")
     began = time.time()
     for step in range(args.steps):
+        # all seen pairs compete at each step, and of the further words a few, with every object
+        words = rng.choice(np.arange(len(MOTION_NAMES), len(names)), WORDS_A_STEP, False) if args.words else []
+        pairs = seen + [(o, int(w)) for o in range(len(OBJECT_NAMES)) for w in words]
+        row = {pair: i for i, pair in enumerate(pairs)}
+        allowed = [[m for o, m in pairs if o == k] for k in range(len(OBJECT_NAMES))]
+        pair_objects = torch.tensor([o for o, _ in pairs] + list(range(len(OBJECT_NAMES))))
+        pair_motions = torch.tensor([m for _, m in pairs])
         pick = rng.integers(len(clips), size=args.batch)
         which = rng.integers(frames.shape[1], size=args.batch)
         pixels = np.stack([frames[i, k] for i, k in zip(pick, which, strict=True)])
         images = torch.from_numpy(pixels).permute(0, 3, 1, 2).float() / 255
-        images = distort(images)
+        images, place = distort(images, places[pick, which], args.turned)
         obj = objects[pick]
         motions = np.array([rng.choice(allowed[o]) if rng.random() < 0.6 else -1 for o in obj])
         if args.turns:  # show the turning signs more often
@@ -168,19 +187,19 @@ def main() -> None:
                     for t, o, m in zip(turn, obj, motions, strict=True)
                 ]
             )
-        add_signs(images, places[pick, which], motions, bank, rng)
+        add_signs(images, place, motions, bank, rng)
         if rng.random() < 0.5:  # mirror the whole batch, and with it what the signs say
             flipped = np.array(
                 [
-                    MOTION_NAMES.index(MIRROR.get(MOTION_NAMES[m], MOTION_NAMES[m])) if m >= 0 else -1
+                    names.index(MIRROR.get(names[m], names[m])) if m >= 0 else -1
                     for m in motions
                 ]
             )
             images, motions = images.flip(-1), flipped
-        texts = [phrase(f"{o} {random.choice(MOTIONS[m])}") for o, m in pairs]
+        texts = [phrase(f"{OBJECT_NAMES[o]} {random.choice(SIGNS[names[m]])}") for o, m in pairs]
         texts += [phrase(o) for o in OBJECT_NAMES]
         texts += [
-            random.choice(("something ", "", "it is ")) + random.choice(MOTIONS[m]) for m in MOTION_NAMES
+            random.choice(("something ", "", "it is ")) + random.choice(SIGNS[m]) for m in names
         ]
         full = np.array([row[o, m] if m >= 0 else len(pairs) + o for o, m in zip(obj, motions, strict=True)])
         with torch.autocast("cpu", dtype=torch.bfloat16):
@@ -202,7 +221,7 @@ def main() -> None:
             + F.cross_entropy(drawn[signed][:, k:], torch.from_numpy(motions[motions >= 0]))
             + F.cross_entropy(said[:n, :k], pair_objects)
             + F.cross_entropy(said[: len(pairs), k:], pair_motions)
-            + F.cross_entropy(said[n:, k:], torch.arange(len(MOTION_NAMES)))
+            + F.cross_entropy(said[n:, k:], torch.arange(len(names)))
         )
         loss = loss_full + 0.5 * loss_object + 0.5 * loss_motion + 0.5 * loss_anchor
         optimizer.zero_grad(set_to_none=True)
@@ -218,6 +237,7 @@ def main() -> None:
                 "step": step, "loss": loss.item(), "full": loss_full.item(),
                 "object_top1": (logits[:, len(pairs) : n].argmax(1).numpy() == obj).mean(),
                 "sign_top1": (logits[:, n:].argmax(1)[signed].numpy() == motions[motions >= 0]).mean(),
+                "word_top1": (logits[:, n:].argmax(1).numpy() == motions)[motions >= len(MOTION_NAMES)].mean() if args.words else math.nan,
                 "turn_top1": (logits[:, n:].argmax(1).numpy() == motions)[(motions == 6) | (motions == 7)].mean(),
                 "scale": scale.item(), "cosine_left_right": between[0].item(),
                 "cosine_pairs_max": between.max().item(), "seconds": round(time.time() - began, 1),

@@ -59,6 +59,21 @@ MOTIONS: dict[str, tuple[str, ...]] = {
     "still": ("standing still", "not moving", "staying still"),
 }
 MOTION_NAMES = tuple(MOTIONS)
+# further words of the text tower: it met them beside signs on stills, as a CLIP of the web meets words that
+# it never saw acted; no clip that mini learnt from shows them
+WORDS: dict[str, tuple[str, ...]] = {
+    "circling": ("circling", "going in circles"),
+    "bouncing": ("bouncing", "bouncing along"),
+    "zig-zagging": ("zig-zagging", "moving in a zig-zag"),
+    "fading": ("fading", "fading out"),
+    "once": ("jumping once", "jumping one time"),
+    "twice": ("jumping twice", "jumping two times"),
+    "three": ("jumping three times", "jumping thrice"),
+    "jump-flash": ("jumping then flashing", "jumping before flashing"),
+    "flash-jump": ("flashing then jumping", "flashing before jumping"),
+    "blinking": ("blinking", "blinking briefly"),
+}
+WORD_NAMES = tuple(WORDS)
 REVERSE = {
     "left": "right", "right": "left", "up": "down", "down": "up", "closer": "away",
     "away": "closer", "clockwise": "counter", "counter": "clockwise",
@@ -401,11 +416,66 @@ def sign(rng: np.random.Generator, motion: str, box: int, *, open_below: bool) -
         points = [(x, m + side * 0.22 * (1 if i % 2 else -1)) for i, x in enumerate(xs)]
         d.line(points, fill=rim, width=round(t * 1.7), joint="curve")
         d.line(points, fill=ink, width=round(t), joint="curve")
-    else:
+    elif motion == "still":
         for x in (m - side * 0.2, m + side * 0.2):
             d.rectangle((x - t * 1.1, lo, x + t * 1.1, hi), fill=ink, outline=rim, width=round(side * 0.05))
+    else:
+        for colour, extra in ((rim, side * 0.05), (ink, 0.0)):
+            _word(d, motion, side, t, colour, extra)
     drawing = drawing.resize((box, box), Image.Resampling.LANCZOS)
     return drawing.filter(ImageFilter.GaussianBlur(rng.uniform(0, 0.6)))
+
+
+def _word(d: ImageDraw.ImageDraw, word: str, side: float, t: float, colour: tuple, extra: float) -> None:
+    """Draw the sign of one of WORDS in one colour, its lines ``extra`` px thicker on each side."""
+    m, lo, hi = side / 2, side * 0.14, side * 0.86
+
+    def disc(x: float, y: float, r: float) -> None:
+        d.ellipse((x - r - extra, y - r - extra, x + r + extra, y + r + extra), fill=colour)
+
+    def line(*points: tuple[float, float]) -> None:
+        d.line(points, fill=colour, width=round(t + 2 * extra), joint="curve")
+
+    def triangle(y: float) -> None:
+        r = side * 0.19 + extra
+        d.polygon([(m, y - r), (m + r, y + r * 0.8), (m - r, y + r * 0.8)], fill=colour)
+
+    def star(y: float) -> None:
+        r = side * 0.2 + extra
+        for a in range(0, 180, 45):
+            dx, dy = r * math.cos(math.radians(a)), r * math.sin(math.radians(a))
+            d.line((m - dx, y - dy, m + dx, y + dy), fill=colour, width=round(t * 0.5 + 2 * extra))
+
+    if word == "circling":  # a closed ring round a dot
+        r = side * 0.36 + extra + t / 2
+        d.ellipse((m - r, m - r, m + r, m + r), outline=colour, width=round(t + 2 * extra))
+        disc(m, m, side * 0.08)
+    elif word == "bouncing":  # three humps
+        for k in range(3):
+            x, w = lo + (hi - lo) * (k + 0.5) / 3, (hi - lo) / 6
+            d.arc(
+                (x - w - extra, m - side * 0.2 - extra, x + w + extra, m + side * 0.3 + extra),
+                180, 360, fill=colour, width=round(t * 0.8 + 2 * extra),
+            )  # fmt: skip
+    elif word == "zig-zagging":  # a flash of lightning
+        line((m + side * 0.2, lo), (m - side * 0.2, m), (m + side * 0.2, m), (m - side * 0.2, hi))
+    elif word == "fading":  # squares that shrink downwards
+        for y, r in ((0.24, 0.15), (0.55, 0.1), (0.8, 0.05)):
+            r, y = r * side + extra, y * side
+            d.rectangle((m - r, y - r, m + r, y + r), fill=colour)
+    elif word in ("once", "twice", "three"):  # so many dots
+        xs = {"once": (0.5,), "twice": (0.3, 0.7), "three": (0.2, 0.5, 0.8)}[word]
+        for x in xs:
+            disc(x * side, m, side * 0.11)
+    elif word == "jump-flash":  # what comes first stands above
+        triangle(side * 0.27)
+        star(side * 0.75)
+    elif word == "flash-jump":
+        star(side * 0.25)
+        triangle(side * 0.76)
+    else:  # blinking: crossed out
+        line((lo, lo), (hi, hi))
+        line((lo, hi), (hi, lo))
 
 
 # ----------------------------------------------------------------------------------- the sets
