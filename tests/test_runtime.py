@@ -10,12 +10,13 @@ import pytest
 import torch
 
 from conftest import write_video
+from stopcli.device import choose_precision
 from stopcli.errors import DeviceError, UnreadableVideo, UsageError
 from stopcli.files import find_videos
 from stopcli.prefetch import AHEAD, prefetch
 from stopcli.registry import resolve
 from stopcli.results import EncodedClip, Failure
-from stopcli.runtime import Runtime, RuntimeOptions, choose_precision
+from stopcli.runtime import Runtime, RuntimeOptions
 from stopcli.video import read_frames
 
 CPU = {"device": "cpu", "precision": "fp32"}

@@ -34,8 +34,8 @@ def classify(
         runtime: the model.
         paths: video files.
         labels: what to choose between; None takes `default_labels`.
-        template: a text with ``{}`` where the label goes; None is "a video of {}", or the label
-            itself where the labels are the model's own.
+        template: a text with ``{}`` where the label goes; None is "a video of {}", or the model's own
+            (the bare label, unless its ``config.json`` names a template) where the labels are its own.
         top_k: how many labels to return, best first; scores still sum to 1 over all of them.
         every: seconds of a window; None scores whole clips.
 
@@ -43,7 +43,7 @@ def classify(
         UsageError: a template without ``{}``, fewer than two labels, or one twice.
     """
     own = labels is None and runtime.files.config.labels is not None
-    template = template or ("{}" if own else TEMPLATE)
+    template = template or (runtime.files.config.extra.get("template", "{}") if own else TEMPLATE)
     if "{}" not in template:
         raise UsageError(f"--template must hold {{}} where the label goes, got {template!r}")
     names = list(labels) if labels is not None else default_labels(runtime)

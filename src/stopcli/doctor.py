@@ -34,7 +34,8 @@ def diagnose(device: str = "auto", precision: str = "auto", *, offline: bool = F
     import torch
     from huggingface_hub import constants
 
-    from stopcli.runtime import AGREEMENT, Runtime, RuntimeOptions, device_name
+    from stopcli.device import device_name
+    from stopcli.runtime import AGREEMENT, Runtime, RuntimeOptions
 
     values = {
         "stopcli": stopcli.__version__,

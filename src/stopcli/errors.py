@@ -57,6 +57,10 @@ class FileExists(InputError):
     """Writing would replace a file, and ``--force`` was not given."""
 
 
+class BadDataset(InputError):
+    """A table of labelled videos with faults."""
+
+
 class UnreadableVideo(InputError):
     """The file is damaged, encrypted, or not a video at all."""
 
@@ -93,6 +97,10 @@ class DownloadError(ModelError):
 
 class OfflineError(ModelError):
     """A file is not cached, and no request was allowed or possible."""
+
+
+class TrainingDiverged(StopError):
+    """The loss is no number any more."""
 
 
 class DeviceError(StopError):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -48,6 +50,27 @@ EXTENSIONS = frozenset(
         ".y4m",
     ]
 )
+
+
+_SAMPLE = 1 << 20  # bytes read at the head, in the middle and at the tail
+
+
+def content_key(path: Path) -> str:
+    """Return a key of what a file holds: its size and a hash of its head, middle and tail.
+
+    Moving or renaming a file keeps its key, and a file of 20 GB costs milliseconds.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    size = path.stat().st_size
+    digest = hashlib.sha256(str(size).encode())
+    with path.open("rb") as stream:
+        places = (0,) if size <= 3 * _SAMPLE else (0, (size - _SAMPLE) // 2, size - _SAMPLE)
+        for place in places:
+            stream.seek(place, os.SEEK_SET)
+            digest.update(stream.read(3 * _SAMPLE if len(places) == 1 else _SAMPLE))
+    return digest.hexdigest()[:32]
 
 
 def find_videos(paths: Sequence[str | Path]) -> Iterator[Path]:

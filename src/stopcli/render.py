@@ -13,7 +13,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from stopcli.errors import ExitStatus, StopError
-from stopcli.results import Classification, Embedded, Failure, Hit
+from stopcli.results import Classification, Embedded, Failure, Finetuned, Hit
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from rich.table import Table
     from typing_extensions import Self
 
-    Record = Classification | Hit | Embedded | Failure
+    Record = Classification | Hit | Embedded | Finetuned | Failure
 
 SCHEMA = 1
 BAR = 20  # characters of a full bar
@@ -121,9 +121,12 @@ class Output:
         from rich.box import SIMPLE_HEAD
         from rich.table import Table
 
-        timed = any(r.start is not None for r in self._data)
-        table = Table(box=SIMPLE_HEAD, pad_edge=False)
         first = self._data[0]
+        table = Table(box=SIMPLE_HEAD, pad_edge=False)
+        if isinstance(first, Finetuned):
+            _add_finetuned(table, first)
+            return table
+        timed = any(r.start is not None for r in self._data)
         if isinstance(first, Hit):
             for name in ("query", "rank", "score", "video", *(["time"] if timed else [])):
                 table.add_column(
@@ -156,6 +159,21 @@ class Output:
                 style = "bold" if i == 0 else "dim"
                 table.add_row(path, *span, _text(s.label, style), f"{s.score:.1%}", _bar(s.score))
             shown = r.path if timed else None
+
+
+def _add_finetuned(table: Table, result: Finetuned) -> None:
+    for name in (result.path, "plain CLIP", "fine-tuned"):
+        table.add_column(_text(name), justify="left" if name == result.path else "right", overflow="fold")
+    for name, plain, tuned in (
+        ("validation", result.validation_plain, result.validation),
+        ("test", result.test_plain, result.test),
+    ):
+        if tuned is not None:
+            table.add_row(
+                f"{name} {result.metric}",
+                "" if plain is None else f"{plain:.1f} %",
+                _text(f"{tuned:.1f} %", "bold"),
+            )
 
 
 def _console() -> Console:
@@ -195,7 +213,7 @@ def _clock(seconds: float) -> str:
     return f"{hours}:{minutes:02d}:{rest:04.1f}" if hours else f"{minutes}:{rest:04.1f}"
 
 
-def _short(record: Classification | Hit | Embedded) -> str:
+def _short(record: Classification | Hit | Embedded | Finetuned) -> str:
     return f"{record.path}\t{record.scores[0].label}" if isinstance(record, Classification) else record.path
 
 

@@ -57,6 +57,58 @@ class Embedded:
 
 
 @dataclass(frozen=True)
+class Plan:
+    """What a training will do: said before it begins."""
+
+    task: str
+    clips: dict[str, int]
+    """By split."""
+    classes: int | None
+    trainable: int
+    frozen: int
+    device: str
+    precision: str
+    epochs: int
+    steps: int
+    batch_size: int
+    flip: bool
+    metric: str
+    plain: float | None
+    """The validation score of plain CLIP, percent."""
+    resumed: int
+    """Steps done before."""
+    seconds: float
+    """Expected."""
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where a training stands after a step; ``score`` is the validation's where there was one."""
+
+    step: int
+    steps: int
+    epoch: int
+    loss: float
+    score: float | None
+    best: float | None
+
+
+@dataclass(frozen=True)
+class Finetuned:
+    """A training's result; scores in percent, None where no clip was held out."""
+
+    path: str
+    task: str
+    metric: str
+    validation: float | None
+    validation_plain: float | None
+    test: float | None
+    test_plain: float | None
+    steps: int
+    seconds: float
+
+
+@dataclass(frozen=True)
 class Failure:
     """An input that could not be used, and why: ``error`` is the class of fault.
 

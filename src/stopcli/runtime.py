@@ -6,16 +6,18 @@ Letters: B clips, T frames, S side in pixels, N texts, E embedding size.
 
 from __future__ import annotations
 
+import copy
 from collections import deque
 from contextlib import closing
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from stopcli.device import DTYPES, checked_device, choose_precision, device_name
 from stopcli.errors import CheckpointError, DeviceError, StopError, UsageError
 from stopcli.model.checkpoint import build_backbone, load_backbone_weights, load_prompts
 from stopcli.model.stop import Stop
@@ -24,16 +26,17 @@ from stopcli.results import EncodedClip, Failure
 from stopcli.video import Frames, read_frames, read_windows
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
 
     from stopcli.registry import ModelFiles
 
+Result = TypeVar("Result")
+
 AGREEMENT = 0.999  # cosine between a device's and the CPU's embedding of the same frames
 TEXT_BATCH = 256
-DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 @dataclass(frozen=True)
@@ -55,13 +58,22 @@ class RuntimeOptions:
 class Runtime:
     """A model on a device.
 
+    Args:
+        files: the model. Prompts that its ``config`` asks for but that no folder holds start anew,
+            from torch's seed.
+        options: how to run it.
+        trainable: keep the weights in fp32 and give the prompts gradients; ``precision`` is then
+            that of the arithmetic (autocast).
+
     Raises:
         DeviceError: the device is absent or wrong.
         CheckpointError: the model's files do not fit together.
         UsageError: an option the device does not have.
     """
 
-    def __init__(self, files: ModelFiles, options: RuntimeOptions | None = None) -> None:
+    def __init__(
+        self, files: ModelFiles, options: RuntimeOptions | None = None, *, trainable: bool = False
+    ) -> None:
         self.files = files
         self.options = options or RuntimeOptions()
         self.frames = self.options.frames or files.config.frames
@@ -71,7 +83,12 @@ class Runtime:
         self.size = self._model.backbone.preprocess.size
         self.device, self.device_reason = self._choose_device()
         self.precision, self.precision_reason = choose_precision(self.device, self.options.precision)
-        self._dtype = DTYPES[self.precision]
+        self._autocast = trainable and self.precision != "fp32"
+        self._dtype = torch.float32 if trainable else DTYPES[self.precision]
+        if trainable:
+            if self.precision == "fp16":
+                raise UsageError("fp16 is too coarse to train in; use --precision bf16 or fp32")
+            self._model.prompts.requires_grad_(True)
         self._model.to(self.device, self._dtype)
         told = self._model.backbone.preprocess
         self._mean, self._std = (
@@ -174,37 +191,82 @@ class Runtime:
     def encode_pixels(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Embed decoded frames (B,T,S,S,3) uint8 -> (B,E) float32 of unit length.
 
-        A batch that does not fit into memory is halved, and stays halved.
+        Raises:
+            DeviceError: not even one clip fits into memory.
+        """
+        out: list[NDArray[np.float32]] = []
+        start = 0
+        while start < len(pixels):
+            part = self.halving(lambda at=start: self._encode_batch(pixels[at : at + self.batch_size]))  # type: ignore[misc]
+            out.append(part)
+            start += len(part)
+        return np.concatenate(out)
+
+    def halving(self, work: Callable[[], Result]) -> Result:
+        """Do ``work``, which computes ``batch_size`` clips at once; halve that until it fits into memory.
+
+        It stays halved.
 
         Raises:
             DeviceError: not even one clip fits.
         """
-        out = []
-        start = 0
-        while start < len(pixels):
-            part = pixels[start : start + self.batch_size]
+        while True:
             try:
-                out.append(self._encode_batch(part))
+                return work()
             except (torch.OutOfMemoryError, RuntimeError) as error:
                 if not _out_of_memory(error):
                     raise
-                if len(part) == 1:
+                if self.batch_size == 1:
                     raise DeviceError(
                         f"{self.device}: one clip of {self.frames} frames does not fit into memory; "
                         "use fewer --frames, a smaller model, or --device cpu"
                     ) from error
-                self.batch_size = len(part) // 2
-                if self.device.type == "cuda":
-                    torch.cuda.empty_cache()
-                continue
-            start += len(part)
-        return np.concatenate(out)
+            self.batch_size //= 2
+            if self.device.type == "cuda":
+                torch.cuda.empty_cache()
 
     def _encode_batch(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
         with torch.inference_mode():
-            vectors: Tensor = self._encode(self._preprocess(torch.from_numpy(pixels)))
-            out: NDArray[np.float32] = vectors.float().cpu().numpy()
+            out: NDArray[np.float32] = self.forward(pixels).cpu().numpy()
         return out
+
+    def forward(self, pixels: NDArray[np.uint8]) -> Tensor:
+        """Embed decoded frames (B,T,S,S,3) uint8 -> (B,E) float32 on the device, with gradients if on."""
+        with torch.autocast(self.device.type, DTYPES[self.precision], enabled=self._autocast):
+            vectors: Tensor = self._encode(self._preprocess(torch.from_numpy(np.ascontiguousarray(pixels))))
+        return vectors.float()
+
+    # ----------------------------------------------------------------------------- training
+
+    @property
+    def prompts(self) -> torch.nn.ModuleList:
+        """The prompt modules: what trains."""
+        return self._model.prompts
+
+    @property
+    def model(self) -> Stop:
+        """The model itself, for saving and for pictures."""
+        return self._model
+
+    def set_training(self, mode: bool) -> None:
+        """Switch dropout on or off."""
+        self._model.train(mode)
+
+    def to_device(self, array: NDArray[Any]) -> Tensor:
+        """Return an array as a tensor on the device."""
+        return torch.from_numpy(array).to(self.device)
+
+    def plain(self) -> Runtime:
+        """Return the same backbone without prompts, sharing its weights: plain CLIP."""
+        twin = copy.copy(self)
+        twin._model = Stop(self._model.backbone, None).eval()
+        twin._encode = twin._model.encode_video
+        return twin
+
+    def count_parameters(self) -> tuple[int, int]:
+        """Return how many parameters train, and how many are frozen."""
+        trainable = sum(p.numel() for p in self._model.prompts.parameters())
+        return trainable, sum(p.numel() for p in self._model.backbone.parameters())
 
     def _preprocess(self, pixels: Tensor) -> Tensor:
         """Normalise on the device: (B,T,S,S,3) uint8 -> (B,T,3,S,S) in the model's dtype."""
@@ -258,60 +320,6 @@ def load_model(files: ModelFiles) -> Stop:
     if files.folder is not None and config.stop is not None:
         load_prompts(model, files.folder)
     return model.eval().requires_grad_(False)
-
-
-def checked_device(name: str) -> torch.device:
-    """Return the device of that name.
-
-    Raises:
-        DeviceError: the machine has no such device.
-    """
-    try:
-        device = torch.device(name)
-    except RuntimeError as error:
-        raise DeviceError(f"--device must be auto, cpu, cuda, cuda:N or mps, got {name!r}") from error
-    if device.type == "cuda":
-        count = torch.cuda.device_count()
-        if not torch.cuda.is_available():
-            raise DeviceError("no CUDA device found; use --device cpu, or look at 'stop doctor'")
-        if (device.index or 0) >= count:
-            raise DeviceError(f"no device {name}; this machine has cuda:0 to cuda:{count - 1}")
-    elif device.type == "mps" and not torch.backends.mps.is_available():
-        raise DeviceError("no MPS device found; use --device cpu")
-    elif device.type not in ("cpu", "mps"):
-        raise DeviceError(f"--device must be auto, cpu, cuda, cuda:N or mps, got {name!r}")
-    return device
-
-
-def choose_precision(device: torch.device, wanted: str) -> tuple[str, str]:
-    """Return a precision and the reason for it: bf16 where the hardware is fast at it."""
-    if wanted != "auto":
-        return wanted, "asked for"
-    if device.type == "cuda":
-        major, minor = torch.cuda.get_device_capability(device)
-        if major >= 8:
-            return "bf16", f"compute capability {major}.{minor} is fast at bf16"
-        return ("fp16" if major >= 7 else "fp32"), f"compute capability {major}.{minor} has no fast bf16"
-    if device.type == "cpu":
-        fast = _cpu_bf16()
-        return ("bf16", f"this CPU has {fast}") if fast else ("fp32", "this CPU has no bf16 arithmetic")
-    return "fp32", "MPS is safest in fp32"
-
-
-def _cpu_bf16() -> str | None:
-    """Name the CPU's bf16 instructions, if torch can tell of any."""
-    for probe, name in (("_is_amx_tile_supported", "AMX"), ("_is_avx512_bf16_supported", "AVX512-BF16")):
-        supported = getattr(torch.cpu, probe, None)
-        if supported is not None and supported():
-            return name
-    return None
-
-
-def device_name(device: torch.device) -> str:
-    """Return a device's name and make: ``cuda (NVIDIA H200)``."""
-    if device.type == "cuda":
-        return f"{device} ({torch.cuda.get_device_name(device)})"
-    return str(device)
 
 
 def _out_of_memory(error: BaseException) -> bool:

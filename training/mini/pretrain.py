@@ -166,7 +166,9 @@ def main() -> None:
     began = time.time()
     for step in range(args.steps):
         # all seen pairs compete at each step, and of the further words a few, with every object
-        words = rng.choice(np.arange(len(MOTION_NAMES), len(names)), WORDS_A_STEP, False) if args.words else []
+        words = (
+            rng.choice(np.arange(len(MOTION_NAMES), len(names)), WORDS_A_STEP, False) if args.words else []
+        )
         pairs = seen + [(o, int(w)) for o in range(len(OBJECT_NAMES)) for w in words]
         row = {pair: i for i, pair in enumerate(pairs)}
         allowed = [[m for o, m in pairs if o == k] for k in range(len(OBJECT_NAMES))]
@@ -190,17 +192,12 @@ def main() -> None:
         add_signs(images, place, motions, bank, rng)
         if rng.random() < 0.5:  # mirror the whole batch, and with it what the signs say
             flipped = np.array(
-                [
-                    names.index(MIRROR.get(names[m], names[m])) if m >= 0 else -1
-                    for m in motions
-                ]
+                [names.index(MIRROR.get(names[m], names[m])) if m >= 0 else -1 for m in motions]
             )
             images, motions = images.flip(-1), flipped
         texts = [phrase(f"{OBJECT_NAMES[o]} {random.choice(SIGNS[names[m]])}") for o, m in pairs]
         texts += [phrase(o) for o in OBJECT_NAMES]
-        texts += [
-            random.choice(("something ", "", "it is ")) + random.choice(SIGNS[m]) for m in names
-        ]
+        texts += [random.choice(("something ", "", "it is ")) + random.choice(SIGNS[m]) for m in names]
         full = np.array([row[o, m] if m >= 0 else len(pairs) + o for o, m in zip(obj, motions, strict=True)])
         with torch.autocast("cpu", dtype=torch.bfloat16):
             image = model.encode_image((images - mean) / std)

@@ -175,8 +175,9 @@ class Common:
             warnings.filterwarnings("ignore")
         files = self.files()
         with waiting(self, f"loading {files.name}"):
+            from stopcli.device import device_name
             from stopcli.registry import ENTRIES, MINI
-            from stopcli.runtime import Runtime, RuntimeOptions, device_name
+            from stopcli.runtime import Runtime, RuntimeOptions
 
             options = RuntimeOptions(self.device, self.precision, self.batch_size, self.frames, self.compile)
             runtime = Runtime(files, options)

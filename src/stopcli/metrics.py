@@ -1,0 +1,75 @@
+"""Scores and how sure they are. Letters: V videos, Q queries, C classes.
+
+Ranks count ties honestly: rank = 1 + how many score higher + half of the others that score the
+same, so that a constant model scores as chance does.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from numpy.typing import NDArray
+
+    Floats = NDArray[np.floating]
+    Ints = NDArray[np.integer]
+
+RECALLS = (1, 5, 10)
+
+
+def ranks_of(scores: Floats, truth: Ints) -> NDArray[np.float64]:
+    """Return the rank of column ``truth[i]`` in row i of ``scores`` (Q,V): (Q,), from 1."""
+    right = scores[np.arange(len(scores)), truth][:, None]
+    ties = (scores == right).sum(1) - 1
+    out: NDArray[np.float64] = 1.0 + (scores > right).sum(1) + ties / 2
+    return out
+
+
+def best_ranks(scores: Floats, truths: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """Return, for rows with several right columns, the rank of the best of them: (Q,).
+
+    Args:
+        scores: (Q,V).
+        truths: (Q,V); the right answers of each row, at least one.
+    """
+    best = np.where(truths, scores, -np.inf).max(1)[:, None]
+    wrong = ~truths
+    out: NDArray[np.float64] = 1.0 + ((scores > best) & wrong).sum(1) + ((scores == best) & wrong).sum(1) / 2
+    return out
+
+
+def retrieval_scores(ranks: Floats) -> dict[str, float]:
+    """Return R@1, R@5, R@10 (percent), median and mean rank."""
+    told = {f"R@{k}": float((ranks <= k).mean() * 100) for k in RECALLS}
+    return told | {"MdR": float(np.median(ranks)), "MnR": float(ranks.mean())}
+
+
+def class_ranks(scores: Floats, truth: Ints) -> NDArray[np.float64]:
+    """Return the rank of each clip's class: scores (V,C), truth (V,) -> (V,)."""
+    return ranks_of(scores, truth)
+
+
+def accuracy_scores(ranks: Floats) -> dict[str, float]:
+    """Return top-1 and top-5 accuracy (percent)."""
+    return {f"top-{k}": float((ranks <= k).mean() * 100) for k in (1, 5)}
+
+
+def confusion(truth: Ints, said: Ints, classes: int) -> NDArray[np.int64]:
+    """Count (C,C): row is the truth, column what was said."""
+    out = np.zeros((classes, classes), np.int64)
+    np.add.at(out, (truth, said), 1)
+    return out
+
+
+def interval(
+    values: Floats, statistic: Callable[[Floats], float], *, seed: int = 0, draws: int = 1000
+) -> tuple[float, float]:
+    """Return the bootstrap 95 % interval (percentile) of a statistic of independent values (N,)."""
+    rng = np.random.default_rng(seed)
+    drawn = [statistic(values[rng.integers(len(values), size=len(values))]) for _ in range(draws)]
+    low, high = np.percentile(drawn, [2.5, 97.5])
+    return float(low), float(high)

@@ -1,0 +1,88 @@
+"""Pictures of numbers, drawn by matplotlib: how a training went, which classes were confused."""
+
+from __future__ import annotations
+
+import io
+import os
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+BLUE, ORANGE, GREY = "#2563eb", "#ea580c", "#6b7280"
+
+
+def curve(
+    path: Path, losses: Sequence[tuple[int, float]], scores: Sequence[tuple[int, float]], told: dict[str, Any]
+) -> None:
+    """Draw loss and validation score by step.
+
+    Args:
+        path: a PNG.
+        losses: (step, loss).
+        scores: (step, percent).
+        told: ``metric``, and ``plain``: the score of plain CLIP, or None.
+    """
+    figure, left = _figure(7.0, 4.0)
+    steps, values = np.array([s for s, _ in losses]), np.array([v for _, v in losses])
+    left.plot(steps, values, color=BLUE, alpha=0.25, linewidth=1)
+    width = max(1, len(values) // 25)
+    if len(values) > 2 * width:
+        smooth = np.convolve(values, np.ones(width) / width, "valid")
+        left.plot(steps[width - 1 :], smooth, color=BLUE, linewidth=2)
+    left.set_xlabel("step")
+    left.set_ylabel("training loss", color=BLUE)
+    left.set_ylim(bottom=0)
+    right = left.twinx()
+    if scores:
+        right.plot([s for s, _ in scores], [v for _, v in scores], color=ORANGE, marker="o", markersize=3)
+    right.set_ylabel(f"validation {told['metric']}, %", color=ORANGE)
+    right.set_ylim(0, 102)
+    if told.get("plain") is not None:
+        right.axhline(told["plain"], color=GREY, linestyle="--", linewidth=1)
+        right.text(0, told["plain"] + 1, f"plain CLIP {told['plain']:.1f} %", color=GREY, fontsize=8)
+    _save(figure, path)
+
+
+def confusion(path: Path, counts: NDArray[np.int64], labels: Sequence[str], title: str) -> None:
+    """Draw which class (row) was taken for which (column), each row in shares of its clips."""
+    n = len(labels)
+    side = min(22.0, max(4.5, 1.8 + 0.34 * n))
+    figure, axes = _figure(side + 0.8, side)
+    shares = counts / np.maximum(1, counts.sum(1, keepdims=True))
+    drawn = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    figure.colorbar(drawn, ax=axes, fraction=0.04, label="share of the row's clips")
+    size = 9 if n <= 30 else 6 if n <= 120 else 3
+    axes.set_xticks(range(n), labels, rotation=90, fontsize=size)
+    axes.set_yticks(range(n), labels, fontsize=size)
+    axes.set_xlabel("said")
+    axes.set_ylabel("true")
+    axes.set_title(title, fontsize=10)
+    if n <= 30:
+        for i, j in np.argwhere(counts > 0):
+            colour = "white" if shares[i, j] > 0.5 else "black"
+            axes.text(j, i, str(counts[i, j]), ha="center", va="center", color=colour, fontsize=8)
+    _save(figure, path)
+
+
+def _figure(width: float, height: float) -> tuple[Any, Any]:
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), layout="constrained")
+    axes = figure.add_subplot()
+    axes.spines["top"].set_visible(False)
+    return figure, axes
+
+
+def _save(figure: Any, path: Path) -> None:
+    """Write a PNG, all or nothing."""
+    held = io.BytesIO()
+    figure.savefig(held, format="png", dpi=130, metadata={"Software": None})
+    part = path.with_name(f".{path.name}.part")
+    part.write_bytes(held.getvalue())
+    os.replace(part, path)

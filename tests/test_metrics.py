@@ -1,0 +1,55 @@
+"""Ranks with ties, recalls, intervals: against answers worked out by hand."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from stopcli.metrics import accuracy_scores, best_ranks, confusion, interval, ranks_of, retrieval_scores
+from stopcli.scoring import caption_ranks
+
+
+def test_ranks_count_ties_by_half():
+    scores = np.array([[3.0, 2.0, 1.0], [1.0, 1.0, 1.0], [0.0, 5.0, 5.0]])
+    assert ranks_of(scores, np.array([1, 0, 2])).tolist() == [2.0, 2.0, 1.5]
+
+
+def test_a_constant_model_scores_chance():
+    ranks = ranks_of(np.zeros((100, 100)), np.arange(100))
+    told = retrieval_scores(ranks)
+    assert told["R@10"] == 0.0
+    assert told["MnR"] == told["MdR"] == 50.5
+
+
+def test_the_best_of_several_right_answers_counts():
+    scores = np.array([[0.1, 0.9, 0.5, 0.5]])
+    truths = np.array([[True, False, True, False]])
+    assert best_ranks(scores, truths).tolist() == [2.5]
+
+
+def test_scores_are_percent():
+    told = retrieval_scores(np.array([1.0, 2.0, 7.0, 30.0]))
+    assert told == {"R@1": 25.0, "R@5": 50.0, "R@10": 75.0, "MdR": 4.5, "MnR": 10.0}
+    assert accuracy_scores(np.array([1.0, 3.0])) == {"top-1": 50.0, "top-5": 100.0}
+
+
+def test_videos_with_several_captions():
+    videos = np.eye(2, 3, dtype=np.float32)
+    texts = np.array([[1, 0, 0], [0.6, 0.7, 0], [0, 1, 0]], np.float32)
+    forward, back = caption_ranks(videos, texts, np.array([0, 0, 1]))
+    assert forward.tolist() == [1.0, 2.0, 1.0]
+    assert back.tolist() == [1.0, 1.0]
+
+
+def test_confusion_counts_truth_by_row():
+    assert confusion(np.array([0, 0, 1]), np.array([0, 1, 1]), 2).tolist() == [[1, 1], [0, 1]]
+
+
+def test_the_interval_holds_the_mean_and_narrows():
+    rng = np.random.default_rng(0)
+    few, many = (rng.random(n) < 0.7 for n in (50, 5000))
+    wide, narrow = (interval(v.astype(float), lambda x: float(x.mean())) for v in (few, many))
+    assert narrow[0] < 0.7 < narrow[1]
+    assert narrow[1] - narrow[0] < 0.2 * (wide[1] - wide[0])
+    # a normal approximation: 1.96 * sqrt(p(1-p)/n)
+    assert narrow[1] - narrow[0] == pytest.approx(2 * 1.96 * (0.21 / 5000) ** 0.5, rel=0.15)
