@@ -68,7 +68,17 @@ def test_ten_faults_give_ten_lines_and_nothing_is_trained(videos, toy, run):
 def test_skip_bad_goes_on_without_them(videos, toy, run):
     data = table(videos, TEN_FAULTS)
     status, _, err = run(
-        "finetune", data, "--model", toy, "-o", videos / "some", "--skip-bad", "--epochs", 1, "--device", "cpu"
+        "finetune",
+        data,
+        "--model",
+        toy,
+        "-o",
+        videos / "some",
+        "--skip-bad",
+        "--epochs",
+        1,
+        "--device",
+        "cpu",
     )
     assert status == 0, err
     assert err.count("left out: row") == 11

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import sys
 from enum import Enum
@@ -108,6 +109,8 @@ def command(
     if resume and force:
         raise UsageError("--resume and --force: give one of them")
     folder = output or Path(f"{data.resolve().stem}-model")
+    if int(os.environ.get("RANK", "0")):  # of several processes only the first speaks
+        sys.stdout = Path(os.devnull).open("w")  # noqa: SIM115
     with (
         o.interruptible(f"{folder} keeps what was learnt; go on with --resume"),
         common.output("finetune") as out,
