@@ -1,13 +1,16 @@
-"""A local HTTP server that speaks as much of the Hub's protocol as fetching files needs.
+"""A local HTTP server that speaks as much of the Hub's protocol as fetching and sending files needs.
 
 HEAD and GET of ``/org/repo/resolve/revision/file``: commit and ETag headers, small files by their
 git object's hash, large ones redirected to another host and named by their SHA-256, ranges, error
-codes. Faults can be set on it: what a broken Hub or a broken line does.
+codes. Creating a repository, preupload, LFS batch and PUT, and commits, with a token. Faults can be
+set on it: what a broken Hub or a broken line does.
 """
 
 from __future__ import annotations
 
+import base64
 import hashlib
+import json
 import threading
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -33,6 +36,12 @@ class Hub:
     flip: bool = False
     """Send other bytes than announced."""
     asked: list[tuple[str, str, str | None]] = field(default_factory=list)
+    token: str = "hf_test"
+    """What may write."""
+    created: dict[str, object] | None = None
+    """What a client asked for when it made the repository."""
+    stored: dict[str, bytes] = field(default_factory=dict)
+    """Large files received, by SHA-256."""
     port: int = 0
 
     @property
@@ -56,6 +65,73 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_GET(self):
         self._answer(body=True)
+
+    def do_POST(self):
+        data = self.rfile.read(int(self.headers.get("Content-Length", "0")))
+        hub = self.hub
+        hub.asked.append((self.command, self.path, None))
+        if hub.status is not None:
+            return self._error(hub.status, None)
+        if self.headers.get("Authorization") != f"Bearer {hub.token}":
+            return self._error(401, None)
+        path = unquote(self.path.partition("?")[0])
+        if path == "/api/repos/create":
+            hub.created = json.loads(data)
+            name = "/".join(filter(None, (hub.created.get("organization"), hub.created["name"])))
+            return self._json({"url": f"{hub.endpoint}/{name}"}, 200 if name == hub.repo else 403)
+        if path == "/api/validate-yaml":
+            card = json.loads(data)["content"]
+            faults = [] if "license:" in card else [{"message": "no license"}]
+            return self._json({"errors": faults, "warnings": []}, 400 if faults else 200)
+        if path == f"/api/models/{hub.repo}/preupload/main":
+            told = [
+                {
+                    "path": f["path"],
+                    "uploadMode": "lfs" if f["size"] >= LARGE else "regular",
+                    "shouldIgnore": False,
+                }
+                for f in json.loads(data)["files"]
+            ]
+            return self._json({"files": told})
+        if path == f"/{hub.repo}.git/info/lfs/objects/batch":
+            objects = [
+                {
+                    "oid": o["oid"],
+                    "size": o["size"],
+                    "actions": {"upload": {"href": f"{hub.endpoint}/lfs/{o['oid']}"}},
+                }
+                for o in json.loads(data)["objects"]
+            ]
+            return self._json({"transfer": "basic", "objects": objects})
+        if path == f"/api/models/{hub.repo}/commit/main":
+            return self._commit([json.loads(line) for line in data.splitlines()])
+        return self._error(404, "RepoNotFound")
+
+    def do_PUT(self):
+        data = self.rfile.read(int(self.headers["Content-Length"]))
+        sha = self.path.removeprefix("/lfs/")
+        if hashlib.sha256(data).hexdigest() != sha:
+            return self._error(422, None)
+        self.hub.stored[sha] = data
+        return self._json({})
+
+    def _commit(self, lines: list[dict]) -> None:
+        hub = self.hub
+        for line in lines:
+            value = line["value"]
+            if line["key"] == "file":
+                hub.files[value["path"]] = base64.b64decode(value["content"])
+            elif line["key"] == "lfsFile":
+                hub.files[value["path"]] = hub.stored[value["oid"]]
+        self._json({"commitUrl": f"{hub.endpoint}/{hub.repo}/commit/{COMMIT}", "commitOid": COMMIT})
+
+    def _json(self, value: object, status: int = 200) -> None:
+        data = json.dumps(value).encode()
+        self.send_response(status)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(data)))
+        self.end_headers()
+        self.wfile.write(data)
 
     def _answer(self, *, body: bool) -> None:
         hub = self.hub

@@ -32,7 +32,7 @@ LAYERS = [
     },
     {"model.prompts", "model.stop", "model.clip", "model.checkpoint", "model.parallel"},
     {"device", "runtime"},
-    {"classify", "retrieve", "embed", "doctor", "scoring", "trainer", "finetune"},
+    {"classify", "retrieve", "embed", "doctor", "scoring", "trainer", "finetune", "publish"},
     {
         "render",
         "api",
@@ -116,6 +116,7 @@ COMMANDS = [
     ["models", "list"],
     ["models", "info"],
     ["models", "pull"],
+    ["models", "push"],
     ["doctor"],
 ]
 

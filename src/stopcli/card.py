@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+CARD_FILE = "README.md"
 TAGS = ("video", "clip", "stop", "prompt-learning")
 
 

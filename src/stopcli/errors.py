@@ -95,6 +95,10 @@ class DownloadError(ModelError):
     """A file could not be fetched whole."""
 
 
+class UploadError(ModelError):
+    """The Hub did not take a model."""
+
+
 class OfflineError(ModelError):
     """A file is not cached, and no request was allowed or possible."""
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from stopcli import card, plots
+from stopcli.card import CARD_FILE
 from stopcli.classify import TEMPLATE
 from stopcli.config import cache_folder
 from stopcli.data import Dataset, Row, check_classes, decode_problem, read_dataset, unique_clips
@@ -39,7 +40,6 @@ if TYPE_CHECKING:
     from stopcli.runtime import Runtime, RuntimeOptions
 
 METRICS_FILE = "metrics.jsonl"
-CARD_FILE = "README.md"
 OURS = (CONFIG_FILE, WEIGHTS_FILE, METRICS_FILE, CARD_FILE, STATE_FILE, "curve.png", "confusion.png")
 SAVE_EVERY = 60.0  # seconds between states; one is saved with each validation too
 LEAST_STEPS, LEAST_EPOCHS, MOST_EPOCHS, VALIDATIONS = 300, 5, 300, 25

@@ -9,10 +9,13 @@ import hashlib
 import os
 import re
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from stopcli.errors import DownloadError, ModelNotFound, OfflineError, UsageError
+from stopcli.errors import DownloadError, ModelNotFound, OfflineError, UploadError, UsageError
 from stopcli.model.config import file_hash
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 
 def split_hub_name(name: str) -> tuple[str, str | None]:
@@ -106,6 +109,47 @@ def _refused(where: str, error: Any) -> ModelNotFound | DownloadError:
             f"{where}: not yours to see (the Hub answered {status}); log in with 'hf auth login'"
         )
     return DownloadError(f"{where}: the Hub answered {status or 'with an error'}; try again later")
+
+
+def push(folder: Path, files: Sequence[str], repo: str, *, private: bool, message: str) -> str:
+    """Send files of a folder to a Hub repository, made if it is not there; return its address.
+
+    Args:
+        folder: where the files lie.
+        files: their names; all arrive in one commit, or none.
+        repo: ``org/name``.
+        private: of a repository that is made now; one that exists stays as it is.
+        message: of the commit.
+
+    Raises:
+        OfflineError: no request is allowed, or the Hub cannot be reached.
+        UploadError: the Hub refused.
+    """
+    from huggingface_hub import CommitOperationAdd, HfApi
+    from huggingface_hub import errors as hub
+
+    if is_offline():
+        raise OfflineError("offline mode allows no upload; unset HF_HUB_OFFLINE")
+    api = HfApi()
+    try:
+        url = api.create_repo(repo, private=private, exist_ok=True)
+        operations = [CommitOperationAdd(name, folder / name) for name in files]
+        api.create_commit(repo, operations, commit_message=message)
+    except hub.HfHubHTTPError as error:
+        status = getattr(error.response, "status_code", None)
+        if status in (401, 403):
+            raise UploadError(
+                f"{repo}: not yours to write (the Hub answered {status}); log in with 'hf auth login', with "
+                "a token that may write, and check the name"
+            ) from error
+        raise UploadError(f"{repo}: the Hub answered {status or 'with an error'}; try again later") from error
+    except ValueError as error:  # the card's front matter, for one
+        raise UploadError(f"{repo}: the Hub will not take it: {error}") from error
+    except Exception as error:
+        if not (isinstance(error, OSError) or _is_transport_error(error)):
+            raise
+        raise UploadError(f"{repo}: the upload broke off ({error}); run the command again") from error
+    return str(url)
 
 
 def is_offline() -> bool:

@@ -133,9 +133,6 @@ def main() -> None:
     pairs = seen_pairs()
     row = {(OBJECT_NAMES.index(o), MOTION_NAMES.index(m)): i for i, (o, m) in enumerate(pairs)}
     validation, train = np.arange(len(clips) - 256, len(clips)), len(clips) - 256
-    # which way a thing turns is the hardest to learn: show it twice as often
-    weight = np.array([2.0 if c.motion in ("clockwise", "counter") else 1.0 for c in clips[:train]])
-    weight /= weight.sum()
     size = backbone.preprocess
     mean, std = (torch.tensor(v)[:, None, None] for v in (size.mean, size.std))
 
@@ -163,7 +160,7 @@ def main() -> None:
     for step in range(args.until or args.steps):
         model.train()
         texts = any_phrasing(pair_bank), any_phrasing(object_bank), any_phrasing(motion_bank)
-        losses, right = loss_of(rng.choice(train, size=args.batch, p=weight), texts)
+        losses, right = loss_of(rng.choice(train, size=args.batch), texts)
         loss = losses[0] + losses[1] + 0.5 * losses[2]
         optimizer.zero_grad(set_to_none=True)
         loss.backward()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -14,14 +16,15 @@ if TYPE_CHECKING:
 EXAMPLES = """Examples:\n
   stop models list\n
   stop models info mini\n
-  stop models pull hf:org/repo"""
+  stop models pull hf:org/repo\n
+  stop models push my-model/ me/my-model"""
 
-app = typer.Typer(help="See and fetch models.", no_args_is_help=True, add_help_option=False)
+app = typer.Typer(help="See, fetch and publish models.", no_args_is_help=True, add_help_option=False)
 
 
 @app.callback()
 def _group(help: o.Help = False) -> None:
-    """See and fetch models."""
+    """See, fetch and publish models."""
 
 
 Name = Annotated[str, typer.Argument(metavar="NAME|hf:ORG/REPO|PATH", help="A model.")]
@@ -70,6 +73,32 @@ def pull(name: Name) -> None:
     with o.interruptible("what has arrived is kept; run the same command to go on"):
         files = o.Common(name).files(refresh=True)
     typer.echo(str(files.folder or files.backbone))
+
+
+@app.command(
+    "push",
+    epilog="Examples:\n\n  stop models push my-model/ me/my-model\n\n"
+    "  stop models push my-model/ me/my-model --licence apache-2.0 --public",
+)
+def push(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A model folder, as finetune makes it.")],
+    repo: Annotated[str, typer.Argument(metavar="ORG/REPO", help="Where to; made if it is not there.")],
+    licence: Annotated[
+        str | None, typer.Option("--licence", metavar="SPDX", help="For the card, such as apache-2.0.")
+    ] = None,
+    public: Annotated[bool, typer.Option("--public", help="Let everyone see it; default: private.")] = False,
+) -> None:
+    """Send a model folder to the Hub: weights, settings, card and pictures; private unless --public."""
+    from stopcli.hub import push as send
+    from stopcli.hub import split_hub_name
+    from stopcli.publish import publishable
+
+    with o.interruptible("nothing was published"):
+        name, _ = split_hub_name(f"hf:{repo.removeprefix('hf:')}")
+        files = publishable(folder, licence)
+        address = send(folder, files, name, private=not public, message=f"stopcli: {folder.resolve().name}")
+    typer.echo(address)
+    print(f"next, anywhere: stop classify --model hf:{name} VIDEO|DIR...", file=sys.stderr)
 
 
 def _told(files: Any) -> dict[str, Any]:
