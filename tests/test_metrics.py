@@ -48,8 +48,14 @@ def test_confusion_counts_truth_by_row():
 def test_the_interval_holds_the_mean_and_narrows():
     rng = np.random.default_rng(0)
     few, many = (rng.random(n) < 0.7 for n in (50, 5000))
-    wide, narrow = (interval(v.astype(float), lambda x: float(x.mean())) for v in (few, many))
+    wide, narrow = (interval(v.astype(float)) for v in (few, many))
     assert narrow[0] < 0.7 < narrow[1]
     assert narrow[1] - narrow[0] < 0.2 * (wide[1] - wide[0])
     # a normal approximation: 1.96 * sqrt(p(1-p)/n)
     assert narrow[1] - narrow[0] == pytest.approx(2 * 1.96 * (0.21 / 5000) ** 0.5, rel=0.15)
+
+
+def test_captions_of_one_video_are_drawn_together():
+    values = np.repeat(np.random.default_rng(1).random(40) < 0.5, 10).astype(float)
+    alone, together = interval(values), interval(values, np.repeat(np.arange(40), 10))
+    assert together[1] - together[0] > 2 * (alone[1] - alone[0])

@@ -11,8 +11,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from numpy.typing import NDArray
 
     Floats = NDArray[np.floating]
@@ -66,10 +64,23 @@ def confusion(truth: Ints, said: Ints, classes: int) -> NDArray[np.int64]:
 
 
 def interval(
-    values: Floats, statistic: Callable[[Floats], float], *, seed: int = 0, draws: int = 1000
+    values: Floats, groups: Ints | None = None, *, seed: int = 0, draws: int = 1000
 ) -> tuple[float, float]:
-    """Return the bootstrap 95 % interval (percentile) of a statistic of independent values (N,)."""
+    """Return the bootstrap 95 % interval (percentile) of the mean of values (N,).
+
+    Args:
+        values: one a query or clip.
+        groups: (N,) whose values depend on each other, such as the captions of one video: groups are
+            drawn, not values. None: each value is its own.
+        seed: of the draws.
+        draws: how many.
+    """
+    places = np.arange(len(values)) if groups is None else np.unique(groups, return_inverse=True)[1]
+    sums, counts = np.bincount(places, values), np.bincount(places)
     rng = np.random.default_rng(seed)
-    drawn = [statistic(values[rng.integers(len(values), size=len(values))]) for _ in range(draws)]
-    low, high = np.percentile(drawn, [2.5, 97.5])
+    means = []
+    for _ in range(draws):
+        drawn = rng.integers(len(sums), size=len(sums))
+        means.append(sums[drawn].sum() / counts[drawn].sum())
+    low, high = np.percentile(means, [2.5, 97.5])
     return float(low), float(high)

@@ -13,7 +13,8 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from stopcli.errors import ExitStatus, StopError
-from stopcli.results import Classification, Embedded, Failure, Finetuned, Hit
+from stopcli.report import cell, flat
+from stopcli.results import BenchmarkScore, Classification, Embedded, Failure, Finetuned, Hit, Speed
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from rich.table import Table
     from typing_extensions import Self
 
-    Record = Classification | Hit | Embedded | Finetuned | Failure
+    Record = Classification | Hit | Embedded | Finetuned | BenchmarkScore | Speed | Failure
 
 SCHEMA = 1
 BAR = 20  # characters of a full bar
@@ -126,6 +127,12 @@ class Output:
         if isinstance(first, Finetuned):
             _add_finetuned(table, first)
             return table
+        if isinstance(first, BenchmarkScore):
+            _add_benchmark(table, self._data)
+            return table
+        if isinstance(first, Speed):
+            _add_speeds(table, self._data)
+            return table
         timed = any(r.start is not None for r in self._data)
         if isinstance(first, Hit):
             for name in ("query", "rank", "score", "video", *(["time"] if timed else [])):
@@ -176,6 +183,46 @@ def _add_finetuned(table: Table, result: Finetuned) -> None:
             )
 
 
+def _add_benchmark(table: Table, scores: list[BenchmarkScore]) -> None:
+    names = list(dict.fromkeys(name for s in scores for name in s.scores))
+    for name in ("method", "direction", *names, "clips"):
+        table.add_column(
+            name, justify="left" if name in ("method", "direction") else "right", overflow="fold"
+        )
+    shown = None
+    for s in scores:
+        cells = [cell(s, name) for name in names]
+        style = "dim" if s.published else ""
+        direction = s.direction if s.direction != shown else ""
+        table.add_row(_text(s.method, style), direction, *cells, str(s.clips or ""))
+        shown = s.direction
+
+
+def _add_speeds(table: Table, speeds: list[Speed]) -> None:
+    for name in (
+        "stage",
+        "model",
+        "precision",
+        "batch",
+        "per second",
+        "over plain",
+        "TFLOP/s",
+        "share",
+        "MiB",
+    ):
+        table.add_column(name, justify="left" if name in ("stage", "model", "precision") else "right")
+    for s in speeds:
+        table.add_row(
+            s.stage, s.model, s.precision, str(s.batch_size), f"{s.per_second:,.2f} {s.unit}",
+            _if("{:.2f}x", s.over_plain), _if("{:.2f}", s.tflops), _if("{:.0%}", s.share),
+            _if("{:,.0f}", s.peak_mib),
+        )  # fmt: skip
+
+
+def _if(shown: str, value: float | None) -> str:
+    return "" if value is None else shown.format(value)
+
+
 def _console() -> Console:
     """Return where tables go; one that no terminal reads is plain and never cut."""
     from rich.console import Console
@@ -213,11 +260,20 @@ def _clock(seconds: float) -> str:
     return f"{hours}:{minutes:02d}:{rest:04.1f}" if hours else f"{minutes}:{rest:04.1f}"
 
 
-def _short(record: Classification | Hit | Embedded | Finetuned) -> str:
-    return f"{record.path}\t{record.scores[0].label}" if isinstance(record, Classification) else record.path
+def _short(record: Any) -> str:
+    if isinstance(record, Classification):
+        return f"{record.path}\t{record.scores[0].label}"
+    if isinstance(record, BenchmarkScore):
+        return f"{record.method}\t{record.direction}\t{next(iter(record.scores.values())):.2f}"
+    if isinstance(record, Speed):
+        return f"{record.stage}\t{record.per_second:.2f}"
+    return str(record.path)
 
 
 def _flat(record: Any) -> Any:
+    if isinstance(record, BenchmarkScore):
+        yield flat(record)
+        return
     if not isinstance(record, Classification):
         yield asdict(record)
         return

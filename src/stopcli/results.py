@@ -6,7 +6,7 @@ Paths are as they were given or found. ``start`` and ``end`` are seconds, or Non
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from stopcli.errors import StopError
 
@@ -106,6 +106,43 @@ class Finetuned:
     test_plain: float | None
     steps: int
     seconds: float
+
+
+@dataclass(frozen=True)
+class BenchmarkScore:
+    """A method's scores on a data set, in one direction; percent, but for ranks.
+
+    ``interval`` holds bootstrap 95 % intervals of the means. ``published`` rows are the authors'
+    figures, not measured here. ``made`` says how a measured one was made.
+    """
+
+    method: str
+    dataset: str
+    direction: str
+    """text-to-video, video-to-text or classification."""
+    scores: dict[str, float]
+    interval: dict[str, tuple[float, float]]
+    clips: int | None
+    missing: int
+    published: bool
+    made: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Speed:
+    """One measurement of `stop benchmark speed`; the share is of the measured matrix-product rate."""
+
+    stage: str
+    model: str
+    precision: str
+    batch_size: int
+    per_second: float
+    unit: str
+    over_plain: float | None
+    """Time over that of plain CLIP on the same frames."""
+    tflops: float | None
+    share: float | None
+    peak_mib: float | None
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 from collections import deque
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -259,6 +259,7 @@ class Runtime:
     def plain(self) -> Runtime:
         """Return the same backbone without prompts, sharing its weights: plain CLIP."""
         twin = copy.copy(self)
+        twin.files = replace(self.files, config=replace(self.files.config, stop=None))
         twin._model = Stop(self._model.backbone, None).eval()
         twin._encode = twin._model.encode_video
         return twin
@@ -283,6 +284,35 @@ class Runtime:
         if text.get("hf_tokenizer_name"):
             return open_clip.get_tokenizer(config.architecture)
         return open_clip.SimpleTokenizer(context_length=text.get("context_length", 77))
+
+    # ---------------------------------------------------------------------------- measuring
+
+    def count_flops(self, pixels: NDArray[np.uint8]) -> int:
+        """Return the floating-point operations of embedding these clips, as torch counts them."""
+        from torch.utils.flop_counter import FlopCounterMode
+
+        with FlopCounterMode(display=False) as counter, torch.no_grad():
+            self.forward(pixels)
+        return int(counter.get_total_flops())
+
+    def peak_memory(self, pixels: NDArray[np.uint8]) -> float | None:
+        """Return the most device memory (MiB) that embedding these clips takes; None on a CPU."""
+        if self.device.type != "cuda":
+            return None
+        torch.cuda.reset_peak_memory_stats(self.device)
+        self._encode_batch(pixels)
+        return float(torch.cuda.max_memory_allocated(self.device) / 2**20)
+
+    def matrix_product(self, n: int) -> Callable[[], None]:
+        """Return what multiplies two n x n matrices in the model's dtype, once, to the end."""
+        a, b = (torch.randn(n, n, device=self.device, dtype=self._dtype) for _ in range(2))
+
+        def work() -> None:
+            torch.mm(a, b)
+            if self.device.type == "cuda":
+                torch.cuda.synchronize(self.device)
+
+        return work
 
     def describe(self) -> dict[str, Any]:
         """Return what makes results comparable: versions, device, precision, weights hash."""
