@@ -349,7 +349,9 @@ def write(frames: list[Image.Image], fmt: Format, path: Path) -> None:
         stream = out.add_stream("libx264", rate=Fraction(fmt.fps))
         stream.width, stream.height, stream.pix_fmt = fmt.width, fmt.height, "yuv420p"
         stream.codec_context.thread_count = 1
-        stream.options = {"crf": str(fmt.crf), "preset": "veryfast", "bf": str(fmt.bframes)}
+        # without this x264 differs from run to run on some CPUs, by a grey level or two
+        exact = {"x264-params": "cpu-independent=1"}
+        stream.options = {"crf": str(fmt.crf), "preset": "veryfast", "bf": str(fmt.bframes), **exact}
         for frame in frames:
             out.mux(stream.encode(av.VideoFrame.from_image(frame)))
         out.mux(stream.encode())
