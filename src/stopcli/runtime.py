@@ -341,7 +341,7 @@ def load_model(files: ModelFiles) -> Stop:
         CheckpointError: the files do not fit together.
     """
     config = files.config
-    backbone = build_backbone(config.architecture, config.backbone_config, files.preprocess)
+    backbone = build_backbone(config.architecture, config.backbone_config, files.preprocess, empty=True)
     load_backbone_weights(backbone, files.backbone)
     try:
         model = Stop(backbone, config.stop)

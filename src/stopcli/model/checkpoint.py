@@ -15,18 +15,22 @@ from stopcli.errors import CheckpointError
 from stopcli.model.config import CONFIG_FILE, WEIGHTS_FILE, ModelConfig
 
 
-def build_backbone(architecture: str, config: dict[str, Any] | None, preprocess: dict[str, Any]) -> Any:
-    """Build an open_clip model with random weights.
+def build_backbone(
+    architecture: str, config: dict[str, Any] | None, preprocess: dict[str, Any], *, empty: bool = False
+) -> Any:
+    """Build an open_clip model with random weights, or with none.
 
     Args:
         architecture: an open_clip name.
         config: open_clip's model config, for architectures that open_clip does not list.
         preprocess: ``mean`` and ``std`` where they are not CLIP's own.
+        empty: take no memory and draw nothing: for weights that are loaded at once.
 
     Raises:
         CheckpointError: open_clip knows no such architecture, or the tower does not suit STOP.
     """
     import open_clip
+    import torch
 
     from stopcli.model.clip import Backbone
 
@@ -42,7 +46,8 @@ def build_backbone(architecture: str, config: dict[str, Any] | None, preprocess:
     if "multimodal_cfg" in settings or "hf_model_name" in settings.get("text_cfg", {}):
         raise CheckpointError(f"{architecture}: only plain CLIP models are supported")
     try:
-        clip = (open_clip.CustomTextCLIP if custom_text else open_clip.CLIP)(**settings)
+        with torch.device("meta" if empty else "cpu"):
+            clip = (open_clip.CustomTextCLIP if custom_text else open_clip.CLIP)(**settings)
     except (TypeError, KeyError, AssertionError, RuntimeError) as error:
         raise CheckpointError(f"{architecture}: not a backbone that can be built ({error})") from error
     return Backbone(clip, architecture, mean=preprocess.get("mean"), std=preprocess.get("std"))
@@ -55,6 +60,7 @@ def load_backbone_weights(backbone: Any, file: Path) -> None:
         CheckpointError: the file is damaged, or of another architecture.
     """
     _load_strict(backbone.clip, file, f"backbone {backbone.architecture}")
+    backbone.fill_buffers()
 
 
 def load_prompts(model: Any, folder: Path) -> None:
@@ -97,7 +103,8 @@ def _load_strict(module: Any, file: Path, what: str) -> None:
                 f"{file}: not weights for {what}: {name} is {tuple(state[name].shape)}, "
                 f"expected {tuple(value.shape)}"
             )
-    module.load_state_dict(state)
+    # taken over, not copied; in the module's own dtype, whatever the file's
+    module.load_state_dict({k: state[k].to(v.dtype) for k, v in expected.items()}, assign=True)
 
 
 def save(folder: Path, config: ModelConfig, model: Any | None) -> None:

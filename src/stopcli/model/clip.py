@@ -74,6 +74,21 @@ class Backbone(nn.Module):
             raise CheckpointError(f"{architecture}: frames of {width}x{height}; only squares are supported")
         self.preprocess = Preprocess(int(height), tuple(mean or _MEAN), tuple(std or _STD))
 
+    def fill_buffers(self) -> None:
+        """Compute what is in no file, where the model was built empty: the text tower's causal mask.
+
+        Raises:
+            CheckpointError: the tower has something else that is in no file.
+        """
+        for name, buffer in list(self.clip.named_buffers()):
+            if not buffer.is_meta:
+                continue
+            owner, _, last = name.rpartition(".")
+            if last != "attn_mask":
+                raise CheckpointError(f"{self.architecture}: nothing says how to fill {name}")
+            mask = torch.full(buffer.shape, float("-inf"), dtype=buffer.dtype).triu_(1)
+            self.clip.get_submodule(owner).register_buffer(last, mask, persistent=False)
+
     def encode_image(self, images: Tensor) -> Tensor:
         """Embed (N,3,S,S) -> (N,E), not normalised: open_clip's own encode_image."""
         out: Tensor = self.clip.encode_image(images)

@@ -56,12 +56,15 @@ class SpaceConv(nn.Module):
 
 
 class TemporalDynamics(nn.Module):
-    """N^s: how much happens at each patch, from the patch through time and its neighbours."""
+    """N^s: how much happens at each patch, from the patch through time and its neighbours.
+
+    No bias in the end: scores are scaled within each frame, so none could change them.
+    """
 
     def __init__(self, width: int, grid: tuple[int, int], channels: int = 16) -> None:
         super().__init__()
         self.time = TimeConv(width, channels)
-        self.space = SpaceConv(channels, 1, grid)
+        self.space = SpaceConv(channels, 1, grid, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B,T,P,D) -> (B,T,P)."""
