@@ -11,12 +11,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from stopcli.archive import Archive, Ask
 from stopcli.classify import classify
 from stopcli.config import default_model
 from stopcli.embed import embed_texts, embed_videos
 from stopcli.files import find_videos
+from stopcli.index import default_folder
 from stopcli.registry import resolve
-from stopcli.retrieve import EncodeNow, retrieve, text_queries
+from stopcli.retrieve import EVERY, Filters
 from stopcli.runtime import Runtime, RuntimeOptions
 
 if TYPE_CHECKING:
@@ -62,12 +64,25 @@ class Model:
         return list(classify(self.runtime, found, labels=labels, template=template, top_k=top_k, every=every))
 
     def retrieve(
-        self, query: str | Sequence[str], paths: Paths, *, top_k: int = 10, every: float | None = None
+        self,
+        query: str | Sequence[str],
+        paths: Paths,
+        *,
+        top_k: int = 10,
+        every: float | None = EVERY,
+        index: str | Path | None = None,
     ) -> tuple[list[Hit], list[Failure]]:
-        """Rank clips by a text; see `stopcli.retrieve.retrieve`."""
-        queries = text_queries(self.runtime, [query] if isinstance(query, str) else query)
-        found = list(find_videos(_as_list(paths)))
-        return retrieve(EncodeNow(self.runtime), queries, found, top_k=top_k, every=every)
+        """Rank moments by a text, through the index; see `stopcli.archive.Archive.search`."""
+        texts = (query,) if isinstance(query, str) else tuple(query)
+        given = [Path(p) for p in _as_list(paths)]
+        folder = Path(index) if index is not None else default_folder()
+        with Archive(
+            folder, self.runtime.files, lambda: self.runtime, precision=self.runtime.precision,
+            frames=self.runtime.frames,
+        ) as archive:  # fmt: skip
+            ask = Ask(texts, every=every, filters=Filters(top_k=top_k))
+            answer = archive.search(ask, list(find_videos(given)), [p for p in given if p.is_dir()])
+        return list(answer.hits), list(answer.failures)
 
     def embed(
         self, paths: Paths, output: str | Path, *, every: float | None = None, force: bool = False

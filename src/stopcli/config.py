@@ -29,6 +29,12 @@ def cache_folder() -> Path:
     return Path(home) if home else Path(platformdirs.user_cache_dir("stopcli", appauthor=False))
 
 
+def data_folder() -> Path:
+    """Return where stopcli keeps what took long to make: the index."""
+    home = os.environ.get("STOPCLI_HOME")
+    return Path(home) if home else Path(platformdirs.user_data_dir("stopcli", appauthor=False))
+
+
 def default_model() -> str:
     """Return the model to use where none is named.
 

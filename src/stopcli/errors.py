@@ -103,6 +103,14 @@ class OfflineError(ModelError):
     """A file is not cached, and no request was allowed or possible."""
 
 
+class IndexBusy(StopError):
+    """Another process is writing to the index."""
+
+
+class IndexUnusable(StopError):
+    """The index is of another format, damaged, or in a place that cannot be written."""
+
+
 class TrainingDiverged(StopError):
     """The loss is no number any more."""
 

@@ -14,7 +14,16 @@ from typing import TYPE_CHECKING, Any
 
 from stopcli.errors import ExitStatus, StopError
 from stopcli.report import cell, flat
-from stopcli.results import BenchmarkScore, Classification, Embedded, Failure, Finetuned, Hit, Speed
+from stopcli.results import (
+    BenchmarkScore,
+    Classification,
+    Embedded,
+    Failure,
+    Finetuned,
+    Hit,
+    IndexedFile,
+    Speed,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -23,7 +32,7 @@ if TYPE_CHECKING:
     from rich.table import Table
     from typing_extensions import Self
 
-    Record = Classification | Hit | Embedded | Finetuned | BenchmarkScore | Speed | Failure
+    Record = Classification | Hit | Embedded | Finetuned | BenchmarkScore | Speed | IndexedFile | Failure
 
 SCHEMA = 1
 BAR = 20  # characters of a full bar
@@ -129,6 +138,14 @@ class Output:
             return table
         if isinstance(first, BenchmarkScore):
             _add_benchmark(table, self._data)
+            return table
+        if isinstance(first, IndexedFile):
+            for name in ("vectors", "MB", "file", "fault"):
+                table.add_column(
+                    name, justify="right" if name in ("vectors", "MB") else "left", overflow="fold"
+                )
+            for r in self._data:
+                table.add_row(str(r.vectors), f"{r.size / 1e6:.1f}", _text(r.path), r.fault or "")
             return table
         if isinstance(first, Speed):
             _add_speeds(table, self._data)

@@ -146,6 +146,16 @@ class Speed:
 
 
 @dataclass(frozen=True)
+class IndexedFile:
+    """A file of the index: how many vectors it has (over all settings), or why it has none."""
+
+    path: str
+    size: int
+    vectors: int
+    fault: str | None
+
+
+@dataclass(frozen=True)
 class Failure:
     """An input that could not be used, and why: ``error`` is the class of fault.
 
@@ -170,3 +180,5 @@ class EncodedClip:
     start: float | None
     end: float | None
     vector: NDArray[np.float32]
+    until: float = 0.0
+    """Seconds: where the clip or window ends, whole or not."""

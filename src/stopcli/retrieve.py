@@ -1,114 +1,196 @@
-"""Which clips, or which moments of them, does a query mean?"""
+"""Which moments of which videos does a query mean? Answered from an index.
+
+Letters: R rows (windows) of the index, E embedding size, Q queries.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from fnmatch import fnmatch
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from stopcli.errors import NothingFound
-from stopcli.results import EncodedClip, Failure, Hit
+from stopcli.results import Hit
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
 
-    from stopcli.runtime import Runtime
+    from stopcli.index import Index, Known, Space
 
-
-@dataclass(frozen=True)
-class Segments:
-    """Vectors (N,E) of clips or windows, what each row is, and what could not be used."""
-
-    vectors: NDArray[np.float32]
-    rows: tuple[tuple[str, float | None, float | None], ...]
-    failures: tuple[Failure, ...]
-
-
-class Source(Protocol):
-    """Where vectors come from: computed now, or kept from before."""
-
-    def segments(self, paths: Sequence[str | Path], *, every: float | None) -> Segments:
-        """Return the vectors of the files, whole or in windows of ``every`` seconds."""
-
-
-class EncodeNow:
-    """A source that encodes every file each time it is asked."""
-
-    def __init__(self, runtime: Runtime, progress: Callable[[str], None] | None = None) -> None:
-        self._runtime = runtime
-        self._progress = progress
-
-    def segments(self, paths: Sequence[str | Path], *, every: float | None) -> Segments:
-        """Encode the files."""
-        clips: list[EncodedClip] = []
-        failures: list[Failure] = []
-        for item in self._runtime.encode_videos(paths, every=every):
-            if isinstance(item, Failure):
-                failures.append(item)
-            else:
-                clips.append(item)
-            if self._progress is not None:
-                self._progress(str(item.path))
-        vectors = np.stack([c.vector for c in clips]) if clips else np.zeros((0, 0), np.float32)
-        return Segments(vectors, tuple((c.path, c.start, c.end) for c in clips), tuple(failures))
+EVERY = 8.0  # seconds of a window
+MERGE = 0.25  # of the way from a hit's score down to the mean: neighbours above it belong to the hit
+POOL = 32  # candidates looked at for each hit wanted
 
 
 @dataclass(frozen=True)
 class Query:
-    """What is looked for: a text or an example video, by name, and its vector (E,)."""
+    """What is looked for: a text or an example, by name, and its vector (E,)."""
 
     name: str
     vector: NDArray[np.float32]
 
 
-def text_queries(runtime: Runtime, texts: Sequence[str]) -> list[Query]:
-    """Embed texts as queries."""
-    if not texts:
-        return []
-    return [Query(text, vector) for text, vector in zip(texts, runtime.encode_texts(texts), strict=True)]
+@dataclass(frozen=True)
+class Filters:
+    """What a hit must be like; seconds, cosines."""
+
+    top_k: int = 10
+    min_score: float | None = None
+    glob: str | None = None
+    """Of the path as shown, ``*`` matches everything: ``*/2021/*``."""
+    min_duration: float | None = None
+    max_duration: float | None = None
+    """Of the whole file."""
 
 
-def video_query(runtime: Runtime, path: str | Path) -> Query:
-    """Embed an example video as a query.
+@dataclass(frozen=True)
+class Selection:
+    """The rows that may answer: files in the order of their vectors; all arrays (N,)."""
 
-    Raises:
-        NothingFound: the example cannot be used.
-    """
-    item = next(iter(runtime.encode_videos([path])))
-    if isinstance(item, Failure):
-        raise NothingFound(f"the example cannot be used: {item.message}")
-    return Query(str(path), item.vector)
+    first: NDArray[np.int64]
+    count: NDArray[np.int64]
+    duration: NDArray[np.float64]
+    paths: tuple[str, ...]
+    every: float | None
+
+    def mask(self, rows: int) -> NDArray[np.bool_] | None:
+        """Return which of the index's rows are meant (R,); None: all."""
+        if int(self.count.sum()) == rows:
+            return None
+        steps = np.zeros(rows + 1, np.int32)
+        np.add.at(steps, self.first, 1)
+        np.add.at(steps, self.first + self.count, -1)
+        out: NDArray[np.bool_] = np.cumsum(steps[:-1]) > 0
+        return out
+
+    def span(self, file: int, begin: int, end: int) -> tuple[float | None, float | None]:
+        """Return the seconds of windows ``begin`` to ``end`` (inclusive) of a file."""
+        if self.every is None:
+            return None, None
+        last = end == self.count[file] - 1
+        return begin * self.every, float(self.duration[file]) if last else (end + 1) * self.every
 
 
-def retrieve(
-    source: Source,
-    queries: Sequence[Query],
-    paths: Sequence[str | Path],
-    *,
-    top_k: int = 10,
-    every: float | None = None,
-) -> tuple[list[Hit], list[Failure]]:
-    """Rank clips, or windows of them, by the cosine of their vector with each query's.
+def select(
+    index: Index, space: Space, found: Mapping[Path, Known], shown: Mapping[Path, str], filters: Filters
+) -> Selection:
+    """Choose the rows of files; of several with the same content, the first answers.
 
     Args:
-        source: where the clips' vectors come from.
-        queries: what is looked for.
-        paths: the files to search.
-        top_k: hits a query.
-        every: seconds of a window; None ranks whole files.
-
-    Returns:
-        The hits, query by query, best first, and the files that could not be searched.
+        index: open.
+        space: of the vectors.
+        found: the files to choose among.
+        shown: what each is called in the answer.
+        filters: which of them may answer.
     """
-    found = source.segments(paths, every=every)
+    entries = index.entries(space)
+    chosen: dict[int, tuple[int, float, str]] = {}
+    for path, known in found.items():
+        entry = entries.get(known.content)
+        if entry is None or not entry.count or entry.first in chosen:
+            continue
+        if filters.glob is not None and not fnmatch(shown[path], filters.glob):
+            continue
+        if filters.min_duration is not None and entry.duration < filters.min_duration:
+            continue
+        if filters.max_duration is not None and entry.duration > filters.max_duration:
+            continue
+        chosen[entry.first] = entry.count, entry.duration, shown[path]
+    order = sorted(chosen)
+    return Selection(
+        np.array(order, np.int64),
+        np.array([chosen[f][0] for f in order], np.int64),
+        np.array([chosen[f][1] for f in order], np.float64),
+        tuple(chosen[f][2] for f in order),
+        space.every,
+    )
+
+
+def search(
+    vectors: NDArray[np.float32],
+    selection: Selection,
+    queries: Sequence[Query],
+    filters: Filters,
+    unlike: Sequence[NDArray[np.float32]] = (),
+) -> list[Hit]:
+    """Rank moments by the cosine of their vector with each query's, exactly.
+
+    Neighbouring windows that both score are one hit, which carries the best one's score.
+
+    Args:
+        vectors: (R,E), all rows of the index.
+        selection: which of them may answer.
+        queries: what is looked for.
+        filters: how many hits a query, and what they must be like.
+        unlike: vectors (E,) of what is not wanted: a moment that is nearer to one of them is no hit.
+    """
     hits: list[Hit] = []
-    for query in queries if len(found.rows) else ():
-        scores = found.vectors @ query.vector  # (N,)
-        for rank, row in enumerate(np.argsort(-scores, kind="stable")[:top_k], 1):
-            path, start, end = found.rows[row]
-            hits.append(Hit(query.name, rank, path, start, end, float(scores[row])))
-    return hits, list(found.failures)
+    if not len(selection.first):
+        return hits
+    mask = selection.mask(len(vectors))
+    unwanted = np.max([vectors @ u for u in unlike], axis=0) if unlike else None
+    for query in queries:
+        scores = vectors @ query.vector  # (R,)
+        mean = float(scores.mean() if mask is None else scores[mask].mean())
+        if mask is not None:
+            scores[~mask] = -np.inf
+        if unwanted is not None:
+            scores[unwanted >= scores] = -np.inf
+        hits += _hits(query.name, scores, mean, selection, filters)
+    return hits
+
+
+def _hits(
+    name: str, scores: NDArray[np.float32], mean: float, selection: Selection, filters: Filters
+) -> list[Hit]:
+    floor = -np.inf if filters.min_score is None else filters.min_score
+    pool = POOL * filters.top_k
+    while True:
+        found = _best_of(name, scores, mean, selection, filters.top_k, floor, pool)
+        if len(found) == filters.top_k or pool >= len(scores):
+            return found
+        pool *= 8  # nearly all candidates were neighbours of each other
+
+
+def _best_of(
+    name: str,
+    scores: NDArray[np.float32],
+    mean: float,
+    selection: Selection,
+    top_k: int,
+    floor: float,
+    pool: int,
+) -> list[Hit]:
+    rows = np.argpartition(-scores, pool)[:pool] if pool < len(scores) else np.arange(len(scores))
+    rows = rows[np.lexsort((rows, -scores[rows]))]  # of equals, the first
+    used: set[int] = set()
+    hits: list[Hit] = []
+    for row in rows.tolist():
+        score = float(scores[row])
+        if len(hits) == top_k or score < floor or score == -np.inf:
+            break
+        if row in used:
+            continue
+        file = int(np.searchsorted(selection.first, row, "right")) - 1
+        start, stop = int(selection.first[file]), int(selection.first[file] + selection.count[file])
+        cut = max(score - MERGE * max(0.0, score - mean), floor)
+        begin = end = row
+        while begin > start and begin - 1 not in used and scores[begin - 1] >= cut:
+            begin -= 1
+        while end + 1 < stop and end + 1 not in used and scores[end + 1] >= cut:
+            end += 1
+        used.update(range(begin, end + 1))
+        hits.append(
+            Hit(
+                name,
+                len(hits) + 1,
+                selection.paths[file],
+                *selection.span(file, begin - start, end - start),
+                score,
+            )
+        )
+    return hits

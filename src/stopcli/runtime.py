@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from stopcli.model.config import ModelConfig
     from stopcli.registry import ModelFiles
 
 Result = TypeVar("Result")
@@ -184,7 +185,7 @@ class Runtime:
             path, item = waiting.popleft()
             if isinstance(item, Frames):
                 start, end = (None, None) if whole else (item.start, item.end)
-                yield EncodedClip(str(path), start, end, next(vectors))
+                yield EncodedClip(str(path), start, end, next(vectors), item.end)
             else:
                 yield Failure.of(path, item)
 
@@ -276,14 +277,7 @@ class Runtime:
 
     @cached_property
     def _tokenizer(self) -> Any:
-        import open_clip
-
-        config = self.files.config
-        told = config.backbone_config or open_clip.get_model_config(config.architecture) or {}
-        text = told.get("text_cfg", {})
-        if text.get("hf_tokenizer_name"):
-            return open_clip.get_tokenizer(config.architecture)
-        return open_clip.SimpleTokenizer(context_length=text.get("context_length", 77))
+        return tokenizer_of(self.files.config)
 
     # ---------------------------------------------------------------------------- measuring
 
@@ -332,6 +326,31 @@ class Runtime:
             "device": device_name(self.device),
             "precision": self.precision,
         }
+
+
+def embed_texts_alone(files: ModelFiles, texts: Sequence[str]) -> dict[str, NDArray[np.float32]]:
+    """Embed texts (E,) on the CPU in fp32, with nothing loaded but the text tower.
+
+    Raises:
+        CheckpointError: the files do not fit together.
+    """
+    config = files.config
+    backbone = build_backbone(config.architecture, config.backbone_config, files.preprocess, empty=True)
+    load_backbone_weights(backbone, files.backbone, text_only=True)
+    with torch.inference_mode():
+        vectors = Stop(backbone, None).eval().encode_text(tokenizer_of(config)(list(texts))).numpy()
+    return dict(zip(texts, vectors, strict=True))
+
+
+def tokenizer_of(config: ModelConfig) -> Any:
+    """Return the backbone's own tokenizer: texts to token ids (N,77)."""
+    import open_clip
+
+    told = config.backbone_config or open_clip.get_model_config(config.architecture) or {}
+    text = told.get("text_cfg", {})
+    if text.get("hf_tokenizer_name"):
+        return open_clip.get_tokenizer(config.architecture)
+    return open_clip.SimpleTokenizer(context_length=text.get("context_length", 77))
 
 
 def load_model(files: ModelFiles) -> Stop:

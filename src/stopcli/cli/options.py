@@ -17,6 +17,8 @@ from stopcli.errors import InputError, NothingFound, StopError, UsageError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
+    from stopcli.archive import Archive
+    from stopcli.index import Index
     from stopcli.registry import ModelFiles
     from stopcli.render import Output
     from stopcli.runtime import Runtime
@@ -92,6 +94,12 @@ Every = Annotated[
     float | None, typer.Option("--every", metavar="SECONDS", help="Cut videos into windows of this length.")
 ]
 TopK = Annotated[int, typer.Option("--top-k", "-k", metavar="N", help="How many to show.")]
+
+
+IndexFolder = Annotated[
+    Path | None,
+    typer.Option("--index", metavar="DIR", help="Where the index is kept; default: 'stop index info' says."),
+]
 
 
 def _show_help(context: typer.Context, asked: bool) -> None:
@@ -239,6 +247,34 @@ def _listed(source: Path) -> list[Path]:
         raise InputError(f"--files-from {source}: {error.strerror}") from error
     parts = raw.split(b"\0") if b"\0" in raw else raw.splitlines()
     return [Path(os.fsdecode(part)) for part in parts if part.strip()]
+
+
+def roots(paths: Sequence[Path] | None) -> list[Path]:
+    """Return the folders among the paths: what is walked whole."""
+    return [p for p in paths or () if p.is_dir()]
+
+
+@contextmanager
+def open_index(folder: Path | None) -> Iterator[Index]:
+    """Open the index named, or the default one."""
+    from stopcli.index import Index, default_folder
+
+    with Index(folder or default_folder()) as index:
+        yield index
+
+
+@contextmanager
+def archive(common: Common, folder: Path | None) -> Iterator[Archive]:
+    """Open an index with the model of the shared options; the model is loaded when it is needed."""
+    from stopcli.archive import Archive
+    from stopcli.index import default_folder
+
+    with Archive(
+        folder or default_folder(), common.files(), common.runtime,
+        precision=None if common.precision == "auto" else common.precision, frames=common.frames,
+        say=common.say, watch=lambda total: progress_bar(common, "indexing", total),
+    ) as opened:  # fmt: skip
+        yield opened
 
 
 @contextmanager

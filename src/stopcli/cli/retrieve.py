@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from stopcli.cli import options as o
 from stopcli.errors import UsageError
 
+if TYPE_CHECKING:
+    from stopcli.archive import Example
+
 EXAMPLES = """Examples:\n
   stop retrieve --query "a man cooking" videos/\n
-  stop retrieve --query "a fox at night" trail-camera/ --every 8 --top-k 20\n
-  stop retrieve --query-video example.mp4 videos/ -q -0 | xargs -0 ls -l"""
+  stop retrieve --query "a fox" --not "a dog" trail-camera/ --top-k 20\n
+  stop retrieve --like interview.mp4@83.5 videos/\n
+  stop retrieve --query-video example.mp4 --whole videos/ -q -0 | xargs -0 ls -l"""
 
 
 def command(
@@ -25,11 +30,39 @@ def command(
         list[str] | None,
         typer.Option("--query", metavar="TEXT", help="What to look for; may be given again."),
     ] = None,
+    unlike: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--not", metavar="TEXT", help="Leave out what this describes better; may be given again."
+        ),
+    ] = None,
     query_video: Annotated[
         Path | None, typer.Option("--query-video", metavar="FILE", help="Look for what is like this video.")
     ] = None,
+    like: Annotated[
+        str | None,
+        typer.Option(
+            "--like", metavar="FILE@TIME", help="Look for what is like this moment: seconds, or 1:23.5."
+        ),
+    ] = None,
     top_k: o.TopK = 10,
-    every: o.Every = None,
+    every: Annotated[
+        float, typer.Option("--every", metavar="SECONDS", help="Length of the windows that are searched.")
+    ] = 8.0,
+    whole: Annotated[bool, typer.Option("--whole", help="Search whole files: one vector each.")] = False,
+    min_score: Annotated[
+        float | None, typer.Option("--min-score", metavar="COSINE", help="Leave out hits below this.")
+    ] = None,
+    glob: Annotated[
+        str | None, typer.Option("--glob", metavar="PATTERN", help="Only paths like this: '*/2021/*'.")
+    ] = None,
+    min_duration: Annotated[
+        float | None, typer.Option("--min-duration", metavar="SECONDS", help="Only files at least this long.")
+    ] = None,
+    max_duration: Annotated[
+        float | None, typer.Option("--max-duration", metavar="SECONDS", help="Only files at most this long.")
+    ] = None,
+    index: o.IndexFolder = None,
     files_from: o.FilesFrom = None,
     model: o.Model = None,
     device: o.Device = "auto",
@@ -43,25 +76,47 @@ def command(
     null: o.Null = False,
     verbose: o.Verbose = False,
 ) -> None:
-    """Find the videos, or the moments, that a sentence or an example means."""
+    """Find the moments of videos that a sentence or an example means.
+
+    The first search of a folder makes an index; later ones look only at what changed.
+    """
     common = o.Common.check(
         model=model, device=device, precision=precision.value, batch_size=batch_size, frames=frames,
         compile=compile, offline=offline, format=format.value, quiet=quiet, null=null, verbose=verbose,
     )  # fmt: skip
     o.check_every(every)
     o.check_top_k(top_k)
-    if not query and query_video is None:
-        raise UsageError('nothing to look for; give --query "a sentence" or --query-video FILE')
-    with o.interruptible(), common.output("retrieve") as output:
-        from stopcli.retrieve import EncodeNow, retrieve, text_queries, video_query
+    if not query and query_video is None and like is None:
+        raise UsageError(
+            'nothing to look for; give --query "a sentence", --query-video FILE or --like FILE@TIME'
+        )
+    with o.interruptible("what is indexed is kept"), common.output("retrieve") as output:
+        from stopcli.archive import Ask
+        from stopcli.retrieve import Filters
 
         found = o.gather(paths, files_from)
-        runtime = common.runtime()
-        queries = text_queries(runtime, query or [])
-        if query_video is not None:
-            queries.append(video_query(runtime, query_video))
-        with o.progress_bar(common, "searching", len(found)) as done:
-            hits, failures = retrieve(EncodeNow(runtime, done), queries, found, top_k=top_k, every=every)
-        output.add_all(hits)
-        output.add_all(failures)
+        filters = Filters(top_k, min_score, glob, min_duration, max_duration)
+        ask = Ask(
+            tuple(query or ()), tuple(unlike or ()), tuple(_examples(query_video, like)),
+            None if whole else every, filters,
+        )  # fmt: skip
+        with o.archive(common, index) as archive:
+            answer = archive.search(ask, found, o.roots(paths))
+        output.add_all(answer.hits)
+        output.add_all(answer.failures)
     raise typer.Exit(output.exit_status)
+
+
+def _examples(query_video: Path | None, like: str | None) -> list[Example]:
+    from stopcli.archive import Example
+
+    out = [Example(query_video)] if query_video is not None else []
+    if like is not None:
+        match = re.fullmatch(r"(.+)@(?:(?:(\d+):)?(\d+):)?(\d+(?:\.\d+)?)", like)
+        if match is None:
+            raise UsageError(
+                f"--like must be FILE@TIME, such as clip.mp4@83.5 or clip.mp4@1:23.5, got {like!r}"
+            )
+        name, hours, minutes, seconds = match.groups()
+        out.append(Example(Path(name), int(hours or 0) * 3600 + int(minutes or 0) * 60 + float(seconds)))
+    return out

@@ -53,13 +53,19 @@ def build_backbone(
     return Backbone(clip, architecture, mean=preprocess.get("mean"), std=preprocess.get("std"))
 
 
-def load_backbone_weights(backbone: Any, file: Path) -> None:
+def load_backbone_weights(backbone: Any, file: Path, *, text_only: bool = False) -> None:
     """Load open_clip's state dict into a backbone, all of it and nothing else.
+
+    Args:
+        backbone: to be filled.
+        file: the state dict.
+        text_only: leave the vision tower empty, and its weights on the disk.
 
     Raises:
         CheckpointError: the file is damaged, or of another architecture.
     """
-    _load_strict(backbone.clip, file, f"backbone {backbone.architecture}")
+    skip = "visual." if text_only else None
+    _load_strict(backbone.clip, file, f"backbone {backbone.architecture}", skip)
     backbone.fill_buffers()
 
 
@@ -75,20 +81,22 @@ def load_prompts(model: Any, folder: Path) -> None:
     _load_strict(model.prompts, file, "the prompts of its config.json")
 
 
-def _load_strict(module: Any, file: Path, what: str) -> None:
+def _load_strict(module: Any, file: Path, what: str, skip: str | None = None) -> None:
     import torch
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
+    from safetensors import SafetensorError, safe_open
 
     try:
-        state = (
-            load_file(file)
-            if file.suffix == ".safetensors"
-            else torch.load(file, map_location="cpu", weights_only=True)
-        )
+        if file.suffix == ".safetensors":
+            with safe_open(file, "pt") as held:
+                names = [n for n in held.keys() if skip is None or not n.startswith(skip)]  # noqa: SIM118
+                state = {name: held.get_tensor(name) for name in names}
+        else:
+            state = torch.load(file, map_location="cpu", weights_only=True)
     except (SafetensorError, OSError, RuntimeError, EOFError) as error:
         raise CheckpointError(f"{file}: damaged ({error}); fetch or copy it again") from error
     expected = module.state_dict()
+    if skip is not None:
+        expected, state = ({k: v for k, v in d.items() if not k.startswith(skip)} for d in (expected, state))
     missing = sorted(set(expected) - set(state))
     surplus = sorted(set(state) - set(expected))
     if missing or surplus:
@@ -104,7 +112,9 @@ def _load_strict(module: Any, file: Path, what: str) -> None:
                 f"expected {tuple(value.shape)}"
             )
     # taken over, not copied; in the module's own dtype, whatever the file's
-    module.load_state_dict({k: state[k].to(v.dtype) for k, v in expected.items()}, assign=True)
+    module.load_state_dict(
+        {k: state[k].to(v.dtype) for k, v in expected.items()}, assign=True, strict=skip is None
+    )
 
 
 def save(folder: Path, config: ModelConfig, model: Any | None) -> None:
