@@ -35,6 +35,9 @@ LAYERS = [
     {"device", "runtime"},
     {
         "archive",
+        "explain",
+        "draw",
+        "html",
         "classify",
         "retrieve",
         "embed",
@@ -50,6 +53,7 @@ LAYERS = [
     },
     {
         "render",
+        "preview",
         "api",
         "cli.options",
         "cli.classify",
@@ -57,6 +61,7 @@ LAYERS = [
         "cli.benchmark",
         "cli.embed",
         "cli.index",
+        "cli.explain",
         "cli.finetune",
         "cli.models",
         "cli.doctor",
@@ -132,6 +137,7 @@ COMMANDS = [
     ["benchmark", "accuracy"],
     ["benchmark", "speed"],
     ["finetune"],
+    ["explain"],
     ["index"],
     ["index", "update"],
     ["index", "ls"],

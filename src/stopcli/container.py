@@ -163,9 +163,11 @@ class Video:
     # ------------------------------------------------------------------------------ decoding
 
     def frames_at(
-        self, wanted: Sequence[float] | NDArray[np.float64], size: int
+        self, wanted: Sequence[float] | NDArray[np.float64], size: int, *, whole: bool = False
     ) -> Iterator[tuple[float, NDArray[np.uint8]]]:
         """Yield (time, pixels (S,S,3)) of the frame on screen at each wanted time, ascending.
+
+        ``whole`` frames are not cut to squares: their short side is S.
 
         Raises:
             UnreadableVideo: no frame decodes.
@@ -175,7 +177,7 @@ class Video:
         done = 0
         for group in [] if self.damaged else self._plan(times):
             try:
-                found = [(t, self._to_pixels(f, size)) for t, f in self._after_seek(group)]
+                found = [(t, self._to_pixels(f, size, whole)) for t, f in self._after_seek(group)]
             except _Distrusted:
                 break
             yield from found
@@ -183,7 +185,7 @@ class Video:
         while done < len(times):
             try:
                 for shown, frame in self._sequential(times[done:]):
-                    yield shown, self._to_pixels(frame, size)
+                    yield shown, self._to_pixels(frame, size, whole)
                     done += 1
             except _Distrusted:
                 self.damaged = True
@@ -270,9 +272,9 @@ class Video:
                 f"{MAX_PIXELS // 1_000_000} million pixels"
             )
 
-    def _to_pixels(self, frame: Any, size: int) -> NDArray[np.uint8]:
+    def _to_pixels(self, frame: Any, size: int, whole: bool) -> NDArray[np.uint8]:
         self._check_size(frame.width, frame.height)
-        return to_pixels(frame, size, self._stream.sample_aspect_ratio)
+        return to_pixels(frame, size, self._stream.sample_aspect_ratio, whole=whole)
 
     def _rewind(self) -> None:
         """Go back to the first packet: by opening anew, which cannot fail half-way."""

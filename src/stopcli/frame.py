@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 MAX_ASPECT = 32  # longer frames are squeezed to this before the centre is cut out
 
 
-def to_pixels(frame: Any, size: int, aspect: Fraction | None) -> NDArray[np.uint8]:
-    """Resize to the short side, turn upright and cut the centre: (S,S,3) uint8.
+def to_pixels(frame: Any, size: int, aspect: Fraction | None, *, whole: bool = False) -> NDArray[np.uint8]:
+    """Resize to the short side, turn upright and cut the centre: (S,S,3) uint8; ``whole`` cuts nothing.
 
     swscale does the resize and the colour conversion in one step.
     """
@@ -31,6 +31,8 @@ def to_pixels(frame: Any, size: int, aspect: Fraction | None) -> NDArray[np.uint
     turn = frame.rotation  # degrees counter-clockwise; files may say anything
     if turn % 90 == 0 and -360 <= turn <= 360:
         rgb = np.rot90(rgb, turn // 90 % 4)
+    if whole:
+        return np.ascontiguousarray(rgb)
     top, left = (rgb.shape[0] - size) // 2, (rgb.shape[1] - size) // 2
     pixels: NDArray[np.uint8] = np.ascontiguousarray(rgb[top : top + size, left : left + size])
     return pixels

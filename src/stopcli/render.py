@@ -23,6 +23,7 @@ from stopcli.results import (
     Hit,
     IndexedFile,
     Speed,
+    span,
 )
 
 if TYPE_CHECKING:
@@ -98,6 +99,11 @@ class Output:
             return ExitStatus.OK
         return ExitStatus.FAILED if self._data else ExitStatus.INPUT
 
+    @property
+    def classifications(self) -> list[Classification]:
+        """Return the clips and windows classified so far."""
+        return [r for r in self._data if isinstance(r, Classification)]
+
     def _print_json(self, *, interrupted: bool) -> None:
         status = "partial" if self._data else "error"
         self._line(
@@ -165,23 +171,23 @@ class Output:
             for name in ("row", "video", *(["time"] if timed else [])):
                 table.add_column(name, justify="right" if name == "row" else "left", overflow="fold")
             for r in self._data:
-                table.add_row(str(r.row), _text(r.path), *([_span(r.start, r.end)] if timed else []))
+                table.add_row(str(r.row), _text(r.path), *([span(r.start, r.end)] if timed else []))
         return table
 
     def _add_hits(self, table: Table, timed: bool) -> None:
         for r in self._data:
             query = _text(r.query if r.rank == 1 else "")
-            span = [_span(r.start, r.end)] if timed else []
-            table.add_row(query, str(r.rank), f"{r.score:.3f}", _text(r.path), *span)
+            when = [span(r.start, r.end)] if timed else []
+            table.add_row(query, str(r.rank), f"{r.score:.3f}", _text(r.path), *when)
 
     def _add_classifications(self, table: Table, timed: bool) -> None:
         shown = None
         for r in self._data:
             for i, s in enumerate(r.scores):
                 path = _text(r.path if i == 0 and r.path != shown else "")
-                span = [_span(r.start, r.end) if i == 0 else ""] if timed else []
+                when = [span(r.start, r.end) if i == 0 else ""] if timed else []
                 style = "bold" if i == 0 else "dim"
-                table.add_row(path, *span, _text(s.label, style), f"{s.score:.1%}", _bar(s.score))
+                table.add_row(path, *when, _text(s.label, style), f"{s.score:.1%}", _bar(s.score))
             shown = r.path if timed else None
 
 
@@ -265,16 +271,6 @@ def _bar(share: float) -> Any:
     eighths = round(share * BAR * 8)
     full, rest = divmod(eighths, 8)
     return Text("█" * full + (" ▏▎▍▌▋▊▉"[rest] if rest else ""), "cyan")
-
-
-def _span(start: float | None, end: float | None) -> str:
-    return "" if start is None or end is None else f"{_clock(start)}-{_clock(end)}"
-
-
-def _clock(seconds: float) -> str:
-    minutes, rest = divmod(seconds, 60)
-    hours, minutes = divmod(int(minutes), 60)
-    return f"{hours}:{minutes:02d}:{rest:04.1f}" if hours else f"{minutes}:{rest:04.1f}"
 
 
 def _short(record: Any) -> str:

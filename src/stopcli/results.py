@@ -182,3 +182,15 @@ class EncodedClip:
     vector: NDArray[np.float32]
     until: float = 0.0
     """Seconds: where the clip or window ends, whole or not."""
+
+
+def span(start: float | None, end: float | None) -> str:
+    """Return ``0:08.0-0:16.0``, or nothing for a whole file."""
+    return "" if start is None or end is None else f"{clock(start)}-{clock(end)}"
+
+
+def clock(seconds: float) -> str:
+    """Return seconds as people read them: ``1:02:03.5``."""
+    minutes, rest = divmod(round(seconds, 1), 60)
+    hours, minutes = divmod(int(minutes), 60)
+    return f"{hours}:{minutes:02d}:{rest:04.1f}" if hours else f"{minutes}:{rest:04.1f}"

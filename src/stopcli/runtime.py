@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 from collections import deque
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -20,7 +20,7 @@ from torch import Tensor
 from stopcli.device import DTYPES, checked_device, choose_precision, device_name
 from stopcli.errors import CheckpointError, DeviceError, StopError, UsageError
 from stopcli.model.checkpoint import build_backbone, load_backbone_weights, load_prompts
-from stopcli.model.stop import Stop
+from stopcli.model.stop import Stop, StopTrace
 from stopcli.prefetch import prefetch
 from stopcli.results import EncodedClip, Failure
 from stopcli.video import Frames, read_frames, read_windows
@@ -82,6 +82,7 @@ class Runtime:
         self.logit_scale = float(self._model.backbone.logit_scale)
         """CLIP's temperature: softmax(logit_scale * cosine) are the scores."""
         self.size = self._model.backbone.preprocess.size
+        self.grid = self._model.backbone.grid
         self.device, self.device_reason = self._choose_device()
         self.precision, self.precision_reason = choose_precision(self.device, self.options.precision)
         self._autocast = trainable and self.precision != "fp32"
@@ -236,6 +237,20 @@ class Runtime:
         with torch.autocast(self.device.type, DTYPES[self.precision], enabled=self._autocast):
             vectors: Tensor = self._encode(self._preprocess(torch.from_numpy(np.ascontiguousarray(pixels))))
         return vectors.float()
+
+    def trace(self, pixels: NDArray[np.uint8]) -> StopTrace:
+        """Tell what the prompts do on clips (B,T,S,S,3): see `StopTrace`; on the CPU.
+
+        Raises:
+            UsageError: the model has no prompts.
+        """
+        if self.files.config.stop is None:
+            raise UsageError(
+                f"{self.files.name} is plain CLIP: it has no prompts to show; use a model with prompts"
+            )
+        with torch.inference_mode():
+            _, told = self._model.trace(self._preprocess(torch.from_numpy(pixels)))
+        return StopTrace(*(getattr(told, f.name).cpu() for f in fields(told)))
 
     # ----------------------------------------------------------------------------- training
 

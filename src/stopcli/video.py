@@ -15,7 +15,7 @@ from stopcli.container import Video, open_video
 from stopcli.errors import UnreadableVideo
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -103,6 +103,22 @@ def read_windows(
                 times = np.array([t for t, _ in held])
                 yield Frames(np.stack([p for _, p in held]), times, a, min(b, video.duration))
                 held, index = [], index + 1
+
+
+def read_pictures(path: str | Path, times: Sequence[float], size: int) -> list[NDArray[np.uint8]]:
+    """Read whole frames for people to look at: (H,W,3) uint8, the short side S pixels.
+
+    Args:
+        path: a video file.
+        times: seconds, ascending.
+        size: S.
+
+    Raises:
+        InputError: as `read_frames`.
+    """
+    with open_video(path) as video:
+        last = max(0.0, video.duration - 0.01)
+        return [p for _, p in video.frames_at([min(t, last) for t in times], size, whole=True)]
 
 
 def _collect(

@@ -19,8 +19,8 @@ from stopcli.model.config import ModelConfig, read_config
 
 TRAINING = {
     "data": "training/mini: generated H.264 clips, 14,000 for stills, twice 10,000 for prompts; 384 of 480 object-motion pairs",
-    "backbone": "pretrain.py: 2400 + 1000 + 300 steps of 128 stills; the commands are in training/mini/README.md",
-    "prompts": "train_prompts.py: 600 + 200 + 560 steps of 32 clips",
+    "backbone": "pretrain.py: 2400 + 1000 + 300 + 1300 steps of 128 stills; the commands are in training/mini/README.md",
+    "prompts": "train_prompts.py: 600 + 200 + 560 + 2000 steps of 32 clips",
     "device": "CPU, 2 cores, bf16 autocast",
 }
 
@@ -57,7 +57,8 @@ python training/mini/evaluate.py --model mini
 
 "Turning" means turning about the middle of the picture, like the hand of a clock; spinning in place it was
 not taught in the end. Words that the world does not use count as silence. Several named objects in one clip, motions that change, and
-photographs are outside of what it was trained on.
+photographs are outside of what it was trained on. Ten further phrases ("circling", "jumping twice", ...) it knows
+as words with a sign beside them, on stills; no clip showed it what they mean.
 """
 
 

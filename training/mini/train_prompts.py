@@ -53,7 +53,34 @@ def any_phrasing(bank: torch.Tensor) -> torch.Tensor:
     return bank[torch.randint(len(bank), (bank.shape[1],)), torch.arange(bank.shape[1])]
 
 
-def batch(frames, motions, pick, rng) -> tuple[torch.Tensor, np.ndarray]:
+def vary(x: torch.Tensor) -> torch.Tensor:
+    """Shift, scale and tint clips (B,T,3,S,S), and lay a still texture over most of them.
+
+    What moves still moves the same way; what stands behind it is never the same again.
+    """
+    b, t, _, s, _ = x.shape
+    theta = torch.zeros(b, 2, 3)
+    theta[:, 0, 0] = theta[:, 1, 1] = torch.empty(b).uniform_(0.88, 1.15)
+    theta[:, :, 2] = torch.empty(b, 2).uniform_(-0.1, 0.1)
+    grid = F.affine_grid(theta, [b, 3, s, s], align_corners=False).repeat_interleave(t, 0)
+    x = F.grid_sample(x.flatten(0, 1), grid, padding_mode="reflection", align_corners=False).unflatten(
+        0, (b, t)
+    )
+    textures = []
+    for _ in range(b):
+        cells = random.choice((3, 5, 8, 12, 20, 32))
+        mode = random.choice(("nearest", "bilinear"))
+        more = {} if mode == "nearest" else {"align_corners": False}
+        shape = random.choice(((cells, cells), (cells, 1), (1, cells)))
+        drawn = F.interpolate(torch.rand(1, 3, *shape), size=(s, s), mode=mode, **more)[0]
+        textures.append(drawn if random.random() < 0.5 else drawn.mean(0, keepdim=True).expand(3, s, s))
+    share = torch.empty(b, 1, 1, 1, 1).uniform_(-0.1, 0.35).clamp_min(0)
+    x = x * (1 - share) + torch.stack(textures)[:, None] * share
+    grey = x.mean(2, keepdim=True)
+    return grey + (x - grey) * torch.empty(b, 1, 1, 1, 1).uniform_(0.5, 1.2)
+
+
+def batch(frames, motions, pick, rng, *, varied: bool) -> tuple[torch.Tensor, np.ndarray]:
     """Draw clips with their augmentations: pixels (B,T,3,S,S) in [0,1], motions (B,)."""
     out, shown = [], []
     mirror = {MOTION_NAMES.index(a): MOTION_NAMES.index(b) for a, b in MIRROR.items()}
@@ -70,6 +97,7 @@ def batch(frames, motions, pick, rng) -> tuple[torch.Tensor, np.ndarray]:
         shown.append(motion)
     x = torch.from_numpy(np.stack(out)).permute(0, 1, 4, 2, 3).float() / 255
     b = len(x)
+    x = vary(x) if varied else x
     mean = x.mean((1, 2, 3, 4), keepdim=True)
     x = (x - mean) * torch.empty(b, 1, 1, 1, 1).uniform_(0.85, 1.15) + mean
     return (x + torch.empty(b, 1, 3, 1, 1).uniform_(-0.06, 0.06)).clamp(0, 1), np.array(shown)
@@ -85,6 +113,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--set", default="train", help="train, or spin: things turn in place")
     parser.add_argument("--until", type=int, help="stop after so many of the steps")
+    parser.add_argument("--varied", action="store_true", help="shift, scale and overlay the clips")
     parser.add_argument("--init", type=Path, help="go on from the prompts of this model folder")
     args = parser.parse_args()
     torch.manual_seed(args.seed)
@@ -146,8 +175,8 @@ def main() -> None:
     log = (args.out / "prompts.jsonl").open("w")
     began = time.time()
 
-    def loss_of(pick, texts):
-        pixels, shown = batch(frames, motions, pick, rng)
+    def loss_of(pick, texts, *, varied=False):
+        pixels, shown = batch(frames, motions, pick, rng, varied=varied)
         with torch.autocast("cpu", dtype=torch.bfloat16):
             video = model.encode_video((pixels - mean) / std)
         logits = [scale * video @ t.T for t in texts]
@@ -160,7 +189,7 @@ def main() -> None:
     for step in range(args.until or args.steps):
         model.train()
         texts = any_phrasing(pair_bank), any_phrasing(object_bank), any_phrasing(motion_bank)
-        losses, right = loss_of(rng.choice(train, size=args.batch), texts)
+        losses, right = loss_of(rng.choice(train, size=args.batch), texts, varied=args.varied)
         loss = losses[0] + losses[1] + 0.5 * losses[2]
         optimizer.zero_grad(set_to_none=True)
         loss.backward()

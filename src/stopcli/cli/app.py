@@ -10,7 +10,7 @@ import typer
 from typer.completion import install_callback, show_callback
 
 from stopcli import __version__
-from stopcli.cli import benchmark, classify, doctor, embed, finetune, index, models, retrieve
+from stopcli.cli import benchmark, classify, doctor, embed, explain, finetune, index, models, retrieve
 from stopcli.cli import options as o
 from stopcli.errors import ExitStatus, StopError
 
@@ -29,10 +29,11 @@ app.command("retrieve", epilog=retrieve.EXAMPLES)(retrieve.command)
 app.command("embed", epilog=embed.EXAMPLES)(embed.command)
 app.command("finetune", epilog=finetune.EXAMPLES)(finetune.command)
 app.add_typer(benchmark.app, name="benchmark", epilog=benchmark.EXAMPLES)
+app.command("explain", epilog=explain.EXAMPLES)(explain.command)
 app.add_typer(index.app, name="index", epilog=index.EXAMPLES)
 app.add_typer(models.app, name="models", epilog=models.EXAMPLES)
 app.command("doctor", epilog=doctor.EXAMPLES)(doctor.command)
-COMMANDS = ("classify", "retrieve", "embed", "finetune", "benchmark", "index", "models", "doctor")
+COMMANDS = ("classify", "retrieve", "embed", "finetune", "benchmark", "explain", "index", "models", "doctor")
 
 
 def _version(asked: bool) -> None:

@@ -33,6 +33,8 @@ def command(
     ] = None,
     top_k: o.TopK = 5,
     every: o.Every = None,
+    html: o.Html = None,
+    force: o.Force = False,
     files_from: o.FilesFrom = None,
     model: o.Model = None,
     device: o.Device = "auto",
@@ -59,7 +61,11 @@ def command(
     if labels is not None and labels_file is not None:
         raise UsageError("--labels and --labels-file: give one of them")
     with o.interruptible("what is printed is done"), common.output("classify") as output:
+        from stopcli import html as page
         from stopcli.classify import check_labels, classify, read_labels
+
+        if html is not None:
+            page.check_output(html, force=force)
 
         names = [part.strip() for part in labels.split(",") if part.strip()] if labels is not None else None
         names = read_labels(labels_file) if labels_file is not None else names
@@ -72,4 +78,8 @@ def command(
             for result in results:
                 output.add(result)
                 done(str(result.path))
+        if html is not None and output.classifications:
+            made = ", ".join(f"{k} {v}" for k, v in runtime.describe().items())
+            page.write(html, page.timeline_page(output.classifications, made))
+            common.say(f"written: {html}")
     raise typer.Exit(output.exit_status)

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from stopcli.index import Index
     from stopcli.registry import ModelFiles
     from stopcli.render import Output
+    from stopcli.results import Hit
     from stopcli.runtime import Runtime
 
 
@@ -96,6 +97,10 @@ Every = Annotated[
 TopK = Annotated[int, typer.Option("--top-k", "-k", metavar="N", help="How many to show.")]
 
 
+Html = Annotated[
+    Path | None, typer.Option("--html", metavar="FILE", help="Write a page with pictures, for a browser.")
+]
+Force = Annotated[bool, typer.Option("--force", help="Replace the file.")]
 IndexFolder = Annotated[
     Path | None,
     typer.Option("--index", metavar="DIR", help="Where the index is kept; default: 'stop index info' says."),
@@ -252,6 +257,19 @@ def _listed(source: Path) -> list[Path]:
 def roots(paths: Sequence[Path] | None) -> list[Path]:
     """Return the folders among the paths: what is walked whole."""
     return [p for p in paths or () if p.is_dir()]
+
+
+def show_preview(common: Common, hits: Sequence[Hit]) -> None:
+    """Print filmstrips, where there is a terminal to print them on."""
+    from rich.console import Console
+
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        common.say("note: --preview needs a terminal; --html FILE writes a page")
+        return
+    from stopcli.preview import show
+
+    show(console, hits)
 
 
 @contextmanager

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 EXAMPLES = """Examples:\n
   stop retrieve --query "a man cooking" videos/\n
   stop retrieve --query "a fox" --not "a dog" trail-camera/ --top-k 20\n
+  stop retrieve --query "a goal" match.mkv --html goals.html\n
   stop retrieve --like interview.mp4@83.5 videos/\n
   stop retrieve --query-video example.mp4 --whole videos/ -q -0 | xargs -0 ls -l"""
 
@@ -63,6 +64,11 @@ def command(
         float | None, typer.Option("--max-duration", metavar="SECONDS", help="Only files at most this long.")
     ] = None,
     index: o.IndexFolder = None,
+    preview: Annotated[
+        bool, typer.Option("--preview", help="Show a filmstrip of each hit in the terminal.")
+    ] = False,
+    html: o.Html = None,
+    force: o.Force = False,
     files_from: o.FilesFrom = None,
     model: o.Model = None,
     device: o.Device = "auto",
@@ -91,9 +97,12 @@ def command(
             'nothing to look for; give --query "a sentence", --query-video FILE or --like FILE@TIME'
         )
     with o.interruptible("what is indexed is kept"), common.output("retrieve") as output:
+        from stopcli import html as page
         from stopcli.archive import Ask
         from stopcli.retrieve import Filters
 
+        if html is not None:
+            page.check_output(html, force=force)
         found = o.gather(paths, files_from)
         filters = Filters(top_k, min_score, glob, min_duration, max_duration)
         ask = Ask(
@@ -102,8 +111,15 @@ def command(
         )  # fmt: skip
         with o.archive(common, index) as archive:
             answer = archive.search(ask, found, o.roots(paths))
+        if html is not None:
+            page.write(
+                html, page.hits_page(answer.hits, f"{common.model or 'default model'}; scores are cosines")
+            )
+            common.say(f"written: {html}")
         output.add_all(answer.hits)
         output.add_all(answer.failures)
+    if preview:
+        o.show_preview(common, answer.hits)
     raise typer.Exit(output.exit_status)
 
 
