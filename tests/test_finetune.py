@@ -88,6 +88,7 @@ def test_a_csv_becomes_a_model_that_every_command_takes(labelled, toy, tmp_path,
     status, answer = run_json("retrieve", "--query", "opening", labelled, "--model", out, *ARGUMENTS)
     assert status == 0
     assert len(answer["data"]) == 10
+    assert config["training"]["origin"] == str(toy)
     card = (out / "README.md").read_text()
     assert card.startswith("---\nlicense: other\n")
     assert "pipeline_tag: video-classification" in card

@@ -45,6 +45,7 @@ def model_card(name: str, config: dict[str, Any], licence: str | None = None) ->
     parts += [_table({"started from": training.get("base"), **made}), _command(training.get("command"))]
     parts += [
         "## Limits\n",
+        f"It comes from {training.get('origin')}, and knows no more of the world than that.",
         "The scores were measured on the clips named above and on nothing else. Footage of another kind, "
         "place or camera may score lower; classes that are not in the list are never answered. The "
         "backbone's own limits and biases remain.\n",

@@ -80,6 +80,13 @@ class ModelFiles:
     preprocess: dict[str, Any] = field(default_factory=dict)
 
     @property
+    def origin(self) -> str:
+        """Return the named model that this one was tuned from, however often; its own name if none."""
+        training = self.config.extra.get("training")
+        told = training.get("origin") if isinstance(training, dict) else None
+        return str(told or self.name)
+
+    @property
     def prompts(self) -> Path | None:
         """Return the file of the prompt weights, if the model has any."""
         return self.folder / WEIGHTS_FILE if self.folder and self.config.stop else None

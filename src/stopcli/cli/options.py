@@ -194,7 +194,7 @@ class Common:
 
             options = RuntimeOptions(self.device, self.precision, self.batch_size, self.frames, self.compile)
             runtime = Runtime(files, options)
-        if files.name == MINI:
+        if files.origin == MINI:
             self.say(f"note: mini {ENTRIES[MINI].description}; real footage needs a real model")
         if self.verbose:
             self.say(f"device: {device_name(runtime.device)} ({runtime.device_reason})")
