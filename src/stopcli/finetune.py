@@ -404,7 +404,8 @@ class _Job:
     def _config(self, metrics: dict[str, Any]) -> ModelConfig:
         config = self.files.config
         training = {
-            "base": self.base.name, "origin": self.base.origin, "data": self._data_told(), "settings": self._settings(),
+            "base": self.base.name, "origin": self.base.origin, "data": self._data_told(),
+            "settings": self._settings(),
             "made": {k: v for k, v in self.runtime.describe().items() if k not in ("model", "weights")},
             "base_weights": self.base.weights_hash(), "command": self.command,
             "best_step": self.state.best_step,
