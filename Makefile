@@ -7,7 +7,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 SAMPLES := src/stopcli/assets/samples
-DEV := mypy pyarrow pytest ruff
+DEV := mypy pyarrow pytest ruff usearch
 
 .PHONY: demo test lint docs docs-check bench clean
 

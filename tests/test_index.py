@@ -235,6 +235,32 @@ def test_a_long_hit_leaves_room_for_others():
     assert [(h.path, h.end) for h in hits] == [("0.mp4", 24000.0), ("1.mp4", 8.0)]
 
 
+def test_a_shortcut_finds_what_the_exact_search_finds(tmp_path):
+    pytest.importorskip("usearch")
+    from stopcli.shortcut import Shortcut
+
+    rng = np.random.default_rng(4)
+    centres = rng.normal(size=(300, 32))  # as footage has scenes, vectors have clusters
+    v = (centres[rng.integers(300, size=12000)] + 0.4 * rng.normal(size=(12000, 32))).astype(np.float32)
+    v /= np.linalg.norm(v, axis=1, keepdims=True)
+    files = selection([4] * 3000)
+    said = []
+    queries = [Query(str(k), unit(*(centres[k] + 0.3 * rng.normal(size=32)))) for k in range(20)]
+    exact = search(v, files, queries, Filters())
+    quick = search(v, files, queries, Filters(), (), Shortcut(tmp_path / "v.usearch", v, said.append))
+    found = {(h.query, h.path, h.start) for h in quick}
+    assert len(found & {(h.query, h.path, h.start) for h in exact}) >= 0.95 * len(exact)
+    assert len(said) == 1
+    Shortcut(tmp_path / "v.usearch", v, said.append)
+    assert len(said) == 1  # it was kept
+    (tmp_path / "v.usearch").write_bytes(b"broken")
+    Shortcut(tmp_path / "v.usearch", v, said.append)
+    assert len(said) == 2  # and is built again
+    half = Selection(files.first[::2], files.count[::2], files.duration[::2], files.paths[::2], 8.0)
+    quick = search(v, half, queries, Filters(), (), Shortcut(tmp_path / "v.usearch", v, said.append))
+    assert {h.path for h in quick} <= set(half.paths)
+
+
 # ---------------------------------------------------------------------------------- as a user
 
 

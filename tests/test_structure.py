@@ -35,6 +35,7 @@ LAYERS = [
     {"device", "runtime"},
     {
         "archive",
+        "shortcut",
         "explain",
         "draw",
         "html",

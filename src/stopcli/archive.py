@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from stopcli.registry import ModelFiles
     from stopcli.results import Hit
     from stopcli.runtime import Runtime
+    from stopcli.shortcut import Shortcut
 
 COMMIT_EVERY = 5.0  # seconds: what a kill loses at most, beside the file being read
 
@@ -353,8 +354,20 @@ class Archive:
         queries += [self._query(example, ask.every) for example in ask.examples]
         selection = select(self.index, space, files.found, files.shown, ask.filters)
         unlike = [texts[t] for t in ask.unlike]
-        hits = search(self.index.vectors(space), selection, queries, ask.filters, unlike)
+        vectors = self.index.vectors(space)
+        shortcut = self._shortcut(space, vectors)
+        hits = search(vectors, selection, queries, ask.filters, unlike, shortcut)
         return Answer(tuple(hits), tuple(failures(self.index, space, files)), count)
+
+    def _shortcut(self, space: Space, vectors: NDArray[np.float32]) -> Shortcut | None:
+        from stopcli import shortcut
+
+        if len(vectors) < shortcut.LEAST:
+            return None
+        if not shortcut.available():
+            self._say("note: so large an index is searched faster with: pip install 'stopcli[large]'")
+            return None
+        return shortcut.Shortcut(self.index.cache_file(space, ".usearch"), vectors, self._say)
 
     def _query(self, example: Example, every: float | None) -> Query:
         if example.at is None:

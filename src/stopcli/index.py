@@ -344,6 +344,9 @@ class Index:
             del matrix
             with suppress(OSError):  # a reader elsewhere may hold it
                 (self.folder / name).unlink()
+            for cache in self.folder.glob(f"{name}.*"):
+                with suppress(OSError):
+                    cache.unlink()
         self._db.execute("VACUUM")
         return freed
 
@@ -456,6 +459,11 @@ class Index:
                 f"{self.folder / name}: gone or cut short ({error}); "
                 "rebuild it: stop index rm --all, then update"
             ) from error
+
+    def cache_file(self, space: Space, suffix: str) -> Path:
+        """Return where something made of a space's vectors may be kept; another after `compact`."""
+        (name,) = self._db.execute("SELECT vectors FROM spaces WHERE id=?", (space.id,)).fetchone()
+        return self.folder / f"{name}{suffix}"
 
     def texts(self, weights: str, wanted: Sequence[str]) -> dict[str, NDArray[np.float32]]:
         """Return those of the texts that are kept, embedded."""

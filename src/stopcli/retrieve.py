@@ -20,9 +20,11 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from stopcli.index import Index, Known, Space
+    from stopcli.shortcut import Shortcut
 
 EVERY = 8.0  # seconds of a window
 MERGE = 0.25  # of the way from a hit's score down to the mean: neighbours above it belong to the hit
+SAMPLE = 20_000  # rows that tell the mean, where not all are looked at
 POOL = 32  # candidates looked at for each hit wanted
 
 
@@ -116,6 +118,7 @@ def search(
     queries: Sequence[Query],
     filters: Filters,
     unlike: Sequence[NDArray[np.float32]] = (),
+    shortcut: Shortcut | None = None,
 ) -> list[Hit]:
     """Rank moments by the cosine of their vector with each query's, exactly.
 
@@ -127,21 +130,37 @@ def search(
         queries: what is looked for.
         filters: how many hits a query, and what they must be like.
         unlike: vectors (E,) of what is not wanted: a moment that is nearer to one of them is no hit.
+        shortcut: chooses the files that are worth a look; None looks at all.
     """
     hits: list[Hit] = []
     if not len(selection.first):
         return hits
-    mask = selection.mask(len(vectors))
-    unwanted = np.max([vectors @ u for u in unlike], axis=0) if unlike else None
+    if shortcut is not None:
+        sample = vectors[:: max(1, len(vectors) // SAMPLE)]
+        for query in queries:
+            near, files = shortcut.narrow(selection, query.vector)
+            mean = float((sample @ query.vector).mean())
+            hits += _ranked(near, files, query, mean, filters, unlike)
+        return hits
     for query in queries:
-        scores = vectors @ query.vector  # (R,)
-        mean = float(scores.mean() if mask is None else scores[mask].mean())
-        if mask is not None:
-            scores[~mask] = -np.inf
-        if unwanted is not None:
-            scores[unwanted >= scores] = -np.inf
-        hits += _hits(query.name, scores, mean, selection, filters)
+        hits += _ranked(vectors, selection, query, None, filters, unlike)
     return hits
+
+
+def _ranked(
+    vectors: NDArray[np.float32], selection: Selection, query: Query, mean: float | None, filters: Filters,
+    unlike: Sequence[NDArray[np.float32]],
+) -> list[Hit]:  # fmt: skip
+    """Search rows exactly; ``mean`` None takes that of the rows that may answer."""
+    mask = selection.mask(len(vectors))
+    scores = vectors @ query.vector  # (R,)
+    if mean is None:
+        mean = float(scores.mean() if mask is None else scores[mask].mean())
+    if mask is not None:
+        scores[~mask] = -np.inf
+    for unwanted in unlike:
+        scores[vectors @ unwanted >= scores] = -np.inf
+    return _hits(query.name, scores, mean, selection, filters)
 
 
 def _hits(
@@ -165,7 +184,7 @@ def _best_of(
     floor: float,
     pool: int,
 ) -> list[Hit]:
-    rows = np.argpartition(-scores, pool)[:pool] if pool < len(scores) else np.arange(len(scores))
+    rows = np.argpartition(scores, -pool)[-pool:] if pool < len(scores) else np.arange(len(scores))
     rows = rows[np.lexsort((rows, -scores[rows]))]  # of equals, the first
     used: set[int] = set()
     hits: list[Hit] = []

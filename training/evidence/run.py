@@ -135,6 +135,7 @@ def main() -> None:
     parser.add_argument("what", nargs="+", choices=("world", "tasks", "shots"))
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--threads", type=int, default=1, help="of each worker")
     args = parser.parse_args()
     os.environ["STOPCLI_HOME"] = str(args.out / "cache")
     plain_mini(args.out)
@@ -142,7 +143,7 @@ def main() -> None:
     log = args.out / "results.jsonl"
     lines = log.read_text().splitlines() if log.exists() else []
     done = {tuple(json.loads(line)["key"]) for line in lines}
-    threads = max(1, (os.cpu_count() or 1) // args.workers)
+    threads = args.threads
     jobs = []
     for what in args.what:
         for seed in range(args.seeds):

@@ -54,18 +54,11 @@ def any_phrasing(bank: torch.Tensor) -> torch.Tensor:
 
 
 def vary(x: torch.Tensor) -> torch.Tensor:
-    """Shift, scale and tint clips (B,T,3,S,S), and lay a still texture over most of them.
+    """Shift, scale and tint clips (B,T,3,S,S), lay a texture over most of them, shake the camera a little.
 
     What moves still moves the same way; what stands behind it is never the same again.
     """
     b, t, _, s, _ = x.shape
-    theta = torch.zeros(b, 2, 3)
-    theta[:, 0, 0] = theta[:, 1, 1] = torch.empty(b).uniform_(0.88, 1.15)
-    theta[:, :, 2] = torch.empty(b, 2).uniform_(-0.1, 0.1)
-    grid = F.affine_grid(theta, [b, 3, s, s], align_corners=False).repeat_interleave(t, 0)
-    x = F.grid_sample(x.flatten(0, 1), grid, padding_mode="reflection", align_corners=False).unflatten(
-        0, (b, t)
-    )
     textures = []
     for _ in range(b):
         cells = random.choice((3, 5, 8, 12, 20, 32))
@@ -74,8 +67,16 @@ def vary(x: torch.Tensor) -> torch.Tensor:
         shape = random.choice(((cells, cells), (cells, 1), (1, cells)))
         drawn = F.interpolate(torch.rand(1, 3, *shape), size=(s, s), mode=mode, **more)[0]
         textures.append(drawn if random.random() < 0.5 else drawn.mean(0, keepdim=True).expand(3, s, s))
-    share = torch.empty(b, 1, 1, 1, 1).uniform_(-0.1, 0.35).clamp_min(0)
+    share = torch.empty(b, 1, 1, 1, 1).uniform_(-0.1, 0.45).clamp_min(0)
     x = x * (1 - share) + torch.stack(textures)[:, None] * share
+    theta = torch.zeros(b, t, 2, 3)
+    theta[:, :, 0, 0] = theta[:, :, 1, 1] = torch.empty(b, 1).uniform_(0.88, 1.15)
+    theta[..., 2] = torch.empty(b, 1, 2).uniform_(-0.1, 0.1)
+    theta[..., 2] += torch.randn(b, t, 2) * torch.empty(b, 1, 1).uniform_(-0.01, 0.018).clamp_min(0)
+    grid = F.affine_grid(theta.flatten(0, 1), [b * t, 3, s, s], align_corners=False)
+    x = F.grid_sample(x.flatten(0, 1), grid, padding_mode="reflection", align_corners=False).unflatten(
+        0, (b, t)
+    )
     grey = x.mean(2, keepdim=True)
     return grey + (x - grey) * torch.empty(b, 1, 1, 1, 1).uniform_(0.5, 1.2)
 
