@@ -53,22 +53,32 @@ def any_phrasing(bank: torch.Tensor) -> torch.Tensor:
     return bank[torch.randint(len(bank), (bank.shape[1],)), torch.arange(bank.shape[1])]
 
 
+def texture(s: int) -> torch.Tensor:
+    """Draw a pattern (3,S,S) in [0,1]: noise in cells, or bent stripes, soft or hard, in two colours."""
+    a, b = torch.rand(2, 3, 1, 1)
+    if random.random() < 0.4:
+        cells = random.choice((3, 5, 8, 12, 20, 32))
+        shape = random.choice(((cells, cells), (cells, 1), (1, cells)))
+        mode, more = random.choice((("nearest", {}), ("bilinear", {"align_corners": False})))
+        share = F.interpolate(torch.rand(1, 1, *shape), size=(s, s), mode=mode, **more)[0]
+    else:
+        y, x = torch.meshgrid(torch.arange(s) / s, torch.arange(s) / s, indexing="ij")
+        angle, phase = random.uniform(0, 2 * math.pi), random.uniform(0, 2 * math.pi)
+        along, across = x * math.cos(angle) + y * math.sin(angle), y * math.cos(angle) - x * math.sin(angle)
+        bend = random.uniform(0, 0.12) * torch.sin(random.uniform(2, 12) * across + phase)
+        share = 0.5 + 0.5 * torch.sin(random.uniform(12, 55) * (along + bend))[None]
+        share = (share > 0.5).float() if random.random() < 0.5 else share
+    return a * (1 - share) + b * share
+
+
 def vary(x: torch.Tensor) -> torch.Tensor:
     """Shift, scale and tint clips (B,T,3,S,S), lay a texture over most of them, shake the camera a little.
 
     What moves still moves the same way; what stands behind it is never the same again.
     """
     b, t, _, s, _ = x.shape
-    textures = []
-    for _ in range(b):
-        cells = random.choice((3, 5, 8, 12, 20, 32))
-        mode = random.choice(("nearest", "bilinear"))
-        more = {} if mode == "nearest" else {"align_corners": False}
-        shape = random.choice(((cells, cells), (cells, 1), (1, cells)))
-        drawn = F.interpolate(torch.rand(1, 3, *shape), size=(s, s), mode=mode, **more)[0]
-        textures.append(drawn if random.random() < 0.5 else drawn.mean(0, keepdim=True).expand(3, s, s))
-    share = torch.empty(b, 1, 1, 1, 1).uniform_(-0.1, 0.45).clamp_min(0)
-    x = x * (1 - share) + torch.stack(textures)[:, None] * share
+    share = torch.empty(b, 1, 1, 1, 1).uniform_(-0.1, 0.6).clamp_min(0)
+    x = x * (1 - share) + torch.stack([texture(s) for _ in range(b)])[:, None] * share
     theta = torch.zeros(b, t, 2, 3)
     theta[:, :, 0, 0] = theta[:, :, 1, 1] = torch.empty(b, 1).uniform_(0.88, 1.15)
     theta[..., 2] = torch.empty(b, 1, 2).uniform_(-0.1, 0.1)
