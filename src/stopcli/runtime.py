@@ -38,6 +38,8 @@ Result = TypeVar("Result")
 
 AGREEMENT = 0.999  # cosine between a device's and the CPU's embedding of the same frames
 TEXT_BATCH = 256
+CPU_TRAINING_BYTES = 4 << 30
+HELD_FOR_GRADIENTS = 136  # bytes a token, channel and block, about: 34 fp32 values
 
 
 @dataclass(frozen=True)
@@ -101,10 +103,20 @@ class Runtime:
             if self.device.type != "cuda":
                 raise UsageError(f"--compile needs a CUDA device, got {self.device}")
             self._encode = torch.compile(self._encode)
-        self.batch_size = self.options.batch_size or (32 if self.device.type == "cuda" else 4)
+        self.batch_size = self.options.batch_size or self._default_batch(trainable)
         self._texts: dict[str, NDArray[np.float32]] = {}
 
     # ------------------------------------------------------------------------------ choices
+
+    def _default_batch(self, trainable: bool) -> int:
+        """Return how many clips to compute at once; on a GPU, `halving` corrects it."""
+        if self.device.type == "cuda":
+            return 32
+        if not trainable:
+            return 4
+        tokens = self.frames * self.grid[0] * self.grid[1]
+        held = tokens * self._model.backbone.width * len(self._model.backbone.blocks) * HELD_FOR_GRADIENTS
+        return max(1, min(128, CPU_TRAINING_BYTES // held))
 
     def _choose_device(self) -> tuple[torch.device, str]:
         wanted = self.options.device

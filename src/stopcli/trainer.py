@@ -190,7 +190,8 @@ class Trainer:
     def _gradients(self, rows: Sequence[Row], pixels: NDArray[np.uint8]) -> float:
         """Compute the gradients of the whole batch's loss, piece by piece where it does not fit.
 
-        Each piece is embedded without gradient first; the loss of all embeddings tells each its
+        Cross-entropy is a sum over clips, so its pieces just add up. For the contrastive loss
+        each piece is embedded without gradient first; the loss of all embeddings tells each its
         gradient; then each piece is embedded again, with gradient (GradCache, arXiv 2101.06983).
         So the contrastive batch is as large as asked, whatever the memory.
         """
@@ -203,6 +204,13 @@ class Trainer:
             loss = self._loss(rows, mine)
             loss.backward()  # type: ignore[no-untyped-call]
             return float(loss.detach())
+        if self._by_class:
+            own = [rows[i] for i in share(len(rows))]
+            parts = [
+                self._add_up(piece, own[i * size : (i + 1) * size], i, len(rows))
+                for i, piece in enumerate(pieces)
+            ]
+            return float(parallel.gather_rows(torch.stack(parts).sum()[None]).sum())
         with torch.no_grad():
             mine = torch.cat([self._embed(piece, i) for i, piece in enumerate(pieces)])
         mine.requires_grad_(True)
@@ -211,6 +219,16 @@ class Trainer:
         for i, (piece, part) in enumerate(zip(pieces, torch.split(gradient, size), strict=True)):
             self._embed(piece, i).backward(part)  # type: ignore[no-untyped-call]
         return float(loss.detach())
+
+    def _add_up(self, pixels: NDArray[np.uint8], rows: Sequence[Row], piece: int, total: int) -> torch.Tensor:
+        """Add the gradient of a piece's share of the cross-entropy; return that share."""
+        import torch.nn.functional as F
+
+        truth = self.runtime.to_device(np.array([self._place[r.text] for r in rows]))
+        logits = self.runtime.logit_scale * self._embed(pixels, piece) @ self._texts.T
+        loss = F.cross_entropy(logits, truth, reduction="sum") / total
+        loss.backward()  # type: ignore[no-untyped-call]
+        return loss.detach()
 
     def _embed(self, pixels: NDArray[np.uint8], piece: int) -> torch.Tensor:
         import torch
