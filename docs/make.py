@@ -15,6 +15,7 @@ import re
 import shlex
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
@@ -22,6 +23,12 @@ DOCS = ROOT / "docs"
 REFERENCE = DOCS / "reference.md"
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *sorted(DOCS.glob("*.md"))]
 RUN = re.compile(r"(<!-- run: (?P<command>.+?) -->\n```console\n)(?P<shown>.*?)(```\n)", re.DOTALL)
+EXPLAINED = (
+    "stop explain --model mini samples/a-dog-moving-left.mp4 "
+    "--labels 'a dog moving left,a dog moving right,a dog coming closer,a dog standing still' "
+    f"-o {shlex.quote(str(DOCS / 'explain.png'))} --force"
+)
+SCRATCH = tempfile.TemporaryDirectory()  # for the index: a reader's first search
 WIDTH = 116  # columns of a reader's terminal
 PICTURES = {
     "classify.svg": "stop classify --model mini --top-k 1 samples/",
@@ -43,6 +50,7 @@ def execute(command: str, *, colour: bool = False) -> tuple[str, str]:
     words = shlex.split(command)
     assert words[0] == "stop", command
     environment = {**os.environ, "COLUMNS": str(WIDTH), "PYTHONPATH": str(ROOT / "src")}
+    environment["STOPCLI_HOME"] = SCRATCH.name
     environment |= {"FORCE_COLOR": "1"} if colour else {"NO_COLOR": "1"}
     done = subprocess.run(
         [sys.executable, "-m", "stopcli", *words[1:]],
@@ -109,6 +117,7 @@ def main() -> int:
     REFERENCE.write_text(reference(), encoding="utf-8")
     for name, command in PICTURES.items():
         (DOCS / name).write_text(picture(command), encoding="utf-8")
+    execute(EXPLAINED)
     for page in PAGES:
         refresh(page)
     return 0

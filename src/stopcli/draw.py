@@ -76,7 +76,7 @@ def _figure(told: Explanation, now: int | None) -> Any:
 
     frames = len(told.frames)
     spatial, labelled = len(told.regions) > 0, len(told.labels) > 0
-    heights = [1.0, *([1.0] if spatial else []), 0.85, *([1.15] if labelled else [])]
+    heights = [1.15, *([1.0] if spatial else []), 0.8, *([1.0] if labelled else [])]
     figure = Figure(figsize=(max(9.0, 1.55 * frames), 0.9 + 1.5 * sum(heights)), layout="constrained")
     figure.suptitle(
         f"{Path(told.path).name}: what the prompts do in block {told.block} of {told.blocks}",
@@ -181,7 +181,7 @@ def _labels(axes: Any, told: Explanation, now: int | None) -> None:
     axes.set_xlim(*_span(told))
     axes.set_ylabel("label score in\nhalf-clip windows, %", fontsize=8)
     axes.set_xlabel("seconds", fontsize=8)
-    axes.legend(fontsize=8, loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False)
+    axes.legend(fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.25), ncol=3, frameon=False)
     _finish(axes, told, now)
 
 

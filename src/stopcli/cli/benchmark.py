@@ -158,9 +158,9 @@ def speed(
 
         found = o.gather(paths) if paths else []
         options = RuntimeOptions(device, "auto", None, frames, compile)
-        for result in measure(
-            common.files(), options, found, precisions=kinds, batch_sizes=[int(s) for s in sizes]
-        ):
+        files = common.files()
+        common.introduce(files)
+        for result in measure(files, options, found, precisions=kinds, batch_sizes=[int(s) for s in sizes]):
             out.add(result)
     raise typer.Exit(out.exit_status)
 

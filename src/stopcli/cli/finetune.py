@@ -129,9 +129,11 @@ def command(
             spatial.value if spatial else None, temporal.value if temporal else None, flip,
             template or TEMPLATE,
         )  # fmt: skip
+        files = common.files()
+        common.introduce(files)
         with _Watcher(common, quiet=quiet or parallel.rank() > 0) as watcher:
             result = finetune(
-                common.files(), data, folder, watcher, settings,
+                files, data, folder, watcher, settings,
                 RuntimeOptions(device, precision.value, None, frames),
                 resume=resume, force=force, skip_bad=skip_bad, command=shlex.join(["stop", *sys.argv[1:]]),
             )  # fmt: skip

@@ -176,8 +176,15 @@ class Common:
             os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
         return resolve(self.model or default_model(), offline=self.offline, refresh=refresh)
 
-    def runtime(self) -> Runtime:
-        """Load the model onto the device.
+    def introduce(self, files: ModelFiles) -> None:
+        """Say of a model that knows only a toy world that it does."""
+        from stopcli.registry import ENTRIES, MINI
+
+        if files.origin == MINI:
+            self.say(f"note: mini {ENTRIES[MINI].description}; real footage needs a real model")
+
+    def runtime(self, files: ModelFiles | None = None) -> Runtime:
+        """Load the model onto the device; one that is given has been introduced already.
 
         Raises:
             ModelError, DeviceError: one of their kinds.
@@ -186,16 +193,15 @@ class Common:
 
         if not self.verbose:
             warnings.filterwarnings("ignore")
-        files = self.files()
+        if files is None:
+            files = self.files()
+            self.introduce(files)
         with waiting(self, f"loading {files.name}"):
             from stopcli.device import device_name
-            from stopcli.registry import ENTRIES, MINI
             from stopcli.runtime import Runtime, RuntimeOptions
 
             options = RuntimeOptions(self.device, self.precision, self.batch_size, self.frames, self.compile)
             runtime = Runtime(files, options)
-        if files.origin == MINI:
-            self.say(f"note: mini {ENTRIES[MINI].description}; real footage needs a real model")
         if self.verbose:
             self.say(f"device: {device_name(runtime.device)} ({runtime.device_reason})")
             self.say(f"precision: {runtime.precision} ({runtime.precision_reason})")
@@ -287,8 +293,10 @@ def archive(common: Common, folder: Path | None) -> Iterator[Archive]:
     from stopcli.archive import Archive
     from stopcli.index import default_folder
 
+    files = common.files()
+    common.introduce(files)
     with Archive(
-        folder or default_folder(), common.files(), common.runtime,
+        folder or default_folder(), files, lambda: common.runtime(files),
         precision=None if common.precision == "auto" else common.precision, frames=common.frames,
         say=common.say, watch=lambda total: progress_bar(common, "indexing", total),
     ) as opened:  # fmt: skip
