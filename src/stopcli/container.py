@@ -272,7 +272,7 @@ class Video:
                 f"{MAX_PIXELS // 1_000_000} million pixels"
             )
 
-    def _to_pixels(self, frame: Any, size: int, whole: bool) -> NDArray[np.uint8]:
+    def _to_pixels(self, frame: Any, size: int, whole: bool = False) -> NDArray[np.uint8]:
         self._check_size(frame.width, frame.height)
         return to_pixels(frame, size, self._stream.sample_aspect_ratio, whole=whole)
 
