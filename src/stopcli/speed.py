@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 ROUNDS = 5
 LEAST = 0.4  # seconds of one timing
+MOST = 10.0  # seconds of all rounds: slow work is measured less often
 
 
 def speed(
@@ -137,14 +138,15 @@ def _median(work: Callable[[], object]) -> float:
 
 def _interleaved(works: Sequence[Callable[[], object]]) -> list[float]:
     """Return the median seconds of each, measured in turns: a noisy machine is noisy to all alike."""
-    repeats = []
+    once = []
     for work in works:
         work()
         began = time.perf_counter()
         work()
-        repeats.append(max(1, round(LEAST / max(1e-9, time.perf_counter() - began))))
-    taken: list[list[float]] = [[] for _ in works]
-    for _ in range(ROUNDS):
+        once.append(max(1e-9, time.perf_counter() - began))
+    repeats = [max(1, round(LEAST / seconds)) for seconds in once]
+    taken: list[list[float]] = [[seconds] for seconds in once]
+    for _ in range(max(1, min(ROUNDS, int(MOST / sum(once))))):
         for i, (work, count) in enumerate(zip(works, repeats, strict=True)):
             began = time.perf_counter()
             for _ in range(count):
