@@ -49,7 +49,8 @@ def stop(*arguments: object, threads: int) -> dict:
     )  # fmt: skip
     if done.returncode:
         raise RuntimeError(f"stop {' '.join(words)}: {done.stderr[-2000:]}")
-    return json.loads(done.stdout)["data"][0]
+    record = json.loads(done.stdout)["data"][0]
+    return record | {"path": Path(record["path"]).name}
 
 
 def plain_mini(out: Path) -> Path:

@@ -93,11 +93,12 @@ def shots(records: dict[tuple, dict]) -> str:
     return table(["", *(f"{k}" for k in SHOTS)], rows)
 
 
-TEXT = """# Results
+HEAD = """# Results
 
 Everything here was measured with `mini`'s backbone in its generated world, on a CPU with 2 cores. It says what the
 parts of STOP do on this small model; it says nothing about real footage. No STOP weights for CLIP's own backbones
-are published yet; [how to make them](train-msrvtt.md).
+are published yet; [how to make them](train-msrvtt.md). What `mini` itself was measured at stands on its
+[card](../src/stopcli/assets/mini/README.md).
 
 Percent of held-out clips, on families of backgrounds that neither training nor validation has; of several seeds the
 mean and, in brackets, the lowest and the highest. Made by:
@@ -109,29 +110,41 @@ python training/evidence/run.py OUT shots world tasks
 python training/evidence/table.py OUT/results.jsonl docs/results.md
 ```
 
-## Which part of STOP carries the gain
+Of what `run.py` can measure, only what follows has been run so far; each run is a line of
+`training/evidence/results.jsonl`.
+"""
 
-Fresh prompts on the frozen backbone, `stop finetune` on {clips:,} clips of the generated world, {epochs} epochs of {batch}: much
-shorter than the training of the `mini` that ships, so lower; the same for all. Measured by
-`training/mini/evaluate.py` on 500 clips of object-motion pairs that training never saw; "inside the pairs" is the
-mean over left/right, up/down, closer/away and the two turnings, where 50 is a coin toss.
-
-{world}
-{said_world}
-
-Harder tasks, 200 clips of each label, about {steps} steps of {task_batch}:
-
-{tasks}
-{said_tasks}
-
+SHOTS_TEXT = """
 ## How many clips it takes to teach a new motion
 
 Four motions that no clip ever showed `mini`: circling, bouncing, zig-zagging, fading, each done by any of the 48
-objects. `stop finetune OUT/tasks/motions/data.csv --model mini --shots K`, all else at its default; test: 200 clips.
-Static prompts start from the same backbone. By clips of each label:
+objects. `stop finetune OUT/tasks/motions/data.csv --model mini --shots K`, all else at its default (300 steps, 40
+clips for choosing the best weights); test: 200 clips. Static prompts start anew on the same backbone. By clips of
+each label:
 
-{shots}
-{said_shots}
+{table}
+{said}
+"""
+
+WORLD_TEXT = """
+## Which part of STOP carries the gain
+
+Fresh prompts on the frozen backbone, `stop finetune` on {clips:,} clips of the generated world, {epochs} epochs of
+batches of {batch}: much shorter than the training of the `mini` that ships, so lower; the same for all. Measured by
+`training/mini/evaluate.py` on 500 clips of object-motion pairs that training never saw; "inside the pairs" is the
+mean over left/right, up/down, closer/away and the two turnings, where 50 is a coin toss.
+
+{table}
+{said}
+"""
+
+TASKS_TEXT = """
+## Harder tasks
+
+Fresh prompts, 200 clips of each label, about {steps} steps of {batch}:
+
+{table}
+{said}
 """
 
 
@@ -149,11 +162,22 @@ def main() -> None:
         records[tuple(record["key"])] = record
     said = json.loads(args.said.read_text())
     epochs = max(1, round(WORLD["steps"] * WORLD["batch"] / WORLD["clips"]))
-    page = TEXT.format(
-        clips=WORLD["clips"], epochs=epochs, batch=WORLD["batch"], steps=STEPS["tasks"], task_batch=STEPS["batch"],
-        world=world(records), tasks=tasks(records), shots=shots(records),
-        **{f"said_{k}": said[k] for k in ("world", "tasks", "shots")},
-    )  # fmt: skip
+    have = {key[0] for key in records}
+    page = HEAD
+    if "shots" in have:
+        page += SHOTS_TEXT.format(table=shots(records), said=said["shots"])
+    if "world" in have:
+        page += WORLD_TEXT.format(
+            clips=WORLD["clips"],
+            epochs=epochs,
+            batch=WORLD["batch"],
+            table=world(records),
+            said=said["world"],
+        )
+    if "tasks" in have:
+        page += TASKS_TEXT.format(
+            steps=STEPS["tasks"], batch=STEPS["batch"], table=tasks(records), said=said["tasks"]
+        )
     args.page.write_text(page, encoding="utf-8")
 
 
