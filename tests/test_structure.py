@@ -35,6 +35,7 @@ LAYERS = [
     {"device", "runtime"},
     {
         "archive",
+        "changes",
         "shortcut",
         "explain",
         "draw",

@@ -307,7 +307,6 @@ class _Job:
         """Score the weights on the validation clips; keep them where they are the best so far."""
         state = self.state
         scores, loss = self._score(self.runtime, self.validation)
-        state.seconds = max(state.seconds, 0.0)
         score = scores[self.metric] if scores else None
         if scores and score is not None:
             state.scores.append((trainer.step_number, score))

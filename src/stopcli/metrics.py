@@ -46,11 +46,6 @@ def retrieval_scores(ranks: Floats) -> dict[str, float]:
     return told | {"MdR": float(np.median(ranks)), "MnR": float(ranks.mean())}
 
 
-def class_ranks(scores: Floats, truth: Ints) -> NDArray[np.float64]:
-    """Return the rank of each clip's class: scores (V,C), truth (V,) -> (V,)."""
-    return ranks_of(scores, truth)
-
-
 def accuracy_scores(ranks: Floats) -> dict[str, float]:
     """Return top-1 and top-5 accuracy (percent)."""
     return {f"top-{k}": float((ranks <= k).mean() * 100) for k in (1, 5)}

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
-from stopcli.archive import missing, scan
+from stopcli.changes import missing, scan
 from stopcli.files import content_key, find_videos
 from stopcli.index import Index, Known, Space
 from stopcli.retrieve import Filters, Query, search, select

@@ -61,7 +61,7 @@ def update(
     o.check_every(every)
     span = None if whole else every
     with o.interruptible("what is indexed is kept"), common.output("index update") as out:
-        from stopcli.archive import failures
+        from stopcli.changes import failures
 
         found = o.gather(paths, files_from)
         with o.archive(common, index) as archive:
