@@ -24,6 +24,8 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "mini"))
 from world import (
     MOTIONS,
     OBJECT_NAMES,
+    PLAIN,
+    UNSEEN,
     WORDS,
     _colours,
     _tinted,
@@ -108,7 +110,7 @@ def render(seed: int, what: str, *, crowd: bool, test: bool) -> tuple[list[Image
     fmt = file_format(rng)
     w, h, n = fmt.width, fmt.height, max(16, fmt.frames)
     unit = min(w, h)
-    ground = background(rng, w, h, test=test)
+    ground = background(rng, w, h, families=UNSEEN if test else PLAIN)
     sprite = _tinted(rng, load_cached()[OBJECT_NAMES[rng.integers(len(OBJECT_NAMES))]])
     path = course(rng, what, n, crowd=crowd)
     others = [

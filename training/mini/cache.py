@@ -1,5 +1,5 @@
-"""Decode the training clips once: ``python cache.py DATA``; makes DATA/train.npy, spin.npy and
-stills.npy (N,K,S,S,3) uint8.
+"""Decode the training clips once: ``python cache.py DATA``; makes DATA/train.npy, varied.npy,
+spin.npy and stills.npy (N,K,S,S,3) uint8.
 
 Frames come from `stopcli.video`, as they do when the model is used.
 """
@@ -12,8 +12,8 @@ from multiprocessing import Pool
 from pathlib import Path
 
 import numpy as np
-from clips import STILLS_SEED, TRAIN_SEED
-from world import CLIPS, SPIN, STILLS, Clip, clip_course, file_format, train_clips
+from clips import STILLS_SEED, TRAIN_SEED, VARIED_SEED
+from world import CLIPS, SPIN, STILLS, VARIED, Clip, clip_course, file_format, train_clips
 
 from stopcli.video import read_frames
 
@@ -33,7 +33,12 @@ def positions(clip: Clip) -> np.ndarray:
     return np.stack([S / 2 + path.x[at] * S, S / 2 + path.y[at] * S, path.size[at] * S], -1)
 
 
-SETS = {"train": (TRAIN_SEED, CLIPS), "spin": (TRAIN_SEED, SPIN), "stills": (STILLS_SEED, STILLS)}
+SETS = {
+    "train": (TRAIN_SEED, CLIPS),
+    "varied": (VARIED_SEED, VARIED),
+    "spin": (TRAIN_SEED, SPIN),
+    "stills": (STILLS_SEED, STILLS),
+}
 
 
 def load(data: Path, name: str) -> tuple[np.ndarray, list[Clip]]:

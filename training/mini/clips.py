@@ -1,6 +1,6 @@
 """Render the sets of clips to H.264 files: ``python clips.py DATA [--train N] [--test N]``.
 
-DATA/stills, DATA/spin, DATA/train, DATA/test and DATA/retrieval, each with 000000.mp4 ...; which file shows what is given by the
+DATA/stills, DATA/spin, DATA/train, DATA/varied, DATA/test and DATA/retrieval, each with 000000.mp4 ...; which file shows what is given by the
 seeds in ``world.py``, so no list is kept. Files that are there already are left alone.
 """
 
@@ -15,6 +15,7 @@ from world import (
     CLIPS,
     SPIN,
     STILLS,
+    VARIED,
     Clip,
     load_sprites,
     render,
@@ -24,7 +25,7 @@ from world import (
     write,
 )
 
-STILLS_SEED, TEST_SEED, RETRIEVAL_SEED, TRAIN_SEED = 1, 2, 3, 4
+STILLS_SEED, TEST_SEED, RETRIEVAL_SEED, TRAIN_SEED, VARIED_SEED = 1, 2, 3, 4, 5
 _sprites = None
 
 
@@ -63,9 +64,11 @@ if __name__ == "__main__":
     )
     parser.add_argument("--test", type=int, default=500)
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--varied", type=int, default=10000, help="clips on bolder backgrounds too")
     args = parser.parse_args()
     make(args.data / "test", list(test_clips(args.test, TEST_SEED)), args.workers)
     make(args.data / "retrieval", list(retrieval_clips(200, RETRIEVAL_SEED)), args.workers)
+    make(args.data / "varied", list(train_clips(args.varied, VARIED_SEED, VARIED)), args.workers)
     make(args.data / "train", list(train_clips(args.train, TRAIN_SEED, CLIPS)), args.workers)
     make(args.data / "spin", list(train_clips(args.train, TRAIN_SEED, SPIN)), args.workers)
     make(args.data / "stills", list(train_clips(args.stills, STILLS_SEED, STILLS)), args.workers)

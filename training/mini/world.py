@@ -128,14 +128,15 @@ def _colours(rng: np.random.Generator, n: int) -> np.ndarray:
     return base.astype(np.float32)
 
 
-def background(rng: np.random.Generator, w: int, h: int, *, test: bool) -> Image.Image:
-    """Draw a background (h,w); the families of the test set never occur in training."""
+PLAIN = ("plain", "gradient", "clouds", "stripes", "blocks", "hills")
+BOLD = ("waves", "dots", "bricks", "mesh", "spots", "chevrons", "planks")
+UNSEEN = ("checks", "rings", "cells")  # the test set's: no training clip has one
+
+
+def background(rng: np.random.Generator, w: int, h: int, *, families: tuple[str, ...] = PLAIN) -> Image.Image:
+    """Draw a background (h,w) of one of the ``families``."""
     y, x = np.mgrid[0:h, 0:w].astype(np.float32) / max(w, h)
-    family = rng.choice(
-        ["checks", "rings", "cells"]
-        if test
-        else ["plain", "gradient", "clouds", "stripes", "blocks", "hills"]
-    )
+    family = rng.choice(families)
     a, b, c = _colours(rng, 3)
     angle = rng.uniform(0, 2 * math.pi)
     along = x * math.cos(angle) + y * math.sin(angle)
@@ -163,14 +164,52 @@ def background(rng: np.random.Generator, w: int, h: int, *, test: bool) -> Image
     elif family == "rings":
         cx, cy = rng.uniform(0, 1, 2)
         t = 0.5 + 0.5 * np.sin(np.hypot(x - cx, y - cy) * k * 6)
-    else:  # cells: nearest of a few random points
+    elif family == "cells":  # nearest of a few random points
         points = rng.uniform(0, 1, (12, 2))
         d = np.stack([(x - px) ** 2 + (y - py) ** 2 for px, py in points])
         t = rng.random(12).astype(np.float32)[d.argmin(0)]
+    else:
+        t = _bold(rng, family, along, across, k)
     t = t[..., None]
     image = a * (1 - t) + b * t
     image += (c - 128) * 0.15 + rng.normal(0, rng.uniform(0, 6), (h, w, 1))
     return Image.fromarray(image.clip(0, 255).astype(np.uint8))
+
+
+def _bold(
+    rng: np.random.Generator, family: str, along: np.ndarray, across: np.ndarray, k: float
+) -> np.ndarray:
+    """Draw a pattern (h,w) in [0,1] of the family; ``along`` and ``across`` are turned coordinates."""
+    if family == "waves":  # bent stripes, hard or soft
+        bend = rng.uniform(0.02, 0.12) * np.sin(across * rng.uniform(4, 14) + rng.uniform(0, 6))
+        t = 0.5 + 0.5 * np.sin((along + bend) * k * 6)
+        t = (t > 0.5).astype(np.float32) if rng.random() < 0.5 else t
+    elif family == "chevrons":
+        tooth = np.abs((across * rng.uniform(2, 6)) % 1 - 0.5) * rng.uniform(0.1, 0.4)
+        t = np.sin((along + tooth) * k * 6) > 0
+    elif family == "dots":  # discs on a lattice
+        u, v = (along * k) % 1 - 0.5, (across * k) % 1 - 0.5
+        t = np.hypot(u, v) < rng.uniform(0.2, 0.45)
+    elif family == "mesh":  # lines both ways
+        line = rng.uniform(0.1, 0.3)
+        t = ((along * k) % 1 < line) | ((across * k) % 1 < line)
+    elif family == "bricks":
+        row = np.floor(across * k * 1.5)
+        t = ((across * k * 1.5) % 1 < 0.15) | ((along * k + row * 0.5) % 1 < 0.1)
+    elif family == "planks":  # bars of many shades and widths
+        edges = np.cumsum(rng.uniform(0.03, 0.3, 40)) - 2
+        t = rng.random(41)[np.searchsorted(edges, along)]
+    else:  # spots: discs of any size
+        t = np.zeros_like(along)
+        for _ in range(rng.integers(6, 30)):
+            cx, cy, r = (
+                rng.uniform(along.min(), along.max()),
+                rng.uniform(across.min(), across.max()),
+                rng.uniform(0.03, 0.16),
+            )
+            t[np.hypot(along - cx, across - cy) < r] = rng.random()
+        return t
+    return t.astype(np.float32) * rng.uniform(0.4, 1)
 
 
 def _distractors(rng: np.random.Generator, canvas: Image.Image, unit: float) -> None:
@@ -212,9 +251,12 @@ class Staging:
     """Multiplies the object's size and how far it shakes."""
     arm: float
     """0: what turns spins in place; 1: it turns about the middle, like the hand of a clock."""
+    grounds: tuple[str, ...] = PLAIN
+    """The families of its backgrounds; a test clip has one of UNSEEN."""
 
 
 STILLS, SPIN, CLIPS = Staging(1.0, 0.0), Staging(1.3, 0.0), Staging(1.3, 1.0)
+VARIED = Staging(1.3, 1.0, PLAIN + BOLD)
 
 
 def course(rng: np.random.Generator, motion: str, n: int, staging: Staging) -> Path2D:
@@ -326,7 +368,9 @@ def render(clip: Clip, sprites: dict[str, Image.Image]) -> tuple[list[Image.Imag
     w, h, n = fmt.width, fmt.height, fmt.frames
     unit = min(w, h)
     margin = max(2, round(unit * 0.04))
-    canvas = background(rng, w + 2 * margin, h + 2 * margin, test=clip.test)
+    canvas = background(
+        rng, w + 2 * margin, h + 2 * margin, families=UNSEEN if clip.test else clip.staging.grounds
+    )
     _distractors(rng, canvas, unit)
     sprite = _tinted(rng, sprites[clip.obj])
     path = clip_course(clip, n)
