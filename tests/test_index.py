@@ -345,13 +345,14 @@ def test_queries_by_moment_video_and_filters(run, tree, model):
     assert run("retrieve", "--like", "x.mp4", tree, "--model", model)[0] == 2
 
 
-def test_a_repeated_query_loads_no_torch(run, tree, model):
+@pytest.mark.parametrize("query", ["a bar", "something new"])
+def test_a_later_query_loads_no_torch(run, tree, model, query):
     ask(run, tree, model)
     code = f"""
 import sys, io, contextlib
 from stopcli.cli.app import main
 with contextlib.redirect_stdout(io.StringIO()):
-    status = main(["retrieve", "--query", "a bar", {str(tree)!r}, "--model", {str(model)!r}, "--every", "2"])
+    status = main(["retrieve", "--query", {query!r}, {str(tree)!r}, "--model", {str(model)!r}, "--every", "2"])
 print(status, sorted(set(sys.modules) & {{"torch", "open_clip", "av"}}))
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

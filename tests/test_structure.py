@@ -30,6 +30,7 @@ LAYERS = [
         "plots",
         "card",
         "index",
+        "text",
     },
     {"model.prompts", "model.stop", "model.clip", "model.checkpoint", "model.parallel"},
     {"device", "runtime"},

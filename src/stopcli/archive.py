@@ -15,6 +15,7 @@ from stopcli.errors import NothingFound, UsageError
 from stopcli.index import Index, Space
 from stopcli.results import Failure, IndexedFile
 from stopcli.retrieve import EVERY, Filters, Query, search, select
+from stopcli.text import embed_texts
 from stopcli.video import read_frames
 
 if TYPE_CHECKING:
@@ -186,9 +187,11 @@ class Archive:
         found = self.index.texts(self.weights, texts)
         new = [t for t in dict.fromkeys(texts) if t not in found]
         if new:
-            from stopcli.runtime import embed_texts_alone
+            fresh = embed_texts(self.files, new)
+            if fresh is None:
+                from stopcli.runtime import embed_texts_alone
 
-            fresh = embed_texts_alone(self.files, new)
+                fresh = embed_texts_alone(self.files, new)
             self.index.save_texts(self.weights, fresh)
             found |= fresh
         return found
