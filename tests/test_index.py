@@ -492,6 +492,98 @@ def test_fifty_kills_at_random_points_lose_at_most_the_last_batch(tmp_path):
             assert f"k{kill}-{i}" in have or i in dropped, (kill, i, last)
 
 
+KILLED = """
+import os, signal, sys, time
+import numpy as np
+from pathlib import Path
+from stopcli import archive, changes, runtime
+from stopcli.cli.app import main
+from stopcli.index import Index
+
+tree, folder, model = sys.argv[1:]
+changes.COMMIT_EVERY = 0.0  # a batch is one file
+rng = np.random.default_rng(0)
+command = ["index", "update", tree, "--index", folder, "--model", model, "--every", "1", "--quiet",
+           "--device", "cpu", "--precision", "fp32", "--batch-size", "1"]
+
+def rows():
+    with Index(Path(folder)) as index:
+        return {c: index.vectors(s)[e.first : e.first + e.count].tobytes()
+                for s in index.spaces() for c, e in index.entries(s).items()}
+
+update = archive.update
+
+def told(*arguments):
+    os.write(tell, b".")  # the model is loaded, embedding begins
+    return update(*arguments)
+
+archive.update = told
+before, grew = {}, 0
+for kill in range(50):
+    begun, tell = os.pipe()
+    child = os.fork()
+    if not child:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        os._exit(main(command))
+    os.close(tell)
+    if kill % 5:
+        os.read(begun, 1)  # or the child is gone
+    os.close(begun)
+    time.sleep(float(rng.uniform(0, 0.4)))
+    ended, _ = os.waitpid(child, os.WNOHANG)
+    if not ended:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+    after = rows() if (Path(folder) / "index.sqlite").exists() else {}
+    assert before.items() <= after.items(), (kill, "what was kept is lost or altered")
+    grew += len(after) > len(before)
+    before = after
+    if len(after) == 12:  # all is done: other contents, the same frames
+        for path in Path(tree).glob("*.mp4"):
+            path.write_bytes(path.read_bytes() + bytes(8))
+        before = {}
+archive.update = update
+print(grew, main(command))
+"""
+
+
+def test_fifty_kills_of_the_command_lose_at_most_the_file_in_hand(tmp_path, model):
+    tree, folder = tmp_path / "tree", tmp_path / "index"
+    tree.mkdir()
+    for i in range(12):
+        write_video(tree / f"{i:02d}.mp4", frames=60 + 10 * i)
+    script = tmp_path / "kill.py"
+    script.write_text(KILLED)
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", str(script), str(tree), str(folder), str(model)],
+        capture_output=True, text=True, timeout=120, check=False, env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    grew, status = done.stdout.split()
+    print(grew)
+    assert int(grew) >= 5, "hardly any kill fell into the embedding"
+    assert status == "0"
+
+    def content(at):
+        with Index(at) as index:
+            (space,) = index.spaces()
+            matrix, entries = index.vectors(space), index.entries(space)
+            return {
+                (path.name, matrix[e.first : e.first + e.count].tobytes())
+                for path, known in index.files().items()
+                for e in (entries[known.content],)
+            }
+
+    undisturbed = tmp_path / "again"
+    subprocess.run(
+        [sys.executable, "-m", "stopcli", "index", "update", str(tree), "--index", str(undisturbed), "--model",
+         str(model), "--every", "1", "--quiet", *CPU, "--batch-size", "1"],
+        check=True, capture_output=True, env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+    assert content(folder) == content(undisturbed)
+    assert len(content(folder)) == 12
+
+
 def test_two_processes_write_one_index(tmp_path):
     script = tmp_path / "writer.py"
     script.write_text(WRITER)
