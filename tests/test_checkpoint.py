@@ -12,8 +12,8 @@ from conftest import write_model
 from stopcli.errors import CheckpointError
 from stopcli.model.checkpoint import build_backbone
 from stopcli.model.config import ModelConfig, StopConfig, read_config
+from stopcli.model.loading import load_model
 from stopcli.registry import resolve
-from stopcli.runtime import load_model
 
 STOP = StopConfig(regions=4, eta=2, hidden=16)
 

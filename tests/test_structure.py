@@ -32,7 +32,7 @@ LAYERS = [
         "index",
         "text",
     },
-    {"model.prompts", "model.stop", "model.clip", "model.checkpoint", "model.parallel"},
+    {"model.prompts", "model.stop", "model.clip", "model.checkpoint", "model.loading", "model.parallel"},
     {"device", "runtime"},
     {
         "archive",
@@ -47,6 +47,7 @@ LAYERS = [
         "doctor",
         "scoring",
         "trainer",
+        "runfolder",
         "finetune",
         "publish",
         "protocols",

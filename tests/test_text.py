@@ -12,8 +12,8 @@ import torch
 from safetensors.torch import save_file
 
 from conftest import TOY_CONFIG
+from stopcli.model.loading import embed_texts_alone
 from stopcli.registry import resolve
-from stopcli.runtime import embed_texts_alone
 from stopcli.text import _Tokenizer, embed_texts
 
 TEXTS = (

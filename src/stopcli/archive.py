@@ -189,7 +189,7 @@ class Archive:
         if new:
             fresh = embed_texts(self.files, new)
             if fresh is None:
-                from stopcli.runtime import embed_texts_alone
+                from stopcli.model.loading import embed_texts_alone
 
                 fresh = embed_texts_alone(self.files, new)
             self.index.save_texts(self.weights, fresh)

@@ -4,30 +4,29 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
-import shutil
 import time
 from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from stopcli import card, plots
-from stopcli.card import CARD_FILE
+from stopcli import plots
 from stopcli.classify import TEMPLATE
 from stopcli.config import cache_folder
 from stopcli.data import Dataset, Row, check_classes, decode_problem, read_dataset, unique_clips
-from stopcli.errors import BadDataset, FileExists, InputError, UsageError
+from stopcli.errors import BadDataset, InputError, UsageError
 from stopcli.framecache import FrameCache
 from stopcli.metrics import accuracy_scores, confusion, ranks_of
 from stopcli.model import parallel
-from stopcli.model.config import CONFIG_FILE, WEIGHTS_FILE, ModelConfig, StopConfig
+from stopcli.model.checkpoint import load_prompts
+from stopcli.model.config import ModelConfig, StopConfig
 from stopcli.prefetch import prefetch
 from stopcli.results import Finetuned, Plan, Progress
+from stopcli.runfolder import CONFUSION_FILE, CURVE_FILE, RunFolder
 from stopcli.scoring import caption_scores
 from stopcli.split import few_shots, with_validation
-from stopcli.trainer import STATE_FILE, Batches, Schedule, Trainer, clip_frames
+from stopcli.trainer import Batches, Schedule, Trainer, clip_frames
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -39,8 +38,6 @@ if TYPE_CHECKING:
     from stopcli.registry import ModelFiles
     from stopcli.runtime import Runtime, RuntimeOptions
 
-METRICS_FILE = "metrics.jsonl"
-OURS = (CONFIG_FILE, WEIGHTS_FILE, METRICS_FILE, CARD_FILE, STATE_FILE, "curve.png", "confusion.png")
 SAVE_EVERY = 60.0  # seconds between states; one is saved with each validation too
 LEAST_STEPS, LEAST_EPOCHS, MOST_EPOCHS, VALIDATIONS = 300, 5, 300, 25
 BATCH = {"classification": 32, "retrieval": 128}
@@ -134,7 +131,8 @@ def finetune(
     options = options or FinetuneOptions()
     if "{}" not in options.template:
         raise UsageError(f"--template must hold {{}} where the label goes, got {options.template!r}")
-    finished = _prepare_output(output, resume=resume, force=force)
+    folder = RunFolder(output)
+    folder.prepare(resume=resume, force=force)
     data = read_dataset(source)
     started = _start(files, options)
     runtime = _runtime(started, runtime_options, options.seed)
@@ -147,29 +145,10 @@ def finetune(
     data = with_validation(data, options.seed)
     if options.shots is not None and data.task == "classification":
         data = few_shots(data, options.shots, options.seed)
-    job = _Job(files, started, data, output, runtime, cache, options, command)
-    if finished:
-        return job.finished()
+    job = _Job(files, started, data, folder, runtime, cache, options, command)
+    if resume and folder.finished:
+        return job.result(folder.metrics())
     return job.run(watcher, resume=resume)
-
-
-def _prepare_output(output: Path, *, resume: bool, force: bool) -> bool:
-    """Check the place of the run; say whether a finished run is there to be resumed."""
-    if output.exists() and not output.is_dir():
-        raise FileExists(f"{output}: is a file; -o names the folder of the model to make")
-    held = [p for p in (output / name for name in OURS) if p.exists()] if output.exists() else []
-    if held and not resume and not force:
-        raise FileExists(
-            f"{output}: holds a model already; go on with --resume, begin anew with --force, "
-            "or choose another -o"
-        )
-    if output.exists() and not held and any(output.iterdir()):
-        raise FileExists(f"{output}: is not empty and holds no run; choose another -o")
-    if force and parallel.rank() == 0:
-        for path in held:
-            path.unlink()
-        held = []
-    return resume and bool(held) and not (output / STATE_FILE).exists() and (output / CARD_FILE).exists()
 
 
 def _start(files: ModelFiles, options: FinetuneOptions) -> ModelFiles:
@@ -224,10 +203,10 @@ class _Job:
     """One run: its data, its model, its folder."""
 
     def __init__(
-        self, base: ModelFiles, files: ModelFiles, data: Dataset, output: Path, runtime: Runtime,
+        self, base: ModelFiles, files: ModelFiles, data: Dataset, folder: RunFolder, runtime: Runtime,
         cache: FrameCache, options: FinetuneOptions, command: str | None,
     ) -> None:  # fmt: skip
-        self.base, self.files, self.data, self.output = base, files, data, output
+        self.base, self.files, self.data, self.folder = base, files, data, folder
         self.runtime, self.cache, self.options, self.command = runtime, cache, options, command
         self.by_class = data.task == "classification"
         self.labels = data.labels if self.by_class else None
@@ -259,16 +238,14 @@ class _Job:
     def run(self, watcher: Watcher, *, resume: bool) -> Finetuned:
         """Train, keeping the best weights, and write everything."""
         trainer = Trainer(self.runtime, self.schedule, self.texts, by_class=self.by_class)
-        if resume and (self.output / STATE_FILE).exists():
+        if resume and self.folder.interrupted:
             self._load(trainer)
         else:
             began = time.monotonic()
             self.state.plain = self._score(self.runtime.plain(), self.validation)[0]
             self._pace = (time.monotonic() - began) / max(1, len(unique_clips(self.validation)))
         watcher.plan(self._plan(trainer.step_number))
-        if parallel.rank() == 0:
-            self.output.mkdir(parents=True, exist_ok=True)
-            self._keep_metrics(trainer.step_number)
+        self.folder.begin(trainer.step_number)
         self._train(trainer, watcher)
         return self._finish()
 
@@ -287,7 +264,7 @@ class _Job:
                 state.seconds = time.monotonic() - began
                 state.losses.append((step, loss))
                 score = None
-                self._log(
+                self.folder.log(
                     {"step": step, "loss": loss, "lr": self.schedule.rate(step - 1), "seconds": state.seconds}
                 )
                 if step % between == 0 or step == self.schedule.steps:
@@ -310,12 +287,11 @@ class _Job:
         score = scores[self.metric] if scores else None
         if scores and score is not None:
             state.scores.append((trainer.step_number, score))
-            self._log({"step": trainer.step_number, "validation": scores, "validation_loss": loss})
+            self.folder.log({"step": trainer.step_number, "validation": scores, "validation_loss": loss})
         better = score is None or state.best is None or (score, -loss) >= (state.best, -state.best_loss)
         if better:
             state.best, state.best_loss, state.best_step = score, loss, trainer.step_number
-            if parallel.rank() == 0:
-                self._write_model()
+            self._write_model(self._metrics())
         return score
 
     @property
@@ -414,17 +390,9 @@ class _Job:
             extra["template"] = self.options.template
         return replace(config, frames=self.runtime.frames, labels=self.labels, extra=extra)
 
-    def _write_model(self, metrics: dict[str, Any] | None = None) -> None:
-        """Write the model folder as it stands: usable from the first validation on."""
-        from stopcli.model.checkpoint import save
-
-        weights = self.files.config.weights
-        if weights.startswith("file:") and not (self.output / weights[5:]).exists():
-            part = self.output / f".{weights[5:]}.part"
-            shutil.copyfile(self.files.backbone, part)
-            os.replace(part, self.output / weights[5:])
-        told = metrics if metrics is not None else self._metrics()
-        save(self.output, self._config(told), self.runtime.model)
+    def _write_model(self, metrics: dict[str, Any]) -> None:
+        """Write the model as it stands: usable from the first validation on."""
+        self.folder.write_model(self._config(metrics), self.runtime.model, self.files.backbone)
 
     def _metrics(self) -> dict[str, Any]:
         found: dict[str, Any] = {}
@@ -437,10 +405,10 @@ class _Job:
     def _save(self, trainer: Trainer) -> None:
         if parallel.rank() == 0:
             told = asdict(self.state) | {"settings": self._settings(), "data": self._data_told()["sha256"]}
-            trainer.save_state(self.output, told)
+            trainer.save_state(self.folder.path, told)
 
     def _load(self, trainer: Trainer) -> None:
-        told = trainer.load_state(self.output)
+        told = trainer.load_state(self.folder.path)
         now = json.loads(json.dumps(self._settings()))
         then, data = told.pop("settings"), told.pop("data")
         changed = [f"{k} was {then.get(k)!r}, now {now[k]!r}" for k in now if now[k] != then.get(k)]
@@ -448,29 +416,15 @@ class _Job:
             changed.append("the data set has changed")
         if changed:
             raise UsageError(
-                f"{self.output}: cannot resume with other settings: {'; '.join(changed)}; "
+                f"{self.folder.path}: cannot resume with other settings: {'; '.join(changed)}; "
                 "use --force to begin anew"
             )
         self.state = _Run(**told)
 
-    def _log(self, record: dict[str, Any]) -> None:
-        if parallel.rank() == 0:
-            with (self.output / METRICS_FILE).open("a", encoding="utf-8") as stream:
-                stream.write(json.dumps(record) + "\n")
-
-    def _keep_metrics(self, step: int) -> None:
-        """Drop what an interrupted run logged after its last state."""
-        path = self.output / METRICS_FILE
-        lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
-        kept = [line for line in lines if line.endswith("}") and json.loads(line)["step"] <= step]
-        path.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
-
     def _finish(self) -> Finetuned:
         """Score the best weights, draw the pictures, write the card, drop the state."""
-        from stopcli.model.checkpoint import load_prompts
-
         if parallel.rank() == 0:
-            load_prompts(self.runtime.model, self.output)
+            load_prompts(self.runtime.model, self.folder.path)
         if parallel.world_size() > 1:
             parallel.broadcast(self.runtime.prompts.parameters())
         metrics = self._metrics()
@@ -482,36 +436,29 @@ class _Job:
             metrics["test, plain CLIP"] = self._score(self.runtime.plain(), self.test)[0]
         shown = self.test or self.validation
         vectors = self._vectors(self.runtime, shown) if shown and self.by_class else None
+        self._write_model(metrics)
         if parallel.rank() == 0:
-            self._write_model(metrics)
             told = {"metric": self.metric, "plain": (self.state.plain or {}).get(self.metric)}
-            plots.curve(self.output / "curve.png", self.state.losses, self.state.scores, told)
+            plots.curve(self.folder.path / CURVE_FILE, self.state.losses, self.state.scores, told)
             if vectors is not None and self.labels:
                 texts = self.runtime.encode_texts([self.texts[label] for label in self.labels])
                 counts = confusion(self._truth(shown), (vectors @ texts.T).argmax(1), len(self.labels))
                 which = "test" if self.test else "validation"
                 plots.confusion(
-                    self.output / "confusion.png", counts, self.labels, f"{len(shown)} {which} clips"
+                    self.folder.path / CONFUSION_FILE, counts, self.labels, f"{len(shown)} {which} clips"
                 )
-            text = card.model_card(self.output.resolve().name, self._config(metrics).to_dict())
-            part = self.output / f".{CARD_FILE}.part"
-            part.write_text(text, encoding="utf-8")
-            os.replace(part, self.output / CARD_FILE)
-            (self.output / STATE_FILE).unlink(missing_ok=True)
-        return self._result(metrics)
+        self.folder.end(self._config(metrics))
+        return self.result(metrics)
 
-    def finished(self) -> Finetuned:
-        """Return the result of a run that had ended already."""
-        told = json.loads((self.output / CONFIG_FILE).read_text(encoding="utf-8"))
-        return self._result(told.get("metrics", {}))
+    def result(self, metrics: dict[str, Any]) -> Finetuned:
+        """Return what a run with these scores came to."""
 
-    def _result(self, metrics: dict[str, Any]) -> Finetuned:
         def of(name: str) -> float | None:
             value = metrics.get(name, {}).get(self.metric)
             return None if value is None else float(value)
 
         return Finetuned(
-            path=str(self.output), task=self.data.task, metric=self.metric,
+            path=str(self.folder.path), task=self.data.task, metric=self.metric,
             validation=of("validation"), validation_plain=of("validation, plain CLIP"),
             test=of("test"), test_plain=of("test, plain CLIP"), steps=self.schedule.steps,
             seconds=round(self.state.seconds, 1),

@@ -1,0 +1,63 @@
+"""From a model's files to a model: on the CPU, in fp32."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from stopcli.errors import CheckpointError
+from stopcli.model.checkpoint import build_backbone, load_backbone_weights, load_prompts
+from stopcli.model.stop import Stop
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from stopcli.model.config import ModelConfig
+    from stopcli.registry import ModelFiles
+
+
+def embed_texts_alone(files: ModelFiles, texts: Sequence[str]) -> dict[str, NDArray[np.float32]]:
+    """Embed texts (E,) on the CPU in fp32, with nothing loaded but the text tower.
+
+    Raises:
+        CheckpointError: the files do not fit together.
+    """
+    config = files.config
+    backbone = build_backbone(config.architecture, config.backbone_config, files.preprocess, empty=True)
+    load_backbone_weights(backbone, files.backbone, text_only=True)
+    with torch.inference_mode():
+        vectors = Stop(backbone, None).eval().encode_text(tokenizer_of(config)(list(texts))).numpy()
+    return dict(zip(texts, vectors, strict=True))
+
+
+def tokenizer_of(config: ModelConfig) -> Any:
+    """Return the backbone's own tokenizer: texts to token ids (N,77)."""
+    import open_clip
+
+    told = config.backbone_config or open_clip.get_model_config(config.architecture) or {}
+    text = told.get("text_cfg", {})
+    if text.get("hf_tokenizer_name"):
+        return open_clip.get_tokenizer(config.architecture)
+    return open_clip.SimpleTokenizer(context_length=text.get("context_length", 77))
+
+
+def load_model(files: ModelFiles) -> Stop:
+    """Build a model and load its weights, on the CPU in fp32.
+
+    Raises:
+        CheckpointError: the files do not fit together.
+    """
+    config = files.config
+    backbone = build_backbone(config.architecture, config.backbone_config, files.preprocess, empty=True)
+    load_backbone_weights(backbone, files.backbone)
+    try:
+        model = Stop(backbone, config.stop)
+    except ValueError as error:
+        raise CheckpointError(f"{files.folder}: its prompts do not fit its backbone: {error}") from error
+    if files.folder is not None and config.stop is not None:
+        load_prompts(model, files.folder)
+    return model.eval().requires_grad_(False)
