@@ -54,15 +54,21 @@ def labelled(tmp_path_factory):
     return folder
 
 
+@pytest.fixture
+def adapt(labelled, toy, run):
+    """Run `stop finetune` on the table, into a folder."""
+    return lambda out, *more: run(
+        "finetune", labelled / "data.csv", "--model", toy, "-o", out, *more, *ARGUMENTS
+    )
+
+
 def digest(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def test_a_csv_becomes_a_model_that_every_command_takes(labelled, toy, tmp_path, run, run_json):
+def test_a_csv_becomes_a_model_that_every_command_takes(labelled, toy, tmp_path, adapt, run_json):
     out = tmp_path / "my model"
-    status, told, err = run(
-        "finetune", labelled / "data.csv", "--model", toy, "-o", out, "--epochs", 40, "--lr", 0.01, *ARGUMENTS
-    )
+    status, told, err = adapt(out, "--epochs", 40, "--lr", 0.01)
     assert status == 0, err
     assert "clips: 12 train, 4 val of 2 classes" in err
     assert "plain CLIP: top-1 50.0 %" in err  # the frames are the same, only their order tells
@@ -115,51 +121,28 @@ def test_captions_train_a_retrieval_model(labelled, toy, tmp_path, run_json):
     assert json.loads((tmp_path / "out" / "config.json").read_text())["labels"] is None
 
 
-def test_nothing_is_overwritten(labelled, toy, tmp_path, run):
+def test_nothing_is_overwritten(tmp_path, adapt):
     out = tmp_path / "held"
     out.mkdir()
     (out / "thesis.txt").write_text("mine")
-    status, _, err = run("finetune", labelled / "data.csv", "--model", toy, "-o", out, *ARGUMENTS)
+    status, _, err = adapt(out)
     assert status == 3
     assert "not empty" in err
     (out / "thesis.txt").unlink()
     (out / "model.safetensors").write_bytes(b"weights")
-    status, _, err = run("finetune", labelled / "data.csv", "--model", toy, "-o", out, *ARGUMENTS)
+    status, _, err = adapt(out)
     assert status == 3
     assert "--resume" in err
     assert (out / "model.safetensors").read_bytes() == b"weights"
 
 
-def test_static_and_off_prompts_start_anew(labelled, toy, tmp_path, run):
+def test_static_and_off_prompts_start_anew(tmp_path, adapt):
     for mode in ("static", "off"):
         out = tmp_path / mode
-        status, _, err = run(
-            "finetune",
-            labelled / "data.csv",
-            "--model",
-            toy,
-            "-o",
-            out,
-            "--epochs",
-            1,
-            "--temporal",
-            mode,
-            *ARGUMENTS,
-        )
+        status, _, err = adapt(out, "--epochs", 1, "--temporal", mode)
         assert status == 0, err
         assert json.loads((out / "config.json").read_text())["stop"]["temporal"] == mode
-    status, _, err = run(
-        "finetune",
-        labelled / "data.csv",
-        "--model",
-        toy,
-        "-o",
-        tmp_path / "none",
-        "--spatial",
-        "off",
-        "--temporal",
-        "off",
-    )
+    status, _, err = adapt(tmp_path / "none", "--spatial", "off", "--temporal", "off")
     assert status == 2
     assert "nothing to train" in err
 
@@ -260,7 +243,9 @@ def _fails_at(step, real, error):
     return stepping
 
 
-def test_a_loss_that_is_no_number_stops_with_the_best_weights_kept(labelled, toy, tmp_path, run, monkeypatch):
+def test_a_loss_that_is_no_number_stops_with_the_best_weights_kept(
+    labelled, tmp_path, adapt, run, monkeypatch
+):
     out = tmp_path / "out"
     real = Trainer._loss
 
@@ -268,19 +253,7 @@ def test_a_loss_that_is_no_number_stops_with_the_best_weights_kept(labelled, toy
         return real(self, *arguments) * (float("nan") if self.step_number == 8 else 1.0)
 
     monkeypatch.setattr(Trainer, "_loss", loss)
-    status, _, err = run(
-        "finetune",
-        labelled / "data.csv",
-        "--model",
-        toy,
-        "-o",
-        out,
-        "--epochs",
-        20,
-        "--batch-size",
-        4,
-        *ARGUMENTS,
-    )
+    status, _, err = adapt(out, "--epochs", 20, "--batch-size", 4)
     assert status == TrainingDiverged.exit_status == 1
     assert "became nan at step 9" in err
     monkeypatch.undo()
