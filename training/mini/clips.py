@@ -64,7 +64,7 @@ if __name__ == "__main__":
     )
     parser.add_argument("--test", type=int, default=500)
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
-    parser.add_argument("--varied", type=int, default=10000, help="clips on bolder backgrounds too")
+    parser.add_argument("--varied", type=int, default=8000, help="clips on bolder backgrounds too")
     args = parser.parse_args()
     make(args.data / "test", list(test_clips(args.test, TEST_SEED)), args.workers)
     make(args.data / "retrieval", list(retrieval_clips(200, RETRIEVAL_SEED)), args.workers)

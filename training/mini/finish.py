@@ -18,9 +18,9 @@ from world import OBJECT_NAMES
 from stopcli.model.config import ModelConfig, read_config
 
 TRAINING = {
-    "data": "training/mini: generated H.264 clips, 14,000 for stills, twice 10,000 for prompts; 384 of 480 object-motion pairs",
-    "backbone": "pretrain.py: 2400 + 1000 + 300 + 1300 steps of 128 stills; the commands are in training/mini/README.md",
-    "prompts": "train_prompts.py: 600 + 200 + 560 + 2000 + 1100 + 700 steps of 32 clips, the last three rounds averaged",
+    "data": "training/mini: generated H.264 clips, 14,000 for stills, 28,000 for prompts; 384 of 480 object-motion pairs",
+    "backbone": "pretrain.py: 2400 + 1000 + 300 + 1300 + 900 steps of 128 stills; the commands are in training/mini/README.md",
+    "prompts": "train_prompts.py: 600 + 200 + 560 + 2000 + 1100 + 700 + 1100 + 800 steps of 32 clips, the last two rounds averaged",
     "device": "CPU, 2 cores, bf16 autocast",
 }
 
