@@ -12,8 +12,7 @@ from __future__ import annotations
 
 import re
 import time
-from bisect import bisect_left, bisect_right
-from collections import deque
+from bisect import bisect_right
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -37,7 +36,6 @@ if TYPE_CHECKING:
 MAX_PIXELS = 8192 * 8192  # of one frame; more is a mistake or an attack
 STALL_SECONDS = 20.0  # without a new frame: the decoder hangs
 TIME_LIMIT = 1800.0  # seconds for one file
-LEAN_MARGIN = 0.25  # seconds before a wanted time in which every frame is decoded
 SEQUENTIAL_SHARE = 0.75  # of the file to be decoded anyway: reading on is cheaper than seeking
 
 
@@ -78,8 +76,6 @@ class Video:
         self.path = path
         self._threads = threads
         self.damaged = False  # then slice threads: FFmpeg's concealment, off with them, paints it all gray
-        self._lean = True  # leave out frames that neither are wanted nor help to decode others
-        self._left_out: deque[float] = deque(maxlen=64)
         self._open()
         try:
             self._look()
@@ -191,8 +187,6 @@ class Video:
                 for shown, frame in self._sequential(times[done:]):
                     yield shown, self._to_pixels(frame, size, whole)
                     done += 1
-            except _TooLean:
-                self._lean = False
             except _Distrusted:
                 self.damaged = True
 
@@ -231,11 +225,11 @@ class Video:
         remaining = iter(group)
         t = next(remaining)
         previous: tuple[float, Any] | None = None
-        for shown, frame in self._decode(group):
+        for shown, frame in self._decode():
             while shown > t + 1e-6:
                 if previous is None:
                     raise _Distrusted  # landed behind the wanted time
-                yield self._confirmed(previous, t)
+                yield previous
                 following = next(remaining, None)
                 if following is None:
                     return
@@ -243,8 +237,9 @@ class Video:
             previous = (shown, frame)
         if previous is None or self.duration - previous[0] > max(1.0, 0.02 * self.duration):
             raise _Distrusted  # ended too early to be the end of the file
-        for last in (t, *remaining):
-            yield self._confirmed(previous, last)
+        yield previous
+        for _ in remaining:
+            yield previous
 
     def _sequential(self, times: list[float]) -> Iterator[tuple[float, Any]]:
         """Yield the frames at the wanted times from one read of the whole file."""
@@ -253,11 +248,11 @@ class Video:
         t: float | None = next(pending)
         previous: tuple[float, Any] | None = None
         gap = 0.0
-        for shown, frame in self._decode(times):
+        for shown, frame in self._decode():
             if previous is not None:
                 gap = shown - previous[0]
             while t is not None and shown > t + 1e-6:
-                yield self._confirmed(previous, t) if previous is not None else (shown, frame)
+                yield previous or (shown, frame)
                 t = next(pending, None)
             if t is None:
                 return
@@ -267,14 +262,8 @@ class Video:
         # the end of the file is known now; nothing but frames can be trusted about it
         self.duration = previous[0] + min(gap, 10.0) if previous[0] > 0 else self.duration
         while t is not None:
-            yield self._confirmed(previous, t)
+            yield previous
             t = next(pending, None)
-
-    def _confirmed(self, found: tuple[float, Any], t: float) -> tuple[float, Any]:
-        """Return the frame at ``t``, if none between the two was left out."""
-        if any(found[0] + 1e-6 < left_out <= t + 1e-6 for left_out in self._left_out):
-            raise _TooLean
-        return found
 
     def _check_size(self, width: int, height: int) -> None:
         if width * height > MAX_PIXELS:
@@ -308,8 +297,8 @@ class Video:
                 raise VideoTimeout(f"{self.path}: not done after {TIME_LIMIT:.0f} s; skipped")
             yield packet
 
-    def _decode(self, wanted: Sequence[float]) -> Iterator[tuple[float, Any]]:
-        """Yield (seconds, frame) until the end; of those long before a wanted time (ascending) not all.
+    def _decode(self) -> Iterator[tuple[float, Any]]:
+        """Yield (seconds, frame) until the end.
 
         Raises:
             _Distrusted: the first damaged packet or frame, unless the file is known to be
@@ -320,17 +309,7 @@ class Video:
         stamps = "dts" if self._container.format.name == "avi" else "pts"  # AVI has no others
         clock = Clock(self._origin, float(self._stream.average_rate or 25), stamps)
         last_progress = time.monotonic()
-        context = self._stream.codec_context
-        lean = self._lean and not self.damaged and stamps == "pts"
-        self._left_out.clear()
         for packet in self._demux():
-            if lean and packet.pts is not None:
-                at = float(packet.pts * packet.time_base) - self._origin
-                following = bisect_left(wanted, at)
-                far = following == len(wanted) or wanted[following] - at > LEAN_MARGIN
-                context.skip_frame = "NONREF" if far else "DEFAULT"
-                if far:
-                    self._left_out.append(at)
             try:
                 frames = packet.decode()
             except (av.FFmpegError, ValueError) as error:
@@ -349,10 +328,6 @@ class Video:
 
 class _Distrusted(Exception):
     """The frames cannot be trusted: read them in a slower way."""
-
-
-class _TooLean(_Distrusted):
-    """A frame that was wanted may have been left out."""
 
 
 def _choose_stream(container: Any, path: str | Path) -> Any:
