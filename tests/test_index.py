@@ -455,18 +455,19 @@ def sound(folder) -> int:
         if not spaces:
             return 0
         (space,) = spaces
-        matrix = index.vectors(space)
+        matrix, entries, files = index.together(
+            lambda: (index.vectors(space), index.entries(space), index.files())
+        )
         seen = np.zeros(len(matrix), bool)
-        entries = index.entries(space)
         for content, e in entries.items():
             number = int(content.split("-")[1])
             assert e.count == number % 5 + 1
             assert (matrix[e.first : e.first + e.count] == number).all(), content
             assert not seen[e.first : e.first + e.count].any()
             seen[e.first : e.first + e.count] = True
-        for known in index.files().values():
+        for known in files.values():
             assert known.content in entries
-        return len(index.files())
+        return len(files)
 
 
 def test_fifty_kills_at_random_points_lose_at_most_the_last_batch(tmp_path):
@@ -600,3 +601,19 @@ def test_two_processes_write_one_index(tmp_path):
         _, err = process.communicate(timeout=120)
         assert process.returncode == 0, err
     assert sound(folder) == 2 * (60 - 8)
+
+
+def test_a_reader_sees_one_state_while_another_process_compacts(tmp_path):
+    script = tmp_path / "writer.py"
+    script.write_text(WRITER)
+    folder = tmp_path / "index"
+    writer = subprocess.Popen(
+        [sys.executable, str(script), str(folder), "w", "400"], stdout=subprocess.PIPE, text=True
+    )
+    writer.stdout.readline()
+    seen = set()
+    while writer.poll() is None:
+        seen.add(sound(folder))
+    writer.communicate()
+    assert writer.returncode == 0
+    assert len(seen) > 5, "the reader hardly read while the writer wrote"

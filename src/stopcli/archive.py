@@ -210,9 +210,13 @@ class Archive:
         texts = self._embed([*ask.texts, *ask.unlike])
         queries = [Query(t, texts[t]) for t in ask.texts]
         queries += [self._query(example, ask.every) for example in ask.examples]
-        selection = select(self.index, space, files.found, files.shown, ask.filters)
         unlike = [texts[t] for t in ask.unlike]
-        vectors = self.index.vectors(space)
+        selection, vectors = self.index.together(
+            lambda: (
+                select(self.index, space, files.found, files.shown, ask.filters),
+                self.index.vectors(space),
+            )
+        )
         shortcut = self._shortcut(space, vectors)
         hits = search(vectors, selection, queries, ask.filters, unlike, shortcut)
         return Answer(tuple(hits), tuple(failures(self.index, space, files)), count)

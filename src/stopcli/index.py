@@ -18,7 +18,7 @@ import time
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
@@ -26,14 +26,17 @@ from stopcli.config import data_folder
 from stopcli.errors import IndexBusy, IndexUnusable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from numpy.typing import NDArray
     from typing_extensions import Self
 
     from stopcli.registry import ModelFiles
 
+Result = TypeVar("Result")
+
 FORMAT = 1
+READS = 3  # attempts at reading while others compact
 DATABASE, LOCK, HOLDER = "index.sqlite", "writer.lock", "writer.json"
 SCHEMA = """
 CREATE TABLE spaces (
@@ -410,6 +413,19 @@ class Index:
         return found
 
     # --------------------------------------------------------------------------------- reading
+
+    def together(self, read: Callable[[], Result]) -> Result:
+        """Do reads that must see one state of the index, whatever other processes write meanwhile."""
+        for attempt in range(READS):
+            self._db.execute("BEGIN")
+            try:
+                return read()
+            except IndexUnusable:  # perhaps `compact` put another file of vectors in its place
+                if attempt == READS - 1:
+                    raise
+            finally:
+                self._db.execute("COMMIT")
+        raise AssertionError
 
     def spaces(self) -> list[Space]:
         """Return all spaces."""
