@@ -161,8 +161,9 @@ def test_an_interrupted_embed_goes_on_where_it_was(toy, tmp_path):
     """A real process, killed in the middle; then the same command again."""
     folder = tmp_path / "clips"
     folder.mkdir()
-    for i in range(30):
-        write_video(folder / f"{i:02d}.mp4", frames=30, options={"preset": "ultrafast"})
+    first = write_video(folder / "000.mp4", frames=30, options={"preset": "ultrafast"})
+    for i in range(1, 300):  # more than can be done before the signal comes
+        os.link(first, folder / f"{i:03d}.mp4")
     out = tmp_path / "v.npz"
     command = [
         sys.executable,
@@ -187,21 +188,22 @@ def test_an_interrupted_embed_goes_on_where_it_was(toy, tmp_path):
     process.send_signal(signal.SIGKILL)
     process.communicate()
     kept = journal.read_bytes().count(b"\n") - 1
-    assert 3 <= kept < 30
+    assert 3 <= kept < 300
     with journal.open("ab") as stream:
         stream.write(b'{"rows": [{"path": "cut o')  # what a crash leaves
     again = subprocess.run([*command, "-v"], capture_output=True, text=True, check=False)
     assert again.returncode == 0, again.stderr
     data = json.loads(again.stdout)["data"]
-    assert [d["path"] for d in data] == [str(folder / f"{i:02d}.mp4") for i in range(30)]
+    assert [d["path"] for d in data] == [str(folder / f"{i:03d}.mp4") for i in range(300)]
     assert not journal.exists()
 
 
 def test_ctrl_c_keeps_what_is_done_and_exits_130(toy, tmp_path):
     folder = tmp_path / "clips"
     folder.mkdir()
-    for i in range(60):
-        write_video(folder / f"{i:02d}.mp4", frames=30, options={"preset": "ultrafast"})
+    first = write_video(folder / "000.mp4", frames=30, options={"preset": "ultrafast"})
+    for i in range(1, 600):  # more than can be done before the signal comes
+        os.link(first, folder / f"{i:03d}.mp4")
     command = [
         sys.executable,
         "-m",
