@@ -89,7 +89,7 @@ class Video:
         try:
             # a name with a colon would be taken for a protocol: the prefix makes it a file
             self._container: Any = av.open(
-                f"file:{self.path}", metadata_errors="ignore", timeout=(STALL_SECONDS, STALL_SECONDS)
+                f"file:{self.path}", timeout=(STALL_SECONDS, STALL_SECONDS), **lenient_tags()
             )
         except (av.FFmpegError, OSError, ValueError) as error:
             raise UnreadableVideo(
@@ -207,7 +207,8 @@ class Video:
         names itself in the first packet only.
         """
         context = self._stream.codec_context
-        if context.codec.name != "h264" or "444" not in (context.pix_fmt or ""):
+        kind = context.format  # not context.pix_fmt: PyAV 17 crashes there where the header is broken
+        if context.codec.name != "h264" or kind is None or "444" not in kind.name:
             return False
         head = next((bytes(p) for p in self._demux() if p.size), b"")
         self._rewind()
@@ -328,6 +329,13 @@ class Video:
 
 class _Distrusted(Exception):
     """The frames cannot be trusted: read them in a slower way."""
+
+
+def lenient_tags() -> dict[str, Any]:
+    """Return what `av.open` must be told so that tags need not be UTF-8: from PyAV 19 on, nothing."""
+    import av
+
+    return {"metadata_errors": "ignore"} if int(av.__version__.partition(".")[0]) < 19 else {}
 
 
 def _choose_stream(container: Any, path: str | Path) -> Any:

@@ -24,12 +24,13 @@ import sys
 from pathlib import Path
 import av, numpy as np, open_clip, torch
 from safetensors.torch import load_file
+from stopcli.container import lenient_tags
 clip = open_clip.create_model("ViT-B-32-quickgelu").eval()
 clip.load_state_dict(load_file(sys.argv[2]))
 preprocess = open_clip.image_transform(224, is_train=False, mean=open_clip.OPENAI_DATASET_MEAN, std=open_clip.OPENAI_DATASET_STD)
 vectors = []
 for path in sorted(Path(sys.argv[1]).iterdir()):
-    with av.open(str(path), metadata_errors="ignore") as container:
+    with av.open(str(path), **lenient_tags()) as container:
         frames = [frame.to_image() for frame in container.decode(video=0)]
     picked = [frames[int((i + 0.5) * len(frames) / 12)] for i in range(12)]
     with torch.inference_mode():
