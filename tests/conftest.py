@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 from fractions import Fraction
 from pathlib import Path
 
@@ -40,6 +41,11 @@ def alone(monkeypatch, tmp_path):
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
     monkeypatch.delenv("STOPCLI_MODEL", raising=False)
     monkeypatch.setenv("COLUMNS", "120")
+
+
+def heed_interrupts() -> None:
+    """Let a child process heed Ctrl-C even where the tests run in the background of a shell."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def pattern(i: int, width: int = 128, height: int = 96) -> np.ndarray:

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 import torch
 
-from conftest import write_video
+from conftest import heed_interrupts, write_video
 from stopcli.data import read_dataset
 from stopcli.errors import TrainingDiverged
 from stopcli.framecache import FrameCache
@@ -197,7 +197,12 @@ def _steps(folder: Path) -> int:
 
 def test_an_interrupted_run_says_how_to_go_on(labelled, toy, tmp_path):
     out = tmp_path / "out"
-    process = subprocess.Popen(command(labelled, toy, out), stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    process = subprocess.Popen(
+        command(labelled, toy, out),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        preexec_fn=heed_interrupts,
+    )
     while _steps(out) < 5 and process.poll() is None:
         time.sleep(0.01)
     process.send_signal(signal.SIGINT)
