@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from conftest import write_video
+from conftest import TOY_CONFIG, write_video
 from stopcli.device import choose_precision
 from stopcli.errors import DeviceError, UnreadableVideo, UsageError
 from stopcli.files import find_videos
@@ -222,3 +222,16 @@ def test_results_say_how_they_were_made(runtime):
     assert len(told["weights"]) == 64
     assert isinstance(next(iter(told)), str)
     assert EncodedClip("a", None, None, np.zeros(2, np.float32)).path == "a"
+
+
+def test_operations_are_counted_whole(plain):
+    """Plain CLIP's matrix products, by hand: attention and its projections must not be missing."""
+    runtime = Runtime(resolve(str(plain)), RuntimeOptions("cpu", "fp32"))
+    told = TOY_CONFIG["vision_cfg"]
+    size, patch, d = told["image_size"], told["patch_size"], told["width"]
+    patches = (size // patch) ** 2
+    s = patches + 1
+    block = 2 * s * d * (3 * d + d + 8 * d) + 4 * s * s * d
+    frame = 2 * patches * d * 3 * patch**2 + told["layers"] * block + 2 * d * TOY_CONFIG["embed_dim"]
+    clips = np.zeros((2, 4, size, size, 3), np.uint8)
+    assert runtime.count_flops(clips) == 8 * frame

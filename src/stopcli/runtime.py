@@ -311,8 +311,13 @@ class Runtime:
         """Return the floating-point operations of embedding these clips, as torch counts them."""
         from torch.utils.flop_counter import FlopCounterMode
 
-        with FlopCounterMode(display=False) as counter, torch.no_grad():
-            self.forward(pixels)
+        fused = torch.backends.mha.get_fastpath_enabled()
+        torch.backends.mha.set_fastpath_enabled(False)  # what nn.MultiheadAttention fuses is not counted
+        try:
+            with FlopCounterMode(display=False) as counter, torch.no_grad():
+                self.forward(pixels)
+        finally:
+            torch.backends.mha.set_fastpath_enabled(fused)
         return int(counter.get_total_flops())
 
     def peak_memory(self, pixels: NDArray[np.uint8]) -> float | None:

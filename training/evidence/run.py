@@ -102,7 +102,10 @@ def world(out: Path, method: str, seed: int, threads: int) -> dict:
         [sys.executable, HERE.parent / "mini" / "evaluate.py", "--model", folder, "--data", out / "data",
          "--out", scores], check=True, capture_output=True, env={**os.environ, "OMP_NUM_THREADS": str(threads)},
     )  # fmt: skip
-    return {"finetuned": told, "scores": json.loads(scores.read_text())}
+    found = json.loads(scores.read_text())
+    for scored in found.values():
+        scored["made"]["model"] = Path(scored["made"]["model"]).name
+    return {"finetuned": told, "scores": found}
 
 
 def task(out: Path, name: str, method: str, seed: int, threads: int) -> dict:
