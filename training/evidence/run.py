@@ -35,6 +35,11 @@ METHODS = {
 }
 TASKS = ("crowd", "order", "count", "blink")
 SHOTS = (1, 2, 4, 8, 16)
+SHOT_METHODS = {
+    "STOP": ("mini", ()),
+    "static prompts": ("plain", ("--spatial", "static", "--temporal", "static")),
+    "STOP from new prompts": ("plain", ()),
+}
 WORLD = {"clips": 3000, "held": 200, "steps": 300, "batch": 16}
 STEPS = {"tasks": 200, "batch": 16}
 _lock = Lock()
@@ -120,14 +125,11 @@ def task(out: Path, name: str, method: str, seed: int, threads: int) -> dict:
 
 
 def shots(out: Path, method: str, count: int, seed: int, threads: int) -> dict:
-    """Adapt to four new motions: from mini itself, or with static prompts on its backbone."""
-    model, more = (
-        ("mini", ())
-        if method == "STOP"
-        else (out / "plain-mini", ("--spatial", "static", "--temporal", "static"))
-    )
+    """Adapt to four new motions: from mini itself, or with new prompts on its backbone."""
+    model, more = SHOT_METHODS[method]
     _, told = finetune(
-        out, f"shots-{method.split()[0]}-{count}-{seed}", out / "tasks" / "motions" / "data.csv", model, *more,
+        out, f"shots-{method.replace(' ', '-')}-{count}-{seed}", out / "tasks" / "motions" / "data.csv",
+        out / "plain-mini" if model == "plain" else model, *more,
         "--shots", count, "--seed", seed, threads=threads,
     )  # fmt: skip
     return {"finetuned": told}
@@ -163,7 +165,7 @@ def main() -> None:
             else:
                 jobs += [
                     ((what, m, k, seed), lambda m=m, k=k, s=seed: shots(args.out, m, k, s, threads))
-                    for k in reversed(SHOTS) for m in ("STOP", "static prompts")
+                    for k in reversed(SHOTS) for m in SHOT_METHODS
                 ]  # fmt: skip
 
     def work(job) -> None:

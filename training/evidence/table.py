@@ -88,7 +88,10 @@ def shots(records: dict[tuple, dict]) -> str:
             if key[1] == "STOP":
                 seconds[key[2]].append(record["finetuned"]["seconds"])
     rows = [["plain CLIP, zero-shot", *(spread(plain[:1]) for _ in SHOTS)]]
-    rows += [[m, *(spread(found[m, k]) for k in SHOTS)] for m in ("static prompts", "STOP")]
+    rows += [
+        [m, *(spread(found[m, k]) for k in SHOTS)]
+        for m in ("static prompts", "STOP from new prompts", "STOP")
+    ]
     rows.append(["STOP: seconds of training", *(spread(seconds[k]) for k in SHOTS)])
     return table(["", *(f"{k}" for k in SHOTS)], rows)
 
@@ -119,8 +122,8 @@ SHOTS_TEXT = """
 
 Four motions that no clip ever showed `mini`: circling, bouncing, zig-zagging, fading, each done by any of the 48
 objects. `stop finetune OUT/tasks/motions/data.csv --model mini --shots K`, all else at its default (300 steps, 40
-clips for choosing the best weights); test: 200 clips. Static prompts start anew on the same backbone. By clips of
-each label:
+clips for choosing the best weights); test: 200 clips. STOP goes on from `mini`'s own prompts, which know other
+motions; the other two start anew on the same backbone. By clips of each label:
 
 {table}
 {said}
