@@ -60,6 +60,7 @@ LAYERS = [
         "preview",
         "api",
         "cli.options",
+        "cli.progress",
         "cli.classify",
         "cli.retrieve",
         "cli.benchmark",

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from stopcli.cli import options as o
+from stopcli.cli.progress import interruptible, progress_bar
 from stopcli.errors import UsageError
 
 if TYPE_CHECKING:
@@ -87,7 +88,7 @@ def accuracy(
     )  # fmt: skip
     if template is not None and "{}" not in template:
         raise UsageError(f"--template must hold {{}} where the label goes, got {template!r}")
-    with o.interruptible(), common.output("benchmark accuracy") as out:
+    with interruptible(), common.output("benchmark accuracy") as out:
         from stopcli import benchmark as b
         from stopcli import protocols
         from stopcli.report import check_folder, write_report
@@ -99,7 +100,7 @@ def accuracy(
             raise UsageError(f"--videos is needed: the folder with the videos of {dataset}")
         runtimes = _runtimes(common, models)
         total = len({(i.path, i.start, i.end) for items in asked.splits for i in items})
-        with o.progress_bar(common, "reading", total) as done:
+        with progress_bar("reading", total, quiet=common.quiet) as done:
             report = b.accuracy(runtimes, asked, missing=missing, template=template, seed=seed, progress=done)
         if missing:
             common.say(
@@ -148,7 +149,7 @@ def speed(
     sizes = [s.strip() for s in batch_sizes.split(",")]
     if wrong := [s for s in sizes if not (s.isdecimal() and 1 <= int(s) <= 4096)]:
         raise UsageError(f"--batch-sizes must be numbers between 1 and 4096, got {wrong[0]!r}")
-    with o.interruptible(), common.output("benchmark speed") as out:
+    with interruptible(), common.output("benchmark speed") as out:
         import warnings
 
         if not verbose:

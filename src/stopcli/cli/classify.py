@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from stopcli.cli import options as o
+from stopcli.cli.progress import interruptible, progress_bar
 from stopcli.errors import UsageError
 
 EXAMPLES = """Examples:\n
@@ -60,7 +61,7 @@ def command(
     o.check_top_k(top_k)
     if labels is not None and labels_file is not None:
         raise UsageError("--labels and --labels-file: give one of them")
-    with o.interruptible("what is printed is done"), common.output("classify") as output:
+    with interruptible("what is printed is done"), common.output("classify") as output:
         from stopcli import html as page
         from stopcli.classify import check_labels, classify, read_labels
 
@@ -73,7 +74,7 @@ def command(
             check_labels(names)
         found = o.gather(paths, files_from)
         runtime = common.runtime()
-        with o.progress_bar(common, "classifying", len(found)) as done:
+        with progress_bar("classifying", len(found), quiet=common.quiet) as done:
             results = classify(runtime, found, labels=names, template=template, top_k=top_k, every=every)
             for result in results:
                 output.add(result)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import typer
 
 from stopcli.cli import options as o
+from stopcli.cli.progress import interruptible
 from stopcli.errors import ExitStatus
 
 EXAMPLES = """Examples:\n
@@ -20,7 +21,7 @@ def command(
     format: o.FormatOption = o.Format.auto,
 ) -> None:
     """Show versions, devices, places and the Hub, and check that the device computes right."""
-    with o.interruptible():
+    with interruptible():
         from stopcli.doctor import diagnose
         from stopcli.render import fact_table
 

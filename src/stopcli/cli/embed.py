@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from stopcli.cli import options as o
+from stopcli.cli.progress import interruptible, progress_bar
 from stopcli.errors import UsageError
 
 EXAMPLES = """Examples:\n
@@ -61,7 +62,7 @@ def command(
     if text and (paths or files_from):
         raise UsageError("--text and videos: give one of them; their vectors belong in two files")
     kept = "what is done is kept; run the same command to go on"
-    with o.interruptible(kept), common.output("embed") as shown:
+    with interruptible(kept), common.output("embed") as shown:
         from stopcli.embed import embed_texts, embed_videos
         from stopcli.results import Failure
         from stopcli.vectorfile import check_suffix
@@ -73,7 +74,7 @@ def command(
         if text:
             rows = embed_texts(runtime, text, output, force=force)
         else:
-            with o.progress_bar(common, "embedding", len(found)) as done:
+            with progress_bar("embedding", len(found), quiet=common.quiet) as done:
                 rows, failures = embed_videos(runtime, found, output, every=every, force=force, progress=done)
         shown.add_all(rows)
         shown.add_all(failures)

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from stopcli.cli import options as o
+from stopcli.cli.progress import interruptible
 from stopcli.errors import UsageError
 
 EXAMPLES = """Examples:\n
@@ -57,7 +58,7 @@ def command(
     )  # fmt: skip
     if output.suffix not in SUFFIXES:
         raise UsageError(f"--output {output}: the name must end in {', '.join(SUFFIXES)}")
-    with o.interruptible():
+    with interruptible():
         from stopcli import draw, html
         from stopcli.classify import check_labels
         from stopcli.explain import explain

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from stopcli.cli import options as o
+from stopcli.cli.progress import interruptible
 from stopcli.errors import UsageError
 
 if TYPE_CHECKING:
@@ -112,7 +113,7 @@ def command(
     if int(os.environ.get("RANK", "0")):  # of several processes only the first speaks
         sys.stdout = Path(os.devnull).open("w")  # noqa: SIM115
     with (
-        o.interruptible(f"{folder} keeps what was learnt; go on with --resume"),
+        interruptible(f"{folder} keeps what was learnt; go on with --resume"),
         common.output("finetune") as out,
     ):
         import warnings

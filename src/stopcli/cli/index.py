@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from stopcli.cli import options as o
+from stopcli.cli.progress import interruptible
 from stopcli.errors import UsageError
 
 EXAMPLES = """Examples:\n
@@ -60,7 +61,7 @@ def update(
     )  # fmt: skip
     o.check_every(every)
     span = None if whole else every
-    with o.interruptible("what is indexed is kept"), common.output("index update") as out:
+    with interruptible("what is indexed is kept"), common.output("index update") as out:
         from stopcli.changes import failures
 
         found = o.gather(paths, files_from)
@@ -95,7 +96,7 @@ def ls(
     common = o.Common.check(
         model=None, batch_size="auto", frames=None, format=format.value, quiet=quiet, null=null
     )
-    with o.interruptible(), common.output("index ls") as out, o.open_index(index) as held:
+    with interruptible(), common.output("index ls") as out, o.open_index(index) as held:
         from stopcli.archive import listing
 
         out.add_all(listing(held, paths or []))
@@ -110,7 +111,7 @@ def rm(
     """Drop files from the index; the videos themselves are never touched."""
     if not paths and not everything:
         raise UsageError("name files or folders, or --all")
-    with o.interruptible(), o.open_index(index) as held:
+    with interruptible(), o.open_index(index) as held:
         from stopcli.archive import under
 
         with held.writing():
@@ -128,7 +129,7 @@ def merge(
     index: o.IndexFolder = None,
 ) -> None:
     """Take over the files and vectors of another index."""
-    with o.interruptible(), o.open_index(index) as held:
+    with interruptible(), o.open_index(index) as held:
         if not (other / "index.sqlite").is_file():
             raise UsageError(f"{other}: holds no index")
         if other.resolve() == held.folder.resolve():
@@ -141,7 +142,7 @@ def merge(
 @app.command("compact", epilog="Examples:\n\n  stop index compact\n\n  stop index compact --index my-index/")
 def compact(index: o.IndexFolder = None) -> None:
     """Drop the vectors of files that are gone, and give the room back."""
-    with o.interruptible(), o.open_index(index) as held:
+    with interruptible(), o.open_index(index) as held:
         with held.writing():
             freed = held.compact()
         typer.echo(f"{freed / 1e6:.1f} MB freed")
@@ -150,7 +151,7 @@ def compact(index: o.IndexFolder = None) -> None:
 @app.command("info", epilog="Examples:\n\n  stop index info\n\n  stop index info --format json")
 def info(index: o.IndexFolder = None, format: o.FormatOption = o.Format.auto) -> None:
     """Show where the index is, and what it holds for which model."""
-    with o.interruptible(), o.open_index(index) as held:
+    with interruptible(), o.open_index(index) as held:
         told: dict[str, Any] = held.describe()
     if format.value in ("json", "jsonl"):
         import json

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from stopcli.cli import options as o
+from stopcli.cli.progress import interruptible
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -62,7 +63,7 @@ def info(name: Name, format: o.FormatOption = o.Format.auto, offline: o.Offline 
 
     A model whose files are not here is fetched, unless --offline.
     """
-    with o.interruptible():
+    with interruptible():
         files = o.Common(name, offline=offline).files()
         _show("models info", [_told(files)], format.value)
 
@@ -70,7 +71,7 @@ def info(name: Name, format: o.FormatOption = o.Format.auto, offline: o.Offline 
 @app.command("pull", epilog="Examples:\n\n  stop models pull vit-b-32\n\n  stop models pull hf:org/repo@v1")
 def pull(name: Name) -> None:
     """Fetch a model's files, or newer ones, into the cache; from then on it works offline."""
-    with o.interruptible("what has arrived is kept; run the same command to go on"):
+    with interruptible("what has arrived is kept; run the same command to go on"):
         files = o.Common(name).files(refresh=True)
     typer.echo(str(files.folder or files.backbone))
 
@@ -93,7 +94,7 @@ def push(
     from stopcli.hub import split_hub_name
     from stopcli.publish import publishable
 
-    with o.interruptible("nothing was published"):
+    with interruptible("nothing was published"):
         name, _ = split_hub_name(f"hf:{repo.removeprefix('hf:')}")
         files = publishable(folder, licence)
         address = send(folder, files, name, private=not public, message=f"stopcli: {folder.resolve().name}")

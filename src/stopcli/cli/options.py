@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from stopcli.errors import InputError, NothingFound, StopError, UsageError
+from stopcli.cli.progress import progress_bar, waiting
+from stopcli.errors import InputError, NothingFound, UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Iterator, Sequence
 
     from stopcli.archive import Archive
     from stopcli.index import Index
@@ -196,7 +197,7 @@ class Common:
         if files is None:
             files = self.files()
             self.introduce(files)
-        with waiting(self, f"loading {files.name}"):
+        with waiting(f"loading {files.name}", quiet=self.quiet):
             from stopcli.device import device_name
             from stopcli.runtime import Runtime, RuntimeOptions
 
@@ -298,80 +299,6 @@ def archive(common: Common, folder: Path | None) -> Iterator[Archive]:
     with Archive(
         folder or default_folder(), files, lambda: common.runtime(files),
         precision=None if common.precision == "auto" else common.precision, frames=common.frames,
-        say=common.say, watch=lambda total: progress_bar(common, "indexing", total),
+        say=common.say, watch=lambda total: progress_bar("indexing", total, quiet=common.quiet),
     ) as opened:  # fmt: skip
         yield opened
-
-
-@contextmanager
-def waiting(common: Common, what: str) -> Iterator[None]:
-    """Show a spinner on a terminal's stderr while something is awaited."""
-    from rich.console import Console
-
-    console = Console(stderr=True)
-    if common.quiet or not console.is_terminal:
-        yield
-        return
-    with console.status(what):
-        yield
-
-
-@contextmanager
-def progress_bar(common: Common, what: str, total: int) -> Iterator[Callable[[str], None]]:
-    """Show progress over ``total`` files, with rate and time left; yield what to call a file done.
-
-    Nothing is shown unless stderr is a terminal.
-    """
-    from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        ProgressColumn,
-        TextColumn,
-        TimeRemainingColumn,
-    )
-    from rich.text import Text
-
-    class Rate(ProgressColumn):
-        def render(self, task: Any) -> Text:
-            speed = task.finished_speed or task.speed
-            return Text(f"{speed:.1f}/s" if speed else "", style="dim")
-
-    console = Console(stderr=True)
-    hidden = common.quiet or not console.is_terminal
-    columns = (TextColumn(what), BarColumn(), MofNCompleteColumn(), Rate(), TimeRemainingColumn())
-    with Progress(*columns, console=console, transient=True, disable=hidden) as bar:
-        task = bar.add_task(what, total=total)
-        seen: set[str] = set()
-
-        def done(path: str) -> None:
-            if path not in seen:  # windows of one file count once
-                seen.add(path)
-                bar.update(task, completed=len(seen))
-
-        yield done
-
-
-class Interrupted(StopError):
-    """Ctrl-C."""
-
-    exit_status = StopError.exit_status.INTERRUPTED
-
-
-@contextmanager
-def interruptible(kept: str = "") -> Iterator[None]:
-    """Turn Ctrl-C into an error that says what was kept, and a closed pipe into a good end.
-
-    Typer would swallow the first and call the second a failure.
-
-    Raises:
-        Interrupted: Ctrl-C was pressed.
-    """
-    try:
-        yield
-    except KeyboardInterrupt:
-        raise Interrupted("interrupted" + (f"; {kept}" if kept else "")) from None
-    except BrokenPipeError:  # the reader has seen enough, as with `| head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        raise typer.Exit from None

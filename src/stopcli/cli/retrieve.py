@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from stopcli.cli import options as o
+from stopcli.cli.progress import interruptible
 from stopcli.errors import UsageError
 
 if TYPE_CHECKING:
@@ -96,7 +97,7 @@ def command(
         raise UsageError(
             'nothing to look for; give --query "a sentence", --query-video FILE or --like FILE@TIME'
         )
-    with o.interruptible("what is indexed is kept"), common.output("retrieve") as output:
+    with interruptible("what is indexed is kept"), common.output("retrieve") as output:
         from stopcli import html as page
         from stopcli.archive import Ask
         from stopcli.retrieve import Filters
