@@ -113,8 +113,7 @@ python training/evidence/run.py OUT shots world tasks
 python training/evidence/table.py OUT/results.jsonl docs/results.md
 ```
 
-Of what `run.py` can measure, only what follows has been run so far; each run is a line of
-`training/evidence/results.jsonl`.
+Each run is a line of `training/evidence/results.jsonl`; an empty cell has not been run yet.
 """
 
 SHOTS_TEXT = """
