@@ -128,7 +128,9 @@ def main() -> None:
     )
     parser.add_argument("--turned", type=float, default=0.0, help="share of the stills turned any way")
     parser.add_argument("--words", action="store_true", help="teach the signs of the further words too")
-    parser.add_argument("--set", default="stills", help="stills, or train: larger objects")
+    parser.add_argument(
+        "--set", default="stills", help="stills, train: larger objects, or varied: bolder backgrounds too"
+    )
     parser.add_argument("--init", type=Path, help="go on from these weights")
     args = parser.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)

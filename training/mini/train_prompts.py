@@ -122,7 +122,9 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--lr", type=float, default=2e-3)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--set", default="train", help="train, or spin: things turn in place")
+    parser.add_argument(
+        "--set", default="train", help="train, varied: bolder backgrounds too, or spin: things turn in place"
+    )
     parser.add_argument("--until", type=int, help="stop after so many of the steps")
     parser.add_argument("--varied", action="store_true", help="shift, scale and overlay the clips")
     parser.add_argument("--init", type=Path, help="go on from the prompts of this model folder")
