@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from conftest import write_model, write_video
-from stopcli import protocols
+from stopcli.data import benchmarks as protocols
 from stopcli.errors import BadDataset, FileMissing, UsageError
 from stopcli.model.config import StopConfig
 
@@ -226,7 +226,7 @@ def test_own_table_by_class(models, videos, tmp_path, run):
 
 
 def test_published_rows_stand_only_beside_their_backbone():
-    from stopcli.benchmark import _published
+    from stopcli.eval.accuracy import _published
 
     class Files:
         class config:

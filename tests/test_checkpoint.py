@@ -10,10 +10,10 @@ from safetensors.torch import load_file, save_file
 
 from conftest import write_model
 from stopcli.errors import CheckpointError
+from stopcli.hub.registry import resolve
 from stopcli.model.checkpoint import build_backbone
 from stopcli.model.config import ModelConfig, StopConfig, read_config
 from stopcli.model.loading import load_model
-from stopcli.registry import resolve
 
 STOP = StopConfig(regions=4, eta=2, hidden=16)
 

@@ -101,7 +101,7 @@ def test_retrieve(run_json, run, toy, clips):
 
 @pytest.mark.parametrize("suffix", [".npz", ".npy", ".parquet"])
 def test_embed_adds_skips_and_redoes(run_json, toy, clips, tmp_path, suffix):
-    from stopcli.vectorfile import load
+    from stopcli.tasks.vectorfile import load
 
     out = tmp_path / f"vectors{suffix}"
     status, told = run_json("embed", clips / "a.mp4", "-m", toy, "-o", out)
@@ -121,7 +121,7 @@ def test_embed_adds_skips_and_redoes(run_json, toy, clips, tmp_path, suffix):
 
 
 def test_embed_does_not_compute_twice(run, toy, clips, tmp_path, monkeypatch):
-    from stopcli.runtime import Runtime
+    from stopcli.runtime.encoder import Runtime
 
     out = tmp_path / "v.npz"
     run("embed", clips / "a.mp4", "-m", toy, "-o", out)

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 from conftest import write_video
-from stopcli.data import read_dataset
+from stopcli.data.split import few_shots, with_validation
+from stopcli.data.table import read_dataset
 from stopcli.errors import BadDataset, FileMissing
-from stopcli.framecache import AROUND, FrameCache
-from stopcli.split import few_shots, with_validation
-from stopcli.video import read_frames
+from stopcli.video.cache import AROUND, FrameCache
+from stopcli.video.clips import read_frames
 
 
 @pytest.fixture(scope="module")

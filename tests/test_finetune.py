@@ -17,12 +17,12 @@ import pytest
 import torch
 
 from conftest import heed_interrupts, write_video
-from stopcli.data import read_dataset
+from stopcli.data.table import read_dataset
 from stopcli.errors import TrainingDiverged
-from stopcli.framecache import FrameCache
-from stopcli.registry import resolve
-from stopcli.runtime import Runtime, RuntimeOptions
-from stopcli.trainer import STATE_FILE, Batches, Schedule, Trainer
+from stopcli.hub.registry import resolve
+from stopcli.runtime.encoder import Runtime, RuntimeOptions
+from stopcli.train.trainer import STATE_FILE, Batches, Schedule, Trainer
+from stopcli.video.cache import FrameCache
 
 ARGUMENTS = ("--device", "cpu", "--precision", "fp32")
 
@@ -308,7 +308,7 @@ import sys, torch
 sys.path.insert(0, {tests!r})
 from pathlib import Path
 from test_finetune import trainer
-from stopcli.model import parallel
+from stopcli.train import distributed as parallel
 torch.set_num_threads(1)
 parallel.start(torch.device("cpu"))
 out = dict()

@@ -16,9 +16,9 @@ import pytest
 
 from conftest import write_model, write_video
 from stopcli.errors import IndexBusy, IndexUnusable
-from stopcli.index import DATABASE, FORMAT, Index, Known, Space
+from stopcli.index.database import DATABASE, FORMAT, Index, Known, Space
+from stopcli.index.ranking import Filters, Query, Selection, search
 from stopcli.model.config import StopConfig
-from stopcli.retrieve import Filters, Query, Selection, search
 
 CPU = ("--device", "cpu", "--precision", "fp32")
 
@@ -237,7 +237,7 @@ def test_a_long_hit_leaves_room_for_others():
 
 def test_a_shortcut_finds_what_the_exact_search_finds(tmp_path):
     pytest.importorskip("usearch")
-    from stopcli.shortcut import Shortcut
+    from stopcli.index.ann import Shortcut
 
     rng = np.random.default_rng(4)
     centres = rng.normal(size=(300, 32))  # as footage has scenes, vectors have clusters
@@ -361,7 +361,7 @@ print(status, sorted(set(sys.modules) & {{"torch", "open_clip", "av"}}))
 
 def test_a_new_query_leaves_the_vision_tower_on_the_disk(run, tree, model, monkeypatch):
     ask(run, tree, model)
-    from stopcli import runtime
+    from stopcli.runtime import encoder as runtime
 
     def no_model(*_, **__):
         raise AssertionError("the whole model was loaded")
@@ -431,7 +431,7 @@ WRITER = """
 import sys
 from pathlib import Path
 import numpy as np
-from stopcli.index import Index, Known, Space
+from stopcli.index.database import Index, Known, Space
 folder, who, count = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
 with Index(folder, wait=60) as index:
     for i in range(count):
@@ -497,9 +497,11 @@ KILLED = """
 import av, open_clip, os, shutil, signal, sys, time  # what each child would load again
 import numpy as np
 from pathlib import Path
-from stopcli import archive, changes, runtime
+from stopcli.index import engine as archive
+from stopcli.index import sync as changes
+from stopcli.runtime import encoder as runtime
 from stopcli.cli.app import main
-from stopcli.index import Index
+from stopcli.index.database import Index
 
 tree, folder, model = sys.argv[1:]
 changes.COMMIT_EVERY = 0.0  # a batch is one file

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from stopcli.metrics import accuracy_scores, best_ranks, confusion, interval, ranks_of, retrieval_scores
-from stopcli.scoring import caption_ranks
+from stopcli.eval.metrics import accuracy_scores, best_ranks, confusion, interval, ranks_of, retrieval_scores
+from stopcli.eval.retrieval import caption_ranks
 
 
 def test_ranks_count_ties_by_half():

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import stopcli
-from stopcli.registry import resolve
+from stopcli.hub.registry import resolve
 
 ASSETS = Path(str(files("stopcli") / "assets"))
 SAMPLES = sorted((ASSETS / "samples").glob("*.mp4"))
@@ -36,7 +36,7 @@ def test_a_query_puts_its_clip_first(path, run_json):
 
 
 def test_a_clip_played_backwards_is_another_motion():
-    from stopcli.video import read_frames
+    from stopcli.video.clips import read_frames
 
     model = stopcli.load("mini", precision="fp32")
     pixels = read_frames(

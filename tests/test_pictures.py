@@ -12,13 +12,13 @@ import numpy as np
 import pytest
 
 from conftest import write_model, write_video
-from stopcli import html
-from stopcli.draw import picture
-from stopcli.explain import explain
+from stopcli.hub.registry import resolve
 from stopcli.model.config import StopConfig
-from stopcli.registry import resolve
+from stopcli.output import html
+from stopcli.output.explanation import picture
 from stopcli.results import Hit, clock
-from stopcli.runtime import Runtime, RuntimeOptions
+from stopcli.runtime.encoder import Runtime, RuntimeOptions
+from stopcli.tasks.explain import explain
 
 CPU = ("--device", "cpu", "--precision", "fp32")
 NASTY = '<script>alert(1) & "q" # ?.mp4'
@@ -176,7 +176,7 @@ def test_explanations_are_pictures_pages_and_films(nasty, model, tmp_path, run):
         assert "temporal prompts" in err
     assert (tmp_path / "e.png").read_bytes().startswith(b"\x89PNG")
     assert "data:image/png" in (tmp_path / "e.html").read_text()
-    from stopcli.container import open_video
+    from stopcli.video.reader import open_video
 
     with open_video(tmp_path / "e.mp4") as film:
         assert film.duration == pytest.approx(4 * 0.8, abs=0.2)

@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 
 from conftest import media_folder
-from stopcli.container import Video, lenient_tags, open_video
 from stopcli.errors import InputError
-from stopcli.video import read_frames
+from stopcli.video.clips import read_frames
+from stopcli.video.reader import Video, lenient_tags, open_video
 
 pytestmark = pytest.mark.real
 SIZE = 112
@@ -193,7 +193,7 @@ def test_nothing_leaks():
 import os, resource, sys
 from pathlib import Path
 from stopcli.errors import InputError
-from stopcli.video import read_frames
+from stopcli.video.clips import read_frames
 odd = Path({str(MEDIA / "odd")!r})
 names = ["small.webm", "gen_truncated_no_moov.mp4", "small.wmv", "gen_audio_only.mp4", "moviepy_bitmap.mp4"]
 def around():

@@ -12,9 +12,8 @@ from huggingface_hub import constants
 
 from conftest import write_model
 from hub_server import COMMIT, Hub, serve
-from stopcli import hub as client
-from stopcli import registry
 from stopcli.errors import CheckpointError, DownloadError, ModelNotFound, OfflineError, UsageError
+from stopcli.hub import client, registry
 from stopcli.model.config import StopConfig
 
 NAME = "hf:someone/model"

@@ -10,14 +10,14 @@ import pytest
 import torch
 
 from conftest import TOY_CONFIG, write_video
-from stopcli.device import choose_precision
 from stopcli.errors import DeviceError, UnreadableVideo, UsageError
-from stopcli.files import find_videos
-from stopcli.prefetch import AHEAD, prefetch
-from stopcli.registry import resolve
+from stopcli.hub.registry import resolve
 from stopcli.results import EncodedClip, Failure
-from stopcli.runtime import Runtime, RuntimeOptions
-from stopcli.video import read_frames
+from stopcli.runtime.device import choose_precision
+from stopcli.runtime.encoder import Runtime, RuntimeOptions
+from stopcli.video.clips import read_frames
+from stopcli.video.discovery import find_videos
+from stopcli.video.prefetch import AHEAD, prefetch
 
 CPU = {"device": "cpu", "precision": "fp32"}
 

@@ -12,9 +12,9 @@ import torch
 from safetensors.torch import save_file
 
 from conftest import TOY_CONFIG
+from stopcli.hub.registry import resolve
 from stopcli.model.loading import embed_texts_alone
-from stopcli.registry import resolve
-from stopcli.text import _Tokenizer, embed_texts
+from stopcli.runtime.text import _Tokenizer, embed_texts
 
 TEXTS = (
     "a man cooking",
@@ -61,9 +61,9 @@ def test_embeddings_are_those_of_open_clip(tmp_path, plain, quick_gelu, dtype):
 
 
 def test_a_real_architecture_is_known_by_name(tmp_path):
+    from stopcli.hub.registry import ModelFiles
     from stopcli.model.checkpoint import build_backbone
     from stopcli.model.config import ModelConfig
-    from stopcli.registry import ModelFiles
 
     torch.manual_seed(0)
     backbone = build_backbone("ViT-B-32-quickgelu", None, {})

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 
 from conftest import pattern, write_video
-from stopcli import container
-from stopcli.container import open_video
 from stopcli.errors import FileMissing, NoVideoStream, UnreadableVideo, VideoTooLarge
-from stopcli.files import find_videos
-from stopcli.video import read_frames, read_windows, sample_times, windows
+from stopcli.video import reader as container
+from stopcli.video.clips import read_frames, read_windows, sample_times, windows
+from stopcli.video.discovery import find_videos
+from stopcli.video.reader import open_video
 
 
 def drawn_at(pixels, width=128, height=96):

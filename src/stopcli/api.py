@@ -11,15 +11,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from stopcli.archive import Archive, Ask
-from stopcli.classify import classify
-from stopcli.config import default_model
-from stopcli.embed import embed_texts, embed_videos
-from stopcli.files import find_videos
-from stopcli.index import default_folder
-from stopcli.registry import resolve
-from stopcli.retrieve import EVERY, Filters
-from stopcli.runtime import Runtime, RuntimeOptions
+from stopcli.hub.registry import resolve
+from stopcli.index.database import default_folder
+from stopcli.index.engine import Archive, Ask
+from stopcli.index.ranking import EVERY, Filters
+from stopcli.runtime.encoder import Runtime, RuntimeOptions
+from stopcli.settings import default_model
+from stopcli.tasks.classify import classify
+from stopcli.tasks.embed import embed_texts, embed_videos
+from stopcli.video.discovery import find_videos
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -18,10 +18,10 @@ from pathlib import Path
 
 import numpy as np
 
-from stopcli.changes import missing, scan
-from stopcli.files import content_key, find_videos
-from stopcli.index import Index, Known, Space
-from stopcli.retrieve import Filters, Query, search, select
+from stopcli.index.database import Index, Known, Space
+from stopcli.index.ranking import Filters, Query, search, select
+from stopcli.index.sync import missing, scan
+from stopcli.video.discovery import content_key, find_videos
 
 SIZE, FILES = 512, 10_000
 WEIGHTS = "w" * 64

@@ -20,7 +20,7 @@ import numpy as np
 READ = """
 import resource, sys, time
 import av
-from stopcli.video import read_frames
+from stopcli.video.clips import read_frames
 began = time.perf_counter()
 if sys.argv[2] == "sampled":
     read_frames(sys.argv[1], 12, 224)

@@ -14,8 +14,8 @@ from pathlib import Path
 
 import numpy as np
 
-from stopcli.retrieve import Filters, Query, Selection, search
-from stopcli.shortcut import Shortcut
+from stopcli.index.ann import Shortcut
+from stopcli.index.ranking import Filters, Query, Selection, search
 
 SIZE, HIDDEN, EACH, QUERIES = 512, 24, 100, 50
 

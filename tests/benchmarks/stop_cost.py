@@ -12,10 +12,10 @@ import time
 
 import torch
 
-from stopcli.device import DTYPES, checked_device
 from stopcli.model.checkpoint import build_backbone
 from stopcli.model.config import StopConfig
 from stopcli.model.stop import Stop
+from stopcli.runtime.device import DTYPES, checked_device
 
 
 def main() -> None:

@@ -15,7 +15,7 @@ import numpy as np
 from clips import STILLS_SEED, TRAIN_SEED, VARIED_SEED
 from world import CLIPS, SPIN, STILLS, VARIED, Clip, clip_course, file_format, train_clips
 
-from stopcli.video import read_frames
+from stopcli.video.clips import read_frames
 
 K = 16  # frames kept of a clip; the prompts' training picks one of each two neighbours
 S = 96  # pixels

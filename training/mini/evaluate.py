@@ -18,9 +18,9 @@ import numpy as np
 from clips import RETRIEVAL_SEED, TEST_SEED, make
 from world import MOTION_NAMES, OBJECT_NAMES, PAIRS, caption, retrieval_clips, test_clips
 
-from stopcli.registry import ModelFiles, resolve
+from stopcli.hub.registry import ModelFiles, resolve
 from stopcli.results import EncodedClip
-from stopcli.runtime import Runtime, RuntimeOptions
+from stopcli.runtime.encoder import Runtime, RuntimeOptions
 
 
 def embed(runtime: Runtime, paths: list[Path]) -> np.ndarray:

@@ -12,7 +12,7 @@ from stopcli.cli.progress import interruptible, progress_bar
 from stopcli.errors import UsageError
 
 if TYPE_CHECKING:
-    from stopcli.runtime import Runtime
+    from stopcli.runtime.encoder import Runtime
 
 EXAMPLES = """Examples:\n
   stop benchmark accuracy --dataset msrvtt --annotations MSRVTT_JSFUSION_test.csv --videos msrvtt/\n
@@ -89,9 +89,9 @@ def accuracy(
     if template is not None and "{}" not in template:
         raise UsageError(f"--template must hold {{}} where the label goes, got {template!r}")
     with interruptible(), common.output("benchmark accuracy") as out:
-        from stopcli import benchmark as b
-        from stopcli import protocols
-        from stopcli.report import check_folder, write_report
+        from stopcli.data import benchmarks as protocols
+        from stopcli.eval import accuracy as b
+        from stopcli.eval.report import check_folder, write_report
 
         if output is not None:
             check_folder(output, force=force)
@@ -154,8 +154,8 @@ def speed(
 
         if not verbose:
             warnings.filterwarnings("ignore")
-        from stopcli.runtime import RuntimeOptions
-        from stopcli.speed import speed as measure
+        from stopcli.eval.speed import speed as measure
+        from stopcli.runtime.encoder import RuntimeOptions
 
         found = o.gather(paths) if paths else []
         options = RuntimeOptions(device, "auto", None, frames, compile)

@@ -62,8 +62,8 @@ def command(
     if labels is not None and labels_file is not None:
         raise UsageError("--labels and --labels-file: give one of them")
     with interruptible("what is printed is done"), common.output("classify") as output:
-        from stopcli import html as page
-        from stopcli.classify import check_labels, classify, read_labels
+        from stopcli.output import html as page
+        from stopcli.tasks.classify import check_labels, classify, read_labels
 
         if html is not None:
             page.check_output(html, force=force)

@@ -22,8 +22,8 @@ def command(
 ) -> None:
     """Show versions, devices, places and the Hub, and check that the device computes right."""
     with interruptible():
-        from stopcli.doctor import diagnose
-        from stopcli.render import fact_table
+        from stopcli.output.sink import fact_table
+        from stopcli.tasks.doctor import diagnose
 
         facts = diagnose(device, precision.value, offline=offline)
         if format.value in ("json", "jsonl"):

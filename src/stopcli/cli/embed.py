@@ -63,9 +63,9 @@ def command(
         raise UsageError("--text and videos: give one of them; their vectors belong in two files")
     kept = "what is done is kept; run the same command to go on"
     with interruptible(kept), common.output("embed") as shown:
-        from stopcli.embed import embed_texts, embed_videos
         from stopcli.results import Failure
-        from stopcli.vectorfile import check_suffix
+        from stopcli.tasks.embed import embed_texts, embed_videos
+        from stopcli.tasks.vectorfile import check_suffix
 
         check_suffix(output)
         found = o.gather(paths, files_from) if not text else []

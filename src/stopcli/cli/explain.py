@@ -59,9 +59,10 @@ def command(
     if output.suffix not in SUFFIXES:
         raise UsageError(f"--output {output}: the name must end in {', '.join(SUFFIXES)}")
     with interruptible():
-        from stopcli import draw, html
-        from stopcli.classify import check_labels
-        from stopcli.explain import explain
+        from stopcli.output import explanation as draw
+        from stopcli.output import html
+        from stopcli.tasks.classify import check_labels
+        from stopcli.tasks.explain import explain
 
         html.check_output(output, force=force)
         names = [part.strip() for part in (labels or "").split(",") if part.strip()]

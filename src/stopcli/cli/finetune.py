@@ -120,10 +120,10 @@ def command(
 
         if not verbose:
             warnings.filterwarnings("ignore")
-        from stopcli.classify import TEMPLATE
-        from stopcli.finetune import FinetuneOptions, finetune
-        from stopcli.model import parallel
-        from stopcli.runtime import RuntimeOptions
+        from stopcli.runtime.encoder import RuntimeOptions
+        from stopcli.tasks.classify import TEMPLATE
+        from stopcli.train import distributed as parallel
+        from stopcli.train.finetune import FinetuneOptions, finetune
 
         settings = FinetuneOptions(
             epochs, lr, None if batch_size == "auto" else int(batch_size), shots, seed,

@@ -62,7 +62,7 @@ def update(
     o.check_every(every)
     span = None if whole else every
     with interruptible("what is indexed is kept"), common.output("index update") as out:
-        from stopcli.changes import failures
+        from stopcli.index.sync import failures
 
         found = o.gather(paths, files_from)
         with o.archive(common, index) as archive:
@@ -97,7 +97,7 @@ def ls(
         model=None, batch_size="auto", frames=None, format=format.value, quiet=quiet, null=null
     )
     with interruptible(), common.output("index ls") as out, o.open_index(index) as held:
-        from stopcli.archive import listing
+        from stopcli.index.engine import listing
 
         out.add_all(listing(held, paths or []))
 
@@ -112,7 +112,7 @@ def rm(
     if not paths and not everything:
         raise UsageError("name files or folders, or --all")
     with interruptible(), o.open_index(index) as held:
-        from stopcli.archive import under
+        from stopcli.index.engine import under
 
         with held.writing():
             gone = list(held.files()) if everything else under(held, paths or [])
@@ -160,7 +160,7 @@ def info(index: o.IndexFolder = None, format: o.FormatOption = o.Format.auto) ->
             json.dumps({"schema": 1, "command": "index info", "status": "ok", "data": [told], "errors": []})
         )
         return
-    from stopcli.render import fact_table
+    from stopcli.output.sink import fact_table
 
     spaces = told.pop("spaces")
     facts = [(k, f"{v / 1e6:.1f} MB" if k == "bytes" else str(v)) for k, v in told.items()]

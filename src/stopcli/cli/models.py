@@ -34,8 +34,8 @@ Name = Annotated[str, typer.Argument(metavar="NAME|hf:ORG/REPO|PATH", help="A mo
 @app.command("list", epilog="Examples:\n\n  stop models list\n\n  stop models list --format json")
 def list_models(format: o.FormatOption = o.Format.auto, quiet: o.Quiet = False) -> None:
     """List the models that have a name, and whether their files are here."""
-    from stopcli.config import default_model
-    from stopcli.registry import ENTRIES, cached
+    from stopcli.hub.registry import ENTRIES, cached
+    from stopcli.settings import default_model
 
     default = default_model()
     records = []
@@ -90,9 +90,9 @@ def push(
     public: Annotated[bool, typer.Option("--public", help="Let everyone see it; default: private.")] = False,
 ) -> None:
     """Send a model folder to the Hub: weights, settings, card and pictures; private unless --public."""
-    from stopcli.hub import push as send
-    from stopcli.hub import split_hub_name
-    from stopcli.publish import publishable
+    from stopcli.hub.client import push as send
+    from stopcli.hub.client import split_hub_name
+    from stopcli.hub.publish import publishable
 
     with interruptible("nothing was published"):
         name, _ = split_hub_name(f"hf:{repo.removeprefix('hf:')}")
@@ -103,7 +103,7 @@ def push(
 
 
 def _told(files: Any) -> dict[str, Any]:
-    from stopcli.registry import ENTRIES
+    from stopcli.hub.registry import ENTRIES
 
     config = files.config
     entry = ENTRIES.get(files.name)
@@ -147,7 +147,7 @@ def _show(command: str, records: list[dict[str, Any]], format: str) -> None:
 
 
 def _table(records: list[dict[str, Any]]) -> None:
-    from stopcli.render import fact_table, grid
+    from stopcli.output.sink import fact_table, grid
 
     if len(records) == 1:
         fact_table(_readable(records[0]).items())

@@ -18,12 +18,12 @@ from stopcli.errors import InputError, NothingFound, UsageError
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from stopcli.archive import Archive
-    from stopcli.index import Index
-    from stopcli.registry import ModelFiles
-    from stopcli.render import Output
+    from stopcli.hub.registry import ModelFiles
+    from stopcli.index.database import Index
+    from stopcli.index.engine import Archive
+    from stopcli.output.sink import Output
     from stopcli.results import Hit
-    from stopcli.runtime import Runtime
+    from stopcli.runtime.encoder import Runtime
 
 
 class Precision(str, Enum):
@@ -158,7 +158,7 @@ class Common:
 
     def output(self, command: str) -> Output:
         """Return where the command's records go."""
-        from stopcli.render import Output
+        from stopcli.output.sink import Output
 
         return Output(command, self.format, quiet=self.quiet, null=self.null)
 
@@ -170,8 +170,8 @@ class Common:
         """
         if self.offline:
             os.environ["HF_HUB_OFFLINE"] = "1"  # before huggingface_hub is imported
-        from stopcli.config import default_model
-        from stopcli.registry import resolve
+        from stopcli.hub.registry import resolve
+        from stopcli.settings import default_model
 
         if self.quiet:
             os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
@@ -179,7 +179,7 @@ class Common:
 
     def introduce(self, files: ModelFiles) -> None:
         """Say of a model that knows only a toy world that it does."""
-        from stopcli.registry import ENTRIES, MINI
+        from stopcli.hub.registry import ENTRIES, MINI
 
         if files.origin == MINI:
             self.say(f"note: mini {ENTRIES[MINI].description}; real footage needs a real model")
@@ -198,8 +198,8 @@ class Common:
             files = self.files()
             self.introduce(files)
         with waiting(f"loading {files.name}", quiet=self.quiet):
-            from stopcli.device import device_name
-            from stopcli.runtime import Runtime, RuntimeOptions
+            from stopcli.runtime.device import device_name
+            from stopcli.runtime.encoder import Runtime, RuntimeOptions
 
             options = RuntimeOptions(self.device, self.precision, self.batch_size, self.frames, self.compile)
             runtime = Runtime(files, options)
@@ -237,7 +237,7 @@ def gather(paths: Sequence[Path] | None, files_from: Path | None = None) -> list
         UsageError: nothing was named. NothingFound: the folders hold no video.
         InputError: the list cannot be read.
     """
-    from stopcli.files import find_videos
+    from stopcli.video.discovery import find_videos
 
     named: list[Path] = []
     for path in paths or ():
@@ -274,7 +274,7 @@ def show_preview(common: Common, hits: Sequence[Hit]) -> None:
     if not console.is_terminal:
         common.say("note: --preview needs a terminal; --html FILE writes a page")
         return
-    from stopcli.preview import show
+    from stopcli.output.terminal import show
 
     show(console, hits)
 
@@ -282,7 +282,7 @@ def show_preview(common: Common, hits: Sequence[Hit]) -> None:
 @contextmanager
 def open_index(folder: Path | None) -> Iterator[Index]:
     """Open the index named, or the default one."""
-    from stopcli.index import Index, default_folder
+    from stopcli.index.database import Index, default_folder
 
     with Index(folder or default_folder()) as index:
         yield index
@@ -291,8 +291,8 @@ def open_index(folder: Path | None) -> Iterator[Index]:
 @contextmanager
 def archive(common: Common, folder: Path | None) -> Iterator[Archive]:
     """Open an index with the model of the shared options; the model is loaded when it is needed."""
-    from stopcli.archive import Archive
-    from stopcli.index import default_folder
+    from stopcli.index.database import default_folder
+    from stopcli.index.engine import Archive
 
     files = common.files()
     common.introduce(files)

@@ -13,7 +13,7 @@ from stopcli.cli.progress import interruptible
 from stopcli.errors import UsageError
 
 if TYPE_CHECKING:
-    from stopcli.archive import Example
+    from stopcli.index.engine import Example
 
 EXAMPLES = """Examples:\n
   stop retrieve --query "a man cooking" videos/\n
@@ -98,9 +98,9 @@ def command(
             'nothing to look for; give --query "a sentence", --query-video FILE or --like FILE@TIME'
         )
     with interruptible("what is indexed is kept"), common.output("retrieve") as output:
-        from stopcli import html as page
-        from stopcli.archive import Ask
-        from stopcli.retrieve import Filters
+        from stopcli.index.engine import Ask
+        from stopcli.index.ranking import Filters
+        from stopcli.output import html as page
 
         if html is not None:
             page.check_output(html, force=force)
@@ -125,7 +125,7 @@ def command(
 
 
 def _examples(query_video: Path | None, like: str | None) -> list[Example]:
-    from stopcli.archive import Example
+    from stopcli.index.engine import Example
 
     out = [Example(query_video)] if query_video is not None else []
     if like is not None:

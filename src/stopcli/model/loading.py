@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from stopcli.hub.registry import ModelFiles
     from stopcli.model.config import ModelConfig
-    from stopcli.registry import ModelFiles
 
 
 def embed_texts_alone(files: ModelFiles, texts: Sequence[str]) -> dict[str, NDArray[np.float32]]:

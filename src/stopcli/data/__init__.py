@@ -1,0 +1,1 @@
+"""Labelled tables, splits, labels and published benchmarks."""

@@ -1,0 +1,265 @@
+"""Labelled videos: a CSV or JSONL file, or a folder of class folders.
+
+Columns: ``path`` and ``label`` (classification) or ``path`` and ``caption`` (retrieval, several
+rows a video allowed); optional ``start``, ``end`` (seconds), ``split`` (train, val, test) and
+``group`` (clips of one group never stand on both sides of a split). Paths are relative to the
+file. Every fault is collected, with its row, before anything is done.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections import Counter
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from stopcli.errors import BadDataset, FileMissing, InputError
+from stopcli.video.discovery import find_videos
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+Task = Literal["classification", "retrieval"]
+SPLITS = ("train", "val", "test")
+COLUMNS = ("path", "label", "caption", "start", "end", "split", "group")
+TEXT_COLUMN: dict[Task, str] = {"classification": "label", "retrieval": "caption"}
+
+
+@dataclass(frozen=True)
+class Row:
+    """One labelled clip."""
+
+    number: int
+    """As a spreadsheet counts: the header is row 1. In a folder of class folders, the file's place."""
+    path: Path
+    text: str
+    """Its label or caption."""
+    start: float | None = None
+    end: float | None = None
+    split: str | None = None
+    group: str | None = None
+
+    @property
+    def clip(self) -> tuple[Path, float | None, float | None]:
+        """What is decoded: rows with several captions share it."""
+        return self.path, self.start, self.end
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One fault of a data set; ``row`` is None where it is the whole file's."""
+
+    row: int | None
+    message: str
+
+    def __str__(self) -> str:
+        return f"row {self.row}: {self.message}" if self.row is not None else self.message
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """The good rows of a data set, and what was wrong with the others."""
+
+    source: Path
+    task: Task
+    rows: tuple[Row, ...]
+    problems: tuple[Problem, ...] = ()
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Return the class names, sorted: those of the rows for training where a split is given."""
+        training = [r for r in self.rows if r.split in (None, "train")]
+        return tuple(sorted({r.text for r in training}))
+
+    def of(self, split: str) -> tuple[Row, ...]:
+        """Return the rows of a split."""
+        return tuple(r for r in self.rows if r.split == split)
+
+    def without(self, bad: Iterable[Row], problems: Iterable[Problem]) -> Dataset:
+        """Return the same without some rows, and with their problems."""
+        numbers = {r.number for r in bad}
+        rows = tuple(r for r in self.rows if r.number not in numbers)
+        found = sorted({*self.problems, *problems}, key=lambda p: (p.row or 0, p.message))
+        return replace(self, rows=rows, problems=tuple(found))
+
+    def check(self, *, skip_bad: bool) -> None:
+        """Refuse a data set with problems, listing them all.
+
+        Raises:
+            BadDataset: there are problems and ``skip_bad`` is not set, or nothing good is left.
+        """
+        lines = "".join(f"\n  {p}" for p in self.problems)
+        if self.problems and not skip_bad:
+            count = len(self.problems)
+            raise BadDataset(
+                f"{self.source}: {count} problem{'s' if count > 1 else ''}, nothing was trained; "
+                f"mend the rows, or leave them out with --skip-bad{lines}"
+            )
+        if not self.rows:
+            raise BadDataset(f"{self.source}: no usable row in it{lines}")
+        if self.task == "classification" and len(self.labels) < 2:
+            raise BadDataset(f"{self.source}: two or more labels are needed, found {len(self.labels)}{lines}")
+
+
+def read_dataset(source: Path) -> Dataset:
+    """Read a data set and check everything that can be seen without opening the videos.
+
+    Raises:
+        FileMissing, BadDataset: it is not there, or is no table at all.
+    """
+    if source.is_dir():
+        rows = _class_folders(source)
+        return check_classes(Dataset(source, "classification", tuple(rows)))
+    if not source.is_file():
+        raise FileMissing(
+            f"{source}: no such file or folder; give a CSV, a JSONL, or a folder of class folders"
+        )
+    try:
+        text = source.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise BadDataset(f"{source}: not readable as text in UTF-8 ({error})") from error
+    records = list(
+        _jsonl(source, text) if source.suffix.lower() in (".jsonl", ".ndjson") else _table(source, text)
+    )
+    return _from_records(source, records)
+
+
+def _from_records(source: Path, records: list[tuple[int, dict[str, Any]]]) -> Dataset:
+    columns = list(dict.fromkeys(name for _, record in records for name in record))
+    if "path" not in columns or not {"label", "caption"} & set(columns):
+        raise BadDataset(
+            f"{source}: needs a column 'path' and a column 'label' or 'caption'; "
+            f"found {', '.join(columns) or 'none'}"
+        )
+    if {"label", "caption"} <= set(columns):
+        raise BadDataset(f"{source}: has both 'label' and 'caption'; keep the one to train on")
+    task: Task = "classification" if "label" in columns else "retrieval"
+    problems = [
+        Problem(1, f"unknown column {name!r}; the columns are {', '.join(COLUMNS)}")
+        for name in columns
+        if name not in COLUMNS
+    ]
+    rows: list[Row] = []
+    seen: dict[tuple[object, ...], Row] = {}
+    for number, record in records:
+        try:
+            row = _row(source, number, record, task)
+            key = (*row.clip, None if task == "classification" else row.text)
+            first = seen.setdefault(key, row)
+            if first is not row:
+                same = "again" if first.text == row.text else f"as {row.text!r}, there as {first.text!r}"
+                raise ValueError(f"{record['path']} stands in row {first.number} already, {same}")
+            rows.append(row)
+        except ValueError as error:
+            problems.append(Problem(number, str(error)))
+    return check_classes(Dataset(source, task, tuple(rows), tuple(problems)))
+
+
+def check_classes(data: Dataset) -> Dataset:
+    """Find classes that cannot be learnt: those with one clip, those met first in validation."""
+    if data.task != "classification":
+        return data.without([], [])
+    bad: list[Row] = []
+    problems = []
+    counts = Counter(r.text for r in data.rows)
+    trained = {r.text for r in data.rows if r.split in (None, "train")}
+    for row in data.rows:
+        fault = None
+        if row.text not in trained:
+            fault = f"class {row.text!r} is in {row.split} but not in train"
+        elif counts[row.text] == 1:
+            fault = f"class {row.text!r} has one clip only; two are the least"
+        if fault:
+            bad.append(row)
+            problems.append(Problem(row.number, fault))
+    return data.without(bad, problems)
+
+
+def _row(source: Path, number: int, record: dict[str, Any], task: Task) -> Row:
+    def cell(name: str) -> str:
+        value = record.get(name)
+        return "" if value is None else str(value).strip()
+
+    given = cell("path")
+    if not given:
+        raise ValueError("the path is empty")
+    text = cell(TEXT_COLUMN[task])
+    if not text:
+        raise ValueError(f"the {TEXT_COLUMN[task]} is empty")
+    path = source.parent / Path(given).expanduser()
+    if not path.is_file():
+        raise ValueError(f"no file {given}")
+    start, end = (_seconds(name, cell(name)) for name in ("start", "end"))
+    if end is not None and end <= (start or 0):
+        raise ValueError(f"it ends at {end:g} s, before it starts ({start or 0:g} s)")
+    split = cell("split").lower() or None
+    split = {"valid": "val", "validation": "val"}.get(split or "", split)
+    if split is not None and split not in SPLITS:
+        raise ValueError(f"the split must be train, val or test, got {cell('split')!r}")
+    return Row(number, path, text, start, end, split, cell("group") or None)
+
+
+def _seconds(name: str, value: str) -> float | None:
+    if not value:
+        return None
+    try:
+        number = float(value)
+    except ValueError:
+        number = -1.0
+    if not 0 <= number < 1e9:
+        raise ValueError(f"the {name} must be seconds from 0 up, got {value!r}")
+    return number
+
+
+def _table(source: Path, text: str) -> Iterator[tuple[int, dict[str, Any]]]:
+    header = text.partition("\n")[0]
+    delimiter = max(",;\t", key=header.count)  # spreadsheets of some countries write semicolons
+    reader = csv.reader(text.splitlines(keepends=True), delimiter=delimiter)
+    names = [name.strip() for name in next(reader, [])]
+    if not names:
+        raise BadDataset(f"{source}: it is empty")
+    for number, cells in enumerate(reader, 2):
+        if any(c.strip() for c in cells):
+            padded = cells + [""] * (len(names) - len(cells))
+            yield number, dict(zip(names, padded, strict=False))
+
+
+def _jsonl(source: Path, text: str) -> Iterator[tuple[int, dict[str, Any]]]:
+    for number, line in enumerate(text.splitlines(), 1):
+        if not line.strip():
+            continue
+        try:
+            record = json.loads(line)
+        except json.JSONDecodeError as error:
+            raise BadDataset(f"{source}: line {number} is no JSON ({error})") from error
+        if not isinstance(record, dict):
+            raise BadDataset(f"{source}: line {number} must be an object, got {line[:40]!r}")
+        yield number, record
+
+
+def _class_folders(source: Path) -> Iterator[Row]:
+    """Yield the videos of ``class/clip`` or of ``train/class/clip``."""
+    folders = sorted(p for p in source.iterdir() if p.is_dir() and not p.name.startswith("."))
+    if folders and {p.name for p in folders} <= set(SPLITS):
+        named = [(split.name, p) for split in folders for p in sorted(split.iterdir()) if p.is_dir()]
+    else:
+        named = [("", p) for p in folders]
+    number = 0
+    for split, folder in named:
+        for path in find_videos([folder]):
+            number += 1
+            yield Row(number, path, folder.name.replace("_", " "), split=split or None)
+    if not number:
+        raise BadDataset(f"{source}: no videos in class folders; expected {source}/LABEL/clip.mp4")
+
+
+def decode_problem(row: Row, error: InputError) -> Problem:
+    """Say that a row's video cannot be read."""
+    return Problem(row.number, str(error))
+
+
+def unique_clips(rows: Sequence[Row]) -> list[tuple[Path, float | None, float | None]]:
+    """Return what must be decoded for the rows, each once, in order."""
+    return list(dict.fromkeys(r.clip for r in rows))

@@ -1,0 +1,56 @@
+"""Scoring text-video retrieval from vectors: used while training and by the benchmark."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from stopcli.eval.metrics import best_ranks, ranks_of, retrieval_scores
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+    from stopcli.data.table import Row
+    from stopcli.runtime.encoder import Runtime
+
+
+def caption_ranks(
+    videos: NDArray[np.float32], texts: NDArray[np.float32], owner: NDArray[np.int64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return ranks of text-to-video (Q,) and video-to-text (V,) retrieval.
+
+    A video with several captions is found by each of them; from the video, the best of them counts.
+
+    Args:
+        videos: (V,E).
+        texts: (Q,E).
+        owner: (Q,), which video each text belongs to.
+    """
+    scores = texts @ videos.T
+    own = owner == np.arange(len(videos))[:, None]  # (V,Q)
+    return ranks_of(scores, owner), best_ranks(scores.T, own)
+
+
+def caption_scores(
+    runtime: Runtime, vectors: NDArray[np.float32], rows: Sequence[Row]
+) -> tuple[dict[str, float], float]:
+    """Return text-to-video scores and the contrastive loss of captioned clips.
+
+    Args:
+        runtime: the model, for the captions.
+        vectors: (N,E), one a row; rows of one clip have the same.
+        rows: N, each with its caption.
+    """
+    places = {clip: i for i, clip in enumerate(dict.fromkeys(r.clip for r in rows))}
+    owner = np.array([places[r.clip] for r in rows])
+    firsts = [int(np.flatnonzero(owner == i)[0]) for i in range(len(places))]
+    videos = vectors[firsts]
+    texts = runtime.encode_texts([r.text for r in rows])
+    logits = runtime.logit_scale * texts @ videos.T
+    shifted = logits - logits.max(1, keepdims=True)
+    loss = np.log(np.exp(shifted).sum(1)) - shifted[np.arange(len(owner)), owner]
+    forward, _ = caption_ranks(videos, texts, owner)
+    return retrieval_scores(forward), float(loss.mean())

@@ -1,0 +1,1 @@
+"""Records to stdout, pages and pictures."""

@@ -1,0 +1,98 @@
+"""What this installation is, and whether its device computes what the CPU computes."""
+
+from __future__ import annotations
+
+import os
+import platform
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from importlib.resources import files as package_files
+
+import stopcli
+from stopcli.hub.client import is_offline
+from stopcli.hub.registry import MINI, resolve
+from stopcli.settings import cache_folder, config_file, default_model
+
+PACKAGES = ("torch", "torchvision", "open_clip_torch", "av", "numpy", "huggingface_hub", "typer", "rich")
+TIMEOUT = 5.0  # seconds to wait for the Hub
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """Facts by name, and whether the device can be trusted."""
+
+    values: dict[str, str]
+    healthy: bool
+
+
+def diagnose(device: str = "auto", precision: str = "auto", *, offline: bool = False) -> Diagnosis:
+    """Look at the machine, and compare the device with the CPU on fixed frames.
+
+    Raises:
+        DeviceError: the device asked for is absent.
+    """
+    import torch
+    from huggingface_hub import constants
+
+    from stopcli.runtime.device import device_name
+    from stopcli.runtime.encoder import AGREEMENT, Runtime, RuntimeOptions
+
+    values = {
+        "stopcli": stopcli.__version__,
+        "python": f"{platform.python_version()} on {platform.system()} {platform.machine()}",
+        **{name: _version(name) for name in PACKAGES},
+        "processors": str(os.cpu_count()),
+        "threads of torch": str(torch.get_num_threads()),
+        "cuda": _cuda(),
+        "mps": "yes" if torch.backends.mps.is_available() else "no",
+    }
+    runtime = Runtime(resolve(MINI), RuntimeOptions(device=device, precision=precision))
+    agreement = runtime.agreement(runtime.device)
+    healthy = agreement >= AGREEMENT
+    values |= {
+        "device": f"{device_name(runtime.device)} ({runtime.device_reason})",
+        "precision": f"{runtime.precision} ({runtime.precision_reason})",
+        "device against cpu": f"cosine {agreement:.6f}, {'good' if healthy else 'WRONG: use --device cpu'}",
+        "default model": default_model(),
+        "sample clips": str(package_files("stopcli") / "assets" / "samples"),
+        "settings": _place(str(config_file())),
+        "cache of stopcli": _place(str(cache_folder())),
+        "cache of models": _place(constants.HF_HUB_CACHE),
+        "hub": "not asked (offline)" if offline or is_offline() else _hub(constants.ENDPOINT),
+    }
+    return Diagnosis(values, healthy)
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "not installed"
+
+
+def _cuda() -> str:
+    import torch
+
+    if not torch.cuda.is_available():
+        built = torch.version.cuda
+        return (
+            f"no device found (torch is built for CUDA {built})" if built else "no (torch is built for CPUs)"
+        )
+    names = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+    return ", ".join(names)
+
+
+def _place(path: str) -> str:
+    from pathlib import Path
+
+    return path if Path(path).exists() else f"{path} (not there yet)"
+
+
+def _hub(endpoint: str) -> str:
+    from huggingface_hub import get_session
+
+    try:
+        answer = get_session().head(endpoint, timeout=TIMEOUT, follow_redirects=True)
+    except Exception as error:  # whatever the HTTP client calls it, the answer is the same
+        return f"{endpoint} cannot be reached ({type(error).__name__})"
+    return f"{endpoint} answers ({answer.status_code})"
