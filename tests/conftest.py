@@ -95,7 +95,7 @@ def write_model(folder: Path, *, stop=None, labels=None, seed=0) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     state = {k: v.contiguous() for k, v in backbone.clip.state_dict().items()}
     save_file(state, folder / "backbone.safetensors")
-    config = ModelConfig("toy", "file:backbone.safetensors", stop, 4, labels, TOY_CONFIG, {"licence": "MIT"})
+    config = ModelConfig("toy", "file:backbone.safetensors", stop, 4, labels, TOY_CONFIG, {"license": "MIT"})
     model = Stop(backbone, stop)
     for parameter in model.prompts.parameters():
         torch.nn.init.normal_(parameter, std=0.1)

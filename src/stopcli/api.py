@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING
 
 from stopcli.hub.registry import resolve
 from stopcli.index.database import default_folder
-from stopcli.index.engine import Archive, Ask
-from stopcli.index.ranking import EVERY, Filters
-from stopcli.runtime.encoder import Runtime, RuntimeOptions
+from stopcli.index.engine import SearchEngine, SearchRequest
+from stopcli.index.ranking import WINDOW, Filters
+from stopcli.runtime.encoder import Encoder, EncoderOptions
 from stopcli.settings import default_model
 from stopcli.tasks.classify import classify
 from stopcli.tasks.embed import embed_texts, embed_videos
@@ -41,14 +41,14 @@ def load(name: str | None = None, *, offline: bool = False, **options: object) -
         ModelError: one of its kinds. DeviceError: the device is absent or wrong.
     """
     files = resolve(name or default_model(), offline=offline)
-    return Model(Runtime(files, replace(RuntimeOptions(), **options)))  # type: ignore[arg-type]
+    return Model(Encoder(files, replace(EncoderOptions(), **options)))  # type: ignore[arg-type]
 
 
 class Model:
     """A loaded model; folders stand for the videos in them."""
 
-    def __init__(self, runtime: Runtime) -> None:
-        self.runtime = runtime
+    def __init__(self, encoder: Encoder) -> None:
+        self.encoder = encoder
 
     def classify(
         self,
@@ -57,11 +57,13 @@ class Model:
         labels: Sequence[str] | None = None,
         template: str | None = None,
         top_k: int = 5,
-        every: float | None = None,
+        window: float | None = None,
     ) -> list[Classification | Failure]:
         """Score clips against labels; see `stopcli.classify.classify`."""
         found = list(find_videos(_as_list(paths)))
-        return list(classify(self.runtime, found, labels=labels, template=template, top_k=top_k, every=every))
+        return list(
+            classify(self.encoder, found, labels=labels, template=template, top_k=top_k, window=window)
+        )
 
     def retrieve(
         self,
@@ -69,31 +71,31 @@ class Model:
         paths: Paths,
         *,
         top_k: int = 10,
-        every: float | None = EVERY,
+        window: float | None = WINDOW,
         index: str | Path | None = None,
     ) -> tuple[list[Hit], list[Failure]]:
         """Rank moments by a text, through the index; see `stopcli.archive.Archive.search`."""
         texts = (query,) if isinstance(query, str) else tuple(query)
         given = [Path(p) for p in _as_list(paths)]
         folder = Path(index) if index is not None else default_folder()
-        with Archive(
-            folder, self.runtime.files, lambda: self.runtime, precision=self.runtime.precision,
-            frames=self.runtime.frames,
+        with SearchEngine(
+            folder, self.encoder.files, lambda: self.encoder, precision=self.encoder.precision,
+            frames=self.encoder.frames,
         ) as archive:  # fmt: skip
-            ask = Ask(texts, every=every, filters=Filters(top_k=top_k))
+            ask = SearchRequest(texts, window=window, filters=Filters(top_k=top_k))
             answer = archive.search(ask, list(find_videos(given)), [p for p in given if p.is_dir()])
         return list(answer.hits), list(answer.failures)
 
     def embed(
-        self, paths: Paths, output: str | Path, *, every: float | None = None, force: bool = False
+        self, paths: Paths, output: str | Path, *, window: float | None = None, force: bool = False
     ) -> tuple[list[Embedded], list[Failure]]:
         """Write clips' vectors to a file; see `stopcli.embed.embed_videos`."""
         found = list(find_videos(_as_list(paths)))
-        return embed_videos(self.runtime, found, Path(output), every=every, force=force)
+        return embed_videos(self.encoder, found, Path(output), window=window, force=force)
 
     def embed_texts(self, texts: Sequence[str], output: str | Path, *, force: bool = False) -> list[Embedded]:
         """Write texts' vectors to a file; see `stopcli.embed.embed_texts`."""
-        return embed_texts(self.runtime, texts, Path(output), force=force)
+        return embed_texts(self.encoder, texts, Path(output), force=force)
 
 
 def _as_list(paths: Paths) -> Sequence[str | Path]:

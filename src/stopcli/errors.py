@@ -57,6 +57,10 @@ class FileExists(InputError):
     """Writing would replace a file, and ``--force`` was not given."""
 
 
+class CannotWrite(StopError):
+    """The operating system does not let a file be written: a full disk, a folder of someone else's."""
+
+
 class BadDataset(InputError):
     """A table of labelled videos with faults."""
 

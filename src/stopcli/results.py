@@ -57,7 +57,7 @@ class Embedded:
 
 
 @dataclass(frozen=True)
-class Plan:
+class TrainingPlan:
     """What a training will do: said before it begins."""
 
     task: str
@@ -82,7 +82,7 @@ class Plan:
 
 
 @dataclass(frozen=True)
-class Progress:
+class StepReport:
     """Where a training stands after a step; ``score`` is the validation's where there was one."""
 
     step: int
@@ -113,7 +113,7 @@ class BenchmarkScore:
     """A method's scores on a data set, in one direction; percent, but for ranks.
 
     ``interval`` holds bootstrap 95 % intervals of the means. ``published`` rows are the authors'
-    figures, not measured here. ``made`` says how a measured one was made.
+    figures, not measured here. ``provenance`` says how a measured one was made.
     """
 
     method: str
@@ -125,7 +125,7 @@ class BenchmarkScore:
     clips: int | None
     missing: int
     published: bool
-    made: dict[str, Any]
+    provenance: dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -182,6 +182,38 @@ class EncodedClip:
     vector: NDArray[np.float32]
     until: float = 0.0
     """Seconds: where the clip or window ends, whole or not."""
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """One clip as one block of the model saw it."""
+
+    path: str
+    model: str
+    block: int
+    """From 1; of the prompted blocks."""
+    blocks: int
+    frames: NDArray[np.uint8]
+    """(T,S,S,3)."""
+    times: NDArray[np.float64]
+    """(T,) seconds."""
+    regions: NDArray[np.bool_]
+    """(T,g,g): where spatial prompts land; empty where the model has none."""
+    scores: NDArray[np.float32]
+    """(T,g,g) in [0,1]: how discriminative each patch is."""
+    variation: NDArray[np.float32]
+    """(G,) in [0,1]: how much changes in each gap."""
+    counts: NDArray[np.int64]
+    """(G,): prompts put into each gap."""
+    most: int
+    """eta: prompts of the gap that changes most."""
+    labels: tuple[str, ...]
+    spans: NDArray[np.float64]
+    """(W,2): seconds of the windows that the labels were scored in."""
+    shares: NDArray[np.float32]
+    """(W,C)."""
+    whole: NDArray[np.float32]
+    """(C,): of the whole clip."""
 
 
 def span(start: float | None, end: float | None) -> str:

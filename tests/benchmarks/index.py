@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
-from stopcli.index.database import Index, Known, Space
+from stopcli.index.database import FileRecord, Index, Space
 from stopcli.index.ranking import Filters, Query, search, select
 from stopcli.index.sync import missing, scan
 from stopcli.video.discovery import content_key, find_videos
@@ -27,9 +27,9 @@ SIZE, FILES = 512, 10_000
 WEIGHTS = "w" * 64
 
 
-def known(path: Path) -> Known:
+def known(path: Path) -> FileRecord:
     told = path.stat()
-    return Known(told.st_size, told.st_mtime_ns, content_key(path))
+    return FileRecord(told.st_size, told.st_mtime_ns, content_key(path))
 
 
 def tree(folder: Path) -> list[Path]:
@@ -105,7 +105,7 @@ def measure(folder: Path, videos: Path, rows: int) -> dict[str, float]:
         def add() -> None:
             i = next(number)
             with index.writing():
-                index.add(space, [(videos / f"new{i}.mp4", Known(1, 1, f"new{i}"), 96.0, one)])
+                index.add(space, [(videos / f"new{i}.mp4", FileRecord(1, 1, f"new{i}"), 96.0, one)])
 
         told["add one ms"], _ = timed(add)
         told["disk MB"] = sum(p.stat().st_size for p in folder.iterdir()) / 1e6

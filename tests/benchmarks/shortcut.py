@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from stopcli.index.ann import Shortcut
+from stopcli.index.ann import ANNIndex
 from stopcli.index.ranking import Filters, Query, Selection, search
 
 SIZE, HIDDEN, EACH, QUERIES = 512, 24, 100, 50
@@ -42,7 +42,7 @@ def main() -> None:
     queries = [Query(str(i), v) for i, v in enumerate(points(rng, maps, QUERIES))]
     with tempfile.TemporaryDirectory() as scratch:
         began = time.perf_counter()
-        shortcut = Shortcut(Path(scratch) / "v.usearch", vectors, lambda _: None)
+        shortcut = ANNIndex(Path(scratch) / "v.usearch", vectors, lambda _: None)
         built = time.perf_counter() - began
         size = (Path(scratch) / "v.usearch").stat().st_size
     taken: dict[str, list[float]] = {"exact": [], "shortcut": []}

@@ -18,22 +18,23 @@ import numpy as np
 from clips import RETRIEVAL_SEED, TEST_SEED, make
 from world import MOTION_NAMES, OBJECT_NAMES, PAIRS, caption, retrieval_clips, test_clips
 
-from stopcli.hub.registry import ModelFiles, resolve
+from stopcli.hub.registry import resolve
+from stopcli.model.files import ModelFiles
 from stopcli.results import EncodedClip
-from stopcli.runtime.encoder import Runtime, RuntimeOptions
+from stopcli.runtime.encoder import Encoder, EncoderOptions
 
 
-def embed(runtime: Runtime, paths: list[Path]) -> np.ndarray:
-    items = list(runtime.encode_videos(paths))
+def embed(encoder: Encoder, paths: list[Path]) -> np.ndarray:
+    items = list(encoder.encode_videos(paths))
     assert all(isinstance(i, EncodedClip) for i in items)
     return np.stack([i.vector for i in items])
 
 
-def measure(runtime: Runtime, data: Path, count: int) -> dict[str, object]:
+def measure(encoder: Encoder, data: Path, count: int) -> dict[str, object]:
     captions = [(o, m) for o in OBJECT_NAMES for m in MOTION_NAMES]
-    texts = runtime.encode_texts([caption(o, m) for o, m in captions])
+    texts = encoder.encode_texts([caption(o, m) for o, m in captions])
     clips = list(test_clips(count, TEST_SEED))
-    vectors = embed(runtime, make(data / "test", clips, os.cpu_count() or 1))
+    vectors = embed(encoder, make(data / "test", clips, os.cpu_count() or 1))
     best = (vectors @ texts.T).argmax(1)
     right_object = np.array([captions[b][0] == c.obj for b, c in zip(best, clips, strict=True)])
     right_motion = np.array([captions[b][1] == c.shown for b, c in zip(best, clips, strict=True)])
@@ -46,8 +47,8 @@ def measure(runtime: Runtime, data: Path, count: int) -> dict[str, object]:
         ]
         inside[f"{a}/{b}"] = round(float(np.mean(scores)), 4)
     found = list(retrieval_clips(200, RETRIEVAL_SEED))
-    videos = embed(runtime, make(data / "retrieval", found, os.cpu_count() or 1))
-    queries = runtime.encode_texts([caption(c.obj, c.motion) for c in found])
+    videos = embed(encoder, make(data / "retrieval", found, os.cpu_count() or 1))
+    queries = encoder.encode_texts([caption(c.obj, c.motion) for c in found])
     scores = queries @ videos.T  # (200,200)
     truth = np.diag(scores)[:, None]
     ranks = 1 + (scores > truth).sum(1) + ((scores == truth).sum(1) - 1) / 2
@@ -82,8 +83,8 @@ def main() -> None:
         for name, which in (("stop", files), ("plain", plain)):
             if name == "stop" and files.config.stop is None:
                 continue
-            runtime = Runtime(which, RuntimeOptions(precision=args.precision, batch_size=16))
-            told[name] = measure(runtime, data, args.count) | {"made": runtime.describe()}
+            encoder = Encoder(which, EncoderOptions(precision=args.precision, batch_size=16))
+            told[name] = measure(encoder, data, args.count) | {"made": encoder.describe()}
             print(name, json.dumps(told[name], indent=1), flush=True)
     if args.out:
         args.out.write_text(json.dumps(told, indent=2) + "\n", encoding="utf-8")

@@ -35,7 +35,7 @@ footage.
   world, then frozen; a text tower of 3 blocks; {backbone:.1f} MB
 - prompts: STOP, spatial and temporal, {regions} regions a frame, at most {eta} prompts a gap; 8 frames; {trainable:,}
   trained parameters, {prompts:.1f} MB
-- licence: Apache-2.0; training: see `training/mini/` in the repository
+- license: Apache-2.0; training: see `training/mini/` in the repository
 
 ## Measured
 
@@ -101,7 +101,7 @@ def main() -> None:
     )
     config: ModelConfig = read_config(args.out / "model")
     extra = {
-        "licence": "Apache-2.0",
+        "license": "Apache-2.0",
         "description": "bundled; knows only its generated world: 48 drawn objects in 10 motions",
         "training": TRAINING,
     }

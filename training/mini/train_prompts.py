@@ -139,7 +139,7 @@ def main() -> None:
     if args.init:
         load_prompts(model, args.init)
     pair_bank, object_bank, motion_bank = text_bank(model)
-    every = F.normalize(pair_bank.mean(0), dim=-1)
+    window = F.normalize(pair_bank.mean(0), dim=-1)
     print(
         json.dumps(
             {
@@ -221,7 +221,7 @@ def main() -> None:
             if step % 200 == 0 or step == args.steps - 1:
                 model.eval()
                 with torch.inference_mode():
-                    _, seen = loss_of(validation, (every, object_bank[0], motion_bank[0]))
+                    _, seen = loss_of(validation, (window, object_bank[0], motion_bank[0]))
                 line |= {"val_pair": seen[0], "val_object": seen[1], "val_motion": seen[2]}
             line = {k: round(float(v), 4) for k, v in line.items()}
             print(json.dumps(line), flush=True)

@@ -12,7 +12,7 @@ from stopcli.cli.progress import interruptible, progress_bar
 from stopcli.errors import UsageError
 
 if TYPE_CHECKING:
-    from stopcli.runtime.encoder import Runtime
+    from stopcli.runtime.encoder import Encoder
 
 EXAMPLES = """Examples:\n
   stop benchmark accuracy --dataset msrvtt --annotations MSRVTT_JSFUSION_test.csv --videos msrvtt/\n
@@ -96,12 +96,12 @@ def accuracy(
         if output is not None:
             check_folder(output, force=force)
         asked, missing = protocols.locate(protocols.load(dataset, annotations or []), videos)
-        if dataset.lower() in protocols.PROTOCOLS and videos is None:
+        if dataset.lower() in protocols.DATASETS and videos is None:
             raise UsageError(f"--videos is needed: the folder with the videos of {dataset}")
-        runtimes = _runtimes(common, models)
+        encoders = _encoders(common, models)
         total = len({(i.path, i.start, i.end) for items in asked.splits for i in items})
         with progress_bar("reading", total, quiet=common.quiet) as done:
-            report = b.accuracy(runtimes, asked, missing=missing, template=template, seed=seed, progress=done)
+            report = b.accuracy(encoders, asked, missing=missing, template=template, seed=seed, progress=done)
         if missing:
             common.say(
                 f"missing: {len(missing)} videos, such as {', '.join(missing[:3])}; scores are on the rest"
@@ -155,10 +155,10 @@ def speed(
         if not verbose:
             warnings.filterwarnings("ignore")
         from stopcli.eval.speed import speed as measure
-        from stopcli.runtime.encoder import RuntimeOptions
+        from stopcli.runtime.encoder import EncoderOptions
 
         found = o.gather(paths) if paths else []
-        options = RuntimeOptions(device, "auto", None, frames, compile)
+        options = EncoderOptions(device, "auto", None, frames, compile)
         files = common.files()
         common.introduce(files)
         for result in measure(files, options, found, precisions=kinds, batch_sizes=[int(s) for s in sizes]):
@@ -166,7 +166,7 @@ def speed(
     raise typer.Exit(out.exit_status)
 
 
-def _runtimes(common: o.Common, models: list[str] | None) -> list[Runtime]:
+def _encoders(common: o.Common, models: list[str] | None) -> list[Encoder]:
     from dataclasses import replace
 
-    return [replace(common, model=name).runtime() for name in models or (None,)]
+    return [replace(common, model=name).encoder() for name in models or (None,)]

@@ -33,7 +33,7 @@ def command(
         typer.Option("--template", metavar="TEXT", help='The sentence around a label: "a video of {}".'),
     ] = None,
     top_k: o.TopK = 5,
-    every: o.Every = None,
+    window: o.Window = None,
     html: o.Html = None,
     force: o.Force = False,
     files_from: o.FilesFrom = None,
@@ -57,13 +57,14 @@ def command(
         model=model, device=device, precision=precision.value, batch_size=batch_size, frames=frames,
         compile=compile, offline=offline, format=format.value, quiet=quiet, null=null, verbose=verbose,
     )  # fmt: skip
-    o.check_every(every)
+    o.check_window(window)
     o.check_top_k(top_k)
     if labels is not None and labels_file is not None:
         raise UsageError("--labels and --labels-file: give one of them")
     with interruptible("what is printed is done"), common.output("classify") as output:
+        from stopcli.data.labels import check_labels, read_labels
         from stopcli.output import html as page
-        from stopcli.tasks.classify import check_labels, classify, read_labels
+        from stopcli.tasks.classify import classify
 
         if html is not None:
             page.check_output(html, force=force)
@@ -73,14 +74,14 @@ def command(
         if names is not None:
             check_labels(names)
         found = o.gather(paths, files_from)
-        runtime = common.runtime()
+        encoder = common.encoder()
         with progress_bar("classifying", len(found), quiet=common.quiet) as done:
-            results = classify(runtime, found, labels=names, template=template, top_k=top_k, every=every)
+            results = classify(encoder, found, labels=names, template=template, top_k=top_k, window=window)
             for result in results:
                 output.add(result)
                 done(str(result.path))
         if html is not None and output.classifications:
-            made = ", ".join(f"{k} {v}" for k, v in runtime.describe().items())
+            made = ", ".join(f"{k} {v}" for k, v in encoder.describe().items())
             page.write(html, page.timeline_page(output.classifications, made))
             common.say(f"written: {html}")
     raise typer.Exit(output.exit_status)

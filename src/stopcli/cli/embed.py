@@ -36,7 +36,7 @@ def command(
         typer.Option("--text", metavar="TEXT", help="Embed texts instead; may be given again."),
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Begin anew instead of adding to OUT.")] = False,
-    every: o.Every = None,
+    window: o.Window = None,
     files_from: o.FilesFrom = None,
     model: o.Model = None,
     device: o.Device = "auto",
@@ -58,7 +58,7 @@ def command(
         model=model, device=device, precision=precision.value, batch_size=batch_size, frames=frames,
         compile=compile, offline=offline, format=format.value, quiet=quiet, null=null, verbose=verbose,
     )  # fmt: skip
-    o.check_every(every)
+    o.check_window(window)
     if text and (paths or files_from):
         raise UsageError("--text and videos: give one of them; their vectors belong in two files")
     kept = "what is done is kept; run the same command to go on"
@@ -69,13 +69,15 @@ def command(
 
         check_suffix(output)
         found = o.gather(paths, files_from) if not text else []
-        runtime = common.runtime()
+        encoder = common.encoder()
         failures: list[Failure] = []
         if text:
-            rows = embed_texts(runtime, text, output, force=force)
+            rows = embed_texts(encoder, text, output, force=force)
         else:
             with progress_bar("embedding", len(found), quiet=common.quiet) as done:
-                rows, failures = embed_videos(runtime, found, output, every=every, force=force, progress=done)
+                rows, failures = embed_videos(
+                    encoder, found, output, window=window, force=force, progress=done
+                )
         shown.add_all(rows)
         shown.add_all(failures)
         if rows:

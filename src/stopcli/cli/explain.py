@@ -59,21 +59,21 @@ def command(
     if output.suffix not in SUFFIXES:
         raise UsageError(f"--output {output}: the name must end in {', '.join(SUFFIXES)}")
     with interruptible():
+        from stopcli.data.labels import check_labels
         from stopcli.output import explanation as draw
         from stopcli.output import html
-        from stopcli.tasks.classify import check_labels
         from stopcli.tasks.explain import explain
 
         html.check_output(output, force=force)
         names = [part.strip() for part in (labels or "").split(",") if part.strip()]
         if names:
             check_labels(names)
-        runtime = common.runtime()
-        told = explain(runtime, video, block=block, labels=names, start=start, end=end)
+        encoder = common.encoder()
+        told = explain(encoder, video, block=block, labels=names, start=start, end=end)
         if output.suffix == ".mp4":
             draw.film(told, output)
         elif output.suffix == ".html":
-            made = ", ".join(f"{k} {v}" for k, v in runtime.describe().items())
+            made = ", ".join(f"{k} {v}" for k, v in encoder.describe().items())
             html.write(
                 output,
                 html.picture_page(f"{video.name}: what STOP looks at", draw.picture(told), READING, made),

@@ -18,7 +18,7 @@ from stopcli.errors import UsageError
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-    from stopcli.results import Finetuned, Plan, Progress
+    from stopcli.results import Finetuned, StepReport, TrainingPlan
 
 EXAMPLES = """Examples:\n
   stop finetune labels.csv -o my-model\n
@@ -120,8 +120,8 @@ def command(
 
         if not verbose:
             warnings.filterwarnings("ignore")
-        from stopcli.runtime.encoder import RuntimeOptions
-        from stopcli.tasks.classify import TEMPLATE
+        from stopcli.data.labels import TEMPLATE
+        from stopcli.runtime.encoder import EncoderOptions
         from stopcli.train import distributed as parallel
         from stopcli.train.finetune import FinetuneOptions, finetune
 
@@ -135,7 +135,7 @@ def command(
         with _Watcher(common, quiet=quiet or parallel.rank() > 0) as watcher:
             result = finetune(
                 files, data, folder, watcher, settings,
-                RuntimeOptions(device, precision.value, None, frames),
+                EncoderOptions(device, precision.value, None, frames),
                 resume=resume, force=force, skip_bad=skip_bad, command=shlex.join(["stop", *sys.argv[1:]]),
             )  # fmt: skip
         if parallel.rank() == 0:
@@ -207,7 +207,7 @@ class _Watcher:
     def skipped(self, problem: str) -> None:
         self._say(f"left out: {problem}")
 
-    def plan(self, plan: Plan) -> None:
+    def plan(self, plan: TrainingPlan) -> None:
         from rich.progress import TextColumn
 
         self._close()
@@ -227,7 +227,7 @@ class _Watcher:
         self._bar.update(self._task, completed=plan.resumed)
         self._metric = plan.metric
 
-    def progress(self, progress: Progress) -> None:
+    def progress(self, progress: StepReport) -> None:
         self._score = progress.score if progress.score is not None else self._score
         score = (
             f", {self._metric} {self._score:.1f} % (best {progress.best:.1f} %)"

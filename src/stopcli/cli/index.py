@@ -40,7 +40,7 @@ def update(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Say what would be done, and do nothing.")
     ] = False,
-    every: Annotated[float, typer.Option("--every", metavar="SECONDS", help="Length of the windows.")] = 8.0,
+    window: Annotated[float, typer.Option("--every", metavar="SECONDS", help="Length of the windows.")] = 8.0,
     whole: Annotated[bool, typer.Option("--whole", help="One vector a file.")] = False,
     index: o.IndexFolder = None,
     files_from: o.FilesFrom = None,
@@ -59,8 +59,8 @@ def update(
         model=model, device=device, precision=precision.value, batch_size=batch_size, frames=frames,
         compile=compile, offline=offline, quiet=quiet, verbose=verbose,
     )  # fmt: skip
-    o.check_every(every)
-    span = None if whole else every
+    o.check_window(window)
+    span = None if whole else window
     with interruptible("what is indexed is kept"), common.output("index update") as out:
         from stopcli.index.sync import failures
 
@@ -165,7 +165,7 @@ def info(index: o.IndexFolder = None, format: o.FormatOption = o.Format.auto) ->
     spaces = told.pop("spaces")
     facts = [(k, f"{v / 1e6:.1f} MB" if k == "bytes" else str(v)) for k, v in told.items()]
     for s in spaces:
-        span = f"windows of {s['every']:g} s" if s["every"] else "whole files"
+        span = f"windows of {s['window']:g} s" if s["window"] else "whole files"
         facts.append(
             (
                 s["model"],

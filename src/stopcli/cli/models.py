@@ -45,7 +45,7 @@ def list_models(format: o.FormatOption = o.Format.auto, quiet: o.Quiet = False) 
         records.append(
             {
                 "name": entry.name, "here": file is not None, "size": size, "default": entry.name == default,
-                "licence": entry.licence, "description": entry.description,
+                "license": entry.license, "description": entry.description,
             }
         )  # fmt: skip
     if quiet:
@@ -59,7 +59,7 @@ def list_models(format: o.FormatOption = o.Format.auto, quiet: o.Quiet = False) 
     epilog="Examples:\n\n  stop models info mini\n\n  stop models info ./my-model --format json",
 )
 def info(name: Name, format: o.FormatOption = o.Format.auto, offline: o.Offline = False) -> None:
-    """Show a model's files, size, settings, licence and provenance.
+    """Show a model's files, size, settings, license and provenance.
 
     A model whose files are not here is fetched, unless --offline.
     """
@@ -79,13 +79,13 @@ def pull(name: Name) -> None:
 @app.command(
     "push",
     epilog="Examples:\n\n  stop models push my-model/ me/my-model\n\n"
-    "  stop models push my-model/ me/my-model --licence apache-2.0 --public",
+    "  stop models push my-model/ me/my-model --license apache-2.0 --public",
 )
 def push(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="A model folder, as finetune makes it.")],
     repo: Annotated[str, typer.Argument(metavar="ORG/REPO", help="Where to; made if it is not there.")],
-    licence: Annotated[
-        str | None, typer.Option("--licence", metavar="SPDX", help="For the card, such as apache-2.0.")
+    license: Annotated[
+        str | None, typer.Option("--license", metavar="SPDX", help="For the card, such as apache-2.0.")
     ] = None,
     public: Annotated[bool, typer.Option("--public", help="Let everyone see it; default: private.")] = False,
 ) -> None:
@@ -96,7 +96,7 @@ def push(
 
     with interruptible("nothing was published"):
         name, _ = split_hub_name(f"hf:{repo.removeprefix('hf:')}")
-        files = publishable(folder, licence)
+        files = publishable(folder, license)
         address = send(folder, files, name, private=not public, message=f"stopcli: {folder.resolve().name}")
     typer.echo(address)
     print(f"next, anywhere: stop classify --model hf:{name} VIDEO|DIR...", file=sys.stderr)
@@ -119,7 +119,7 @@ def _told(files: Any) -> dict[str, Any]:
         "stop": config.stop.to_dict() if config.stop else None,
         "frames": config.frames,
         "labels": len(config.labels) if config.labels else None,
-        "licence": entry.licence if entry else config.extra.get("licence"),
+        "license": entry.license if entry else config.extra.get("license"),
         "training": config.extra.get("training"),
         "metrics": config.extra.get("metrics"),
     }

@@ -18,12 +18,12 @@ from stopcli.errors import InputError, NothingFound, UsageError
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from stopcli.hub.registry import ModelFiles
     from stopcli.index.database import Index
-    from stopcli.index.engine import Archive
+    from stopcli.index.engine import SearchEngine
+    from stopcli.model.files import ModelFiles
     from stopcli.output.sink import Output
     from stopcli.results import Hit
-    from stopcli.runtime.encoder import Runtime
+    from stopcli.runtime.encoder import Encoder
 
 
 class Precision(str, Enum):
@@ -92,7 +92,7 @@ FilesFrom = Annotated[
         help="Read more paths from a file, one a line or NUL-separated; - is stdin.",
     ),
 ]
-Every = Annotated[
+Window = Annotated[
     float | None, typer.Option("--every", metavar="SECONDS", help="Cut videos into windows of this length.")
 ]
 TopK = Annotated[int, typer.Option("--top-k", "-k", metavar="N", help="How many to show.")]
@@ -184,7 +184,7 @@ class Common:
         if files.origin == MINI:
             self.say(f"note: mini {ENTRIES[MINI].description}; real footage needs a real model")
 
-    def runtime(self, files: ModelFiles | None = None) -> Runtime:
+    def encoder(self, files: ModelFiles | None = None) -> Encoder:
         """Load the model onto the device; one that is given has been introduced already.
 
         Raises:
@@ -199,25 +199,25 @@ class Common:
             self.introduce(files)
         with waiting(f"loading {files.name}", quiet=self.quiet):
             from stopcli.runtime.device import device_name
-            from stopcli.runtime.encoder import Runtime, RuntimeOptions
+            from stopcli.runtime.encoder import Encoder, EncoderOptions
 
-            options = RuntimeOptions(self.device, self.precision, self.batch_size, self.frames, self.compile)
-            runtime = Runtime(files, options)
+            options = EncoderOptions(self.device, self.precision, self.batch_size, self.frames, self.compile)
+            encoder = Encoder(files, options)
         if self.verbose:
-            self.say(f"device: {device_name(runtime.device)} ({runtime.device_reason})")
-            self.say(f"precision: {runtime.precision} ({runtime.precision_reason})")
-            self.say(f"frames: {runtime.frames} a clip; batch: {runtime.batch_size} clips")
-        return runtime
+            self.say(f"device: {device_name(encoder.device)} ({encoder.device_reason})")
+            self.say(f"precision: {encoder.precision} ({encoder.precision_reason})")
+            self.say(f"frames: {encoder.frames} a clip; batch: {encoder.batch_size} clips")
+        return encoder
 
 
-def check_every(every: float | None) -> None:
+def check_window(window: float | None) -> None:
     """Refuse windows that are no windows.
 
     Raises:
         UsageError: not a positive number of seconds.
     """
-    if every is not None and not 0.1 <= every <= 86400:
-        raise UsageError(f"--every must be between 0.1 and 86400 seconds, got {every:g}")
+    if window is not None and not 0.1 <= window <= 86400:
+        raise UsageError(f"--every must be between 0.1 and 86400 seconds, got {window:g}")
 
 
 def check_top_k(top_k: int) -> None:
@@ -289,15 +289,15 @@ def open_index(folder: Path | None) -> Iterator[Index]:
 
 
 @contextmanager
-def archive(common: Common, folder: Path | None) -> Iterator[Archive]:
+def archive(common: Common, folder: Path | None) -> Iterator[SearchEngine]:
     """Open an index with the model of the shared options; the model is loaded when it is needed."""
     from stopcli.index.database import default_folder
-    from stopcli.index.engine import Archive
+    from stopcli.index.engine import SearchEngine
 
     files = common.files()
     common.introduce(files)
-    with Archive(
-        folder or default_folder(), files, lambda: common.runtime(files),
+    with SearchEngine(
+        folder or default_folder(), files, lambda: common.encoder(files),
         precision=None if common.precision == "auto" else common.precision, frames=common.frames,
         say=common.say, watch=lambda total: progress_bar("indexing", total, quiet=common.quiet),
     ) as opened:  # fmt: skip

@@ -48,7 +48,7 @@ def command(
         ),
     ] = None,
     top_k: o.TopK = 10,
-    every: Annotated[
+    window: Annotated[
         float, typer.Option("--every", metavar="SECONDS", help="Length of the windows that are searched.")
     ] = 8.0,
     whole: Annotated[bool, typer.Option("--whole", help="Search whole files: one vector each.")] = False,
@@ -91,14 +91,14 @@ def command(
         model=model, device=device, precision=precision.value, batch_size=batch_size, frames=frames,
         compile=compile, offline=offline, format=format.value, quiet=quiet, null=null, verbose=verbose,
     )  # fmt: skip
-    o.check_every(every)
+    o.check_window(window)
     o.check_top_k(top_k)
     if not query and query_video is None and like is None:
         raise UsageError(
             'nothing to look for; give --query "a sentence", --query-video FILE or --like FILE@TIME'
         )
     with interruptible("what is indexed is kept"), common.output("retrieve") as output:
-        from stopcli.index.engine import Ask
+        from stopcli.index.engine import SearchRequest
         from stopcli.index.ranking import Filters
         from stopcli.output import html as page
 
@@ -106,9 +106,9 @@ def command(
             page.check_output(html, force=force)
         found = o.gather(paths, files_from)
         filters = Filters(top_k, min_score, glob, min_duration, max_duration)
-        ask = Ask(
+        ask = SearchRequest(
             tuple(query or ()), tuple(unlike or ()), tuple(_examples(query_video, like)),
-            None if whole else every, filters,
+            None if whole else window, filters,
         )  # fmt: skip
         with o.archive(common, index) as archive:
             answer = archive.search(ask, found, o.roots(paths))

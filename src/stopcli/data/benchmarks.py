@@ -13,6 +13,7 @@ import re
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from stopcli.data.labels import kinetics400
 from stopcli.data.table import read_dataset
 from stopcli.errors import BadDataset, FileMissing, UsageError
 from stopcli.video.discovery import find_videos
@@ -47,7 +48,7 @@ class Benchmark:
 
 
 @dataclass(frozen=True)
-class Protocol:
+class DatasetSpec:
     """A data set that has a name."""
 
     name: str
@@ -69,15 +70,15 @@ def load(dataset: str, annotations: Sequence[Path]) -> Benchmark:
     """
     from pathlib import Path
 
-    protocol = PROTOCOLS.get(dataset.lower())
+    protocol = DATASETS.get(dataset.lower())
     if protocol is None:
         path = Path(dataset)
         if path.exists():
             return _own_table(path)
-        close = difflib.get_close_matches(dataset.lower(), PROTOCOLS, 1)
+        close = difflib.get_close_matches(dataset.lower(), DATASETS, 1)
         hint = f"did you mean {close[0]}? " if close else ""
         raise UsageError(
-            f"no data set {dataset!r}; {hint}Use one of {', '.join(PROTOCOLS)}, or a CSV of your own"
+            f"no data set {dataset!r}; {hint}Use one of {', '.join(DATASETS)}, or a CSV of your own"
         )
     files = [f for given in annotations for f in (sorted(given.rglob("*")) if given.is_dir() else [given])]
     missing = [f for f in files if not f.exists()]
@@ -265,8 +266,6 @@ def _ssv2(files: Sequence[Path]) -> Benchmark:
 
 
 def _kinetics400(files: Sequence[Path]) -> Benchmark:
-    from stopcli.tasks.classify import kinetics400
-
     title = "Kinetics-400 validation"
     if any(f.suffix == ".csv" for f in files):
         with _one(files, ".csv").open(encoding="utf-8-sig", newline="") as stream:
@@ -322,19 +321,19 @@ def _words(name: str) -> str:
     return re.sub(r"(?<=[a-z])(?=[A-Z])|_", " ", name).lower() if re.search(r"[A-Z_]", name) else name
 
 
-PROTOCOLS = {
+DATASETS = {
     protocol.name: protocol
     for protocol in (
-        Protocol("msrvtt", "MSR-VTT 1k-A", "MSRVTT_JSFUSION_test.csv", _msrvtt),
-        Protocol("msvd", "MSVD", "test_list.txt and AllVideoDescriptions.txt", _msvd),
-        Protocol("activitynet", "ActivityNet Captions", "val_1.json", _activitynet),
-        Protocol("didemo", "DiDeMo", "test_data.json", _didemo),
-        Protocol("vatex", "VATEX", "a JSON with videoID and enCap, and a .txt of the test videos", _vatex),
-        Protocol("hmdb51", "HMDB51", "the folder testTrainMulti_7030_splits", _hmdb51),
-        Protocol("ucf101", "UCF101", "classInd.txt and testlist01.txt to testlist03.txt", _ucf101),
-        Protocol(
+        DatasetSpec("msrvtt", "MSR-VTT 1k-A", "MSRVTT_JSFUSION_test.csv", _msrvtt),
+        DatasetSpec("msvd", "MSVD", "test_list.txt and AllVideoDescriptions.txt", _msvd),
+        DatasetSpec("activitynet", "ActivityNet Captions", "val_1.json", _activitynet),
+        DatasetSpec("didemo", "DiDeMo", "test_data.json", _didemo),
+        DatasetSpec("vatex", "VATEX", "a JSON with videoID and enCap, and a .txt of the test videos", _vatex),
+        DatasetSpec("hmdb51", "HMDB51", "the folder testTrainMulti_7030_splits", _hmdb51),
+        DatasetSpec("ucf101", "UCF101", "classInd.txt and testlist01.txt to testlist03.txt", _ucf101),
+        DatasetSpec(
             "ssv2", "Something-Something v2", "something-something-v2-validation.json and -labels.json", _ssv2
         ),
-        Protocol("kinetics400", "Kinetics-400", "the validation CSV with label, youtube_id", _kinetics400),
+        DatasetSpec("kinetics400", "Kinetics-400", "the validation CSV with label, youtube_id", _kinetics400),
     )
 }  # fmt: skip

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from stopcli.data.labels import prompts_for
 from stopcli.errors import InputError, StopError
 from stopcli.eval.metrics import RECALLS, accuracy_scores, interval, ranks_of, retrieval_scores
 from stopcli.eval.retrieval import caption_ranks
 from stopcli.results import BenchmarkScore, Failure
-from stopcli.tasks.classify import TEMPLATE
 from stopcli.video.clips import read_frames
 from stopcli.video.prefetch import prefetch
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from stopcli.data.benchmarks import Benchmark, Item
     from stopcli.model.config import StopConfig
-    from stopcli.runtime.encoder import Runtime
+    from stopcli.runtime.encoder import Encoder
 
     Key = tuple[Path, float | None, float | None]
 
@@ -66,7 +66,7 @@ def method_name(config: StopConfig | None) -> str:
 
 
 def accuracy(
-    runtimes: Sequence[Runtime],
+    encoders: Sequence[Encoder],
     benchmark: Benchmark,
     *,
     missing: tuple[str, ...] = (),
@@ -79,14 +79,14 @@ def accuracy(
     Every clip is decoded once for all models that want the same frames of it.
 
     Args:
-        runtimes: the models.
+        encoders: the models.
         benchmark: with the paths of its clips.
         missing: names of videos that were not found; the scores say how many.
         template: around a label; None is each model's own, else "a video of {}".
         seed: of the bootstrap.
         progress: called with each path that is done.
     """
-    methods = _with_plain(runtimes)
+    methods = _with_plain(encoders)
     clips = list(dict.fromkeys(_key(item) for items in benchmark.splits for item in items))
     vectors, faults = _embed(methods, clips, progress)
     splits = tuple(tuple(i for i in items if _key(i) not in faults) for items in benchmark.splits)
@@ -95,27 +95,27 @@ def accuracy(
     if not any(splits):
         raise InputError(f"{benchmark.name}: none of its {len(clips)} videos can be read")
     names = _names(methods)
-    for name, runtime, found in zip(names, methods, vectors, strict=True):
+    for name, encoder, found in zip(names, methods, vectors, strict=True):
         score = _classification if benchmark.task == "classification" else _retrieval
-        report.scores += score(report, name, runtime, found, template, seed, len(missing) + len(faults))
+        report.scores += score(report, name, encoder, found, template, seed, len(missing) + len(faults))
     report.scores += _published(benchmark, methods)
     return report
 
 
-def _with_plain(runtimes: Sequence[Runtime]) -> list[Runtime]:
+def _with_plain(encoders: Sequence[Encoder]) -> list[Encoder]:
     """Put before the models the plain CLIP of each backbone, once, unless it is given itself."""
-    seen = {(r.files.weights_hash(), r.frames) for r in runtimes if r.files.config.stop is None}
+    seen = {(r.files.weights_hash(), r.frames) for r in encoders if r.files.config.stop is None}
     plain = []
-    for runtime in runtimes:
-        twin = runtime.plain()
+    for encoder in encoders:
+        twin = encoder.without_prompts()
         which = twin.files.weights_hash(), twin.frames
         if which not in seen:
             seen.add(which)
             plain.append(twin)
-    return [*plain, *runtimes]
+    return [*plain, *encoders]
 
 
-def _names(methods: Sequence[Runtime]) -> list[str]:
+def _names(methods: Sequence[Encoder]) -> list[str]:
     """Name each method by its prompts; by its model too where that does not tell them apart."""
     kinds = [method_name(m.files.config.stop) for m in methods]
     return [
@@ -130,7 +130,7 @@ def _key(item: Item) -> Key:
 
 
 def _embed(
-    methods: Sequence[Runtime], clips: Sequence[Key], progress: Callable[[str], None] | None
+    methods: Sequence[Encoder], clips: Sequence[Key], progress: Callable[[str], None] | None
 ) -> tuple[list[dict[Key, NDArray[np.float32]]], dict[Key, StopError]]:
     """Return for each method the vectors of the clips, and the faults of those that cannot be read."""
     shapes = list(dict.fromkeys((m.frames, m.size) for m in methods))
@@ -164,35 +164,35 @@ def _embed(
     return found, faults
 
 
-def _made(runtime: Runtime, seed: int) -> dict[str, Any]:
-    return runtime.describe() | {"seed": seed, "command": " ".join(sys.argv)}
+def _made(encoder: Encoder, seed: int) -> dict[str, Any]:
+    return encoder.describe() | {"seed": seed, "command": " ".join(sys.argv)}
 
 
 def _retrieval(
-    report: Report, name: str, runtime: Runtime, vectors: dict[Key, NDArray[np.float32]],
+    report: Report, name: str, encoder: Encoder, vectors: dict[Key, NDArray[np.float32]],
     _template: str | None, seed: int, missing: int,
 ) -> Iterator[BenchmarkScore]:  # fmt: skip
     (items,) = report.benchmark.splits
     owner = np.array([i for i, item in enumerate(items) for _ in item.texts])
     videos = np.stack([vectors[_key(i)] for i in items])
-    texts = runtime.encode_texts([t for i in items for t in i.texts])
+    texts = encoder.encode_texts([t for i in items for t in i.texts])
     forward, back = caption_ranks(videos, texts, owner)
     for direction, ranks, groups in (("text-to-video", forward, owner), ("video-to-text", back, None)):
         sure = {f"R@{k}": interval((ranks <= k) * 100.0, groups, seed=seed) for k in RECALLS}
         sure["MnR"] = interval(ranks, groups, seed=seed)
         yield BenchmarkScore(
             name, report.benchmark.name, direction, retrieval_scores(ranks), sure, len(items), missing, False,
-            _made(runtime, seed) | {"protocol": report.benchmark.protocol},
+            _made(encoder, seed) | {"protocol": report.benchmark.protocol},
         )  # fmt: skip
 
 
 def _classification(
-    report: Report, name: str, runtime: Runtime, vectors: dict[Key, NDArray[np.float32]],
+    report: Report, name: str, encoder: Encoder, vectors: dict[Key, NDArray[np.float32]],
     template: str | None, seed: int, missing: int,
 ) -> Iterator[BenchmarkScore]:  # fmt: skip
     labels = report.benchmark.labels
-    around = template or runtime.files.config.extra.get("template", TEMPLATE)
-    texts = runtime.encode_texts([around.replace("{}", label) for label in labels])
+    around = prompts_for(["{}"], encoder.files.config, template)[0]
+    texts = encoder.encode_texts(prompts_for(labels, encoder.files.config, template))
     places = {label: i for i, label in enumerate(labels)}
     each: list[dict[str, float]] = []
     truths, saids, ranks = [], [], []
@@ -212,11 +212,11 @@ def _classification(
     clips = len({_key(i) for items in report.benchmark.splits for i in items})
     yield BenchmarkScore(
         name, report.benchmark.name, "classification", mean, sure, clips, missing, False,
-        _made(runtime, seed) | more,
+        _made(encoder, seed) | more,
     )  # fmt: skip
 
 
-def _published(benchmark: Benchmark, methods: Sequence[Runtime]) -> list[BenchmarkScore]:
+def _published(benchmark: Benchmark, methods: Sequence[Encoder]) -> list[BenchmarkScore]:
     """Return the authors' rows where the protocol and the backbone are the same."""
     if benchmark.name != "msrvtt" or not any("ViT-B-32" in m.files.config.architecture for m in methods):
         return []

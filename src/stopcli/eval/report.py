@@ -15,6 +15,7 @@ import numpy as np
 from stopcli.errors import FileExists
 from stopcli.eval.metrics import confusion
 from stopcli.output import figures as plots
+from stopcli.output.tables import cell, flat
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -74,31 +75,11 @@ def markdown(report: Report) -> str:
         lines = ["| | " + " | ".join(names) + " |", "|---|" + "---:|" * len(names)]
         lines += [f"| {s.method} | " + " | ".join(cell(s, n) for n in names) + " |" for s in rows]
         parts.append("\n".join(lines) + "\n")
-    made = next(s.made for s in report.scores if not s.published)
+    made = next(s.provenance for s in report.scores if not s.published)
     parts.append(
         "In brackets: bootstrap 95 % intervals. " + "; ".join(f"{k} {v}" for k, v in made.items()) + ".\n"
     )
     return "\n".join(parts)
-
-
-def cell(score: BenchmarkScore, name: str) -> str:
-    """Return a score with its interval, as tables show it."""
-    if name not in score.scores:
-        return ""
-    value = f"{score.scores[name]:.1f}"
-    if name not in score.interval:
-        return value
-    low, high = score.interval[name]
-    return f"{value} ({low:.1f}-{high:.1f})"
-
-
-def flat(score: BenchmarkScore) -> dict[str, object]:
-    """Return a score as one row of plain values."""
-    out: dict[str, object] = {"method": score.method, "dataset": score.dataset, "direction": score.direction}
-    for name in ("top-1", "top-5", "R@1", "R@5", "R@10", "MdR", "MnR"):
-        low, high = score.interval.get(name, (None, None))
-        out |= {name: score.scores.get(name), f"{name} low": low, f"{name} high": high}
-    return out | {"clips": score.clips, "missing": score.missing, "published": score.published}
 
 
 def _csv(scores: Sequence[BenchmarkScore]) -> str:

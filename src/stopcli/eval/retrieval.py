@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from stopcli.data.table import Row
-    from stopcli.runtime.encoder import Runtime
+    from stopcli.runtime.encoder import Encoder
 
 
 def caption_ranks(
@@ -35,12 +35,12 @@ def caption_ranks(
 
 
 def caption_scores(
-    runtime: Runtime, vectors: NDArray[np.float32], rows: Sequence[Row]
+    encoder: Encoder, vectors: NDArray[np.float32], rows: Sequence[Row]
 ) -> tuple[dict[str, float], float]:
     """Return text-to-video scores and the contrastive loss of captioned clips.
 
     Args:
-        runtime: the model, for the captions.
+        encoder: the model, for the captions.
         vectors: (N,E), one a row; rows of one clip have the same.
         rows: N, each with its caption.
     """
@@ -48,8 +48,8 @@ def caption_scores(
     owner = np.array([places[r.clip] for r in rows])
     firsts = [int(np.flatnonzero(owner == i)[0]) for i in range(len(places))]
     videos = vectors[firsts]
-    texts = runtime.encode_texts([r.text for r in rows])
-    logits = runtime.logit_scale * texts @ videos.T
+    texts = encoder.encode_texts([r.text for r in rows])
+    logits = encoder.logit_scale * texts @ videos.T
     shifted = logits - logits.max(1, keepdims=True)
     loss = np.log(np.exp(shifted).sum(1)) - shifted[np.arange(len(owner)), owner]
     forward, _ = caption_ranks(videos, texts, owner)

@@ -19,8 +19,8 @@ from stopcli.video.prefetch import prefetch
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator, Sequence
 
-    from stopcli.hub.registry import ModelFiles
-    from stopcli.runtime.encoder import Runtime, RuntimeOptions
+    from stopcli.model.files import ModelFiles
+    from stopcli.runtime.encoder import Encoder, EncoderOptions
 
 ROUNDS = 5
 LEAST = 0.4  # seconds of one timing
@@ -29,7 +29,7 @@ MOST = 10.0  # seconds of all rounds: slow work is measured less often
 
 def speed(
     files: ModelFiles,
-    options: RuntimeOptions,
+    options: EncoderOptions,
     paths: Sequence[Path],
     *,
     precisions: Sequence[str],
@@ -44,80 +44,84 @@ def speed(
         precisions: of the model's arithmetic.
         batch_sizes: clips a batch.
     """
-    from stopcli.runtime.encoder import Runtime
+    from stopcli.runtime.encoder import Encoder
 
     with tempfile.TemporaryDirectory() as scratch:
         videos = list(paths) or [_made(Path(scratch) / f"{i}.mp4") for i in range(8)]
         decode = end_to_end = None
         for precision in precisions:
-            runtime = Runtime(files, replace(options, precision=precision))
+            encoder = Encoder(files, replace(options, precision=precision))
             if decode is None:
-                decode = yield from _decode(runtime, videos)
-            peak = yield from _matrix(runtime)
+                decode = yield from _decode(encoder, videos)
+            peak = yield from _matrix(encoder)
             best = 0.0
             for size in batch_sizes:
-                rate = yield from _encode(runtime, size, peak)
+                rate = yield from _encode(encoder, size, peak)
                 best = max(best, rate)
-            end_to_end = yield from _end_to_end(runtime, videos)
-            yield _verdict(runtime, decode, best, end_to_end)
+            end_to_end = yield from _end_to_end(encoder, videos)
+            yield _verdict(encoder, decode, best, end_to_end)
 
 
-def _decode(runtime: Runtime, videos: Sequence[Path]) -> Generator[Speed, None, float]:
+def _decode(encoder: Encoder, videos: Sequence[Path]) -> Generator[Speed, None, float]:
     def read(path: Path) -> list[int]:
-        return [len(read_frames(path, runtime.frames, runtime.size, threads=1).pixels)]
+        return [len(read_frames(path, encoder.frames, encoder.size, threads=1).pixels)]
 
     def all_of_them() -> None:
         for _ in prefetch(read, videos):
             pass
 
     seconds = _median(all_of_them)
-    rate = len(videos) * runtime.frames / seconds
+    rate = len(videos) * encoder.frames / seconds
     yield Speed("decode", "", "", len(videos), rate, "frames", None, None, None, None)
     return len(videos) / seconds
 
 
-def _matrix(runtime: Runtime) -> Generator[Speed, None, float]:
+def _matrix(encoder: Encoder) -> Generator[Speed, None, float]:
     """Measure the device's matrix products, in the model's dtype: what could be had at best."""
-    n = 8192 if runtime.device.type == "cuda" else 1536
-    work = runtime.matrix_product(n)
+    from stopcli.runtime.profile import matrix_product
+
+    n = 8192 if encoder.device.type == "cuda" else 1536
+    work = matrix_product(encoder, n)
     rate = 2 * n**3 / _median(work)
     yield Speed(
-        "matrix product", "", runtime.precision, 1, rate / 1e12, "TFLOP", None, rate / 1e12, 1.0, None
+        "matrix product", "", encoder.precision, 1, rate / 1e12, "TFLOP", None, rate / 1e12, 1.0, None
     )
     return rate
 
 
-def _encode(runtime: Runtime, size: int, peak: float) -> Generator[Speed, None, float]:
+def _encode(encoder: Encoder, size: int, peak: float) -> Generator[Speed, None, float]:
+    from stopcli.runtime.profile import count_flops, peak_memory
+
     rng = np.random.default_rng(0)
-    pixels = rng.integers(0, 256, (size, runtime.frames, runtime.size, runtime.size, 3), np.uint8)
-    plain = runtime.plain()
-    kinds = [plain] if runtime.files.config.stop is None else [plain, runtime]
+    pixels = rng.integers(0, 256, (size, encoder.frames, encoder.size, encoder.size, 3), np.uint8)
+    plain = encoder.without_prompts()
+    kinds = [plain] if encoder.files.config.stop is None else [plain, encoder]
     for kind in kinds:
         kind.batch_size = size
     rounds = _interleaved([lambda k=k: k.encode_pixels(pixels) for k in kinds])  # type: ignore[misc]
     first = 0.0
     for kind, seconds in zip(kinds, rounds, strict=True):
-        flops = kind.count_flops(pixels)
+        flops = count_flops(kind, pixels)
         first = first or seconds
         is_plain = kind is plain
         rate = flops / seconds
         yield Speed(
-            "encode", "plain CLIP" if is_plain else "STOP", runtime.precision, size, size / seconds, "clips",
-            None if is_plain else seconds / first, rate / 1e12, rate / peak, kind.peak_memory(pixels),
+            "encode", "plain CLIP" if is_plain else "STOP", encoder.precision, size, size / seconds, "clips",
+            None if is_plain else seconds / first, rate / 1e12, rate / peak, peak_memory(kind, pixels),
         )  # fmt: skip
     return size / rounds[-1]
 
 
-def _end_to_end(runtime: Runtime, videos: Sequence[Path]) -> Generator[Speed, None, float]:
-    seconds = _median(lambda: list(runtime.encode_videos(videos)))
+def _end_to_end(encoder: Encoder, videos: Sequence[Path]) -> Generator[Speed, None, float]:
+    seconds = _median(lambda: list(encoder.encode_videos(videos)))
     rate = len(videos) / seconds
     yield Speed(
-        "end to end", "", runtime.precision, runtime.batch_size, rate, "clips", None, None, None, None
+        "end to end", "", encoder.precision, encoder.batch_size, rate, "clips", None, None, None, None
     )
     return rate
 
 
-def _verdict(runtime: Runtime, decode: float, encode: float, end_to_end: float) -> Speed:
+def _verdict(encoder: Encoder, decode: float, encode: float, end_to_end: float) -> Speed:
     """Say what bounds the whole: the slower of the two stages, where one is clearly slower."""
     what = (
         "bound by decoding"
@@ -128,7 +132,7 @@ def _verdict(runtime: Runtime, decode: float, encode: float, end_to_end: float) 
     )
     limit = min(decode, encode)
     return Speed(
-        what, "", runtime.precision, runtime.batch_size, limit, "clips", None, None, end_to_end / limit, None
+        what, "", encoder.precision, encoder.batch_size, limit, "clips", None, None, end_to_end / limit, None
     )
 
 

@@ -8,22 +8,22 @@ CARD_FILE = "README.md"
 TAGS = ("video", "clip", "stop", "prompt-learning")
 
 
-def front_matter(config: dict[str, Any], licence: str | None) -> str:
-    """Return the YAML head: licence, library, tags, task."""
+def front_matter(config: dict[str, Any], license: str | None) -> str:
+    """Return the YAML head: license, library, tags, task."""
     tags = [*TAGS, *([] if config.get("labels") else ["text-to-video-retrieval"])]
-    lines = [f"license: {licence or 'other'}", "library_name: stopcli", "tags:", *(f"- {t}" for t in tags)]
+    lines = [f"license: {license or 'other'}", "library_name: stopcli", "tags:", *(f"- {t}" for t in tags)]
     if config.get("labels"):
         lines.append("pipeline_tag: video-classification")
     return "---\n" + "\n".join(lines) + "\n---\n"
 
 
-def model_card(name: str, config: dict[str, Any], licence: str | None = None) -> str:
+def model_card(name: str, config: dict[str, Any], license: str | None = None) -> str:
     """Return the card of a model folder.
 
     Args:
         name: its title.
         config: what its ``config.json`` says.
-        licence: an SPDX identifier; None is "other".
+        license: an SPDX identifier; None is "other".
     """
     training = config.get("training", {})
     metrics = config.get("metrics", {})
@@ -31,7 +31,7 @@ def model_card(name: str, config: dict[str, Any], licence: str | None = None) ->
     data, settings, made = training.get("data", {}), training.get("settings", {}), training.get("made", {})
     what = f"Tells {len(labels)} classes apart" if labels else "Finds videos by text"
     parts = [
-        front_matter(config, licence),
+        front_matter(config, license),
         f"# {name}\n",
         f"{what}: STOP prompts (arXiv 2503.15973) on a frozen {config['backbone']['architecture']}, "
         "trained with stopcli.\n",

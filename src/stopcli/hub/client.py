@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stopcli.errors import DownloadError, ModelNotFound, OfflineError, UploadError, UsageError
-from stopcli.model.config import file_hash
+from stopcli.fileio import file_hash
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

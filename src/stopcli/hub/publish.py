@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 WITH_IT = ("metrics.jsonl", "curve.png", "confusion.png")
 
 
-def publishable(folder: Path, licence: str | None) -> list[str]:
-    """Check a model folder, give its card the licence, and return the names of its files to publish.
+def publishable(folder: Path, license: str | None) -> list[str]:
+    """Check a model folder, give its card the license, and return the names of its files to publish.
 
     A card that a person has written on is kept; only its front matter is renewed.
 
@@ -33,12 +33,12 @@ def publishable(folder: Path, licence: str | None) -> list[str]:
     for name in names:
         if not (folder / name).is_file():
             raise CheckpointError(f"{folder}: lacks {name}; is the training finished?")
-    licence = licence or config.extra.get("licence")
+    license = license or config.extra.get("license")
     path = folder / CARD_FILE
     text = path.read_text(encoding="utf-8") if path.is_file() else model_card(folder.resolve().name, told)
-    if licence is not None or not path.is_file():
+    if license is not None or not path.is_file():
         body = text.split("---\n", 2)[2] if text.startswith("---\n") and text.count("---\n") >= 2 else text
         part = folder / f".{CARD_FILE}.part"
-        part.write_text(front_matter(told, licence) + body, encoding="utf-8")
+        part.write_text(front_matter(told, license) + body, encoding="utf-8")
         os.replace(part, path)
     return [*names, CARD_FILE, *(n for n in WITH_IT if (folder / n).is_file())]

@@ -6,10 +6,9 @@ The Hub is asked only for what the local cache lacks.
 from __future__ import annotations
 
 import difflib
-import hashlib
 import json
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from importlib.resources import files as package_files
 from pathlib import Path
@@ -17,7 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 from stopcli.errors import ModelNotFound, OfflineError
 from stopcli.hub.client import fetch, split_hub_name
-from stopcli.model.config import CONFIG_FILE, WEIGHTS_FILE, ModelConfig, file_hash, read_config
+from stopcli.model.config import CONFIG_FILE, WEIGHTS_FILE, ModelConfig, read_config
+from stopcli.model.files import ModelFiles
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -37,7 +37,7 @@ class Entry:
     weights: str
     """As in a model folder's config.json."""
     frames: int
-    licence: str
+    license: str
     description: str
     prompts: str | None = None
     """Hub repository of STOP prompt weights for this backbone; None is plain CLIP."""
@@ -65,43 +65,6 @@ ENTRIES = {
         ),
     )
 }  # fmt: skip
-
-
-@dataclass(frozen=True)
-class ModelFiles:
-    """A model whose files are all at hand."""
-
-    name: str
-    config: ModelConfig
-    folder: Path | None
-    """Where the prompts lie; None for plain CLIP without a folder."""
-    backbone: Path
-    """open_clip's state dict."""
-    preprocess: dict[str, Any] = field(default_factory=dict)
-
-    @property
-    def origin(self) -> str:
-        """Return the named model that this one was tuned from, however often; its own name if none."""
-        training = self.config.extra.get("training")
-        told = training.get("origin") if isinstance(training, dict) else None
-        return str(told or self.name)
-
-    @property
-    def prompts(self) -> Path | None:
-        """Return the file of the prompt weights, if the model has any."""
-        return self.folder / WEIGHTS_FILE if self.folder and self.config.stop else None
-
-    def weights_hash(self) -> str:
-        """Return one SHA-256 over backbone and prompts: the same weights, the same hash."""
-        parts = [_weights_sha256(self.backbone)]
-        if self.prompts is not None:
-            parts.append(_weights_sha256(self.prompts))
-        return hashlib.sha256("".join(parts).encode()).hexdigest()
-
-
-def _weights_sha256(file: Path) -> str:
-    blob = file.resolve()  # the Hub's cache names a large file by its SHA-256
-    return blob.name if re.fullmatch(r"[0-9a-f]{64}", blob.name) else file_hash(file)
 
 
 def resolve(name: str, *, offline: bool = False, refresh: bool = False) -> ModelFiles:

@@ -43,7 +43,7 @@ def available() -> bool:
     return True
 
 
-class Shortcut:
+class ANNIndex:
     """The graph of a space's vectors.
 
     Args:

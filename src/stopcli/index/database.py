@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from typing_extensions import Self
 
-    from stopcli.hub.registry import ModelFiles
+    from stopcli.model.files import ModelFiles
 
 Result = TypeVar("Result")
 
@@ -66,7 +66,7 @@ class Space:
     weights: str
     precision: str
     frames: int
-    every: float | None
+    window: float | None
     size: int
     """E."""
     id: int = 0
@@ -83,7 +83,7 @@ class Entry:
 
 
 @dataclass(frozen=True)
-class Known:
+class FileRecord:
     """A file as the index last saw it."""
 
     size: int
@@ -217,28 +217,28 @@ class Index:
 
     def space(self, wanted: Space) -> Space:
         """Return the space with these properties, made if it is new."""
-        found = self.find_space(wanted.weights, wanted.precision, wanted.frames, wanted.every)
+        found = self.find_space(wanted.weights, wanted.precision, wanted.frames, wanted.window)
         if found is not None:
             return found
         with self._transaction() as db:
             cursor = db.execute(
                 "INSERT INTO spaces (model, weights, precision, frames, every, size, vectors) "
                 "VALUES (?,?,?,?,?,?,'')",
-                (wanted.model, wanted.weights, wanted.precision, wanted.frames, wanted.every, wanted.size),
+                (wanted.model, wanted.weights, wanted.precision, wanted.frames, wanted.window, wanted.size),
             )
             db.execute(
                 "UPDATE spaces SET vectors=? WHERE id=?",
                 (f"vectors-{cursor.lastrowid}.f32", cursor.lastrowid),
             )
-        again = self.find_space(wanted.weights, wanted.precision, wanted.frames, wanted.every)
+        again = self.find_space(wanted.weights, wanted.precision, wanted.frames, wanted.window)
         assert again is not None
         return again
 
     def add(
         self,
         space: Space,
-        done: Sequence[tuple[Path, Known, float, NDArray[np.float32]]],
-        faults: Sequence[tuple[Path, Known, str, str]] = (),
+        done: Sequence[tuple[Path, FileRecord, float, NDArray[np.float32]]],
+        faults: Sequence[tuple[Path, FileRecord, str, str]] = (),
     ) -> None:
         """Add files with their vectors, and those that cannot be used; all or nothing.
 
@@ -252,8 +252,8 @@ class Index:
     def _add_entries(
         self,
         space: Space,
-        done: Sequence[tuple[Path, Known, float, NDArray[np.float32]]],
-        faults: Sequence[tuple[Path, Known, str, str]] = (),
+        done: Sequence[tuple[Path, FileRecord, float, NDArray[np.float32]]],
+        faults: Sequence[tuple[Path, FileRecord, str, str]] = (),
         *,
         files: bool = False,
     ) -> None:
@@ -296,13 +296,13 @@ class Index:
         finally:
             os.close(descriptor)
 
-    def set_files(self, found: Sequence[tuple[Path, Known]]) -> None:
+    def set_files(self, found: Sequence[tuple[Path, FileRecord]]) -> None:
         """Note where known contents lie now."""
         with self._transaction() as db:
             self._set_files(db, found)
 
     @staticmethod
-    def _set_files(db: sqlite3.Connection, found: Sequence[tuple[Path, Known]]) -> None:
+    def _set_files(db: sqlite3.Connection, found: Sequence[tuple[Path, FileRecord]]) -> None:
         db.executemany(
             "INSERT OR REPLACE INTO files VALUES (?,?,?,?)",
             [(os.fsencode(p), k.size, k.mtime_ns, k.content) for p, k in found],
@@ -368,7 +368,7 @@ class Index:
             done = [
                 (
                     Path(),
-                    Known(0, 0, content),
+                    FileRecord(0, 0, content),
                     entry.duration,
                     matrix[entry.first : entry.first + entry.count],
                 )
@@ -433,19 +433,20 @@ class Index:
         return [Space(*row) for row in rows]
 
     def find_space(
-        self, weights: str, precision: str | None, frames: int, every: float | None
+        self, weights: str, precision: str | None, frames: int, window: float | None
     ) -> Space | None:
         """Return a space; ``precision`` None takes the one with the most rows."""
         found = [
             s for s in self.spaces()
-            if (s.weights, s.frames, s.every) == (weights, frames, every) and precision in (None, s.precision)
+            if (s.weights, s.frames, s.window) == (weights, frames, window)
+            and precision in (None, s.precision)
         ]  # fmt: skip
         return max(found, key=lambda s: s.rows, default=None)
 
-    def files(self) -> dict[Path, Known]:
+    def files(self) -> dict[Path, FileRecord]:
         """Return every file, by absolute path."""
         rows = self._db.execute("SELECT path, size, mtime_ns, content FROM files")
-        return {Path(os.fsdecode(path)): Known(*rest) for path, *rest in rows}
+        return {Path(os.fsdecode(path)): FileRecord(*rest) for path, *rest in rows}
 
     def entries(self, space: Space) -> dict[str, Entry]:
         """Return where each content's vectors stand."""

@@ -12,10 +12,10 @@ import numpy as np
 
 from stopcli.errors import NothingFound, UsageError
 from stopcli.index.database import Index, Space
-from stopcli.index.ranking import EVERY, Filters, Query, search, select
-from stopcli.index.sync import failures, missing, scan, update
+from stopcli.index.ranking import WINDOW, Filters, Query, search, select
+from stopcli.index.sync import compare, failures, missing, update
 from stopcli.results import Failure, IndexedFile
-from stopcli.runtime.text import embed_texts
+from stopcli.runtime.text import TextEncoder
 from stopcli.video.clips import read_frames
 
 if TYPE_CHECKING:
@@ -25,11 +25,11 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from typing_extensions import Self
 
-    from stopcli.hub.registry import ModelFiles
-    from stopcli.index.ann import Shortcut
-    from stopcli.index.sync import Scan
+    from stopcli.index.ann import ANNIndex
+    from stopcli.index.sync import FileDiff
+    from stopcli.model.files import ModelFiles
     from stopcli.results import Hit
-    from stopcli.runtime.encoder import Runtime
+    from stopcli.runtime.encoder import Encoder
 
 
 def under(index: Index, paths: Sequence[Path]) -> list[Path]:
@@ -67,20 +67,20 @@ class Example:
 
 
 @dataclass(frozen=True)
-class Ask:
+class SearchRequest:
     """All that one search wants to know."""
 
     texts: tuple[str, ...] = ()
     unlike: tuple[str, ...] = ()
     """Texts: moments nearer to one of them are no hits."""
     examples: tuple[Example, ...] = ()
-    every: float | None = EVERY
+    window: float | None = WINDOW
     """Seconds of a window; None searches whole files."""
     filters: Filters = field(default_factory=Filters)
 
 
 @dataclass(frozen=True)
-class Answer:
+class SearchResult:
     """Hits, query by query, best first; files that cannot be searched; what was embedded for it."""
 
     hits: tuple[Hit, ...]
@@ -88,13 +88,13 @@ class Answer:
     embedded: int
 
 
-class Archive:
+class SearchEngine:
     """An index and a model, ready to search; the model is loaded only if something must be embedded.
 
     Args:
         folder: of the index.
         files: the model.
-        runtime: loads it.
+        encoder: loads it.
         precision: of the vectors; None takes what the index has, or what the device is fast at.
         frames: of each window; None is the model's own.
         wait: seconds to wait for another writer.
@@ -103,17 +103,17 @@ class Archive:
     """
 
     def __init__(
-        self, folder: Path, files: ModelFiles, runtime: Callable[[], Runtime], *,
+        self, folder: Path, files: ModelFiles, encoder: Callable[[], Encoder], *,
         precision: str | None = None, frames: int | None = None, wait: float = 600.0,
         say: Callable[[str], None] = lambda _: None,
         watch: Callable[[int], AbstractContextManager[Callable[[str], None]]] | None = None,
     ) -> None:  # fmt: skip
         self.index = Index(folder, wait=wait)
-        self.files, self._make, self._precision = files, runtime, precision
+        self.files, self._make, self._precision = files, encoder, precision
         self.frames = frames or files.config.frames
         self._say = say
         self._watch = watch or (lambda _: nullcontext(lambda _: None))
-        self._runtime: Runtime | None = None
+        self._encoder: Encoder | None = None
         self.weights = self.index.weights_hash(files)
 
     def __enter__(self) -> Self:
@@ -123,50 +123,50 @@ class Archive:
         self.index.close()
 
     @property
-    def runtime(self) -> Runtime:
+    def encoder(self) -> Encoder:
         """The model, loaded now if it was not."""
-        if self._runtime is None:
-            self._runtime = self._make()
-        return self._runtime
+        if self._encoder is None:
+            self._encoder = self._make()
+        return self._encoder
 
-    def _space(self, every: float | None) -> Space | None:
-        return self.index.find_space(self.weights, self._precision, self.frames, every)
+    def _space(self, window: float | None) -> Space | None:
+        return self.index.find_space(self.weights, self._precision, self.frames, window)
 
     def plan(
-        self, found: Sequence[Path], roots: Iterable[Path], every: float | None
-    ) -> tuple[Scan, list[Path]]:
+        self, found: Sequence[Path], roots: Iterable[Path], window: float | None
+    ) -> tuple[FileDiff, list[Path]]:
         """Return how files and index differ, and what would be embedded; nothing is changed."""
-        files = scan(self.index, found, roots)
-        return files, missing(self.index, self._space(every), files)
+        files = compare(self.index, found, roots)
+        return files, missing(self.index, self._space(window), files)
 
     def refresh(
-        self, found: Sequence[Path], roots: Iterable[Path], every: float | None
-    ) -> tuple[Scan, Space | None, int]:
+        self, found: Sequence[Path], roots: Iterable[Path], window: float | None
+    ) -> tuple[FileDiff, Space | None, int]:
         """Make the index agree with the files; return them, their space, and how many were embedded."""
         roots = list(roots)
-        files = scan(self.index, found, roots)
-        space = self._space(every)
+        files = compare(self.index, found, roots)
+        space = self._space(window)
         if space is not None and not (files.changed or files.gone or missing(self.index, space, files)):
             return files, space, 0
         with self.index.writing():
-            files = scan(self.index, found, roots)  # another writer may have been at it
-            space = self._space(every)
+            files = compare(self.index, found, roots)  # another writer may have been at it
+            space = self._space(window)
             todo = missing(self.index, space, files)
             if todo:
-                space = self._own_space(every)
+                space = self._own_space(window)
                 todo = missing(self.index, space, files)
                 self._explain(space, todo)
             if space is None:
                 return files, None, 0
             with self._watch(len(todo)) as progress:
-                count = update(self.index, space, files, self.runtime if todo else None, progress)
-        return files, self._space(every), count
+                count = update(self.index, space, files, self.encoder if todo else None, progress)
+        return files, self._space(window), count
 
-    def _own_space(self, every: float | None) -> Space:
-        runtime = self.runtime
+    def _own_space(self, window: float | None) -> Space:
+        encoder = self.encoder
         (size,) = {v.shape[-1] for v in self._embed(["a video"]).values()}
         return self.index.space(
-            Space(self.files.name, self.weights, runtime.precision, self.frames, every, size)
+            Space(self.files.name, self.weights, encoder.precision, self.frames, window, size)
         )
 
     def _explain(self, space: Space, todo: Sequence[Path]) -> None:
@@ -174,7 +174,7 @@ class Archive:
         if not space.rows and others:
             kept = others[-1]
             what = f"{kept.model}, {kept.precision}, {kept.frames} frames, " + (
-                f"windows of {kept.every:g} s" if kept.every else "whole files"
+                f"windows of {kept.window:g} s" if kept.window else "whole files"
             )
             self._say(
                 f"note: {len(todo)} files must be embedded for these settings; the vectors of {what} are kept"
@@ -187,16 +187,12 @@ class Archive:
         found = self.index.texts(self.weights, texts)
         new = [t for t in dict.fromkeys(texts) if t not in found]
         if new:
-            fresh = embed_texts(self.files, new)
-            if fresh is None:
-                from stopcli.model.loading import embed_texts_alone
-
-                fresh = embed_texts_alone(self.files, new)
+            fresh = dict(zip(new, TextEncoder(self.files).encode(new), strict=True))
             self.index.save_texts(self.weights, fresh)
             found |= fresh
         return found
 
-    def search(self, ask: Ask, found: Sequence[Path], roots: Iterable[Path]) -> Answer:
+    def search(self, ask: SearchRequest, found: Sequence[Path], roots: Iterable[Path]) -> SearchResult:
         """Bring the index up to date with the files, and answer.
 
         Args:
@@ -204,12 +200,12 @@ class Archive:
             found: the files to search.
             roots: the folders among what was named: walked whole.
         """
-        files, space, count = self.refresh(found, roots, ask.every)
+        files, space, count = self.refresh(found, roots, ask.window)
         if space is None:
-            return Answer((), files.failures, 0)
+            return SearchResult((), files.failures, 0)
         texts = self._embed([*ask.texts, *ask.unlike])
         queries = [Query(t, texts[t]) for t in ask.texts]
-        queries += [self._query(example, ask.every) for example in ask.examples]
+        queries += [self._query(example, ask.window) for example in ask.examples]
         unlike = [texts[t] for t in ask.unlike]
         selection, vectors = self.index.together(
             lambda: (
@@ -219,9 +215,9 @@ class Archive:
         )
         shortcut = self._shortcut(space, vectors)
         hits = search(vectors, selection, queries, ask.filters, unlike, shortcut)
-        return Answer(tuple(hits), tuple(failures(self.index, space, files)), count)
+        return SearchResult(tuple(hits), tuple(failures(self.index, space, files)), count)
 
-    def _shortcut(self, space: Space, vectors: NDArray[np.float32]) -> Shortcut | None:
+    def _shortcut(self, space: Space, vectors: NDArray[np.float32]) -> ANNIndex | None:
         from stopcli.index import ann as shortcut
 
         if len(vectors) < shortcut.LEAST:
@@ -229,18 +225,18 @@ class Archive:
         if not shortcut.available():
             self._say("note: so large an index is searched faster with: pip install 'stopcli[large]'")
             return None
-        return shortcut.Shortcut(self.index.cache_file(space, ".usearch"), vectors, self._say)
+        return shortcut.ANNIndex(self.index.cache_file(space, ".usearch"), vectors, self._say)
 
-    def _query(self, example: Example, every: float | None) -> Query:
+    def _query(self, example: Example, window: float | None) -> Query:
         if example.at is None:
-            item = next(iter(self.runtime.encode_videos([example.path])))
+            item = next(iter(self.encoder.encode_videos([example.path])))
             if isinstance(item, Failure):
                 raise NothingFound(f"the example cannot be used: {item.message}")
             return Query(str(example.path), item.vector)
-        half = (every or EVERY) / 2
+        half = (window or WINDOW) / 2
         begin = max(0.0, example.at - half)
         frames = read_frames(
-            example.path, self.runtime.frames, self.runtime.size, start=begin, end=example.at + half
+            example.path, self.encoder.frames, self.encoder.size, start=begin, end=example.at + half
         )
-        (vector,) = self.runtime.encode_pixels(frames.pixels[None])
+        (vector,) = self.encoder.encode_pixels(frames.pixels[None])
         return Query(f"{example.path}@{example.at:g}", vector)

@@ -19,10 +19,10 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from stopcli.index.ann import Shortcut
-    from stopcli.index.database import Index, Known, Space
+    from stopcli.index.ann import ANNIndex
+    from stopcli.index.database import FileRecord, Index, Space
 
-EVERY = 8.0  # seconds of a window
+WINDOW = 8.0  # seconds of a window
 MERGE = 0.25  # of the way from a hit's score down to the mean: neighbours above it belong to the hit
 SAMPLE = 20_000  # rows that tell the mean, where not all are looked at
 POOL = 32  # candidates looked at for each hit wanted
@@ -57,7 +57,7 @@ class Selection:
     count: NDArray[np.int64]
     duration: NDArray[np.float64]
     paths: tuple[str, ...]
-    every: float | None
+    window: float | None
 
     def mask(self, rows: int) -> NDArray[np.bool_] | None:
         """Return which of the index's rows are meant (R,); None: all."""
@@ -71,14 +71,14 @@ class Selection:
 
     def span(self, file: int, begin: int, end: int) -> tuple[float | None, float | None]:
         """Return the seconds of windows ``begin`` to ``end`` (inclusive) of a file."""
-        if self.every is None:
+        if self.window is None:
             return None, None
         last = end == self.count[file] - 1
-        return begin * self.every, float(self.duration[file]) if last else (end + 1) * self.every
+        return begin * self.window, float(self.duration[file]) if last else (end + 1) * self.window
 
 
 def select(
-    index: Index, space: Space, found: Mapping[Path, Known], shown: Mapping[Path, str], filters: Filters
+    index: Index, space: Space, found: Mapping[Path, FileRecord], shown: Mapping[Path, str], filters: Filters
 ) -> Selection:
     """Choose the rows of files; of several with the same content, the first answers.
 
@@ -108,7 +108,7 @@ def select(
         np.array([chosen[f][0] for f in order], np.int64),
         np.array([chosen[f][1] for f in order], np.float64),
         tuple(chosen[f][2] for f in order),
-        space.every,
+        space.window,
     )
 
 
@@ -118,7 +118,7 @@ def search(
     queries: Sequence[Query],
     filters: Filters,
     unlike: Sequence[NDArray[np.float32]] = (),
-    shortcut: Shortcut | None = None,
+    shortcut: ANNIndex | None = None,
 ) -> list[Hit]:
     """Rank moments by the cosine of their vector with each query's, exactly.
 

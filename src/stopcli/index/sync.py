@@ -10,25 +10,25 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from stopcli.index.database import Index, Known, Space
+from stopcli.fileio import content_key
+from stopcli.index.database import FileRecord, Index, Space
 from stopcli.results import Failure
-from stopcli.video.discovery import content_key
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
     from numpy.typing import NDArray
 
-    from stopcli.runtime.encoder import Runtime
+    from stopcli.runtime.encoder import Encoder
 
 COMMIT_EVERY = 5.0  # seconds: what a kill loses at most, beside the file being read
 
 
 @dataclass(frozen=True)
-class Scan:
+class FileDiff:
     """Files as they are now, beside what the index knows of them."""
 
-    found: dict[Path, Known]
+    found: dict[Path, FileRecord]
     """By absolute path, in the order found."""
     shown: dict[Path, str]
     """Absolute path to the path as it was given or found."""
@@ -42,7 +42,7 @@ class Scan:
     """Files that cannot even be looked at."""
 
 
-def scan(index: Index, found: Sequence[Path], roots: Iterable[Path]) -> Scan:
+def compare(index: Index, found: Sequence[Path], roots: Iterable[Path]) -> FileDiff:
     """Compare files with the index; a file of the same size and time is not opened.
 
     Args:
@@ -51,7 +51,7 @@ def scan(index: Index, found: Sequence[Path], roots: Iterable[Path]) -> Scan:
         roots: folders that were walked whole: what the index knows below them and is not found is gone.
     """
     known = index.files()
-    now: dict[Path, Known] = {}
+    now: dict[Path, FileRecord] = {}
     shown: dict[Path, str] = {}
     changed: list[Path] = []
     failures: list[Failure] = []
@@ -61,7 +61,7 @@ def scan(index: Index, found: Sequence[Path], roots: Iterable[Path]) -> Scan:
             told = place.stat()
             before = known.get(place)
             if before is None or (before.size, before.mtime_ns) != (told.st_size, told.st_mtime_ns):
-                before = Known(told.st_size, told.st_mtime_ns, content_key(place))
+                before = FileRecord(told.st_size, told.st_mtime_ns, content_key(place))
                 changed.append(place)
             now[place], shown[place] = before, str(path)
         except OSError as error:
@@ -70,10 +70,10 @@ def scan(index: Index, found: Sequence[Path], roots: Iterable[Path]) -> Scan:
     gone = [p for p in known if p not in now and str(p).startswith(tuple(walked))] if walked else []
     left = {known[p].content: p for p in gone}
     moved = [(left[now[p].content], p) for p in changed if p not in known and now[p].content in left]
-    return Scan(now, shown, tuple(changed), tuple(moved), tuple(gone), tuple(failures))
+    return FileDiff(now, shown, tuple(changed), tuple(moved), tuple(gone), tuple(failures))
 
 
-def missing(index: Index, space: Space | None, files: Scan) -> list[Path]:
+def missing(index: Index, space: Space | None, files: FileDiff) -> list[Path]:
     """Return the files whose content has no vectors in the space yet, each content once."""
     have = {*index.entries(space), *index.faults(space)} if space is not None else set()
     todo: dict[str, Path] = {}
@@ -86,8 +86,8 @@ def missing(index: Index, space: Space | None, files: Scan) -> list[Path]:
 def update(
     index: Index,
     space: Space,
-    files: Scan,
-    runtime: Runtime | None,
+    files: FileDiff,
+    encoder: Encoder | None,
     progress: Callable[[str], None] | None = None,
 ) -> int:
     """Make the index agree with the files; return how many were embedded.
@@ -96,7 +96,7 @@ def update(
         index: being written: inside `Index.writing`.
         space: where the vectors go.
         files: from `scan`, made while being the writer.
-        runtime: None where nothing is `missing`.
+        encoder: None where nothing is `missing`.
         progress: called with each path that is done.
     """
     todo = missing(index, space, files)
@@ -106,18 +106,18 @@ def update(
     if files.gone:
         index.forget(files.gone)
     if todo:
-        assert runtime is not None
-        _embed(index, space, files, todo, runtime, progress)
+        assert encoder is not None
+        _embed(index, space, files, todo, encoder, progress)
     return len(todo)
 
 
 def _embed(
-    index: Index, space: Space, files: Scan, todo: list[Path], runtime: Runtime,
+    index: Index, space: Space, files: FileDiff, todo: list[Path], encoder: Encoder,
     progress: Callable[[str], None] | None,
 ) -> None:  # fmt: skip
     """Embed files and commit them, a few seconds' worth at a time."""
-    done: list[tuple[Path, Known, float, NDArray[np.float32]]] = []
-    faults: list[tuple[Path, Known, str, str]] = []
+    done: list[tuple[Path, FileRecord, float, NDArray[np.float32]]] = []
+    faults: list[tuple[Path, FileRecord, str, str]] = []
     open_path: Path | None = None
     vectors: list[NDArray[np.float32]] = []
     until = 0.0
@@ -138,7 +138,7 @@ def _embed(
         committed = time.monotonic()
 
     try:
-        for item in runtime.encode_videos(todo, every=space.every):
+        for item in encoder.encode_videos(todo, window=space.window):
             path = Path(str(item.path))
             if path != open_path:
                 close()
@@ -160,7 +160,7 @@ def _embed(
     commit()
 
 
-def failures(index: Index, space: Space, files: Scan) -> list[Failure]:
+def failures(index: Index, space: Space, files: FileDiff) -> list[Failure]:
     """Return what cannot be searched: faults found now or before."""
     held = index.faults(space)
     told = [Failure(files.shown[p], *held[k.content]) for p, k in files.found.items() if k.content in held]

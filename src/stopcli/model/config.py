@@ -9,14 +9,14 @@
      "stop": null | {StopConfig},                          null is plain CLIP, and needs no weights
      "sampling": {"frames": 12},
      "labels": null | ["..."],
-     ...}                                                  anything else is kept: licence, training
+     "template": "a video of {}",                          the sentence around a label; may be absent
+     ...}                                                  anything else is kept: license, training
 
 The same on disk and on the Hub. No torch here: names are resolved without it.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -101,6 +101,8 @@ class ModelConfig:
     labels: tuple[str, ...] | None = None
     backbone_config: dict[str, Any] | None = None
     extra: dict[str, Any] = field(default_factory=dict)
+    template: str | None = None
+    """The sentence around a label, ``{}`` where it goes; None is the default one."""
 
     def to_dict(self) -> dict[str, Any]:
         """Return what is written to ``config.json``."""
@@ -113,6 +115,7 @@ class ModelConfig:
             "stop": self.stop.to_dict() if self.stop is not None else None,
             "sampling": {"frames": self.frames},
             "labels": list(self.labels) if self.labels else None,
+            **({"template": self.template} if self.template is not None else {}),
             **self.extra,
         }
 
@@ -160,10 +163,13 @@ def _parse(raw: dict[str, Any], path: Path) -> ModelConfig:
         config = StopConfig.from_dict(stop) if stop is not None else None
     except (TypeError, ValueError) as error:
         raise CheckpointError(f'{path}: "stop": {error}') from error
+    template = raw.get("template")
+    if template is not None and not (isinstance(template, str) and "{}" in template):
+        raise CheckpointError(f'{path}: "template" must be a text with {{}} where the label goes')
     weights = need(backbone, "weights", str, "backbone.weights")
     if weights.startswith("file:") and Path(weights[5:]).name != weights[5:]:
         raise CheckpointError(f'{path}: "backbone.weights" must name a file of this folder, got {weights!r}')
-    known = {"format", "backbone", "stop", "sampling", "labels"}
+    known = {"format", "backbone", "stop", "sampling", "labels", "template"}
     return ModelConfig(
         architecture=need(backbone, "architecture", str, "backbone.architecture"),
         weights=weights,
@@ -171,14 +177,6 @@ def _parse(raw: dict[str, Any], path: Path) -> ModelConfig:
         frames=frames,
         labels=tuple(labels) if labels else None,
         backbone_config=backbone.get("config"),
+        template=template,
         extra={k: v for k, v in raw.items() if k not in known},
     )
-
-
-def file_hash(file: Path) -> str:
-    """Return the SHA-256 of a file, in hexadecimal."""
-    digest = hashlib.sha256()
-    with file.open("rb") as stream:
-        while block := stream.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()

@@ -16,12 +16,12 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from stopcli.hub.registry import ModelFiles
     from stopcli.model.config import ModelConfig
+    from stopcli.model.files import ModelFiles
 
 
-def embed_texts_alone(files: ModelFiles, texts: Sequence[str]) -> dict[str, NDArray[np.float32]]:
-    """Embed texts (E,) on the CPU in fp32, with nothing loaded but the text tower.
+def embed_texts_alone(files: ModelFiles, texts: Sequence[str]) -> NDArray[np.float32]:
+    """Embed texts -> (N,E) of unit length, on the CPU in fp32, with nothing loaded but the text tower.
 
     Raises:
         CheckpointError: the files do not fit together.
@@ -30,8 +30,10 @@ def embed_texts_alone(files: ModelFiles, texts: Sequence[str]) -> dict[str, NDAr
     backbone = build_backbone(config.architecture, config.backbone_config, files.preprocess, empty=True)
     load_backbone_weights(backbone, files.backbone, text_only=True)
     with torch.inference_mode():
-        vectors = Stop(backbone, None).eval().encode_text(tokenizer_of(config)(list(texts))).numpy()
-    return dict(zip(texts, vectors, strict=True))
+        vectors: NDArray[np.float32] = (
+            Stop(backbone, None).eval().encode_text(tokenizer_of(config)(list(texts))).numpy()
+        )
+    return vectors
 
 
 def tokenizer_of(config: ModelConfig) -> Any:

@@ -87,6 +87,11 @@ class Stop(nn.Module):
         self.backbone.eval()
         return self
 
+    def count_parameters(self) -> tuple[int, int]:
+        """Return how many parameters train, and how many are frozen."""
+        trainable = sum(p.numel() for p in self.prompts.parameters())
+        return trainable, sum(p.numel() for p in self.backbone.parameters())
+
     def encode_text(self, tokens: Tensor) -> Tensor:
         """Embed token ids (N,77 or the tower's own length) -> (N,E), unit length."""
         return F.normalize(self.backbone.encode_text(tokens).float(), dim=-1)

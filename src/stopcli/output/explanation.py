@@ -13,7 +13,7 @@ import numpy as np
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from stopcli.tasks.explain import Explanation
+    from stopcli.results import Explanation
 
 REGION, PROMPT, NOW = "#facc15", "#2563eb", "#dc2626"
 LINES = ("#2563eb", "#ea580c", "#16a34a", "#9333ea", "#0891b2", "#be123c", "#4d7c0f", "#6b7280")

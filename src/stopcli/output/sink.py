@@ -13,7 +13,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from stopcli.errors import ExitStatus, StopError
-from stopcli.eval.report import cell, flat
+from stopcli.output.tables import cell, flat
 from stopcli.results import (
     BenchmarkScore,
     Classification,

@@ -1,11 +1,17 @@
-"""Which devices and precisions there are, and which to take."""
+"""Which devices and precisions there are, which to take, and whether a device computes right."""
 
 from __future__ import annotations
+
+from typing import TYPE_CHECKING
 
 import torch
 
 from stopcli.errors import DeviceError
 
+if TYPE_CHECKING:
+    from stopcli.model.stop import Stop
+
+AGREEMENT = 0.999  # cosine between a device's and the CPU's embedding of the same frames
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -30,6 +36,41 @@ def checked_device(name: str) -> torch.device:
     elif device.type not in ("cpu", "mps"):
         raise DeviceError(f"--device must be auto, cpu, cuda, cuda:N or mps, got {name!r}")
     return device
+
+
+def choose_device(wanted: str, model: Stop, frames: int) -> tuple[torch.device, str]:
+    """Return a device and the reason for it; MPS only where it agrees with the CPU.
+
+    Raises:
+        DeviceError: the machine has no such device.
+    """
+    if wanted != "auto":
+        return checked_device(wanted), "asked for"
+    if torch.cuda.is_available():
+        return torch.device("cuda"), "CUDA is available"
+    if torch.backends.mps.is_available():
+        cosine = agreement(model, frames, torch.device("mps"))
+        if cosine >= AGREEMENT:
+            return torch.device("mps"), f"MPS agrees with the CPU (cosine {cosine:.5f})"
+        return torch.device("cpu"), f"MPS disagrees with the CPU (cosine {cosine:.5f})"
+    return torch.device("cpu"), "no GPU found"
+
+
+def agreement(model: Stop, frames: int, device: torch.device) -> float:
+    """Return the lowest cosine between fp32 embeddings of fixed noise on ``device`` and on the CPU.
+
+    The model is left where it was.
+    """
+    size = model.backbone.preprocess.size
+    noise = torch.randn(2, frames, 3, size, size, generator=torch.Generator().manual_seed(0))
+    home, dtype = next((p.device, p.dtype) for p in model.parameters())
+    with torch.inference_mode():
+        model.to("cpu", torch.float32)
+        reference = model.encode_video(noise)
+        model.to(device)
+        found = model.encode_video(noise.to(device)).cpu()
+        model.to(home, dtype)
+    return float((reference * found).sum(-1).min())
 
 
 def choose_precision(device: torch.device, wanted: str) -> tuple[str, str]:

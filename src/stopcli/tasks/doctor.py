@@ -34,8 +34,8 @@ def diagnose(device: str = "auto", precision: str = "auto", *, offline: bool = F
     import torch
     from huggingface_hub import constants
 
-    from stopcli.runtime.device import device_name
-    from stopcli.runtime.encoder import AGREEMENT, Runtime, RuntimeOptions
+    from stopcli.runtime.device import AGREEMENT, agreement, device_name
+    from stopcli.runtime.encoder import Encoder, EncoderOptions
 
     values = {
         "stopcli": stopcli.__version__,
@@ -46,13 +46,13 @@ def diagnose(device: str = "auto", precision: str = "auto", *, offline: bool = F
         "cuda": _cuda(),
         "mps": "yes" if torch.backends.mps.is_available() else "no",
     }
-    runtime = Runtime(resolve(MINI), RuntimeOptions(device=device, precision=precision))
-    agreement = runtime.agreement(runtime.device)
-    healthy = agreement >= AGREEMENT
+    encoder = Encoder(resolve(MINI), EncoderOptions(device=device, precision=precision))
+    cosine = agreement(encoder.model, encoder.frames, encoder.device)
+    healthy = cosine >= AGREEMENT
     values |= {
-        "device": f"{device_name(runtime.device)} ({runtime.device_reason})",
-        "precision": f"{runtime.precision} ({runtime.precision_reason})",
-        "device against cpu": f"cosine {agreement:.6f}, {'good' if healthy else 'WRONG: use --device cpu'}",
+        "device": f"{device_name(encoder.device)} ({encoder.device_reason})",
+        "precision": f"{encoder.precision} ({encoder.precision_reason})",
+        "device against cpu": f"cosine {cosine:.6f}, {'good' if healthy else 'WRONG: use --device cpu'}",
         "default model": default_model(),
         "sample clips": str(package_files("stopcli") / "assets" / "samples"),
         "settings": _place(str(config_file())),

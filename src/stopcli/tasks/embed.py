@@ -16,25 +16,25 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from stopcli.runtime.encoder import Runtime
+    from stopcli.runtime.encoder import Encoder
 
 
 def embed_videos(
-    runtime: Runtime,
+    encoder: Encoder,
     paths: Sequence[str | Path],
     output: Path,
     *,
-    every: float | None = None,
+    window: float | None = None,
     force: bool = False,
     progress: Callable[[str], None] | None = None,
 ) -> tuple[list[Embedded], list[Failure]]:
     """Embed files into ``output``; what it holds already is skipped, changed files are redone.
 
     Args:
-        runtime: the model.
+        encoder: the model.
         paths: video files.
         output: a .npz, .npy or .parquet file, made or added to.
-        every: seconds of a window; None embeds whole files.
+        window: seconds of a window; None embeds whole files.
         force: begin anew instead of adding.
         progress: called with each path when it is done or skipped.
 
@@ -45,7 +45,7 @@ def embed_videos(
         FileExists: ``output`` was made by another model or in another way.
         UsageError: ``output`` has an unknown suffix.
     """
-    held = _begin(runtime, output, {"kind": "videos", "every": every}, force)
+    held = _begin(encoder, output, {"kind": "videos", "window": window}, force)
     journal = Journal(output, held.made)
     if not force:
         _merge(held, journal.recover())
@@ -59,7 +59,7 @@ def embed_videos(
             progress(path)
     if todo:
         journal.begin(held)
-    for path, group in groupby(runtime.encode_videos(todo, every=every), key=lambda item: item.path):
+    for path, group in groupby(encoder.encode_videos(todo, window=window), key=lambda item: item.path):
         items = list(group)
         broken = [i for i in items if isinstance(i, Failure)]
         failures += broken
@@ -78,7 +78,7 @@ def embed_videos(
 
 
 def embed_texts(
-    runtime: Runtime, texts: Sequence[str], output: Path, *, force: bool = False
+    encoder: Encoder, texts: Sequence[str], output: Path, *, force: bool = False
 ) -> list[Embedded]:
     """Embed texts into ``output``; what it holds already is skipped.
 
@@ -86,27 +86,27 @@ def embed_texts(
         FileExists: ``output`` was made by another model or in another way.
         UsageError: ``output`` has an unknown suffix, or a text is empty.
     """
-    held = _begin(runtime, output, {"kind": "texts", "every": None}, force)
+    held = _begin(encoder, output, {"kind": "texts", "window": None}, force)
     done = {row.path for row in held.rows}
     new = [t for t in dict.fromkeys(texts) if t not in done]
     if new:
         held.rows += [Row(t) for t in new]
-        held.vectors += list(runtime.encode_texts(new))
+        held.vectors += list(encoder.encode_texts(new))
         save(output, held)
     wanted = set(texts)
     return [Embedded(r.path, None, None, i) for i, r in enumerate(held.rows) if r.path in wanted]
 
 
-def _begin(runtime: Runtime, output: Path, kind: dict[str, Any], force: bool) -> VectorFile:
+def _begin(encoder: Encoder, output: Path, kind: dict[str, Any], force: bool) -> VectorFile:
     check_suffix(output)
     if not output.parent.is_dir():
         raise UsageError(f"--output {output}: the folder {output.parent} does not exist")
-    made = {**runtime.describe(), **kind}
+    made = {**encoder.describe(), **kind}
     if force or not output.exists():
         return VectorFile(made)
     held = load(output)
     differing = [
-        k for k in ("kind", "every", "weights", "frames", "precision") if held.made.get(k) != made[k]
+        k for k in ("kind", "window", "weights", "frames", "precision") if held.made.get(k) != made[k]
     ]
     if differing:
         k = differing[0]

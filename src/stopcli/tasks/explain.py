@@ -5,13 +5,13 @@ Letters: T frames, G = T-1 gaps, g patches a side, S side in pixels, C labels, W
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from stopcli.data.labels import prompts_for
 from stopcli.errors import UsageError
-from stopcli.tasks.classify import TEMPLATE
+from stopcli.results import Explanation
 from stopcli.video.clips import read_frames
 
 if TYPE_CHECKING:
@@ -20,45 +20,13 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from stopcli.runtime.encoder import Runtime
+    from stopcli.runtime.encoder import Encoder
 
 WINDOWS = 8  # over a clip, for the labels
 
 
-@dataclass(frozen=True)
-class Explanation:
-    """One clip as one block of the model saw it."""
-
-    path: str
-    model: str
-    block: int
-    """From 1; of the prompted blocks."""
-    blocks: int
-    frames: NDArray[np.uint8]
-    """(T,S,S,3)."""
-    times: NDArray[np.float64]
-    """(T,) seconds."""
-    regions: NDArray[np.bool_]
-    """(T,g,g): where spatial prompts land; empty where the model has none."""
-    scores: NDArray[np.float32]
-    """(T,g,g) in [0,1]: how discriminative each patch is."""
-    variation: NDArray[np.float32]
-    """(G,) in [0,1]: how much changes in each gap."""
-    counts: NDArray[np.int64]
-    """(G,): prompts put into each gap."""
-    most: int
-    """eta: prompts of the gap that changes most."""
-    labels: tuple[str, ...]
-    spans: NDArray[np.float64]
-    """(W,2): seconds of the windows that the labels were scored in."""
-    shares: NDArray[np.float32]
-    """(W,C)."""
-    whole: NDArray[np.float32]
-    """(C,): of the whole clip."""
-
-
 def explain(
-    runtime: Runtime,
+    encoder: Encoder,
     path: str | Path,
     *,
     block: int | None = None,
@@ -69,7 +37,7 @@ def explain(
     """Run the model on a clip and tell what its prompts did.
 
     Args:
-        runtime: a model with prompts.
+        encoder: a model with prompts.
         path: a video file.
         block: which of the prompted blocks, from 1; None is the last but one, where regions have
             settled and the frames are still apart.
@@ -80,22 +48,22 @@ def explain(
     Raises:
         UsageError: the model has no prompts, or no such block. InputError: the video cannot be read.
     """
-    clip = read_frames(path, runtime.frames, runtime.size, start=start, end=end)
-    told = runtime.trace(clip.pixels[None])
-    config = runtime.files.config.stop
+    clip = read_frames(path, encoder.frames, encoder.size, start=start, end=end)
+    told = encoder.trace(clip.pixels[None])
+    config = encoder.files.config.stop
     assert config is not None
     blocks = max(len(told.regions), len(told.counts))
     chosen = block if block is not None else max(1, blocks - 1)
     if not 1 <= chosen <= blocks:
         raise UsageError(f"--block must be between 1 and {blocks}, got {chosen}")
-    grid = runtime.grid
+    grid = encoder.grid
     frames = len(clip.pixels)
     spatial, temporal = len(told.regions) > 0, len(told.counts) > 0
     none = np.zeros((0, *grid))
-    spans, shares, whole = _labels(runtime, path, clip.pixels, clip.start, clip.end, labels)
+    spans, shares, whole = _labels(encoder, path, clip.pixels, clip.start, clip.end, labels)
     return Explanation(
         path=str(path),
-        model=runtime.files.name,
+        model=encoder.files.name,
         block=chosen,
         blocks=blocks,
         frames=clip.pixels,
@@ -117,7 +85,7 @@ def explain(
 
 
 def _labels(
-    runtime: Runtime,
+    encoder: Encoder,
     path: str | Path,
     pixels: NDArray[np.uint8],
     start: float,
@@ -130,12 +98,8 @@ def _labels(
     length = (end - start) / 2  # shorter ones would show too little of a motion
     begins = np.linspace(start, start + length, WINDOWS)
     spans = np.stack([begins, begins + length], 1)
-    parts = [read_frames(path, runtime.frames, runtime.size, start=a, end=b).pixels for a, b in spans]
-    vectors = runtime.encode_pixels(np.stack([*parts, pixels]))
-    config = runtime.files.config
-    template = "{}" if config.labels and set(labels) <= set(config.labels) else TEMPLATE
-    texts = runtime.encode_texts([template.replace("{}", label) for label in labels])
-    logits = runtime.logit_scale * vectors @ texts.T
-    odds = np.exp(logits - logits.max(1, keepdims=True))
-    shares = (odds / odds.sum(1, keepdims=True)).astype(np.float32)
+    parts = [read_frames(path, encoder.frames, encoder.size, start=a, end=b).pixels for a, b in spans]
+    vectors = encoder.encode_pixels(np.stack([*parts, pixels]))
+    texts = encoder.encode_texts(prompts_for(labels, encoder.files.config))
+    _, shares = encoder.label_scores(vectors, texts)
     return spans, shares[:-1], shares[-1]

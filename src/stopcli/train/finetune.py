@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
+from stopcli.data.labels import TEMPLATE
 from stopcli.data.split import few_shots, with_validation
 from stopcli.data.table import Dataset, Row, check_classes, decode_problem, read_dataset, unique_clips
 from stopcli.errors import BadDataset, InputError, UsageError
@@ -19,9 +20,8 @@ from stopcli.eval.retrieval import caption_scores
 from stopcli.model.checkpoint import load_prompts
 from stopcli.model.config import ModelConfig, StopConfig
 from stopcli.output import figures as plots
-from stopcli.results import Finetuned, Plan, Progress
+from stopcli.results import Finetuned, StepReport, TrainingPlan
 from stopcli.settings import cache_folder
-from stopcli.tasks.classify import TEMPLATE
 from stopcli.train import distributed as parallel
 from stopcli.train.run_folder import CONFUSION_FILE, CURVE_FILE, RunFolder
 from stopcli.train.trainer import Batches, Schedule, Trainer, clip_frames
@@ -34,9 +34,9 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from stopcli.hub.registry import ModelFiles
     from stopcli.model.config import Mode
-    from stopcli.runtime.encoder import Runtime, RuntimeOptions
+    from stopcli.model.files import ModelFiles
+    from stopcli.runtime.encoder import Encoder, EncoderOptions
 
 SAVE_EVERY = 60.0  # seconds between states; one is saved with each validation too
 LEAST_STEPS, LEAST_EPOCHS, MOST_EPOCHS, VALIDATIONS = 300, 5, 300, 25
@@ -64,7 +64,7 @@ class FinetuneOptions:
     """What a label becomes before it is embedded."""
 
 
-class Watcher(Protocol):
+class TrainingCallback(Protocol):
     """Who is told how it goes."""
 
     def decoding(self, total: int) -> None:
@@ -76,10 +76,10 @@ class Watcher(Protocol):
     def skipped(self, problem: str) -> None:
         """A row is left out."""
 
-    def plan(self, plan: Plan) -> None:
+    def plan(self, plan: TrainingPlan) -> None:
         """Training is about to begin."""
 
-    def progress(self, progress: Progress) -> None:
+    def progress(self, progress: StepReport) -> None:
         """A step was taken."""
 
 
@@ -100,9 +100,9 @@ def finetune(
     files: ModelFiles,
     source: Path,
     output: Path,
-    watcher: Watcher,
+    watcher: TrainingCallback,
     options: FinetuneOptions | None = None,
-    runtime_options: RuntimeOptions | None = None,
+    encoder_options: EncoderOptions | None = None,
     *,
     resume: bool = False,
     force: bool = False,
@@ -117,7 +117,7 @@ def finetune(
         output: the model folder to write.
         watcher: who is told how it goes.
         options: how to train.
-        runtime_options: where to compute.
+        encoder_options: where to compute.
         resume: go on where the run in ``output`` was interrupted.
         force: begin anew in a folder that holds a run.
         skip_bad: leave rows with faults out instead of refusing them.
@@ -135,9 +135,9 @@ def finetune(
     folder.prepare(resume=resume, force=force)
     data = read_dataset(source)
     started = _start(files, options)
-    runtime = _runtime(started, runtime_options, options.seed)
+    encoder = _encoder(started, encoder_options, options.seed)
     cache = FrameCache(cache_folder() / "frames")
-    data = _readable(data, runtime, cache, watcher)
+    data = _readable(data, encoder, cache, watcher)
     if skip_bad:
         for problem in data.problems:
             watcher.skipped(str(problem))
@@ -145,7 +145,7 @@ def finetune(
     data = with_validation(data, options.seed)
     if options.shots is not None and data.task == "classification":
         data = few_shots(data, options.shots, options.seed)
-    job = _Job(files, started, data, folder, runtime, cache, options, command)
+    job = FinetuneRun(files, started, data, folder, encoder, cache, options, command)
     if resume and folder.finished:
         return job.result(folder.metrics())
     return job.run(watcher, resume=resume)
@@ -164,28 +164,28 @@ def _start(files: ModelFiles, options: FinetuneOptions) -> ModelFiles:
     return replace(files, config=replace(files.config, stop=wanted), folder=None)
 
 
-def _runtime(files: ModelFiles, options: RuntimeOptions | None, seed: int) -> Runtime:
+def _encoder(files: ModelFiles, options: EncoderOptions | None, seed: int) -> Encoder:
     import torch
 
-    from stopcli.runtime.encoder import Runtime, RuntimeOptions
+    from stopcli.runtime.encoder import Encoder, EncoderOptions
 
-    options = options or RuntimeOptions()
+    options = options or EncoderOptions()
     if parallel.world_size() > 1 and options.device == "auto" and torch.cuda.is_available():
         options = replace(options, device=f"cuda:{parallel.local_rank()}")
     torch.manual_seed(seed)
-    runtime = Runtime(files, options, trainable=True)
-    parallel.start(runtime.device)
-    return runtime
+    encoder = Encoder(files, options, trainable=True)
+    parallel.start(encoder.device)
+    return encoder
 
 
-def _readable(data: Dataset, runtime: Runtime, cache: FrameCache, watcher: Watcher) -> Dataset:
+def _readable(data: Dataset, encoder: Encoder, cache: FrameCache, watcher: TrainingCallback) -> Dataset:
     """Decode every clip once, into the cache; rows whose video cannot be read become problems."""
     clips = unique_clips(data.rows)
     mine = clips[parallel.rank() :: parallel.world_size()]
     watcher.decoding(len(mine))
 
     def read(clip: tuple[Path, float | None, float | None]) -> list[None]:
-        cache.read(clip[0], runtime.frames, runtime.size, clip[1], clip[2])
+        cache.read(clip[0], encoder.frames, encoder.size, clip[1], clip[2])
         return [None]
 
     faults: dict[object, InputError] = {}
@@ -199,15 +199,15 @@ def _readable(data: Dataset, runtime: Runtime, cache: FrameCache, watcher: Watch
     return check_classes(data.without(bad, [decode_problem(r, faults[r.clip]) for r in bad]))
 
 
-class _Job:
+class FinetuneRun:
     """One run: its data, its model, its folder."""
 
     def __init__(
-        self, base: ModelFiles, files: ModelFiles, data: Dataset, folder: RunFolder, runtime: Runtime,
+        self, base: ModelFiles, files: ModelFiles, data: Dataset, folder: RunFolder, encoder: Encoder,
         cache: FrameCache, options: FinetuneOptions, command: str | None,
     ) -> None:  # fmt: skip
         self.base, self.files, self.data, self.folder = base, files, data, folder
-        self.runtime, self.cache, self.options, self.command = runtime, cache, options, command
+        self.encoder, self.cache, self.options, self.command = encoder, cache, options, command
         self.by_class = data.task == "classification"
         self.labels = data.labels if self.by_class else None
         self.training, self.validation, self.test = (data.of(s) for s in ("train", "val", "test"))
@@ -235,23 +235,23 @@ class _Job:
 
     # ------------------------------------------------------------------------------- the run
 
-    def run(self, watcher: Watcher, *, resume: bool) -> Finetuned:
+    def run(self, watcher: TrainingCallback, *, resume: bool) -> Finetuned:
         """Train, keeping the best weights, and write everything."""
-        trainer = Trainer(self.runtime, self.schedule, self.texts, by_class=self.by_class)
+        trainer = Trainer(self.encoder, self.schedule, self.texts, by_class=self.by_class)
         if resume and self.folder.interrupted:
             self._load(trainer)
         else:
             began = time.monotonic()
-            self.state.plain = self._score(self.runtime.plain(), self.validation)[0]
+            self.state.plain = self._score(self.encoder.without_prompts(), self.validation)[0]
             self._pace = (time.monotonic() - began) / max(1, len(unique_clips(self.validation)))
         watcher.plan(self._plan(trainer.step_number))
         self.folder.begin(trainer.step_number)
         self._train(trainer, watcher)
         return self._finish()
 
-    def _train(self, trainer: Trainer, watcher: Watcher) -> None:
+    def _train(self, trainer: Trainer, watcher: TrainingCallback) -> None:
         batches = Batches(
-            self.training, self.schedule, self.cache, self.runtime, by_class=self.by_class, flip=self.flip
+            self.training, self.schedule, self.cache, self.encoder, by_class=self.by_class, flip=self.flip
         )
         between = max(1, self.schedule.epochs // VALIDATIONS) * self.schedule.steps_per_epoch
         state, began = self.state, time.monotonic() - self.state.seconds
@@ -273,7 +273,7 @@ class _Job:
                     self._save(trainer)
                     saved = time.monotonic()
                 epoch = (step - 1) // self.schedule.steps_per_epoch + 1
-                watcher.progress(Progress(step, self.schedule.steps, epoch, loss, score, state.best))
+                watcher.progress(StepReport(step, self.schedule.steps, epoch, loss, score, state.best))
         except KeyboardInterrupt:
             self._save(trainer)
             raise
@@ -283,7 +283,7 @@ class _Job:
     def _validate(self, trainer: Trainer) -> float | None:
         """Score the weights on the validation clips; keep them where they are the best so far."""
         state = self.state
-        scores, loss = self._score(self.runtime, self.validation)
+        scores, loss = self._score(self.encoder, self.validation)
         score = scores[self.metric] if scores else None
         if scores and score is not None:
             state.scores.append((trainer.step_number, score))
@@ -299,15 +299,15 @@ class _Job:
         """The score that decides which weights are best."""
         return "top-1" if self.by_class else "R@1"
 
-    def _score(self, runtime: Runtime, rows: Sequence[Row]) -> tuple[dict[str, float], float]:
+    def _score(self, encoder: Encoder, rows: Sequence[Row]) -> tuple[dict[str, float], float]:
         """Return scores (percent) and loss of a model on clips; nothing where there are none."""
         if not rows:
             return {}, 0.0
-        vectors = self._vectors(runtime, rows)
+        vectors = self._vectors(encoder, rows)
         if not self.by_class:
-            return caption_scores(runtime, vectors, rows)
-        texts = runtime.encode_texts([self.texts[label] for label in self.labels or ()])
-        logits = runtime.logit_scale * vectors @ texts.T
+            return caption_scores(encoder, vectors, rows)
+        texts = encoder.encode_texts([self.texts[label] for label in self.labels or ()])
+        logits = encoder.logit_scale * vectors @ texts.T
         truth = self._truth(rows)
         shifted = logits - logits.max(1, keepdims=True)
         loss = np.log(np.exp(shifted).sum(1)) - shifted[np.arange(len(truth)), truth]
@@ -318,15 +318,15 @@ class _Job:
         places = {label: i for i, label in enumerate(self.labels or ())}
         return np.array([places[r.text] for r in rows])
 
-    def _vectors(self, runtime: Runtime, rows: Sequence[Row]) -> NDArray[np.float32]:
+    def _vectors(self, encoder: Encoder, rows: Sequence[Row]) -> NDArray[np.float32]:
         """Embed the rows' clips (N,E), each process a share; a clip of several rows is embedded once."""
-        runtime.set_training(False)
+        encoder.model.train(False)
         firsts = {r.clip: r for r in reversed(rows)}
         clips = [firsts[c] for c in unique_clips(rows)]
         mine = clips[parallel.rank() :: parallel.world_size()]
-        size = runtime.batch_size
+        size = encoder.batch_size
         done = [
-            runtime.encode_pixels(clip_frames(self.cache, mine[i : i + size], runtime.frames, runtime.size))
+            encoder.encode_pixels(clip_frames(self.cache, mine[i : i + size], encoder.frames, encoder.size))
             for i in range(0, len(mine), size)
         ]
         found: dict[object, NDArray[np.float32]] = {}
@@ -338,18 +338,18 @@ class _Job:
 
     # ------------------------------------------------------------------------------- the files
 
-    def _plan(self, done: int) -> Plan:
-        trainable, frozen = self.runtime.count_parameters()
+    def _plan(self, done: int) -> TrainingPlan:
+        trainable, frozen = self.encoder.model.count_parameters()
         pace = getattr(self, "_pace", 0.0)
         views = (self.schedule.steps - done) * self.schedule.batch_size
-        return Plan(
+        return TrainingPlan(
             task=self.data.task,
             clips={s: len(unique_clips(self.data.of(s))) for s in ("train", "val", "test")},
             classes=len(self.labels) if self.labels else None,
             trainable=trainable,
             frozen=frozen,
-            device=self.runtime.describe()["device"],
-            precision=self.runtime.precision,
+            device=self.encoder.describe()["device"],
+            precision=self.encoder.precision,
             epochs=self.schedule.epochs,
             steps=self.schedule.steps,
             batch_size=self.schedule.batch_size,
@@ -381,18 +381,17 @@ class _Job:
         training = {
             "base": self.base.name, "origin": self.base.origin, "data": self._data_told(),
             "settings": self._settings(),
-            "made": {k: v for k, v in self.runtime.describe().items() if k not in ("model", "weights")},
+            "made": {k: v for k, v in self.encoder.describe().items() if k not in ("model", "weights")},
             "base_weights": self.base.weights_hash(), "command": self.command,
             "best_step": self.state.best_step,
         }  # fmt: skip
         extra: dict[str, Any] = {"training": training, "metrics": metrics}
-        if self.labels:
-            extra["template"] = self.options.template
-        return replace(config, frames=self.runtime.frames, labels=self.labels, extra=extra)
+        template = self.options.template if self.labels else None
+        return replace(config, frames=self.encoder.frames, labels=self.labels, template=template, extra=extra)
 
     def _write_model(self, metrics: dict[str, Any]) -> None:
         """Write the model as it stands: usable from the first validation on."""
-        self.folder.write_model(self._config(metrics), self.runtime.model, self.files.backbone)
+        self.folder.write_model(self._config(metrics), self.encoder.model, self.files.backbone)
 
     def _metrics(self) -> dict[str, Any]:
         found: dict[str, Any] = {}
@@ -424,24 +423,24 @@ class _Job:
     def _finish(self) -> Finetuned:
         """Score the best weights, draw the pictures, write the card, drop the state."""
         if parallel.rank() == 0:
-            load_prompts(self.runtime.model, self.folder.path)
+            load_prompts(self.encoder.model, self.folder.path)
         if parallel.world_size() > 1:
-            parallel.broadcast(self.runtime.prompts.parameters())
+            parallel.broadcast(self.encoder.model.prompts.parameters())
         metrics = self._metrics()
         for name, rows in (("validation", self.validation), ("test", self.test)):
-            scores = self._score(self.runtime, rows)[0]
+            scores = self._score(self.encoder, rows)[0]
             if scores:
                 metrics[name] = scores
         if self.test:
-            metrics["test, plain CLIP"] = self._score(self.runtime.plain(), self.test)[0]
+            metrics["test, plain CLIP"] = self._score(self.encoder.without_prompts(), self.test)[0]
         shown = self.test or self.validation
-        vectors = self._vectors(self.runtime, shown) if shown and self.by_class else None
+        vectors = self._vectors(self.encoder, shown) if shown and self.by_class else None
         self._write_model(metrics)
         if parallel.rank() == 0:
             told = {"metric": self.metric, "plain": (self.state.plain or {}).get(self.metric)}
             plots.curve(self.folder.path / CURVE_FILE, self.state.losses, self.state.scores, told)
             if vectors is not None and self.labels:
-                texts = self.runtime.encode_texts([self.texts[label] for label in self.labels])
+                texts = self.encoder.encode_texts([self.texts[label] for label in self.labels])
                 counts = confusion(self._truth(shown), (vectors @ texts.T).argmax(1), len(self.labels))
                 which = "test" if self.test else "validation"
                 plots.confusion(

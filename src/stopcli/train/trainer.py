@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from stopcli.data.table import Row
-    from stopcli.runtime.encoder import Runtime
+    from stopcli.runtime.encoder import Encoder
     from stopcli.video.cache import FrameCache
 
 STATE_FILE = ".state.safetensors"
@@ -66,13 +66,13 @@ class Batches:
         rows: Sequence[Row],
         schedule: Schedule,
         cache: FrameCache,
-        runtime: Runtime,
+        encoder: Encoder,
         *,
         by_class: bool,
         flip: bool,
     ) -> None:
         self.schedule = schedule
-        self._cache, self._frames, self._size = cache, runtime.frames, runtime.size
+        self._cache, self._frames, self._size = cache, encoder.frames, encoder.size
         self._by_class, self._flip = by_class, flip
         grouped: dict[object, list[Row]] = {}
         for row in rows:
@@ -136,21 +136,21 @@ class Trainer:
     """Prompts being trained on a frozen backbone.
 
     Args:
-        runtime: loaded with ``trainable``.
+        encoder: loaded with ``trainable``.
         schedule: how long, at what rate.
         texts: what the rows' texts are called to the model, by text; embedded once.
         by_class: cross-entropy over all ``texts``; else symmetric InfoNCE within the batch.
     """
 
     def __init__(
-        self, runtime: Runtime, schedule: Schedule, texts: dict[str, str], *, by_class: bool
+        self, encoder: Encoder, schedule: Schedule, texts: dict[str, str], *, by_class: bool
     ) -> None:
         import torch
 
-        self.runtime, self.schedule, self._by_class = runtime, schedule, by_class
+        self.encoder, self.schedule, self._by_class = encoder, schedule, by_class
         self._place = {text: i for i, text in enumerate(texts)}
-        self._texts = runtime.to_device(runtime.encode_texts(list(texts.values())))  # (C,E)
-        self.parameters = dict(runtime.prompts.named_parameters())
+        self._texts = encoder.to_device(encoder.encode_texts(list(texts.values())))  # (C,E)
+        self.parameters = dict(encoder.model.prompts.named_parameters())
         matrices = [p for p in self.parameters.values() if p.ndim >= 2]
         others = [p for p in self.parameters.values() if p.ndim < 2]
         self._optimizer = torch.optim.AdamW(
@@ -171,9 +171,9 @@ class Trainer:
         """
         import torch
 
-        self.runtime.set_training(True)
+        self.encoder.model.train(True)
         self._optimizer.zero_grad(set_to_none=True)
-        loss = self.runtime.halving(lambda: self._gradients(rows, pixels))
+        loss = self.encoder.retry_smaller_batch(lambda: self._gradients(rows, pixels))
         if not math.isfinite(loss):
             raise TrainingDiverged(
                 f"the loss became {loss} at step {self.step_number + 1}; the weights of before are kept. "
@@ -197,7 +197,7 @@ class Trainer:
         """
         import torch
 
-        size = self.runtime.batch_size
+        size = self.encoder.batch_size
         pieces = [pixels[i : i + size] for i in range(0, len(pixels), size)]
         if len(pieces) == 1:
             mine = self._embed(pieces[0], 0)
@@ -224,8 +224,8 @@ class Trainer:
         """Add the gradient of a piece's share of the cross-entropy; return that share."""
         import torch.nn.functional as F
 
-        truth = self.runtime.to_device(np.array([self._place[r.text] for r in rows]))
-        logits = self.runtime.logit_scale * self._embed(pixels, piece) @ self._texts.T
+        truth = self.encoder.to_device(np.array([self._place[r.text] for r in rows]))
+        logits = self.encoder.logit_scale * self._embed(pixels, piece) @ self._texts.T
         loss = F.cross_entropy(logits, truth, reduction="sum") / total
         loss.backward()  # type: ignore[no-untyped-call]
         return loss.detach()
@@ -237,7 +237,7 @@ class Trainer:
         torch.manual_seed(
             (self.schedule.seed * 1_000_003 + self.step_number) * 4096 + parallel.rank() * 64 + piece
         )
-        return self.runtime.forward(pixels)
+        return self.encoder.forward(pixels)
 
     def _loss(self, rows: Sequence[Row], mine: torch.Tensor) -> torch.Tensor:
         """Return the loss of all processes' embeddings, with a gradient for this process's (B',E)."""
@@ -247,8 +247,8 @@ class Trainer:
         videos = parallel.gather_rows(mine)  # (B,E)
         own = share(len(rows))
         videos = torch.cat([videos[: own.start], mine, videos[own.stop :]])
-        truth = self.runtime.to_device(np.array([self._place[r.text] for r in rows]))
-        scale = self.runtime.logit_scale
+        truth = self.encoder.to_device(np.array([self._place[r.text] for r in rows]))
+        scale = self.encoder.logit_scale
         if self._by_class:
             return F.cross_entropy(scale * videos @ self._texts.T, truth)
         logits = scale * videos @ self._texts[truth].T  # (B,B)

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from stopcli.errors import UnreadableVideo
+from stopcli.fileio import content_key
 from stopcli.video.clips import read_frames
-from stopcli.video.discovery import content_key
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from stopcli.errors import UnreadableVideo
-from stopcli.video.reader import Video, open_video
+from stopcli.video.reader import VideoReader, open_video
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -37,10 +37,10 @@ def sample_times(duration: float, frames: int, start: float = 0.0) -> NDArray[np
     return centres
 
 
-def windows(duration: float, every: float) -> list[tuple[float, float]]:
+def windows(duration: float, window: float) -> list[tuple[float, float]]:
     """Cut ``duration`` seconds into windows of ``every`` seconds; a rest of less than half joins the last."""
-    count = max(1, int(duration / every + 0.5))
-    edges = [i * every for i in range(count)] + [duration]
+    count = max(1, int(duration / window + 0.5))
+    edges = [i * window for i in range(count)] + [duration]
     return list(pairwise(edges))
 
 
@@ -80,7 +80,7 @@ def read_frames(
 
 
 def read_windows(
-    path: str | Path, frames: int, size: int, every: float, *, threads: int = 0
+    path: str | Path, frames: int, size: int, window: float, *, threads: int = 0
 ) -> Iterator[Frames]:
     """Yield ``frames`` frames of each window of ``every`` seconds, in one pass over the file.
 
@@ -90,7 +90,7 @@ def read_windows(
         InputError: as `read_frames`.
     """
     with open_video(path, threads=threads) as video:
-        spans = windows(video.duration, every)
+        spans = windows(video.duration, window)
         wanted = np.concatenate([sample_times(b - a, frames, a) for a, b in spans])
         held: list[tuple[float, NDArray[np.uint8]]] = []
         index = 0
@@ -122,7 +122,7 @@ def read_pictures(path: str | Path, times: Sequence[float], size: int) -> list[N
 
 
 def _collect(
-    video: Video, wanted: NDArray[np.float64], size: int
+    video: VideoReader, wanted: NDArray[np.float64], size: int
 ) -> tuple[NDArray[np.uint8], NDArray[np.float64]]:
     unharmed = not video.damaged
     found = list(video.frames_at(wanted, size))

@@ -40,7 +40,7 @@ SEQUENTIAL_SHARE = 0.75  # of the file to be decoded anyway: reading on is cheap
 
 
 @contextmanager
-def open_video(path: str | Path, *, threads: int = 0) -> Iterator[Video]:
+def open_video(path: str | Path, *, threads: int = 0) -> Iterator[VideoReader]:
     """Open a file, find its video stream, and close it again whatever happens.
 
     Raises:
@@ -55,7 +55,7 @@ def open_video(path: str | Path, *, threads: int = 0) -> Iterator[Video]:
         raise UnreadableVideo(f"{path}: the file is empty (0 bytes)")
     video = None
     try:
-        video = Video(path, threads)
+        video = VideoReader(path, threads)
         yield video
     except (av.FFmpegError, MemoryError) as error:
         raise UnreadableVideo(f"{path}: damaged or encrypted ({_reason(error)})") from error
@@ -69,7 +69,7 @@ def _reason(error: BaseException) -> str:
     return re.sub(r"^\[Errno -?\d+\] |: 'file:.*'$", "", text)[:120]
 
 
-class Video:
+class VideoReader:
     """An open file; decoding corrects `duration` where the header lied, and finds it `damaged`."""
 
     def __init__(self, path: str | Path, threads: int) -> None:

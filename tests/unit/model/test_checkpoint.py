@@ -38,7 +38,7 @@ def test_a_model_comes_back_as_it_was(folder):
     config = read_config(folder)
     assert config.stop == STOP
     assert config.labels == ("a dog", "a cat")
-    assert config.extra == {"licence": "MIT"}
+    assert config.extra == {"license": "MIT"}
     assert ModelConfig.to_dict(config) == json.loads((folder / "config.json").read_text())
     model = load(folder)
     saved = load_file(folder / "model.safetensors")

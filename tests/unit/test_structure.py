@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-SOURCE = Path(__file__).parents[1] / "src" / "stopcli"
+SOURCE = Path(__file__).parents[2] / "src" / "stopcli"
 HEAVY = {"torch", "open_clip", "av", "huggingface_hub"}
 # a package imports only packages of the groups to its left, never one of its own group
 GROUPS = (

@@ -13,8 +13,9 @@ from conftest import TOY_CONFIG, write_video
 from stopcli.errors import DeviceError, UnreadableVideo, UsageError
 from stopcli.hub.registry import resolve
 from stopcli.results import EncodedClip, Failure
-from stopcli.runtime.device import choose_precision
-from stopcli.runtime.encoder import Runtime, RuntimeOptions
+from stopcli.runtime.device import agreement, choose_precision
+from stopcli.runtime.encoder import Encoder, EncoderOptions
+from stopcli.runtime.profile import count_flops
 from stopcli.video.clips import read_frames
 from stopcli.video.discovery import find_videos
 from stopcli.video.prefetch import AHEAD, prefetch
@@ -23,8 +24,8 @@ CPU = {"device": "cpu", "precision": "fp32"}
 
 
 @pytest.fixture(scope="module")
-def runtime(toy):
-    return Runtime(resolve(str(toy)), RuntimeOptions(**CPU, batch_size=3))
+def encoder(toy):
+    return Encoder(resolve(str(toy)), EncoderOptions(**CPU, batch_size=3))
 
 
 @pytest.fixture(scope="module")
@@ -36,8 +37,8 @@ def many(tmp_path_factory):
     return folder
 
 
-def test_order_is_kept_and_a_failure_stops_nothing(runtime, many):
-    items = list(runtime.encode_videos(list(find_videos([many]))))
+def test_order_is_kept_and_a_failure_stops_nothing(encoder, many):
+    items = list(encoder.encode_videos(list(find_videos([many]))))
     assert [i.path.rsplit("/", 1)[1] for i in items] == [
         "0.mp4",
         "1.mp4",
@@ -52,27 +53,27 @@ def test_order_is_kept_and_a_failure_stops_nothing(runtime, many):
     assert items[4].error == "unreadable-video"
 
 
-def test_batches_do_not_change_embeddings(runtime, toy, many):
-    alone = Runtime(resolve(str(toy)), RuntimeOptions(**CPU, batch_size=1))
+def test_batches_do_not_change_embeddings(encoder, toy, many):
+    alone = Encoder(resolve(str(toy)), EncoderOptions(**CPU, batch_size=1))
     paths = [p for p in find_videos([many]) if p.name != "3x.mp4"]
     one = np.stack([i.vector for i in alone.encode_videos(paths)])
-    three = np.stack([i.vector for i in runtime.encode_videos(paths)])
+    three = np.stack([i.vector for i in encoder.encode_videos(paths)])
     assert np.abs(one - three).max() < 1e-5
 
 
-def test_windows_come_in_order_with_their_spans(runtime, many):
-    items = list(runtime.encode_videos([many / "6.mp4", many / "0.mp4"], every=0.5))
+def test_windows_come_in_order_with_their_spans(encoder, many):
+    items = list(encoder.encode_videos([many / "6.mp4", many / "0.mp4"], window=0.5))
     assert [(i.path[-5:], round(i.start, 2), round(i.end, 2)) for i in items] == [
         ("6.mp4", 0, 0.5), ("6.mp4", 0.5, 1), ("6.mp4", 1, 1.27), ("0.mp4", 0, 0.67),
     ]  # fmt: skip
 
 
 def test_plain_clip_equals_open_clip_on_the_same_frames(plain, many):
-    runtime = Runtime(resolve(str(plain)), RuntimeOptions(**CPU))
-    (item,) = runtime.encode_videos([many / "1.mp4"])
-    clip = runtime._model.backbone.clip
+    encoder = Encoder(resolve(str(plain)), EncoderOptions(**CPU))
+    (item,) = encoder.encode_videos([many / "1.mp4"])
+    clip = encoder.model.backbone.clip
     frames = torch.from_numpy(read_frames(many / "1.mp4", 4, 64).pixels).permute(0, 3, 1, 2).float() / 255
-    told = runtime._model.backbone.preprocess
+    told = encoder.model.backbone.preprocess
     mean, std = (torch.tensor(v).view(3, 1, 1) for v in (told.mean, told.std))
     with torch.no_grad():
         image = clip.encode_image((frames - mean) / std, normalize=True).mean(0)
@@ -81,23 +82,23 @@ def test_plain_clip_equals_open_clip_on_the_same_frames(plain, many):
 
         tokens = open_clip.SimpleTokenizer(context_length=24)(["a dog"])
         assert (
-            np.abs(runtime.encode_texts(["a dog"]) - clip.encode_text(tokens, normalize=True).numpy()).max()
+            np.abs(encoder.encode_texts(["a dog"]) - clip.encode_text(tokens, normalize=True).numpy()).max()
             < 1e-5
         )
 
 
-def test_texts_are_computed_once(runtime, monkeypatch):
-    first = runtime.encode_texts(["a dog", "a cat", "a dog"])
+def test_texts_are_computed_once(encoder, monkeypatch):
+    first = encoder.encode_texts(["a dog", "a cat", "a dog"])
     assert (first[0] == first[2]).all()
-    monkeypatch.setattr(runtime._model, "encode_text", None)
-    assert (runtime.encode_texts(["a cat"])[0] == first[1]).all()
+    monkeypatch.setattr(encoder.model, "encode_text", None)
+    assert (encoder.encode_texts(["a cat"])[0] == first[1]).all()
     with pytest.raises(UsageError, match="empty"):
-        runtime.encode_texts(["a dog", "  "])
+        encoder.encode_texts(["a dog", "  "])
 
 
 def test_memory_that_runs_out_halves_the_batch(toy, monkeypatch):
-    runtime = Runtime(resolve(str(toy)), RuntimeOptions(**CPU, batch_size=8))
-    whole, sizes = runtime._encode, []
+    encoder = Encoder(resolve(str(toy)), EncoderOptions(**CPU, batch_size=8))
+    whole, sizes = encoder._encode, []
 
     def small(pixels):
         sizes.append(len(pixels))
@@ -106,23 +107,23 @@ def test_memory_that_runs_out_halves_the_batch(toy, monkeypatch):
         return whole(pixels)
 
     pixels = np.random.default_rng(0).integers(0, 255, (9, 4, 64, 64, 3), dtype=np.uint8)
-    expected = runtime.encode_pixels(pixels)
-    runtime._encode, runtime.batch_size = small, 8
-    assert np.abs(runtime.encode_pixels(pixels) - expected).max() < 1e-5
+    expected = encoder.encode_pixels(pixels)
+    encoder._encode, encoder.batch_size = small, 8
+    assert np.abs(encoder.encode_pixels(pixels) - expected).max() < 1e-5
     assert sizes == [8, 4, 2, 2, 2, 2, 1]
 
     def never(_):
         raise torch.OutOfMemoryError("no memory left")
 
-    runtime._encode = never
+    encoder._encode = never
     with pytest.raises(DeviceError, match="one clip of 4 frames"):
-        runtime.encode_pixels(pixels)
+        encoder.encode_pixels(pixels)
 
 
 def test_bf16_is_near_fp32(toy):
     pixels = np.random.default_rng(0).integers(0, 255, (2, 4, 64, 64, 3), dtype=np.uint8)
-    exact = Runtime(resolve(str(toy)), RuntimeOptions(**CPU)).encode_pixels(pixels)
-    near = Runtime(resolve(str(toy)), RuntimeOptions(device="cpu", precision="bf16")).encode_pixels(pixels)
+    exact = Encoder(resolve(str(toy)), EncoderOptions(**CPU)).encode_pixels(pixels)
+    near = Encoder(resolve(str(toy)), EncoderOptions(device="cpu", precision="bf16")).encode_pixels(pixels)
     assert near.dtype == np.float32
     assert ((exact * near).sum(-1) > 0.97).all()
 
@@ -137,23 +138,23 @@ def test_precision_follows_the_processor(monkeypatch):
     assert choose_precision(cpu, "bf16") == ("bf16", "asked for")
 
 
-def test_a_device_agrees_with_the_cpu(runtime):
-    assert runtime.agreement(torch.device("cpu")) == pytest.approx(1, abs=1e-6)
+def test_a_device_agrees_with_the_cpu(encoder):
+    assert agreement(encoder.model, 4, torch.device("cpu")) == pytest.approx(1, abs=1e-6)
 
 
 def test_an_mps_that_computes_wrong_is_not_chosen(toy, monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
-    monkeypatch.setattr(Runtime, "agreement", lambda self, device: 0.7)
-    runtime = Runtime(resolve(str(toy)), RuntimeOptions())
-    assert runtime.device.type == "cpu"
-    assert "disagrees" in runtime.device_reason
+    monkeypatch.setattr("stopcli.runtime.device.agreement", lambda model, frames, device: 0.7)
+    encoder = Encoder(resolve(str(toy)), EncoderOptions())
+    assert encoder.device.type == "cpu"
+    assert "disagrees" in encoder.device_reason
 
 
 @pytest.mark.parametrize("name", ["gpu", "cuda:99", "meta"])
 def test_a_device_that_is_not_there_is_refused(toy, name):
     with pytest.raises(DeviceError):
-        Runtime(resolve(str(toy)), RuntimeOptions(device=name))
+        Encoder(resolve(str(toy)), EncoderOptions(device=name))
 
 
 @pytest.mark.gpu
@@ -164,8 +165,8 @@ def test_cuda_agrees_with_the_cpu(toy):
         if os.environ.get("STOPCLI_REQUIRE_GPU") == "1":
             pytest.fail("STOPCLI_REQUIRE_GPU=1, but there is no CUDA device")
         pytest.skip("no CUDA device")
-    runtime = Runtime(resolve(str(toy)), RuntimeOptions(device="cuda"))
-    assert runtime.agreement(runtime.device) > 0.999
+    encoder = Encoder(resolve(str(toy)), EncoderOptions(device="cuda"))
+    assert agreement(encoder.model, 4, encoder.device) > 0.999
 
 
 def test_prefetch_keeps_order_and_bounds():
@@ -215,8 +216,8 @@ def test_prefetch_yields_faults_of_inputs_and_raises_others():
         list(prefetch(read, [3], workers=2))
 
 
-def test_results_say_how_they_were_made(runtime):
-    told = runtime.describe()
+def test_results_say_how_they_were_made(encoder):
+    told = encoder.describe()
     assert told["precision"] == "fp32"
     assert told["frames"] == 4
     assert len(told["weights"]) == 64
@@ -226,7 +227,7 @@ def test_results_say_how_they_were_made(runtime):
 
 def test_operations_are_counted_whole(plain):
     """Plain CLIP's matrix products, by hand: attention and its projections must not be missing."""
-    runtime = Runtime(resolve(str(plain)), RuntimeOptions("cpu", "fp32"))
+    encoder = Encoder(resolve(str(plain)), EncoderOptions("cpu", "fp32"))
     told = TOY_CONFIG["vision_cfg"]
     size, patch, d = told["image_size"], told["patch_size"], told["width"]
     patches = (size // patch) ** 2
@@ -234,4 +235,4 @@ def test_operations_are_counted_whole(plain):
     block = 2 * s * d * (3 * d + d + 8 * d) + 4 * s * s * d
     frame = 2 * patches * d * 3 * patch**2 + told["layers"] * block + 2 * d * TOY_CONFIG["embed_dim"]
     clips = np.zeros((2, 4, size, size, 3), np.uint8)
-    assert runtime.count_flops(clips) == 8 * frame
+    assert count_flops(encoder, clips) == 8 * frame

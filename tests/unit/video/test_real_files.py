@@ -15,7 +15,7 @@ import pytest
 from conftest import media_folder
 from stopcli.errors import InputError
 from stopcli.video.clips import read_frames
-from stopcli.video.reader import Video, lenient_tags, open_video
+from stopcli.video.reader import VideoReader, lenient_tags, open_video
 
 pytestmark = pytest.mark.real
 SIZE = 112
@@ -41,7 +41,7 @@ def plain_decode(path, size):
     """Every frame that decodes from front to back: times from the first, and pixels by Video's own resize."""
     stamps, frames, base = [], [], 1
     with open_video(path) as video:
-        reader: Video = video
+        reader: VideoReader = video
         container = av.open(str(path), **lenient_tags())
         stream = next(s for s in container.streams.video if not s.disposition & 1024)  # no cover art
         stream.thread_type, stream.thread_count = "SLICE", 2

@@ -40,10 +40,10 @@ def test_a_clip_played_backwards_is_another_motion():
 
     model = stopcli.load("mini", precision="fp32")
     pixels = read_frames(
-        ASSETS / "samples" / "a-dog-moving-left.mp4", model.runtime.frames, model.runtime.size
+        ASSETS / "samples" / "a-dog-moving-left.mp4", model.encoder.frames, model.encoder.size
     ).pixels
-    vectors = model.runtime.encode_pixels(np.stack([pixels, pixels[::-1]]))
-    texts = model.runtime.encode_texts(["a dog moving left", "a dog moving right"])
+    vectors = model.encoder.encode_pixels(np.stack([pixels, pixels[::-1]]))
+    texts = model.encoder.encode_texts(["a dog moving left", "a dog moving right"])
     assert (vectors @ texts.T).argmax(1).tolist() == [0, 1]
 
 
@@ -61,7 +61,7 @@ def test_what_ships_is_small_and_tells_its_making():
     assert sum(p.stat().st_size for p in folder.iterdir()) < 25e6
     assert sum(p.stat().st_size for p in SAMPLES) < 1e6
     told = json.loads((folder / "config.json").read_text())
-    assert told["licence"] == "Apache-2.0"
+    assert told["license"] == "Apache-2.0"
     assert set(told["metrics"]) == {"stop", "plain"}
     assert set(told["training"]) >= {"data", "backbone", "prompts"}
     assert len(told["labels"]) == 480

@@ -226,7 +226,7 @@ def test_the_command_fetches_with_hf_endpoint_and_then_works_offline(tmp_path):
             "models", "info", NAME, "--format", "json", HF_ENDPOINT=running.endpoint, HF_HUB_OFFLINE="1"
         )
         assert after.returncode == 0, after.stderr
-        assert json.loads(after.stdout)["data"][0]["licence"] == "MIT"
+        assert json.loads(after.stdout)["data"][0]["license"] == "MIT"
         assert running.asked == []
         assert stop("models", "pull", "hf:someone/else", HF_ENDPOINT=running.endpoint).returncode == 4
 

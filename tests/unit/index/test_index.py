@@ -16,7 +16,7 @@ import pytest
 
 from conftest import write_model, write_video
 from stopcli.errors import IndexBusy, IndexUnusable
-from stopcli.index.database import DATABASE, FORMAT, Index, Known, Space
+from stopcli.index.database import DATABASE, FORMAT, FileRecord, Index, Space
 from stopcli.index.ranking import Filters, Query, Selection, search
 from stopcli.model.config import StopConfig
 
@@ -35,7 +35,9 @@ def filled(folder, rows=6, size=4) -> tuple[Index, Space]:
         rng = np.random.default_rng(0)
         for i in range(rows):
             vectors = rng.normal(size=(i % 3 + 1, size)).astype(np.float32)
-            index.add(space, [(Path(f"/v/{i}.mp4"), Known(10 + i, 1, f"c{i}"), 8.0 * len(vectors), vectors)])
+            index.add(
+                space, [(Path(f"/v/{i}.mp4"), FileRecord(10 + i, 1, f"c{i}"), 8.0 * len(vectors), vectors)]
+            )
     return index, index.find_space("w" * 64, "fp32", 4, 8.0)
 
 
@@ -62,7 +64,7 @@ def test_a_killed_writers_tail_is_overwritten(tmp_path):
     with file.open("ab") as stream:
         stream.write(b"half a vec")
     with index.writing():
-        index.add(space, [(Path("/v/new.mp4"), Known(1, 1, "new"), 8.0, np.ones((1, 4), np.float32))])
+        index.add(space, [(Path("/v/new.mp4"), FileRecord(1, 1, "new"), 8.0, np.ones((1, 4), np.float32))])
     again = index.find_space("w" * 64, "fp32", 4, 8.0)
     matrix = index.vectors(again)
     assert np.array_equal(matrix[:-1], before)
@@ -135,7 +137,7 @@ def test_a_vector_file_cut_short_is_told(tmp_path):
     with pytest.raises(IndexUnusable, match="cut short"):
         index.vectors(space)
     with pytest.raises(IndexUnusable, match="shorter"), index.writing():
-        index.add(space, [(Path("/v/n.mp4"), Known(1, 1, "n"), 8.0, np.ones((1, 4), np.float32))])
+        index.add(space, [(Path("/v/n.mp4"), FileRecord(1, 1, "n"), 8.0, np.ones((1, 4), np.float32))])
 
 
 def test_a_full_disk_loses_nothing(tmp_path, monkeypatch):
@@ -146,7 +148,7 @@ def test_a_full_disk_loses_nothing(tmp_path, monkeypatch):
 
     monkeypatch.setattr(os, "write", full)
     with pytest.raises(IndexUnusable, match="No space left"), index.writing():
-        index.add(space, [(Path("/v/n.mp4"), Known(1, 1, "n"), 8.0, np.ones((1, 4), np.float32))])
+        index.add(space, [(Path("/v/n.mp4"), FileRecord(1, 1, "n"), 8.0, np.ones((1, 4), np.float32))])
     monkeypatch.undo()
     assert index.find_space("w" * 64, "fp32", 4, 8.0).rows == 12
     assert Path("/v/n.mp4") not in index.files()
@@ -164,15 +166,15 @@ def test_a_second_writer_is_told_who_holds_it(tmp_path):
 # -------------------------------------------------------------------------------------- moments
 
 
-def selection(counts, every=8.0, durations=None):
+def selection(counts, window=8.0, durations=None):
     first = np.cumsum([0, *counts[:-1]])
-    durations = durations or [every * c for c in counts]
+    durations = durations or [window * c for c in counts]
     return Selection(
         first,
         np.array(counts),
         np.array(durations, float),
         tuple(f"{i}.mp4" for i in range(len(counts))),
-        every,
+        window,
     )
 
 
@@ -237,7 +239,7 @@ def test_a_long_hit_leaves_room_for_others():
 
 def test_a_shortcut_finds_what_the_exact_search_finds(tmp_path):
     pytest.importorskip("usearch")
-    from stopcli.index.ann import Shortcut
+    from stopcli.index.ann import ANNIndex
 
     rng = np.random.default_rng(4)
     centres = rng.normal(size=(300, 32))  # as footage has scenes, vectors have clusters
@@ -247,17 +249,17 @@ def test_a_shortcut_finds_what_the_exact_search_finds(tmp_path):
     said = []
     queries = [Query(str(k), unit(*(centres[k] + 0.3 * rng.normal(size=32)))) for k in range(20)]
     exact = search(v, files, queries, Filters())
-    quick = search(v, files, queries, Filters(), (), Shortcut(tmp_path / "v.usearch", v, said.append))
+    quick = search(v, files, queries, Filters(), (), ANNIndex(tmp_path / "v.usearch", v, said.append))
     found = {(h.query, h.path, h.start) for h in quick}
     assert len(found & {(h.query, h.path, h.start) for h in exact}) >= 0.95 * len(exact)
     assert len(said) == 1
-    Shortcut(tmp_path / "v.usearch", v, said.append)
+    ANNIndex(tmp_path / "v.usearch", v, said.append)
     assert len(said) == 1  # it was kept
     (tmp_path / "v.usearch").write_bytes(b"broken")
-    Shortcut(tmp_path / "v.usearch", v, said.append)
+    ANNIndex(tmp_path / "v.usearch", v, said.append)
     assert len(said) == 2  # and is built again
     half = Selection(files.first[::2], files.count[::2], files.duration[::2], files.paths[::2], 8.0)
-    quick = search(v, half, queries, Filters(), (), Shortcut(tmp_path / "v.usearch", v, said.append))
+    quick = search(v, half, queries, Filters(), (), ANNIndex(tmp_path / "v.usearch", v, said.append))
     assert {h.path for h in quick} <= set(half.paths)
 
 
@@ -361,13 +363,13 @@ print(status, sorted(set(sys.modules) & {{"torch", "open_clip", "av"}}))
 
 def test_a_new_query_leaves_the_vision_tower_on_the_disk(run, tree, model, monkeypatch):
     ask(run, tree, model)
-    from stopcli.runtime import encoder as runtime
+    from stopcli.runtime import encoder as encoder_module
 
     def no_model(*_, **__):
         raise AssertionError("the whole model was loaded")
 
     with monkeypatch.context() as patch:
-        patch.setattr(runtime, "load_model", no_model)
+        patch.setattr(encoder_module, "load_model", no_model)
         status, out, _ = run(
             "retrieve", "--query", "something new", tree, "--model", model, "--every", 2, "--format", "json"
         )
@@ -375,7 +377,7 @@ def test_a_new_query_leaves_the_vision_tower_on_the_disk(run, tree, model, monke
     new = json.loads(out)["data"]
     import stopcli
 
-    vector = stopcli.load(str(model), device="cpu", precision="fp32").runtime.encode_texts(["something new"])[
+    vector = stopcli.load(str(model), device="cpu", precision="fp32").encoder.encode_texts(["something new"])[
         0
     ]
     with Index(Path(os.environ["STOPCLI_HOME"]) / "index") as index:
@@ -431,7 +433,7 @@ WRITER = """
 import sys
 from pathlib import Path
 import numpy as np
-from stopcli.index.database import Index, Known, Space
+from stopcli.index.database import Index, FileRecord, Space
 folder, who, count = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
 with Index(folder, wait=60) as index:
     for i in range(count):
@@ -439,7 +441,7 @@ with Index(folder, wait=60) as index:
             space = index.space(Space("toy", "w" * 64, "fp32", 4, 8.0, 16))
             rng = np.random.default_rng(abs(hash((who, i))) % 2**32)
             vectors = np.full((i % 5 + 1, 16), i, np.float32)
-            index.add(space, [(Path(f"/v/{who}-{i}.mp4"), Known(1, 1, f"{who}-{i}"), 8.0, vectors)])
+            index.add(space, [(Path(f"/v/{who}-{i}.mp4"), FileRecord(1, 1, f"{who}-{i}"), 8.0, vectors)])
             if i % 7 == 6:
                 index.forget([Path(f"/v/{who}-{i - 3}.mp4")])
             if i % 20 == 19:

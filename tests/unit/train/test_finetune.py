@@ -20,7 +20,7 @@ from conftest import heed_interrupts, write_video
 from stopcli.data.table import read_dataset
 from stopcli.errors import TrainingDiverged
 from stopcli.hub.registry import resolve
-from stopcli.runtime.encoder import Runtime, RuntimeOptions
+from stopcli.runtime.encoder import Encoder, EncoderOptions
 from stopcli.train.trainer import STATE_FILE, Batches, Schedule, Trainer
 from stopcli.video.cache import FrameCache
 
@@ -272,18 +272,18 @@ def trainer(toy, labelled, tmp_path, *, size, by_class=True, dropout=0.0):
     files = resolve(str(toy))
     stop = replace(files.config.stop, dropout=dropout)
     files = replace(files, config=replace(files.config, stop=stop))
-    runtime = Runtime(files, RuntimeOptions("cpu", "fp32", size), trainable=True)
+    encoder = Encoder(files, EncoderOptions("cpu", "fp32", size), trainable=True)
     rows = read_dataset(labelled / "data.csv").of("train")
     if not by_class:
         rows = tuple(replace(r, text=f"clip {r.number}") for r in rows)
     schedule = Schedule(3, 1, 12, 1e-3, 0)
-    batches = Batches(rows, schedule, FrameCache(tmp_path / "frames"), runtime, by_class=by_class, flip=True)
+    batches = Batches(rows, schedule, FrameCache(tmp_path / "frames"), encoder, by_class=by_class, flip=True)
     texts = {r.text: r.text for r in rows}
-    return Trainer(runtime, schedule, texts, by_class=by_class), batches
+    return Trainer(encoder, schedule, texts, by_class=by_class), batches
 
 
 def gradients(made, batches):
-    made.runtime.set_training(True)
+    made.encoder.model.train(True)
     loss = made._gradients(*batches.load(0))
     return loss, {n: p.grad.clone() for n, p in made.parameters.items()}
 
@@ -305,7 +305,7 @@ def test_pieces_give_the_gradient_of_the_whole_batch(toy, labelled, tmp_path, by
 
 WORKER = """
 import sys, torch
-sys.path.insert(0, {tests!r})
+sys.path[:0] = {tests!r}
 from pathlib import Path
 from test_finetune import trainer
 from stopcli.train import distributed as parallel
@@ -314,7 +314,7 @@ parallel.start(torch.device("cpu"))
 out = dict()
 for by_class in (True, False):
     made, batches = trainer(Path({toy!r}), Path({labelled!r}), Path({scratch!r}), size=6, by_class=by_class)
-    made.runtime.set_training(True)
+    made.encoder.model.train(True)
     loss = made._gradients(*batches.load(0))
     parallel.sum_gradients(made.parameters.values())
     out[by_class] = (loss, dict((n, p.grad) for n, p in made.parameters.items()))
@@ -327,7 +327,10 @@ def test_two_processes_have_the_gradient_of_one(toy, labelled, tmp_path):
     script = tmp_path / "worker.py"
     script.write_text(
         WORKER.format(
-            tests=str(Path(__file__).parent), toy=str(toy), labelled=str(labelled), scratch=str(tmp_path)
+            tests=[str(Path(__file__).parent), str(Path(__file__).parents[2])],
+            toy=str(toy),
+            labelled=str(labelled),
+            scratch=str(tmp_path),
         )
     )
     launch = [
@@ -366,7 +369,7 @@ def test_torchrun_trains_one_model(labelled, toy, tmp_path):
 def test_classes_are_drawn_equally_often(labelled, toy, tmp_path):
     rows = read_dataset(labelled / "data.csv").of("train")
     few = [r for r in rows if r.text == "opening"] + [r for r in rows if r.text == "closing"][:1]
-    runtime = Runtime(resolve(str(toy)), RuntimeOptions("cpu", "fp32"), trainable=True)
-    made = Batches(few, Schedule(50, 1, 7, 1e-3, 0), FrameCache(tmp_path), runtime, by_class=True, flip=False)
+    encoder = Encoder(resolve(str(toy)), EncoderOptions("cpu", "fp32"), trainable=True)
+    made = Batches(few, Schedule(50, 1, 7, 1e-3, 0), FrameCache(tmp_path), encoder, by_class=True, flip=False)
     drawn = [r.text for epoch in range(50) for r in made.epoch(epoch)]
     assert 0.4 < drawn.count("closing") / len(drawn) < 0.6

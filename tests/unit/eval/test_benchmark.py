@@ -38,7 +38,7 @@ def test_msvd_has_many_captions_a_video(tmp_path):
     write(tmp_path / "test_list.txt", "abc_1_2\nx-y_3_4\n")
     write(
         tmp_path / "AllVideoDescriptions.txt",
-        "# licence\nabc_1_2 a cat runs\nabc_1_2 a cat\nother_1_2 no\nx-y_3_4 two\n",
+        "# license\nabc_1_2 a cat runs\nabc_1_2 a cat\nother_1_2 no\nx-y_3_4 two\n",
     )
     assert items(protocols.load("msvd", [tmp_path])) == {
         "abc_1_2": ("a cat runs", "a cat"),
@@ -178,10 +178,10 @@ def test_methods_stand_side_by_side_and_missing_videos_are_named(models, videos,
         low, high = s["interval"]["R@1"]
         assert low <= s["scores"]["R@1"] <= high
         assert s["scores"]["R@10"] == 100.0
-        assert s["made"]["weights"]
-        assert s["made"]["precision"] == "fp32"
+        assert s["provenance"]["weights"]
+        assert s["provenance"]["precision"] == "fp32"
     assert scores[0]["scores"] != scores[2]["scores"] or scores[2]["scores"] != scores[4]["scores"]
-    assert len({s["made"]["weights"] for s in scores}) == 3
+    assert len({s["provenance"]["weights"] for s in scores}) == 3
     names = {p.name for p in (tmp_path / "out").iterdir()}
     assert names == {"results.json", "results.csv", "results.md"}
     text = (tmp_path / "out" / "results.md").read_text()

@@ -17,7 +17,7 @@ from stopcli.model.config import StopConfig
 from stopcli.output import html
 from stopcli.output.explanation import picture
 from stopcli.results import Hit, clock
-from stopcli.runtime.encoder import Runtime, RuntimeOptions
+from stopcli.runtime.encoder import Encoder, EncoderOptions
 from stopcli.tasks.explain import explain
 
 CPU = ("--device", "cpu", "--precision", "fp32")
@@ -146,9 +146,9 @@ def test_a_real_browser_shows_the_page_and_runs_no_strange_script(nasty, tmp_pat
 
 
 def test_an_explanation_tells_what_the_trace_tells(nasty, model):
-    runtime = Runtime(resolve(str(model)), RuntimeOptions("cpu", "fp32"))
-    told = explain(runtime, nasty / "plain.mp4", block=1, labels=["a cat", "a dog"])
-    assert told.frames.shape[0] == runtime.frames == len(told.times)
+    encoder = Encoder(resolve(str(model)), EncoderOptions("cpu", "fp32"))
+    told = explain(encoder, nasty / "plain.mp4", block=1, labels=["a cat", "a dog"])
+    assert told.frames.shape[0] == encoder.frames == len(told.times)
     assert (told.regions.sum((1, 2)) == 4).all()
     lowest = np.where(told.regions, told.scores, np.inf).min((1, 2))
     highest = np.where(told.regions, -np.inf, told.scores).max((1, 2))

@@ -47,7 +47,7 @@ def folder(tmp_path):
 
 
 def test_a_model_is_pushed_private_and_pulled_again(hub, folder, tmp_path):
-    status, out, err = stop(hub, "models", "push", folder, "someone/model", "--licence", "apache-2.0")
+    status, out, err = stop(hub, "models", "push", folder, "someone/model", "--license", "apache-2.0")
     assert status == 0, err
     assert out.strip() == f"{hub.endpoint}/someone/model"
     assert hub.created["visibility"] == "private"
@@ -77,7 +77,7 @@ def test_a_model_is_pushed_private_and_pulled_again(hub, folder, tmp_path):
 
 def test_a_public_model_must_be_asked_for_and_a_card_is_kept(hub, folder):
     (folder / "README.md").write_text("---\nlicense: other\n---\n\n# My owls\n\nRecorded in spring.\n")
-    status, _, err = stop(hub, "models", "push", folder, "someone/model", "--public", "--licence", "mit")
+    status, _, err = stop(hub, "models", "push", folder, "someone/model", "--public", "--license", "mit")
     assert status == 0, err
     assert hub.created["visibility"] == "public"
     card = hub.files["README.md"].decode()

@@ -121,14 +121,14 @@ def test_embed_adds_skips_and_redoes(run_json, toy, clips, tmp_path, suffix):
 
 
 def test_embed_does_not_compute_twice(run, toy, clips, tmp_path, monkeypatch):
-    from stopcli.runtime.encoder import Runtime
+    from stopcli.runtime.encoder import Encoder
 
     out = tmp_path / "v.npz"
     run("embed", clips / "a.mp4", "-m", toy, "-o", out)
     seen = []
-    whole = Runtime.encode_videos
+    whole = Encoder.encode_videos
     monkeypatch.setattr(
-        Runtime, "encode_videos", lambda self, paths, **k: seen.extend(paths) or whole(self, paths, **k)
+        Encoder, "encode_videos", lambda self, paths, **k: seen.extend(paths) or whole(self, paths, **k)
     )
     run("embed", clips / "a.mp4", clips / "deeper" / "b.mkv", "-m", toy, "-o", out)
     assert seen == [str(clips / "deeper" / "b.mkv")]
@@ -340,7 +340,7 @@ def test_models_and_doctor(run, toy):
     assert all(name in out for name in ("mini", "vit-b-32", "vit-b-16", "vit-l-14"))
     status, out, _ = run("models", "info", toy, "--format", "json")
     told = json.loads(out)["data"][0]
-    assert (told["licence"], told["frames"], told["architecture"]) == ("MIT", 4, "toy")
+    assert (told["license"], told["frames"], told["architecture"]) == ("MIT", 4, "toy")
     status, out, _ = run("models", "list", "-q")
     assert out.split() == ["mini", "vit-b-32", "vit-b-16", "vit-l-14"]
 

@@ -1,0 +1,125 @@
+"""Files as wholes: what they hold, and writing them so that nobody ever sees half of one."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import secrets
+import shutil
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from stopcli.errors import CannotWrite, FileExists, UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
+
+_SAMPLE = 1 << 20  # bytes read at the head, in the middle and at the tail
+
+
+def content_key(path: Path) -> str:
+    """Return a key of what a file holds: its size and a hash of its head, middle and tail.
+
+    Moving or renaming a file keeps its key, and a file of 20 GB costs milliseconds.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    size = path.stat().st_size
+    digest = hashlib.sha256(str(size).encode())
+    with path.open("rb") as stream:
+        places = (0,) if size <= 3 * _SAMPLE else (0, (size - _SAMPLE) // 2, size - _SAMPLE)
+        for place in places:
+            stream.seek(place, os.SEEK_SET)
+            digest.update(stream.read(3 * _SAMPLE if len(places) == 1 else _SAMPLE))
+    return digest.hexdigest()[:32]
+
+
+def file_hash(path: Path) -> str:
+    """Return a file's SHA-256.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    with path.open("rb") as stream:
+        digest = hashlib.sha256()
+        while block := stream.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+@contextmanager
+def replacing(path: Path, *, sync: bool = False) -> Iterator[Path]:
+    """Yield the name of a new file beside ``path``; when the block ends well it takes the place of ``path``.
+
+    The name is unique and was made by nobody else: two processes never share it, and a symbolic link
+    laid out in advance is not followed. When the block fails, the new file is removed and ``path`` is
+    as it was.
+
+    Args:
+        path: the file to write.
+        sync: wait until the disk has the data, so that not even a power cut leaves half of it.
+
+    Raises:
+        CannotWrite: the operating system refused; says what, where and how much room is left.
+    """
+    part = path.with_name(f".{path.stem[:40]}-{secrets.token_hex(6)}.part{path.suffix[:16]}")
+    try:
+        os.close(os.open(part, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
+        yield part
+        if sync:
+            with part.open("rb+") as stream:
+                os.fsync(stream.fileno())
+        part.replace(path)
+    except OSError as error:
+        raise write_error(path, error) from error
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str, *, sync: bool = False) -> None:
+    """Write a text file whole or not at all; undecodable names in it keep their bytes.
+
+    Raises:
+        CannotWrite: the operating system refused.
+    """
+    with replacing(path, sync=sync) as part:
+        part.write_text(text, encoding="utf-8", errors="surrogateescape")
+
+
+def write_error(path: Path, error: OSError) -> CannotWrite:
+    """Say in one sentence why a file could not be written."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        try:
+            free = f"{shutil.disk_usage(path.parent).free / 1e6:.1f} MB free"
+        except OSError:
+            free = "how much is free is not known"
+        return CannotWrite(f"{path}: the disk is full ({free}); make room and run the command again")
+    return CannotWrite(f"{path}: cannot be written ({error.strerror or error})")
+
+
+def check_output(path: Path, *, force: bool, option: str = "-o", suffixes: Sequence[str] = ()) -> None:
+    """Make sure before any work is done that a file can be written.
+
+    Args:
+        path: the file.
+        force: whether it may replace one that is there.
+        option: the option that names it, for the message.
+        suffixes: what its name may end in; empty is anything.
+
+    Raises:
+        UsageError: its name ends otherwise, or its folder does not exist.
+        FileExists: it is there, and ``force`` is not set. CannotWrite: its folder cannot be written to.
+    """
+    if suffixes and path.suffix not in suffixes:
+        raise UsageError(f"{option} {path}: the name must end in {', '.join(suffixes)}")
+    if path.is_dir():
+        raise UsageError(f"{option} {path}: is a folder; name a file")
+    if not path.parent.is_dir():
+        raise UsageError(f"{option} {path}: the folder {path.parent} does not exist")
+    if path.exists() and not force:
+        raise FileExists(f"{path} exists already; use --force to replace it, or choose another name")
+    if not os.access(path.parent, os.W_OK):
+        raise CannotWrite(f"{path}: the folder {path.parent} cannot be written to")

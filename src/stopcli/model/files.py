@@ -1,0 +1,49 @@
+"""The files of a model, all at hand."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from stopcli.fileio import file_hash
+from stopcli.model.config import WEIGHTS_FILE, ModelConfig
+
+
+@dataclass(frozen=True)
+class ModelFiles:
+    """A model whose files are all at hand."""
+
+    name: str
+    config: ModelConfig
+    folder: Path | None
+    """Where the prompts lie; None for plain CLIP without a folder."""
+    backbone: Path
+    """open_clip's state dict."""
+    preprocess: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def origin(self) -> str:
+        """Return the named model that this one was tuned from, however often; its own name if none."""
+        training = self.config.extra.get("training")
+        told = training.get("origin") if isinstance(training, dict) else None
+        return str(told or self.name)
+
+    @property
+    def prompts(self) -> Path | None:
+        """Return the file of the prompt weights, if the model has any."""
+        return self.folder / WEIGHTS_FILE if self.folder and self.config.stop else None
+
+    def weights_hash(self) -> str:
+        """Return one SHA-256 over backbone and prompts: the same weights, the same hash."""
+        parts = [_weights_sha256(self.backbone)]
+        if self.prompts is not None:
+            parts.append(_weights_sha256(self.prompts))
+        return hashlib.sha256("".join(parts).encode()).hexdigest()
+
+
+def _weights_sha256(file: Path) -> str:
+    blob = file.resolve()  # the Hub's cache names a large file by its SHA-256
+    return blob.name if re.fullmatch(r"[0-9a-f]{64}", blob.name) else file_hash(file)
