@@ -156,6 +156,96 @@ class IndexedFile:
 
 
 @dataclass(frozen=True)
+class IndexSpace:
+    """Vectors of an index that can be compared: made by one model in one way."""
+
+    model: str
+    weights: str
+    precision: str
+    frames: int
+    window: float | None
+    """Seconds; None is one vector a file."""
+    vectors: int
+
+
+@dataclass(frozen=True)
+class IndexInfo:
+    """What an index holds, and where it is."""
+
+    folder: str
+    format: int
+    files: int
+    bytes: int
+    spaces: tuple[IndexSpace, ...]
+
+
+@dataclass(frozen=True)
+class IndexChange:
+    """What a command did to an index."""
+
+    folder: str
+    embedded: int = 0
+    added: int = 0
+    """Files taken over from another index."""
+    moved: int = 0
+    removed: int = 0
+    vectors: int = 0
+    """Taken over from another index."""
+    freed: int = 0
+    """Bytes."""
+
+
+@dataclass(frozen=True)
+class ModelEntry:
+    """A named model, and whether its files are here."""
+
+    name: str
+    here: bool
+    size: int | None
+    """Bytes of the backbone; None where it is not here."""
+    default: bool
+    license: str
+    description: str
+
+
+@dataclass(frozen=True)
+class ModelInfo:
+    """What a model is made of, and how it was made."""
+
+    name: str
+    description: str | None
+    architecture: str
+    backbone: str
+    prompts: str | None
+    size: int
+    """Bytes of all weights."""
+    sha256: str
+    stop: dict[str, Any] | None
+    frames: int
+    labels: int | None
+    """How many."""
+    license: str | None
+    training: dict[str, Any] | None
+    metrics: dict[str, Any] | None
+
+
+@dataclass(frozen=True)
+class Written:
+    """A file, folder or address that a command made."""
+
+    path: str
+    description: str = ""
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """Facts about this installation by name, and whether the device computes right."""
+
+    facts: dict[str, str]
+    healthy: bool
+
+
+@dataclass(frozen=True)
 class Failure:
     """An input that could not be used, and why: ``error`` is the class of fault.
 

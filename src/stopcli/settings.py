@@ -1,4 +1,10 @@
-"""The user's settings: the environment first, then ``config.toml``.
+"""Every setting of stopcli: environment variables first, then ``config.toml``.
+
+| variable | meaning |
+|---|---|
+| ``STOPCLI_MODEL`` | the model to use where none is named; ``model`` in ``config.toml`` |
+| ``STOPCLI_HOME`` | one folder for the index and all caches, instead of the platform's own places |
+| ``STOPCLI_FRAMES_GB`` | how much decoded frames may take on the disk while fine-tuning |
 
 ``config.toml`` lies in the platform's configuration folder (``stop doctor`` shows it)::
 
@@ -33,6 +39,24 @@ def data_folder() -> Path:
     """Return where stopcli keeps what took long to make: the index."""
     home = os.environ.get("STOPCLI_HOME")
     return Path(home) if home else Path(platformdirs.user_data_dir("stopcli", appauthor=False))
+
+
+def frames_limit() -> int | None:
+    """Return how many bytes of decoded frames may be kept; None where nobody has said.
+
+    Raises:
+        UsageError: STOPCLI_FRAMES_GB is no positive number.
+    """
+    value = os.environ.get("STOPCLI_FRAMES_GB")
+    if not value:
+        return None
+    try:
+        gigabytes = float(value)
+    except ValueError:
+        gigabytes = -1.0
+    if not 0 < gigabytes < 1e9:
+        raise UsageError(f"STOPCLI_FRAMES_GB must be a number of gigabytes above 0, got {value!r}")
+    return int(gigabytes * 2**30)
 
 
 def default_model() -> str:
