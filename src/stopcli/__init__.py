@@ -5,15 +5,22 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from stopcli.api import Embeddings, Model, Results, load
 
 __version__ = "0.1.0"
-__all__ = ["Model", "__version__", "load"]
+__all__ = ["Embeddings", "Model", "Results", "__version__", "load"]
 
 
 def __getattr__(name: str) -> Any:
-    if name in ("Model", "load"):
+    if name in __all__:
         from stopcli import api
 
         return getattr(api, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

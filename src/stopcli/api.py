@@ -1,54 +1,123 @@
 """The Python API: the commands' names, on one object.
 
-import stopcli
-model = stopcli.load("mini")
-model.classify("clip.mp4", labels=["a dog", "a cat"])
+>>> import stopcli
+>>> model = stopcli.load("mini")
+>>> [clip] = model.classify("samples/a-dog-moving-left.mp4", labels=["a dog moving left", "a cat asleep"])
+>>> clip.scores[0].label
+'a dog moving left'
 """
 
 from __future__ import annotations
 
-from dataclasses import replace
+from html import escape
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
+from stopcli.data.labels import TEMPLATE
+from stopcli.errors import InputError, UsageError
 from stopcli.hub.registry import resolve
-from stopcli.index.database import default_folder
-from stopcli.index.engine import SearchEngine, SearchRequest
-from stopcli.index.ranking import WINDOW, Filters
+from stopcli.index.types import WINDOW, Example, Filters, SearchRequest
+from stopcli.output.tables import table_of, to_dict
+from stopcli.results import Embedded, Explanation, Failure
 from stopcli.runtime.encoder import Encoder, EncoderOptions
 from stopcli.settings import default_model
-from stopcli.tasks.classify import classify
-from stopcli.tasks.embed import embed_texts, embed_videos
 from stopcli.video.discovery import find_videos
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
-    from stopcli.results import Classification, Embedded, Failure, Hit
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from stopcli.model.config import Mode
+    from stopcli.results import BenchmarkScore, Classification, Finetuned, Hit, StepReport, TrainingPlan
 
     Paths = str | Path | Sequence[str | Path]
 
+Item = TypeVar("Item")
 
-def load(name: str | None = None, *, offline: bool = False, **options: object) -> Model:
+
+class Results(list[Item], Generic[Item]):
+    """A list of records, and the inputs that could not be used; shows itself as a table in a notebook."""
+
+    failures: list[Failure]
+
+    def __init__(self, items: Iterable[Item | Failure] = ()) -> None:
+        everything = list(items)
+        super().__init__(i for i in everything if not isinstance(i, Failure))
+        self.failures = [i for i in everything if isinstance(i, Failure)]
+        if self.failures and not self:
+            raise InputError("; ".join(f.message for f in self.failures[:3]))
+
+    def to_records(self) -> list[dict[str, Any]]:
+        """Return plain dictionaries, as ``--format json`` gives them: for pandas, say."""
+        return [to_dict(record) for record in self]
+
+    def _repr_html_(self) -> str:
+        if not self:
+            return "<p>no results</p>"
+        table = table_of(self)
+        head = "".join(f"<th>{escape(c.name)}</th>" for c in table.columns)
+        rows = ("".join(f"<td>{escape(c.text)}</td>" for c in row) for row in table.rows)
+        failed = "".join(f"<p>skipped: {escape(f.message)}</p>" for f in self.failures)
+        return f"<table><tr>{head}</tr>{''.join(f'<tr>{row}</tr>' for row in rows)}</table>{failed}"
+
+
+class Embeddings(Results[Embedded]):
+    """What each row of `vectors` is, and the inputs that could not be used."""
+
+    vectors: NDArray[np.float32]
+    """(N,E), unit length: cosines are dot products."""
+
+
+class ShownExplanation(Explanation):
+    """An explanation that shows itself as a picture in a notebook."""
+
+    def _repr_png_(self) -> bytes:
+        from stopcli.output.explanation import picture
+
+        return picture(self)
+
+
+def load(
+    name: str | None = None,
+    *,
+    device: str = "auto",
+    precision: str = "auto",
+    batch_size: int | None = None,
+    frames: int | None = None,
+    compile: bool = False,
+    offline: bool = False,
+) -> Model:
     """Load a model by name, ``hf:org/repo[@revision]`` or folder.
 
     Args:
         name: None is the configured default.
+        device: auto, cpu, cuda, cuda:N or mps.
+        precision: auto, fp32, bf16 or fp16.
+        batch_size: clips computed at once; None chooses by device.
+        frames: of each clip; None is what the model was made for.
+        compile: torch.compile, on CUDA.
         offline: make no request.
-        **options: fields of `RuntimeOptions`: device, precision, batch_size, frames, compile.
 
     Raises:
         ModelError: one of its kinds. DeviceError: the device is absent or wrong.
     """
-    files = resolve(name or default_model(), offline=offline)
-    return Model(Encoder(files, replace(EncoderOptions(), **options)))  # type: ignore[arg-type]
+    options = EncoderOptions(device, precision, batch_size, frames, compile)
+    return Model(Encoder(resolve(name or default_model(), offline=offline), options))
 
 
 class Model:
-    """A loaded model; folders stand for the videos in them."""
+    """A loaded model; folders stand for the videos in them.
+
+    Every verb raises `InputError` where no input at all could be used.
+    """
 
     def __init__(self, encoder: Encoder) -> None:
         self.encoder = encoder
+
+    def __repr__(self) -> str:
+        return f"<stopcli model {self.encoder.files.name} on {self.encoder.device}>"
 
     def classify(
         self,
@@ -58,45 +127,198 @@ class Model:
         template: str | None = None,
         top_k: int = 5,
         window: float | None = None,
-    ) -> list[Classification | Failure]:
-        """Score clips against labels; see `stopcli.classify.classify`."""
-        found = list(find_videos(_as_list(paths)))
-        return list(
-            classify(self.encoder, found, labels=labels, template=template, top_k=top_k, window=window)
-        )
+    ) -> Results[Classification]:
+        """Score clips against labels; see `stopcli.tasks.classify.classify`.
+
+        >>> results = model.classify("samples/", top_k=1)
+        >>> results[0].scores[0].label
+        'a car moving right'
+        """
+        from stopcli.tasks.classify import classify
+
+        names = None if labels is None else _texts(labels, "labels")
+        videos = _videos(paths)
+        found = classify(self.encoder, videos, labels=names, template=template, top_k=top_k, window=window)
+        return Results(found)
 
     def retrieve(
         self,
         query: str | Sequence[str],
         paths: Paths,
         *,
+        unlike: Sequence[str] = (),
+        like: Sequence[tuple[str | Path, float | None]] = (),
         top_k: int = 10,
+        min_score: float | None = None,
         window: float | None = WINDOW,
         index: str | Path | None = None,
-    ) -> tuple[list[Hit], list[Failure]]:
-        """Rank moments by a text, through the index; see `stopcli.archive.Archive.search`."""
+    ) -> Results[Hit]:
+        """Rank moments by texts and examples, through the index.
+
+        >>> hits = model.retrieve("a dog moving left", "samples/", top_k=1)
+        >>> hits[0].path
+        'samples/a-dog-moving-left.mp4'
+
+        Args:
+            query: one text or several.
+            paths: where to search.
+            unlike: texts; moments nearer to one of them are no hits.
+            like: videos as queries, each with a second of it, or None for all of it.
+            top_k: hits a query.
+            min_score: the least cosine of a hit.
+            window: seconds; None searches whole files.
+            index: the index's folder; None is the default one.
+        """
+        from stopcli.index.engine import SearchEngine
+        from stopcli.index.store import default_folder
+
         texts = (query,) if isinstance(query, str) else tuple(query)
-        given = [Path(p) for p in _as_list(paths)]
-        folder = Path(index) if index is not None else default_folder()
+        examples = tuple(Example(Path(path), at) for path, at in like)
+        filters = Filters(top_k=top_k, min_score=min_score)
+        request = SearchRequest(texts, tuple(_texts(unlike, "unlike")), examples, window, filters)
+        folders = [Path(p) for p in _as_list(paths) if Path(p).is_dir()]
+        encoder = self.encoder
         with SearchEngine(
-            folder, self.encoder.files, lambda: self.encoder, precision=self.encoder.precision,
-            frames=self.encoder.frames,
-        ) as archive:  # fmt: skip
-            ask = SearchRequest(texts, window=window, filters=Filters(top_k=top_k))
-            answer = archive.search(ask, list(find_videos(given)), [p for p in given if p.is_dir()])
-        return list(answer.hits), list(answer.failures)
+            Path(index) if index is not None else default_folder(),
+            encoder.files,
+            lambda: encoder,
+            precision=encoder.precision,
+            frames=encoder.frames,
+        ) as engine:
+            result = engine.search(request, _videos(paths), folders)
+        return Results([*result.hits, *result.failures])
 
-    def embed(
-        self, paths: Paths, output: str | Path, *, window: float | None = None, force: bool = False
-    ) -> tuple[list[Embedded], list[Failure]]:
-        """Write clips' vectors to a file; see `stopcli.embed.embed_videos`."""
-        found = list(find_videos(_as_list(paths)))
-        return embed_videos(self.encoder, found, Path(output), window=window, force=force)
+    def embed(self, paths: Paths, *, window: float | None = None) -> Embeddings:
+        """Embed videos, or windows of them.
 
-    def embed_texts(self, texts: Sequence[str], output: str | Path, *, force: bool = False) -> list[Embedded]:
-        """Write texts' vectors to a file; see `stopcli.embed.embed_texts`."""
-        return embed_texts(self.encoder, texts, Path(output), force=force)
+        >>> model.embed("samples/").vectors.shape
+        (8, 256)
+        """
+        import numpy as np
+
+        items = list(self.encoder.encode_videos([str(p) for p in _videos(paths)], window=window))
+        clips = [i for i in items if not isinstance(i, Failure)]
+        rows = (Embedded(c.path, c.start, c.end, n) for n, c in enumerate(clips))
+        out = Embeddings([*rows, *(i for i in items if isinstance(i, Failure))])
+        out.vectors = np.stack([c.vector for c in clips])
+        return out
+
+    def embed_texts(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """Embed texts -> (N,E) of unit length.
+
+        >>> model.embed_texts(["a dog", "a cat"]).shape
+        (2, 256)
+        """
+        return self.encoder.encode_texts(_texts(texts, "texts"))
+
+    def explain(
+        self,
+        path: str | Path,
+        *,
+        block: int | None = None,
+        labels: Sequence[str] = (),
+        template: str | None = None,
+        start: float | None = None,
+        end: float | None = None,
+    ) -> ShownExplanation:
+        """Return what the prompts did in a clip; see `stopcli.tasks.explain.explain`.
+
+        >>> model.explain("samples/a-dog-moving-left.mp4").regions.shape
+        (8, 6, 6)
+        """
+        from stopcli.tasks.explain import explain
+
+        names = _texts(labels, "labels")
+        span = {"start": start, "end": end}
+        found = explain(self.encoder, path, block=block, labels=names, template=template, **span)
+        return ShownExplanation(**vars(found))
+
+    def finetune(
+        self,
+        data: str | Path,
+        output: str | Path,
+        *,
+        epochs: int | None = None,
+        lr: float = 1e-3,
+        batch_size: int | None = None,
+        shots: int | None = None,
+        seed: int = 0,
+        spatial: Mode | None = None,
+        temporal: Mode | None = None,
+        flip: bool | None = None,
+        template: str = TEMPLATE,
+        resume: bool = False,
+        force: bool = False,
+        skip_bad: bool = False,
+    ) -> Finetuned:
+        """Adapt a copy of this model to labelled clips; ``load(output)`` is the result.
+
+        The arguments are the options of ``stop finetune``: see `stopcli.train.finetune.FinetuneOptions`.
+
+        Raises:
+            BadDataset: the table has faults: all of them, by row. FileExists: ``output`` holds a run.
+        """
+        from stopcli.train.finetune import FinetuneOptions, finetune
+
+        options = FinetuneOptions(epochs, lr, batch_size, shots, seed, spatial, temporal, flip, template)
+        return finetune(
+            lambda: self.encoder.files,
+            Path(data),
+            Path(output),
+            _Silent(),
+            options,
+            self.encoder.options,
+            resume=resume,
+            force=force,
+            skip_bad=skip_bad,
+        )
+
+    def benchmark(
+        self,
+        dataset: str | Path,
+        *,
+        annotations: Sequence[str | Path] = (),
+        videos: str | Path | None = None,
+        template: str | None = None,
+        seed: int = 0,
+    ) -> Results[BenchmarkScore]:
+        """Score the model, beside plain CLIP, on a table or a published data set.
+
+        Args:
+            dataset: a table of labelled or captioned videos, or a name such as ``msrvtt``.
+            annotations: the files published with the data set.
+            videos: the folder with its videos.
+            template: around a label; None is the model's own, else "a video of {}".
+            seed: of the bootstrap.
+        """
+        from stopcli.data import benchmarks
+        from stopcli.eval.accuracy import accuracy
+
+        wanted = benchmarks.load(str(dataset), [Path(p) for p in annotations])
+        located, missing = benchmarks.locate(wanted, None if videos is None else Path(videos))
+        report = accuracy([self.encoder], located, missing=missing, template=template, seed=seed)
+        return Results([*report.scores, *report.failures])
+
+
+class _Silent:
+    """A training callback that says nothing."""
+
+    def decoding(self, total: int) -> None: ...
+    def decoded(self, path: Path) -> None: ...
+    def skipped(self, problem: str) -> None: ...
+    def plan(self, plan: TrainingPlan) -> None: ...
+    def progress(self, report: StepReport) -> None: ...
+
+
+def _videos(paths: Paths) -> list[Path]:
+    return list(dict.fromkeys(find_videos(_as_list(paths))))
 
 
 def _as_list(paths: Paths) -> Sequence[str | Path]:
     return [paths] if isinstance(paths, (str, Path)) else paths
+
+
+def _texts(texts: Sequence[str], name: str) -> list[str]:
+    if isinstance(texts, str):
+        raise UsageError(f"{name} must be a list of texts, got one text: {texts!r}")
+    return list(texts)

@@ -2,38 +2,54 @@
 
 from __future__ import annotations
 
-import difflib
+import os
 import sys
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
-from typer.completion import install_callback, show_callback
+from typer.completion import (  # type: ignore[attr-defined]
+    completion_init,
+    install_callback,
+    show_callback,
+)
+from typer.exceptions import TyperException
 
 from stopcli import __version__
-from stopcli.cli import benchmark, classify, doctor, embed, explain, finetune, index, models, retrieve
-from stopcli.cli import options as o
-from stopcli.errors import ExitStatus, StopError
+from stopcli.cli import (
+    benchmark,
+    classify,
+    doctor,
+    embed,
+    explain,
+    finetune,
+    index,
+    models,
+    retrieve,
+    samples,
+)
+from stopcli.errors import ExitStatus, StopError, UsageError
+
+MAIN, MANAGE = "Commands", "Models, index and installation"
 
 app = typer.Typer(
     name="stop",
     help="Label, search, embed and adapt your own videos, on your own machine.",
     no_args_is_help=True,
-    rich_markup_mode=None,
-    add_completion=False,  # nor Typer's own flags: it would load pydantic to see that they are absent
-    add_help_option=False,
+    rich_markup_mode="rich",
+    add_completion=False,  # the two options below load nothing until they are used
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.command("classify", epilog=classify.EXAMPLES)(classify.command)
-app.command("retrieve", epilog=retrieve.EXAMPLES)(retrieve.command)
-app.command("embed", epilog=embed.EXAMPLES)(embed.command)
-app.command("finetune", epilog=finetune.EXAMPLES)(finetune.command)
-app.add_typer(benchmark.app, name="benchmark", epilog=benchmark.EXAMPLES)
-app.command("explain", epilog=explain.EXAMPLES)(explain.command)
-app.add_typer(index.app, name="index", epilog=index.EXAMPLES)
-app.add_typer(models.app, name="models", epilog=models.EXAMPLES)
-app.command("doctor", epilog=doctor.EXAMPLES)(doctor.command)
-COMMANDS = ("classify", "retrieve", "embed", "finetune", "benchmark", "explain", "index", "models", "doctor")
+app.command("classify", epilog=classify.EXAMPLES, rich_help_panel=MAIN)(classify.command)
+app.command("retrieve", epilog=retrieve.EXAMPLES, rich_help_panel=MAIN)(retrieve.command)
+app.command("embed", epilog=embed.EXAMPLES, rich_help_panel=MAIN)(embed.command)
+app.command("explain", epilog=explain.EXAMPLES, rich_help_panel=MAIN)(explain.command)
+app.command("finetune", epilog=finetune.EXAMPLES, rich_help_panel=MAIN)(finetune.command)
+app.add_typer(benchmark.app, name="benchmark", epilog=benchmark.EXAMPLES, rich_help_panel=MAIN)
+app.add_typer(models.app, name="models", epilog=models.EXAMPLES, rich_help_panel=MANAGE)
+app.add_typer(index.app, name="index", epilog=index.EXAMPLES, rich_help_panel=MANAGE)
+app.command("samples", epilog=samples.EXAMPLES, rich_help_panel=MANAGE)(samples.command)
+app.command("doctor", epilog=doctor.EXAMPLES, rich_help_panel=MANAGE)(doctor.command)
 
 
 def _version(asked: bool) -> None:
@@ -50,22 +66,15 @@ def _root(
     install: Annotated[
         bool,
         typer.Option(
-            "--install-completion",
-            callback=install_callback,
-            is_eager=True,
-            help="Complete commands in this shell.",
+            "--install-completion", callback=install_callback, is_eager=True, help="Complete in this shell."
         ),
     ] = False,
     show: Annotated[
         bool,
         typer.Option(
-            "--show-completion",
-            callback=show_callback,
-            is_eager=True,
-            help="Show what --install-completion adds.",
+            "--show-completion", callback=show_callback, is_eager=True, help="Show what that would add."
         ),
     ] = False,
-    help: o.Help = False,
 ) -> None:
     pass
 
@@ -80,27 +89,70 @@ def main(arguments: list[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="surrogateescape")  # file names may be no text
+    if "_STOP_COMPLETE" in os.environ or any("-completion" in word for word in given):
+        completion_init()
+    command: Any = typer.main.get_command(app)
+    _drop_types(command)
     try:
-        _check_command(given)
-        app(args=given, prog_name="stop")
+        return int(command(args=given, prog_name="stop", standalone_mode=False) or ExitStatus.OK)
     except StopError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return int(error.exit_status)
-    except SystemExit as exit_request:
-        return exit_request.code if isinstance(exit_request.code, int) else int(bool(exit_request.code))
-    except KeyboardInterrupt:
+        return _report(error, given)
+    except TyperException as error:
+        message = error.format_message().rstrip(".")
+        if not message:  # help was shown, for want of a command
+            return int(ExitStatus.USAGE)
+        known = _command(given).split(" ")[0] in command.commands
+        hint = f"; see 'stop {_command(given)}--help'" if known else ""
+        return _report(UsageError(message[:1].lower() + message[1:] + hint), given)
+    except typer.Abort:
         print("interrupted", file=sys.stderr)
         return int(ExitStatus.INTERRUPTED)
-    return int(ExitStatus.OK)
+    except SystemExit as exit_request:
+        return exit_request.code if isinstance(exit_request.code, int) else int(bool(exit_request.code))
 
 
-def _check_command(given: list[str]) -> None:
-    """Offer the nearest command for a name that is none."""
-    from stopcli.errors import UsageError
+def _drop_types(command: Any) -> None:
+    """Leave Python's names of types (``<bool>``, ``<list[Path]>``) out of the help."""
+    all_of = command.get_params
 
-    name = next((word for word in given if not word.startswith("-")), None)
-    if name is None or name in COMMANDS:
-        return
-    close = difflib.get_close_matches(name, COMMANDS, 1)
-    hint = f"did you mean 'stop {close[0]}'?" if close else f"the commands are {', '.join(COMMANDS)}"
-    raise UsageError(f"no command {name!r}; {hint}")
+    def get_params(context: Any) -> list[Any]:
+        parameters: list[Any] = all_of(context)
+        for parameter in parameters:
+            if parameter.param_type_name == "argument" or parameter.is_flag:
+                parameter.display_type_rich = lambda ctx: None  # noqa: ARG005
+        return parameters
+
+    command.get_params = get_params
+    for inner in getattr(command, "commands", {}).values():
+        _drop_types(inner)
+
+
+def _report(error: StopError, given: list[str]) -> int:
+    """Say an error that came before a command had an output of its own."""
+    if not error.reported:
+        from contextlib import suppress
+
+        from stopcli.output.sink import Sink
+
+        with suppress(StopError), Sink(_command(given).strip(), _format(given)):
+            raise error
+    return int(error.exit_status)
+
+
+def _command(given: list[str]) -> str:
+    """Return the command's words, as far as they can be made out, with a space behind."""
+    words: list[str] = []
+    for word in given[:2]:
+        if word.startswith("-") or (words and words[0] not in ("benchmark", "models", "index")):
+            break
+        words.append(word)
+    return "".join(f"{word} " for word in words)
+
+
+def _format(given: list[str]) -> str:
+    """Return the --format asked for on a command line that could not be understood."""
+    from stopcli.cli.options import Format
+
+    words = " ".join(given).replace("--format=", "--format ").split()
+    value = words[words.index("--format") + 1] if "--format" in words[:-1] else "auto"
+    return value if value in {f.value for f in Format} else "auto"

@@ -3,173 +3,135 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from stopcli.cli import options as o
-from stopcli.cli.progress import interruptible
-from stopcli.errors import UsageError
+from stopcli.cli.retrieve import Index
+from stopcli.cli.session import session
+from stopcli.errors import ExitStatus, UsageError
+from stopcli.results import IndexChange, Written
 
-EXAMPLES = """Examples:\n
-  stop index update videos/\n
-  stop index update videos/ --dry-run\n
-  stop index ls videos/ --format csv\n
-  stop index rm videos/old/\n
+EXAMPLES = """Examples:
+  stop index update videos/
+  stop index update videos/ --dry-run
+  stop index ls videos/ --format csv
+  stop index rm videos/old/
   stop index merge /mnt/laptop/index"""
 
-app = typer.Typer(help="Keep the index that retrieve searches.", no_args_is_help=True, add_help_option=False)
-
-
-@app.callback()
-def _group(help: o.Help = False) -> None:
-    """Keep the index that retrieve searches."""
-
-
-Paths = Annotated[
-    list[Path] | None, typer.Argument(metavar="VIDEO|DIR...", help="Files or folders.", allow_dash=True)
-]
+app = typer.Typer(help="Look after the index that retrieve searches.", no_args_is_help=True)
 
 
 @app.command(
     "update",
-    epilog="Examples:\n\n  stop index update videos/\n\n  stop index update videos/ --dry-run -m vit-l-14",
+    epilog="Examples:\n  stop index update videos/\n  stop index update videos/ --dry-run -m vit-l-14",
 )
+@o.shares(o.Compute, o.Batching, o.Show)
 def update(
-    paths: Paths = None,
+    *,
+    paths: o.Paths = None,
+    window: o.SearchWindow = 8.0,
+    whole: o.Whole = False,
+    files_from: o.FilesFrom = None,
+    compute: o.Compute,
+    batching: o.Batching,
+    index: Index = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Say what would be done, and do nothing.")
     ] = False,
-    window: Annotated[float, typer.Option("--every", metavar="SECONDS", help="Length of the windows.")] = 8.0,
-    whole: Annotated[bool, typer.Option("--whole", help="One vector a file.")] = False,
-    index: o.IndexFolder = None,
-    files_from: o.FilesFrom = None,
-    model: o.Model = None,
-    device: o.Device = "auto",
-    precision: o.PrecisionOption = o.Precision.auto,
-    batch_size: o.BatchSize = "auto",
-    frames: o.FrameCount = None,
-    compile: o.Compile = False,
-    offline: o.Offline = False,
-    quiet: o.Quiet = False,
-    verbose: o.Verbose = False,
-) -> None:
-    """Embed what is new or changed, follow what moved, drop what is gone."""
-    common = o.Common.check(
-        model=model, device=device, precision=precision.value, batch_size=batch_size, frames=frames,
-        compile=compile, offline=offline, quiet=quiet, verbose=verbose,
-    )  # fmt: skip
-    o.check_window(window)
-    span = None if whole else window
-    with interruptible("what is indexed is kept"), common.output("index update") as out:
-        from stopcli.index.sync import failures
-
-        found = o.gather(paths, files_from)
-        with o.archive(common, index) as archive:
-            files, todo = archive.plan(found, o.roots(paths), span)
-            moved = ", ".join(f"{a} -> {b}" for a, b in files.moved[:3]) + (
-                "..." if len(files.moved) > 3 else ""
-            )
-            gone = len(files.gone) - len(files.moved)
-            told = f"{len(found)} files: {len(todo)} to embed, {len(files.moved)} moved, {gone} gone"
-            common.say(told + (f" ({moved})" if moved else ""))
+    show: o.Show,
+) -> ExitStatus:
+    """Embed what is new or changed, follow what moved, remove what is gone."""
+    with session("index update", show, compute, batching, kept="what is indexed is kept") as s:
+        videos = s.videos(paths, files_from)
+        span = None if whole else window
+        with s.engine(index) as engine:
+            plan = engine.plan(videos, s.roots(paths), span)
+            moved = len(plan.diff.moved)
+            removed = len(plan.diff.gone) - moved
+            s.say(f"{len(videos)} files: {len(plan.todo)} to embed, {moved} moved, {removed} removed")
             if dry_run:
-                for path in todo:
-                    typer.echo(files.shown[path])
-                return
-            files, space, count = archive.refresh(found, o.roots(paths), span)
-            if space is not None:
-                out.add_all(failures(archive.index, space, files))
-            common.say(f"{count} embedded; the index is at {archive.index.folder}")
-    raise typer.Exit(1 if out.exit_status else 0)
+                s.output.add_all(Written(path, "would be embedded") for path in plan.todo)
+                return s.exit_status
+            result = engine.update(videos, s.roots(paths), span)
+            folder = str(engine.index.folder)
+        s.output.add(IndexChange(folder, embedded=result.embedded, moved=moved, removed=removed))
+        s.output.add_all(result.failures)
+    return s.exit_status
 
 
-@app.command("ls", epilog="Examples:\n\n  stop index ls\n\n  stop index ls videos/ --format csv")
-def ls(
-    paths: Paths = None,
-    index: o.IndexFolder = None,
-    format: o.FormatOption = o.Format.auto,
-    quiet: o.Quiet = False,
-    null: o.Null = False,
-) -> None:
+@app.command("ls", epilog="Examples:\n  stop index ls\n  stop index ls videos/ --format csv")
+@o.shares(o.Show)
+def ls(show: o.Show, paths: o.Paths = None, index: Index = None) -> ExitStatus:
     """List the files of the index, and how many vectors each has."""
-    common = o.Common.check(
-        model=None, batch_size="auto", frames=None, format=format.value, quiet=quiet, null=null
-    )
-    with interruptible(), common.output("index ls") as out, o.open_index(index) as held:
-        from stopcli.index.engine import listing
+    with session("index ls", show) as s, s.index(index) as opened:
+        from stopcli.index.maintenance import listing
 
-        out.add_all(listing(held, paths or []))
+        s.output.add_all(listing(opened, paths or []))
+    return s.exit_status
 
 
-@app.command("rm", epilog="Examples:\n\n  stop index rm videos/old/\n\n  stop index rm --all")
+@app.command("rm", epilog="Examples:\n  stop index rm videos/old/\n  stop index rm --all")
+@o.shares(o.Show)
 def rm(
-    paths: Paths = None,
-    everything: Annotated[bool, typer.Option("--all", help="Drop the whole index.")] = False,
-    index: o.IndexFolder = None,
-) -> None:
-    """Drop files from the index; the videos themselves are never touched."""
-    if not paths and not everything:
-        raise UsageError("name files or folders, or --all")
-    with interruptible(), o.open_index(index) as held:
-        from stopcli.index.engine import under
+    show: o.Show,
+    paths: o.Paths = None,
+    everything: Annotated[bool, typer.Option("--all", help="Empty the index.")] = False,
+    index: Index = None,
+) -> ExitStatus:
+    """Remove files from the index; the videos themselves are never touched."""
+    with session("index rm", show) as s:
+        if not paths and not everything:
+            raise UsageError("name files or folders, or --all")
+        from stopcli.index.maintenance import remove
 
-        with held.writing():
-            gone = list(held.files()) if everything else under(held, paths or [])
-            held.forget(gone)
-            freed = held.compact() if everything else 0
-        typer.echo(f"{len(gone)} files dropped" + (f", {freed / 1e6:.1f} MB freed" if everything else ""))
+        with s.index(index) as opened:
+            removed = remove(opened, None if everything else paths or [])
+            s.output.add(IndexChange(str(opened.folder), removed=removed))
+    return s.exit_status
 
 
 @app.command(
-    "merge", epilog="Examples:\n\n  stop index merge /mnt/laptop/index\n\n  stop index merge a/ --index b/"
+    "merge", epilog="Examples:\n  stop index merge /mnt/laptop/index\n  stop index merge a/ --index b/"
 )
+@o.shares(o.Show)
 def merge(
+    show: o.Show,
     other: Annotated[Path, typer.Argument(metavar="DIR", help="Another index's folder.")],
-    index: o.IndexFolder = None,
-) -> None:
+    index: Index = None,
+) -> ExitStatus:
     """Take over the files and vectors of another index."""
-    with interruptible(), o.open_index(index) as held:
+    with session("index merge", show) as s, s.index(index) as opened:
         if not (other / "index.sqlite").is_file():
             raise UsageError(f"{other}: holds no index")
-        if other.resolve() == held.folder.resolve():
+        if other.resolve() == opened.folder.resolve():
             raise UsageError(f"{other}: is this very index")
-        with o.open_index(other) as source, held.writing():
-            files, rows = held.merge(source)
-        typer.echo(f"{files} files and {rows} vectors came")
+        from stopcli.index.maintenance import merge as take_over
+
+        with s.index(other) as source:
+            files, vectors = take_over(opened, source)
+        s.output.add(IndexChange(str(opened.folder), added=files, vectors=vectors))
+    return s.exit_status
 
 
-@app.command("compact", epilog="Examples:\n\n  stop index compact\n\n  stop index compact --index my-index/")
-def compact(index: o.IndexFolder = None) -> None:
-    """Drop the vectors of files that are gone, and give the room back."""
-    with interruptible(), o.open_index(index) as held:
-        with held.writing():
-            freed = held.compact()
-        typer.echo(f"{freed / 1e6:.1f} MB freed")
+@app.command("compact", epilog="Examples:\n  stop index compact\n  stop index compact --index my-index/")
+@o.shares(o.Show)
+def compact(show: o.Show, index: Index = None) -> ExitStatus:
+    """Free the room of vectors whose files are gone."""
+    with session("index compact", show) as s, s.index(index) as opened:
+        from stopcli.index.maintenance import compact as free
+
+        s.output.add(IndexChange(str(opened.folder), freed=free(opened)))
+    return s.exit_status
 
 
-@app.command("info", epilog="Examples:\n\n  stop index info\n\n  stop index info --format json")
-def info(index: o.IndexFolder = None, format: o.FormatOption = o.Format.auto) -> None:
+@app.command("info", epilog="Examples:\n  stop index info\n  stop index info --format json")
+@o.shares(o.Show)
+def info(show: o.Show, index: Index = None) -> ExitStatus:
     """Show where the index is, and what it holds for which model."""
-    with interruptible(), o.open_index(index) as held:
-        told: dict[str, Any] = held.describe()
-    if format.value in ("json", "jsonl"):
-        import json
+    with session("index info", show) as s, s.index(index) as opened:
+        from stopcli.index.maintenance import describe
 
-        typer.echo(
-            json.dumps({"schema": 1, "command": "index info", "status": "ok", "data": [told], "errors": []})
-        )
-        return
-    from stopcli.output.sink import fact_table
-
-    spaces = told.pop("spaces")
-    facts = [(k, f"{v / 1e6:.1f} MB" if k == "bytes" else str(v)) for k, v in told.items()]
-    for s in spaces:
-        span = f"windows of {s['window']:g} s" if s["window"] else "whole files"
-        facts.append(
-            (
-                s["model"],
-                f"{s['rows']} vectors, {span}, {s['frames']} frames, {s['precision']}, {s['weights'][:12]}",
-            )
-        )
-    fact_table(facts)
+        s.output.add(describe(opened))
+    return s.exit_status

@@ -1,29 +1,23 @@
-"""The options that commands share, and what they become at the border."""
+"""The options that commands share: declared once, spread over a command's signature by `shares`."""
 
 from __future__ import annotations
 
-import os
-import sys
-from contextlib import contextmanager
-from dataclasses import dataclass
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass, fields
 from enum import Enum
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any, TypeVar, get_type_hints
 
 import typer
 
-from stopcli.cli.progress import progress_bar, waiting
-from stopcli.errors import InputError, NothingFound, UsageError
+from stopcli.cli.completion import complete_model
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-
-    from stopcli.index.database import Index
-    from stopcli.index.engine import SearchEngine
-    from stopcli.model.files import ModelFiles
-    from stopcli.output.sink import Output
-    from stopcli.results import Hit
-    from stopcli.runtime.encoder import Encoder
+input_option = partial(typer.Option, rich_help_panel="Input")
+model_option = partial(typer.Option, rich_help_panel="Model")
+output_option = partial(typer.Option, rich_help_panel="Output")
+Command = TypeVar("Command", bound=Callable[..., Any])
 
 
 class Precision(str, Enum):
@@ -45,260 +39,184 @@ class Format(str, Enum):
     csv = "csv"
 
 
-Model = Annotated[
-    str | None,
-    typer.Option(
-        "--model",
-        "-m",
-        metavar="NAME|hf:ORG/REPO|PATH",
-        help="A name ('stop models list'), a Hub repository, or a model folder.",
+def number_or_auto(text: str) -> int | None:
+    """Return the number of clips in a batch; None for auto."""
+    if text == "auto":
+        return None
+    if not (text.isdecimal() and 1 <= int(text) <= 65536):
+        raise typer.BadParameter(f"must be auto or a number from 1 to 65536, got {text!r}")
+    return int(text)
+
+
+# ------------------------------------------------------------------------------- one option each
+
+Paths = Annotated[
+    list[Path] | None,
+    typer.Argument(
+        metavar="VIDEO|DIR...", help="Videos, or folders of them; - reads a list.", allow_dash=True
     ),
 ]
-Device = Annotated[
-    str,
-    typer.Option("--device", metavar="auto|cpu|cuda[:N]|mps", help="Where to compute."),
-]
-PrecisionOption = Annotated[
-    Precision,
-    typer.Option("--precision", help="auto is bf16 where the hardware is fast at it."),
-]
-BatchSize = Annotated[
-    str,
-    typer.Option("--batch-size", metavar="auto|N", help="Clips computed at once."),
-]
-FrameCount = Annotated[
-    int | None,
-    typer.Option(
-        "--frames",
-        metavar="N",
-        help="Frames of each clip; default: what the model was made for.",
-    ),
-]
-Compile = Annotated[
-    bool,
-    typer.Option("--compile", help="torch.compile on CUDA: slow to start, then faster."),
-]
-Offline = Annotated[bool, typer.Option("--offline", help="Make no request; use what is cached.")]
-FormatOption = Annotated[Format, typer.Option("--format", help="auto is a table.")]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print paths or labels only.")]
-Null = Annotated[bool, typer.Option("-0", help="With -q: end each line with NUL, for xargs -0.")]
-Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Say what was chosen, and why.")]
 FilesFrom = Annotated[
     Path | None,
-    typer.Option(
-        "--files-from",
+    input_option(
         metavar="FILE",
         allow_dash=True,
         help="Read more paths from a file, one a line or NUL-separated; - is stdin.",
     ),
 ]
 Window = Annotated[
-    float | None, typer.Option("--every", metavar="SECONDS", help="Cut videos into windows of this length.")
+    float | None,
+    input_option(
+        "--window",
+        "--every",
+        metavar="SECONDS",
+        min=0.1,
+        max=86400,
+        help="Cut videos into windows of this length.",
+    ),
 ]
-TopK = Annotated[int, typer.Option("--top-k", "-k", metavar="N", help="How many to show.")]
-
-
+SearchWindow = Annotated[
+    float,
+    input_option(
+        "--window",
+        "--every",
+        metavar="SECONDS",
+        min=0.1,
+        max=86400,
+        help="Length of the windows that are searched.",
+    ),
+]
+Whole = Annotated[bool, input_option("--whole", help="One vector a file, no windows.")]
+Labels = Annotated[
+    str | None, input_option(metavar='"A,B,C"|@FILE', help="What to choose between; @FILE reads one a line.")
+]
+Template = Annotated[
+    str | None,
+    input_option(
+        metavar="TEXT", help='The sentence around a label; default: the model\'s own, else "a video of {}".'
+    ),
+]
+TopK = Annotated[int, output_option("--top-k", "-k", metavar="N", min=1, help="How many to show.")]
 Html = Annotated[
-    Path | None, typer.Option("--html", metavar="FILE", help="Write a page with pictures, for a browser.")
+    Path | None, output_option(metavar="FILE", help="Write a page with pictures, for a browser.")
 ]
-Force = Annotated[bool, typer.Option("--force", help="Replace the file.")]
+Force = Annotated[bool, output_option("--force", help="Replace what is there.")]
 IndexFolder = Annotated[
-    Path | None,
-    typer.Option("--index", metavar="DIR", help="Where the index is kept; default: 'stop index info' says."),
+    Path | None, output_option("--index", metavar="DIR", file_okay=False, help="Where the index is kept.")
 ]
-
-
-def _show_help(context: typer.Context, asked: bool) -> None:
-    if asked:
-        typer.echo(context.get_help())
-        raise typer.Exit
-
-
-Help = Annotated[
-    bool,
-    typer.Option("--help", "-h", callback=_show_help, is_eager=True, help="Show this message and exit."),
+Seed = Annotated[int, typer.Option(metavar="N", min=0, help="For everything that is drawn at random.")]
+ModelName = Annotated[
+    str | None,
+    model_option(
+        "--model",
+        "-m",
+        metavar="NAME|hf:ORG/REPO|PATH",
+        help="A name ('stop models list'), a Hub repository, or a model folder.",
+        autocompletion=complete_model,
+    ),
 ]
-"""For groups of commands; commands have Typer's own."""
+ModelNames = Annotated[
+    list[str] | None,
+    model_option(
+        "--model",
+        "-m",
+        metavar="NAME|hf:ORG/REPO|PATH",
+        help="A model; may be given several times.",
+        autocompletion=complete_model,
+    ),
+]
+DeviceName = Annotated[
+    str, model_option("--device", metavar="auto|cpu|cuda[:N]|mps", help="Where to compute.")
+]
+PrecisionName = Annotated[
+    Precision, model_option("--precision", help="auto is bf16 where the hardware is fast at it.")
+]
+BatchSize = Annotated[
+    Any, model_option("--batch-size", metavar="auto|N", parser=number_or_auto, help="Clips computed at once.")
+]
+FrameCount = Annotated[
+    int | None,
+    model_option(
+        "--frames",
+        metavar="N",
+        min=1,
+        max=64,
+        help="Frames of each clip; default: what the model was made for.",
+    ),
+]
+Compile = Annotated[
+    bool, model_option("--compile", help="torch.compile on CUDA: slow to start, then faster.")
+]
+Offline = Annotated[bool, model_option("--offline", help="Make no request; use what is cached.")]
 
 
-@dataclass(frozen=True)
-class Common:
-    """The shared options, checked."""
-
-    model: str | None
-    device: str = "auto"
-    precision: str = "auto"
-    batch_size: int | None = None
-    frames: int | None = None
-    compile: bool = False
-    offline: bool = False
-    format: str = "auto"
-    quiet: bool = False
-    null: bool = False
-    verbose: bool = False
-
-    @classmethod
-    def check(cls, *, batch_size: str, frames: int | None, **rest: Any) -> Common:
-        """Build from raw option values.
-
-        Raises:
-            UsageError: a number out of range.
-        """
-        if batch_size != "auto" and not (batch_size.isdecimal() and 1 <= int(batch_size) <= 4096):
-            raise UsageError(f"--batch-size must be auto or between 1 and 4096, got {batch_size}")
-        if frames is not None and not 1 <= frames <= 64:
-            raise UsageError(f"--frames must be between 1 and 64, got {frames}")
-        size = None if batch_size == "auto" else int(batch_size)
-        return cls(batch_size=size, frames=frames, **rest)
-
-    def say(self, text: str) -> None:
-        """Talk to the user, on stderr."""
-        if not self.quiet:
-            print(text, file=sys.stderr)
-
-    def output(self, command: str) -> Output:
-        """Return where the command's records go."""
-        from stopcli.output.sink import Output
-
-        return Output(command, self.format, quiet=self.quiet, null=self.null)
-
-    def files(self, *, refresh: bool = False) -> ModelFiles:
-        """Find the model's files; with ``refresh``, ask for newer ones.
-
-        Raises:
-            ModelError: one of its kinds.
-        """
-        if self.offline:
-            os.environ["HF_HUB_OFFLINE"] = "1"  # before huggingface_hub is imported
-        from stopcli.hub.registry import resolve
-        from stopcli.settings import default_model
-
-        if self.quiet:
-            os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
-        return resolve(self.model or default_model(), offline=self.offline, refresh=refresh)
-
-    def introduce(self, files: ModelFiles) -> None:
-        """Say of a model that knows only a toy world that it does."""
-        from stopcli.hub.registry import ENTRIES, MINI
-
-        if files.origin == MINI:
-            self.say(f"note: mini {ENTRIES[MINI].description}; real footage needs a real model")
-
-    def encoder(self, files: ModelFiles | None = None) -> Encoder:
-        """Load the model onto the device; one that is given has been introduced already.
-
-        Raises:
-            ModelError, DeviceError: one of their kinds.
-        """
-        import warnings
-
-        if not self.verbose:
-            warnings.filterwarnings("ignore")
-        if files is None:
-            files = self.files()
-            self.introduce(files)
-        with waiting(f"loading {files.name}", quiet=self.quiet):
-            from stopcli.runtime.device import device_name
-            from stopcli.runtime.encoder import Encoder, EncoderOptions
-
-            options = EncoderOptions(self.device, self.precision, self.batch_size, self.frames, self.compile)
-            encoder = Encoder(files, options)
-        if self.verbose:
-            self.say(f"device: {device_name(encoder.device)} ({encoder.device_reason})")
-            self.say(f"precision: {encoder.precision} ({encoder.precision_reason})")
-            self.say(f"frames: {encoder.frames} a clip; batch: {encoder.batch_size} clips")
-        return encoder
+# ------------------------------------------------------------------------------ groups of options
 
 
-def check_window(window: float | None) -> None:
-    """Refuse windows that are no windows.
+@dataclass(frozen=True, kw_only=True)
+class Show:
+    """How results are shown."""
 
-    Raises:
-        UsageError: not a positive number of seconds.
-    """
-    if window is not None and not 0.1 <= window <= 86400:
-        raise UsageError(f"--every must be between 0.1 and 86400 seconds, got {window:g}")
-
-
-def check_top_k(top_k: int) -> None:
-    """Refuse to show nothing.
-
-    Raises:
-        UsageError: less than 1.
-    """
-    if top_k < 1:
-        raise UsageError(f"--top-k must be at least 1, got {top_k}")
+    format: Annotated[Format, output_option(help="auto is a table.")] = Format.auto
+    quiet: Annotated[bool, output_option("--quiet", "-q", help="Print paths or labels only.")] = False
+    null: Annotated[bool, output_option("-0", help="With -q: end each line with NUL, for xargs -0.")] = False
+    verbose: Annotated[bool, output_option("--verbose", "-v", help="Say what was chosen, and why.")] = False
 
 
-def gather(paths: Sequence[Path] | None, files_from: Path | None = None) -> list[Path]:
-    """Return the videos that arguments, folders and lists name.
+@dataclass(frozen=True, kw_only=True)
+class Compute:
+    """Which model, and how it is run."""
 
-    Raises:
-        UsageError: nothing was named. NothingFound: the folders hold no video.
-        InputError: the list cannot be read.
-    """
-    from stopcli.video.discovery import find_videos
-
-    named: list[Path] = []
-    for path in paths or ():
-        named += _listed(path) if str(path) == "-" else [path]
-    if files_from is not None:
-        named += _listed(files_from)
-    if not named:
-        raise UsageError("no video named; give files or folders, or --files-from a list")
-    found = list(dict.fromkeys(find_videos(named)))
-    if not found:
-        raise NothingFound(f"no video found in {', '.join(map(str, named[:3]))}")
-    return found
+    model: ModelName = None
+    device: DeviceName = "auto"
+    precision: PrecisionName = Precision.auto
+    frames: FrameCount = None
+    offline: Offline = False
 
 
-def _listed(source: Path) -> list[Path]:
-    try:
-        raw = sys.stdin.buffer.read() if str(source) == "-" else source.read_bytes()
-    except OSError as error:
-        raise InputError(f"--files-from {source}: {error.strerror}") from error
-    parts = raw.split(b"\0") if b"\0" in raw else raw.splitlines()
-    return [Path(os.fsdecode(part)) for part in parts if part.strip()]
+@dataclass(frozen=True, kw_only=True)
+class Batching:
+    """How many clips at once, and how they are run."""
+
+    batch_size: BatchSize = "auto"
+    compile: Compile = False
 
 
-def roots(paths: Sequence[Path] | None) -> list[Path]:
-    """Return the folders among the paths: what is walked whole."""
-    return [p for p in paths or () if p.is_dir()]
+def shares(*groups: type) -> Callable[[Command], Command]:
+    """Spread groups of options over a command: its parameters that are such groups become their options."""
+
+    def decorate(body: Command) -> Command:
+        hints = get_type_hints(body, include_extras=True)
+        parameters: dict[str, inspect.Parameter] = {}
+        spread: dict[str, type] = {}
+        for name, parameter in inspect.signature(body).parameters.items():
+            if hints[name] not in groups:
+                parameters[name] = parameter.replace(annotation=hints[name], kind=_KEYWORD)
+                continue
+            group = spread[name] = hints[name]
+            options = get_type_hints(group, include_extras=True)
+            for field in fields(group):
+                option = inspect.Parameter(
+                    field.name, _KEYWORD, default=field.default, annotation=options[field.name]
+                )
+                parameters[field.name] = option
+
+        def command(**values: Any) -> Any:
+            for name, group in spread.items():
+                values[name] = group(**{f.name: values.pop(f.name) for f in fields(group)})
+            return body(**values)
+
+        command.__name__, command.__doc__ = body.__name__, _joined(body.__doc__ or "")
+        command.__signature__ = inspect.Signature(list(parameters.values()))  # type: ignore[attr-defined]
+        command.__annotations__ = {name: p.annotation for name, p in parameters.items()}
+        return command  # type: ignore[return-value]
+
+    return decorate
 
 
-def show_preview(common: Common, hits: Sequence[Hit]) -> None:
-    """Print filmstrips, where there is a terminal to print them on."""
-    from rich.console import Console
-
-    console = Console(highlight=False)
-    if not console.is_terminal:
-        common.say("note: --preview needs a terminal; --html FILE writes a page")
-        return
-    from stopcli.output.terminal import show
-
-    show(console, hits)
+def _joined(text: str) -> str:
+    """Return a docstring with each paragraph on one line: the terminal breaks it."""
+    return "\n\n".join(" ".join(part.split()) for part in inspect.cleandoc(text).split("\n\n"))
 
 
-@contextmanager
-def open_index(folder: Path | None) -> Iterator[Index]:
-    """Open the index named, or the default one."""
-    from stopcli.index.database import Index, default_folder
-
-    with Index(folder or default_folder()) as index:
-        yield index
-
-
-@contextmanager
-def archive(common: Common, folder: Path | None) -> Iterator[SearchEngine]:
-    """Open an index with the model of the shared options; the model is loaded when it is needed."""
-    from stopcli.index.database import default_folder
-    from stopcli.index.engine import SearchEngine
-
-    files = common.files()
-    common.introduce(files)
-    with SearchEngine(
-        folder or default_folder(), files, lambda: common.encoder(files),
-        precision=None if common.precision == "auto" else common.precision, frames=common.frames,
-        say=common.say, watch=lambda total: progress_bar("indexing", total, quiet=common.quiet),
-    ) as opened:  # fmt: skip
-        yield opened
+_KEYWORD = inspect.Parameter.KEYWORD_ONLY

@@ -1,15 +1,9 @@
-"""While a command runs: what is shown, and what Ctrl-C becomes."""
+"""What is shown on a terminal while a command runs."""
 
 from __future__ import annotations
 
-import os
-import sys
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
-
-import typer
-
-from stopcli.errors import StopError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -63,27 +57,3 @@ def progress_bar(what: str, total: int, *, quiet: bool) -> Iterator[Callable[[st
                 bar.update(task, completed=len(seen))
 
         yield done
-
-
-class Interrupted(StopError):
-    """Ctrl-C."""
-
-    exit_status = StopError.exit_status.INTERRUPTED
-
-
-@contextmanager
-def interruptible(kept: str = "") -> Iterator[None]:
-    """Turn Ctrl-C into an error that says what was kept, and a closed pipe into a good end.
-
-    Typer would swallow the first and call the second a failure.
-
-    Raises:
-        Interrupted: Ctrl-C was pressed.
-    """
-    try:
-        yield
-    except KeyboardInterrupt:
-        raise Interrupted("interrupted" + (f"; {kept}" if kept else "")) from None
-    except BrokenPipeError:  # the reader has seen enough, as with `| head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        raise typer.Exit from None

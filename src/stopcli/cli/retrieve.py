@@ -2,138 +2,190 @@
 
 from __future__ import annotations
 
+import os
 import re
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from stopcli.cli import options as o
-from stopcli.cli.progress import interruptible
-from stopcli.errors import UsageError
+from stopcli.cli.completion import complete_index
+from stopcli.cli.session import Session, session
+from stopcli.errors import ExitStatus, UsageError
 
 if TYPE_CHECKING:
-    from stopcli.index.engine import Example
+    from collections.abc import Sequence
 
-EXAMPLES = """Examples:\n
-  stop retrieve --query "a man cooking" videos/\n
-  stop retrieve --query "a fox" --not "a dog" trail-camera/ --top-k 20\n
-  stop retrieve --query "a goal" match.mkv --html goals.html\n
-  stop retrieve --like interview.mp4@83.5 videos/\n
-  stop retrieve --query-video example.mp4 --whole videos/ -q -0 | xargs -0 ls -l"""
+    from stopcli.index.types import Example, SearchRequest
+
+EXAMPLES = """Examples:
+  stop retrieve "a man cooking" videos/
+  stop retrieve --query "a fox" --not "a dog" trail-camera/ --top-k 20
+  stop retrieve --query "a goal" match.mkv --html goals.html
+  stop retrieve --like interview.mp4@1:23 videos/
+  stop retrieve --like example.mp4 --whole videos/ -q -0 | xargs -0 ls -l"""
+
+search_option = partial(typer.Option, rich_help_panel="Search")
 
 
-def command(
-    paths: Annotated[
-        list[Path] | None,
-        typer.Argument(metavar="VIDEO|DIR...", help="Where to search; - reads a list.", allow_dash=True),
-    ] = None,
+@dataclass(frozen=True, kw_only=True)
+class What:
+    """What is looked for, and where."""
+
+    paths: o.Paths = None
     query: Annotated[
-        list[str] | None,
-        typer.Option("--query", metavar="TEXT", help="What to look for; may be given again."),
-    ] = None,
+        list[str] | None, search_option(metavar="TEXT", help="What to look for; may be given again.")
+    ] = None
     unlike: Annotated[
         list[str] | None,
-        typer.Option(
+        search_option(
             "--not", metavar="TEXT", help="Leave out what this describes better; may be given again."
         ),
-    ] = None,
-    query_video: Annotated[
-        Path | None, typer.Option("--query-video", metavar="FILE", help="Look for what is like this video.")
-    ] = None,
+    ] = None
     like: Annotated[
-        str | None,
-        typer.Option(
-            "--like", metavar="FILE@TIME", help="Look for what is like this moment: seconds, or 1:23.5."
+        list[str] | None,
+        search_option(
+            metavar="FILE[@TIME]",
+            help="Look for what is like this video, or this moment of it: seconds, or 1:23.5.",
         ),
-    ] = None,
-    top_k: o.TopK = 10,
-    window: Annotated[
-        float, typer.Option("--every", metavar="SECONDS", help="Length of the windows that are searched.")
-    ] = 8.0,
-    whole: Annotated[bool, typer.Option("--whole", help="Search whole files: one vector each.")] = False,
-    min_score: Annotated[
-        float | None, typer.Option("--min-score", metavar="COSINE", help="Leave out hits below this.")
-    ] = None,
+    ] = None
+    window: o.SearchWindow = 8.0
+    whole: o.Whole = False
+    files_from: o.FilesFrom = None
+
+    def request(self, filters: Limits) -> SearchRequest:
+        """Return what the index is asked.
+
+        Raises:
+            UsageError: nothing is looked for.
+        """
+        from stopcli.index.types import Filters, SearchRequest
+
+        if not self.query and not self.like:
+            raise UsageError(
+                'nothing to look for; give a sentence, --query "a sentence" or --like FILE[@TIME]'
+            )
+        return SearchRequest(
+            tuple(self.query or ()),
+            tuple(self.unlike or ()),
+            tuple(example(text) for text in self.like or ()),
+            None if self.whole else self.window,
+            Filters(
+                filters.top_k, filters.min_score, filters.glob, filters.min_duration, filters.max_duration
+            ),
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    """Which of the matches are shown."""
+
+    top_k: o.TopK = 10
+    min_score: Annotated[float | None, search_option(metavar="COSINE", help="Leave out hits below this.")] = (
+        None
+    )
     glob: Annotated[
-        str | None, typer.Option("--glob", metavar="PATTERN", help="Only paths like this: '*/2021/*'.")
-    ] = None,
+        str | None, search_option(metavar="PATTERN", help="Only paths like this: '*/2021/*'.")
+    ] = None
     min_duration: Annotated[
-        float | None, typer.Option("--min-duration", metavar="SECONDS", help="Only files at least this long.")
-    ] = None,
+        float | None, search_option(metavar="SECONDS", help="Only files at least this long.")
+    ] = None
     max_duration: Annotated[
-        float | None, typer.Option("--max-duration", metavar="SECONDS", help="Only files at most this long.")
-    ] = None,
-    index: o.IndexFolder = None,
-    preview: Annotated[
-        bool, typer.Option("--preview", help="Show a filmstrip of each hit in the terminal.")
-    ] = False,
+        float | None, search_option(metavar="SECONDS", help="Only files at most this long.")
+    ] = None
+
+
+Index = Annotated[
+    Path | None,
+    o.input_option(
+        "--index",
+        metavar="DIR",
+        help="Where the index is kept; default: 'stop index info' says.",
+        autocompletion=complete_index,
+    ),
+]
+
+
+@o.shares(What, Limits, o.Compute, o.Batching, o.Show)
+def command(
+    *,
+    what: What,
+    limits: Limits,
+    compute: o.Compute,
+    batching: o.Batching,
+    index: Index = None,
+    preview: Annotated[bool, o.output_option("--preview", help="Draw each hit in the terminal.")] = False,
     html: o.Html = None,
     force: o.Force = False,
-    files_from: o.FilesFrom = None,
-    model: o.Model = None,
-    device: o.Device = "auto",
-    precision: o.PrecisionOption = o.Precision.auto,
-    batch_size: o.BatchSize = "auto",
-    frames: o.FrameCount = None,
-    compile: o.Compile = False,
-    offline: o.Offline = False,
-    format: o.FormatOption = o.Format.auto,
-    quiet: o.Quiet = False,
-    null: o.Null = False,
-    verbose: o.Verbose = False,
-) -> None:
+    show: o.Show,
+) -> ExitStatus:
     """Find the moments of videos that a sentence or an example means.
 
-    The first search of a folder makes an index; later ones look only at what changed.
+    The first search of a folder makes an index; later ones look only at what changed. A first word
+    that is no path is the sentence.
     """
-    common = o.Common.check(
-        model=model, device=device, precision=precision.value, batch_size=batch_size, frames=frames,
-        compile=compile, offline=offline, format=format.value, quiet=quiet, null=null, verbose=verbose,
-    )  # fmt: skip
-    o.check_window(window)
-    o.check_top_k(top_k)
-    if not query and query_video is None and like is None:
-        raise UsageError(
-            'nothing to look for; give --query "a sentence", --query-video FILE or --like FILE@TIME'
-        )
-    with interruptible("what is indexed is kept"), common.output("retrieve") as output:
-        from stopcli.index.engine import SearchRequest
-        from stopcli.index.ranking import Filters
-        from stopcli.output import html as page
+    with session("retrieve", show, compute, batching, kept="what is indexed is kept") as s:
+        from stopcli.fileio import check_output
 
+        what = first_word(what)
+        request = what.request(limits)
         if html is not None:
-            page.check_output(html, force=force)
-        found = o.gather(paths, files_from)
-        filters = Filters(top_k, min_score, glob, min_duration, max_duration)
-        ask = SearchRequest(
-            tuple(query or ()), tuple(unlike or ()), tuple(_examples(query_video, like)),
-            None if whole else window, filters,
-        )  # fmt: skip
-        with o.archive(common, index) as archive:
-            answer = archive.search(ask, found, o.roots(paths))
+            check_output(html, force=force, option="--html")
+        videos = s.videos(what.paths, what.files_from)
+        with s.engine(index) as engine:
+            result = engine.search(request, videos, s.roots(what.paths))
+        s.output.add_all(result.hits)
+        s.output.add_all(result.failures)
         if html is not None:
-            page.write(
-                html, page.hits_page(answer.hits, f"{common.model or 'default model'}; scores are cosines")
-            )
-            common.say(f"written: {html}")
-        output.add_all(answer.hits)
-        output.add_all(answer.failures)
+            from stopcli.output.html import hits_page
+
+            s.write_page(html, hits_page)
     if preview:
-        o.show_preview(common, answer.hits)
-    raise typer.Exit(output.exit_status)
+        _preview(s)
+    return s.exit_status
 
 
-def _examples(query_video: Path | None, like: str | None) -> list[Example]:
-    from stopcli.index.engine import Example
+def first_word(what: What) -> What:
+    """Take a first argument that is no path as the sentence to look for."""
+    from dataclasses import replace
 
-    out = [Example(query_video)] if query_video is not None else []
-    if like is not None:
-        match = re.fullmatch(r"(.+)@(?:(?:(\d+):)?(\d+):)?(\d+(?:\.\d+)?)", like)
-        if match is None:
-            raise UsageError(
-                f"--like must be FILE@TIME, such as clip.mp4@83.5 or clip.mp4@1:23.5, got {like!r}"
-            )
-        name, hours, minutes, seconds = match.groups()
-        out.append(Example(Path(name), int(hours or 0) * 3600 + int(minutes or 0) * 60 + float(seconds)))
-    return out
+    paths = what.paths or []
+    if what.query or what.like or not paths or str(paths[0]) == "-" or os.path.lexists(paths[0]):
+        return what
+    if len(paths) == 1 and what.files_from is None and paths[0].suffix:
+        return what  # a file that is not there, rather than a sentence to look for nowhere
+    return replace(what, query=[str(paths[0])], paths=paths[1:])
+
+
+def example(text: str) -> Example:
+    """Read ``FILE`` or ``FILE@TIME``.
+
+    Raises:
+        UsageError: it is neither.
+    """
+    from stopcli.index.types import Example
+
+    match = re.fullmatch(r"(.+)@(?:(?:(\d+):)?(\d+):)?(\d+(?:\.\d+)?)", text)
+    if match is None or os.path.lexists(text):
+        if "@" in text and not os.path.lexists(text):
+            raise UsageError(f"--like must be FILE or FILE@TIME, such as clip.mp4@1:23.5, got {text!r}")
+        return Example(Path(text))
+    name, hours, minutes, seconds = match.groups()
+    return Example(Path(name), int(hours or 0) * 3600 + int(minutes or 0) * 60 + float(seconds))
+
+
+def _preview(s: Session) -> None:
+    """Print filmstrips, where there is a terminal to print them on."""
+    from rich.console import Console
+
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        s.say("note: --preview needs a terminal; --html FILE writes a page")
+        return
+    from stopcli.output.terminal import show
+
+    hits: Sequence[object] = s.output.records
+    show(console, hits)  # type: ignore[arg-type]

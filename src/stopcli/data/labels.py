@@ -55,6 +55,18 @@ def kinetics400() -> list[str]:
     return text.split("\n")[:400]
 
 
+def parse_labels(text: str) -> list[str]:
+    """Read the labels of an option: ``a,b,c``, or ``@FILE`` with one a line.
+
+    Raises:
+        UsageError: fewer than two labels, or one twice. InputError: the file cannot be read.
+    """
+    labels = read_labels(Path(text[1:])) if text.startswith("@") else text.split(",")
+    labels = [label.strip() for label in labels if label.strip()]
+    check_labels(labels)
+    return labels
+
+
 def read_labels(path: Path) -> list[str]:
     """Read labels from a text file, one a line; empty lines and lines with # are skipped.
 

@@ -4,25 +4,17 @@ from __future__ import annotations
 
 import os
 import platform
-from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
-from importlib.resources import files as package_files
+from pathlib import Path
 
 import stopcli
 from stopcli.hub.client import is_offline
 from stopcli.hub.registry import MINI, resolve
+from stopcli.results import Diagnosis
 from stopcli.settings import cache_folder, config_file, default_model
 
 PACKAGES = ("torch", "torchvision", "open_clip_torch", "av", "numpy", "huggingface_hub", "typer", "rich")
 TIMEOUT = 5.0  # seconds to wait for the Hub
-
-
-@dataclass(frozen=True)
-class Diagnosis:
-    """Facts by name, and whether the device can be trusted."""
-
-    values: dict[str, str]
-    healthy: bool
 
 
 def diagnose(device: str = "auto", precision: str = "auto", *, offline: bool = False) -> Diagnosis:
@@ -37,7 +29,7 @@ def diagnose(device: str = "auto", precision: str = "auto", *, offline: bool = F
     from stopcli.runtime.device import AGREEMENT, agreement, device_name
     from stopcli.runtime.encoder import Encoder, EncoderOptions
 
-    values = {
+    facts = {
         "stopcli": stopcli.__version__,
         "python": f"{platform.python_version()} on {platform.system()} {platform.machine()}",
         **{name: _version(name) for name in PACKAGES},
@@ -49,18 +41,17 @@ def diagnose(device: str = "auto", precision: str = "auto", *, offline: bool = F
     encoder = Encoder(resolve(MINI), EncoderOptions(device=device, precision=precision))
     cosine = agreement(encoder.model, encoder.frames, encoder.device)
     healthy = cosine >= AGREEMENT
-    values |= {
+    facts |= {
         "device": f"{device_name(encoder.device)} ({encoder.device_reason})",
         "precision": f"{encoder.precision} ({encoder.precision_reason})",
         "device against cpu": f"cosine {cosine:.6f}, {'good' if healthy else 'WRONG: use --device cpu'}",
         "default model": default_model(),
-        "sample clips": str(package_files("stopcli") / "assets" / "samples"),
         "settings": _place(str(config_file())),
         "cache of stopcli": _place(str(cache_folder())),
         "cache of models": _place(constants.HF_HUB_CACHE),
         "hub": "not asked (offline)" if offline or is_offline() else _hub(constants.ENDPOINT),
     }
-    return Diagnosis(values, healthy)
+    return Diagnosis(facts, healthy)
 
 
 def _version(package: str) -> str:
@@ -83,8 +74,6 @@ def _cuda() -> str:
 
 
 def _place(path: str) -> str:
-    from pathlib import Path
-
     return path if Path(path).exists() else f"{path} (not there yet)"
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from stopcli.data.labels import prompts_for
 from stopcli.errors import UsageError
 from stopcli.results import Explanation
-from stopcli.video.clips import read_frames
+from stopcli.video.clips import Frames, read_frames
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -31,10 +31,11 @@ def explain(
     *,
     block: int | None = None,
     labels: Sequence[str] = (),
+    template: str | None = None,
     start: float | None = None,
     end: float | None = None,
 ) -> Explanation:
-    """Run the model on a clip and tell what its prompts did.
+    """Run the model on a clip and return what its prompts did.
 
     Args:
         encoder: a model with prompts.
@@ -42,6 +43,7 @@ def explain(
         block: which of the prompted blocks, from 1; None is the last but one, where regions have
             settled and the frames are still apart.
         labels: score these over time too.
+        template: a text with ``{}`` where a label goes; see `stopcli.data.labels.prompts_for`.
         start: first second of the clip.
         end: its last second.
 
@@ -49,18 +51,18 @@ def explain(
         UsageError: the model has no prompts, or no such block. InputError: the video cannot be read.
     """
     clip = read_frames(path, encoder.frames, encoder.size, start=start, end=end)
-    told = encoder.trace(clip.pixels[None])
+    trace = encoder.trace(clip.pixels[None])
     config = encoder.files.config.stop
     assert config is not None
-    blocks = max(len(told.regions), len(told.counts))
+    blocks = max(len(trace.regions), len(trace.counts))
     chosen = block if block is not None else max(1, blocks - 1)
     if not 1 <= chosen <= blocks:
         raise UsageError(f"--block must be between 1 and {blocks}, got {chosen}")
     grid = encoder.grid
     frames = len(clip.pixels)
-    spatial, temporal = len(told.regions) > 0, len(told.counts) > 0
+    spatial, temporal = len(trace.regions) > 0, len(trace.counts) > 0
     none = np.zeros((0, *grid))
-    spans, shares, whole = _labels(encoder, path, clip.pixels, clip.start, clip.end, labels)
+    spans, shares, whole = _label_curves(encoder, path, clip, labels, template)
     return Explanation(
         path=str(path),
         model=encoder.files.name,
@@ -68,14 +70,14 @@ def explain(
         blocks=blocks,
         frames=clip.pixels,
         times=clip.times,
-        regions=told.regions[chosen - 1, 0].numpy().reshape(frames, *grid) if spatial else none.astype(bool),
-        scores=told.scores[chosen - 1, 0].float().numpy().reshape(frames, *grid)
+        regions=trace.regions[chosen - 1, 0].numpy().reshape(frames, *grid) if spatial else none.astype(bool),
+        scores=trace.scores[chosen - 1, 0].float().numpy().reshape(frames, *grid)
         if spatial
         else none.astype(np.float32),
-        variation=told.variation[chosen - 1, 0].float().numpy()
+        variation=trace.variation[chosen - 1, 0].float().numpy()
         if temporal
         else np.zeros(frames - 1, np.float32),
-        counts=told.counts[chosen - 1, 0].numpy() if temporal else np.zeros(frames - 1, np.int64),
+        counts=trace.counts[chosen - 1, 0].numpy() if temporal else np.zeros(frames - 1, np.int64),
         most=config.eta,
         labels=tuple(labels),
         spans=spans,
@@ -84,22 +86,17 @@ def explain(
     )
 
 
-def _labels(
-    encoder: Encoder,
-    path: str | Path,
-    pixels: NDArray[np.uint8],
-    start: float,
-    end: float,
-    labels: Sequence[str],
+def _label_curves(
+    encoder: Encoder, path: str | Path, clip: Frames, labels: Sequence[str], template: str | None
 ) -> tuple[NDArray[np.float64], NDArray[np.float32], NDArray[np.float32]]:
     """Score the labels in windows of half the clip that slide over it, and in the whole clip."""
     if not labels:
         return np.zeros((0, 2)), np.zeros((0, 0), np.float32), np.zeros(0, np.float32)
-    length = (end - start) / 2  # shorter ones would show too little of a motion
-    begins = np.linspace(start, start + length, WINDOWS)
+    length = (clip.end - clip.start) / 2  # shorter ones would show too little of a motion
+    begins = np.linspace(clip.start, clip.start + length, WINDOWS)
     spans = np.stack([begins, begins + length], 1)
     parts = [read_frames(path, encoder.frames, encoder.size, start=a, end=b).pixels for a, b in spans]
-    vectors = encoder.encode_pixels(np.stack([*parts, pixels]))
-    texts = encoder.encode_texts(prompts_for(labels, encoder.files.config))
+    vectors = encoder.encode_pixels(np.stack([*parts, clip.pixels]))
+    texts = encoder.encode_texts(prompts_for(labels, encoder.files.config, template))
     _, shares = encoder.label_scores(vectors, texts)
     return spans, shares[:-1], shares[-1]

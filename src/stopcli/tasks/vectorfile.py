@@ -8,17 +8,17 @@ output, so that an interrupted run loses at most what it was computing.
 from __future__ import annotations
 
 import json
-import os
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from stopcli.errors import InputError, UsageError
+from stopcli.fileio import check_output, replacing, write_text
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -39,11 +39,14 @@ class Row:
     mtime_ns: int = -1
 
 
+COLUMNS = tuple(f.name for f in fields(Row))
+
+
 @dataclass
 class VectorFile:
-    """Vectors with their rows and their making."""
+    """Vectors with their rows and how they were made."""
 
-    made: dict[str, Any]
+    provenance: dict[str, Any]
     rows: list[Row] = field(default_factory=list)
     vectors: list[NDArray[np.float32]] = field(default_factory=list)
 
@@ -51,15 +54,32 @@ class VectorFile:
         """Return the vectors as one array (N,E)."""
         return np.stack(self.vectors) if self.vectors else np.zeros((0, 0), np.float32)
 
+    def merge(self, more: VectorFile) -> None:
+        """Add the rows of files that are not here yet."""
+        known = {row.path for row in self.rows}
+        for row, vector in zip(more.rows, more.vectors, strict=True):
+            if row.path not in known:
+                self.rows.append(row)
+                self.vectors.append(vector)
 
-def check_suffix(path: Path) -> None:
-    """Make sure the format is known, and its library at hand.
+    def current(self, keys: Mapping[str, tuple[int, int]]) -> VectorFile:
+        """Return these vectors without those of files that have changed since.
+
+        Args:
+            keys: size and time of change of the files as they are now; rows of others stay.
+        """
+        pairs = zip(self.rows, self.vectors, strict=True)
+        kept = [(r, v) for r, v in pairs if keys.get(r.path, (r.size, r.mtime_ns)) == (r.size, r.mtime_ns)]
+        return VectorFile(self.provenance, [r for r, _ in kept], [v for _, v in kept])
+
+
+def check_vector_file(path: Path) -> None:
+    """Make sure that a file of vectors can be written.
 
     Raises:
-        UsageError: another suffix, or .parquet without pyarrow.
+        UsageError: another suffix, .parquet without pyarrow, or a folder that does not exist.
     """
-    if path.suffix not in SUFFIXES:
-        raise UsageError(f"--output {path}: the name must end in {', '.join(SUFFIXES)}")
+    check_output(path, force=True, option="--output", suffixes=SUFFIXES)
     if path.suffix == ".parquet":
         try:
             import pyarrow  # noqa: F401
@@ -77,73 +97,74 @@ def load(path: Path) -> VectorFile:
     """
     try:
         if path.suffix == ".npz":
-            with np.load(path, allow_pickle=False) as held:
-                matrix, told = held["vectors"], json.loads(str(held["made"]))
-                columns = [held[name].tolist() for name in ("paths", "starts", "ends", "sizes", "mtimes")]
+            with np.load(path, allow_pickle=False) as arrays:
+                matrix, provenance = arrays["vectors"], json.loads(str(arrays["provenance"]))
+                columns = [arrays[name].tolist() for name in ("paths", "starts", "ends", "sizes", "mtimes")]
             rows = [Row(p, _none(a), _none(b), s, m) for p, a, b, s, m in zip(*columns, strict=True)]
         elif path.suffix == ".npy":
             matrix = np.load(path, allow_pickle=False)
             lines = _sidecar(path).read_text(encoding="utf-8").splitlines()
-            told = json.loads(lines[0])
+            provenance = json.loads(lines[0])
             rows = [Row(**json.loads(line)) for line in lines[1:]]
         else:
             import pyarrow.parquet as pq
 
             table = pq.read_table(path)
-            told = json.loads(table.schema.metadata[b"stopcli"])
+            provenance = json.loads(table.schema.metadata[b"stopcli"])
             matrix = np.array(table["vector"].to_pylist(), np.float32)
-            names = ("path", "start", "end", "size", "mtime_ns")
-            rows = [Row(*values) for values in zip(*(table[n].to_pylist() for n in names), strict=True)]
+            rows = [Row(*values) for values in zip(*(table[n].to_pylist() for n in COLUMNS), strict=True)]
     except (OSError, ValueError, KeyError, TypeError, IndexError) as error:
         raise InputError(f"{path}: not a file of vectors made by 'stop embed' ({error})") from error
     if len(rows) != len(matrix):
         raise InputError(f"{path}: {len(matrix)} vectors but {len(rows)} rows; it is damaged")
-    return VectorFile(told, rows, list(matrix))
+    return VectorFile(provenance, rows, list(matrix))
 
 
-def save(path: Path, held: VectorFile) -> None:
-    """Write a file of vectors, whole or not at all."""
-    part = path.with_name(f".{path.name}.part")
-    matrix = held.matrix()
-    if path.suffix == ".npz":
-        with part.open("wb") as stream:
-            np.savez(
-                stream,
-                vectors=matrix,
-                paths=np.array([r.path for r in held.rows], dtype=np.str_),
-                starts=np.array([_nan(r.start) for r in held.rows]),
-                ends=np.array([_nan(r.end) for r in held.rows]),
-                sizes=np.array([r.size for r in held.rows], np.int64),
-                mtimes=np.array([r.mtime_ns for r in held.rows], np.int64),
-                made=np.array(json.dumps(held.made)),
-            )
-    elif path.suffix == ".npy":
-        side = _sidecar(path)
-        lines = [json.dumps(held.made), *(json.dumps(asdict(r), ensure_ascii=False) for r in held.rows)]
-        side_part = side.with_name(f".{side.name}.part")
-        side_part.write_text("\n".join(lines) + "\n", encoding="utf-8")
-        with part.open("wb") as stream:
-            np.save(stream, matrix)
-        os.replace(side_part, side)
-    else:
-        import pyarrow as pa
-        import pyarrow.parquet as pq
+def save(path: Path, vectors: VectorFile) -> None:
+    """Write a file of vectors, whole or not at all.
 
-        columns = {
-            n: [getattr(r, n) for r in held.rows] for n in ("path", "start", "end", "size", "mtime_ns")
-        }
-        types = {
-            "path": pa.string(),
-            "start": pa.float64(),
-            "end": pa.float64(),
-            "size": pa.int64(),
-            "mtime_ns": pa.int64(),
-        }
-        arrays = {n: pa.array(v, types[n]) for n, v in columns.items()}
-        arrays["vector"] = pa.array(list(matrix), pa.list_(pa.float32()))
-        table = pa.table(arrays).replace_schema_metadata({"stopcli": json.dumps(held.made)})
-        pq.write_table(table, part)
-    os.replace(part, path)
+    Raises:
+        CannotWrite: the operating system refused.
+    """
+    if path.suffix == ".npy":
+        rows = [json.dumps(asdict(r), ensure_ascii=False) for r in vectors.rows]
+        write_text(_sidecar(path), "\n".join([json.dumps(vectors.provenance), *rows]) + "\n")
+    with replacing(path) as part:
+        if path.suffix == ".npz":
+            with part.open("wb") as stream:
+                np.savez(stream, **_arrays(vectors))
+        elif path.suffix == ".npy":
+            with part.open("wb") as stream:
+                np.save(stream, vectors.matrix())
+        else:
+            _save_parquet(part, vectors)
+
+
+def _arrays(vectors: VectorFile) -> dict[str, Any]:
+    rows = vectors.rows
+    return {
+        "vectors": vectors.matrix(),
+        "paths": np.array([r.path for r in rows], dtype=np.str_),
+        "starts": np.array([_nan(r.start) for r in rows]),
+        "ends": np.array([_nan(r.end) for r in rows]),
+        "sizes": np.array([r.size for r in rows], np.int64),
+        "mtimes": np.array([r.mtime_ns for r in rows], np.int64),
+        "provenance": np.array(json.dumps(vectors.provenance)),
+    }
+
+
+def _save_parquet(path: Path, vectors: VectorFile) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    types = (pa.string(), pa.float64(), pa.float64(), pa.int64(), pa.int64())
+    columns = {
+        name: pa.array([getattr(r, name) for r in vectors.rows], kind)
+        for name, kind in zip(COLUMNS, types, strict=True)
+    }
+    columns["vector"] = pa.array(list(vectors.matrix()), pa.list_(pa.float32()))
+    metadata = {"stopcli": json.dumps(vectors.provenance)}
+    pq.write_table(pa.table(columns).replace_schema_metadata(metadata), path)
 
 
 def _sidecar(path: Path) -> Path:
@@ -165,39 +186,34 @@ class Journal:
     a crash is seen to be so and dropped.
     """
 
-    def __init__(self, output: Path, made: dict[str, Any]) -> None:
+    def __init__(self, output: Path, provenance: dict[str, Any]) -> None:
         self.path = output.with_name(f".{output.name}.journal")
-        self._made = made
+        self._provenance = provenance
 
     def recover(self) -> VectorFile:
-        """Return what an interrupted run with the same model had done; others are left out."""
-        held = VectorFile(self._made)
+        """Return what an interrupted run with the same model had done; others are ignored."""
+        vectors = VectorFile(self._provenance)
         if not self.path.is_file():
-            return held
+            return vectors
         lines = self.path.read_text(encoding="utf-8", errors="replace").split("\n")
         try:
-            if json.loads(lines[0]) != self._made:
-                return held
-        except json.JSONDecodeError:
-            return held
-        for line in lines[1:]:
-            try:
+            if json.loads(lines[0]) != self._provenance:
+                return vectors
+            for line in lines[1:]:
                 entry = json.loads(line)
                 rows = [Row(**row) for row in entry["rows"]]
-                vectors = [np.frombuffer(bytes.fromhex(v), np.float32) for v in entry["vectors"]]
-            except (json.JSONDecodeError, KeyError, TypeError, ValueError):
-                break
-            held.rows += rows
-            held.vectors += vectors
-        return held
+                fresh = [np.frombuffer(bytes.fromhex(v), np.float32) for v in entry["vectors"]]
+                vectors.rows += rows
+                vectors.vectors += fresh
+        except (KeyError, TypeError, ValueError):  # the line that was being written
+            pass
+        return vectors
 
-    def begin(self, held: VectorFile) -> None:
-        """Start the journal anew with what is already known."""
-        part = self.path.with_name(self.path.name + ".part")
-        part.write_text(json.dumps(self._made) + "\n", encoding="utf-8")
-        os.replace(part, self.path)
-        if held.rows:
-            self.append(held.rows, held.vectors)
+    def begin(self, vectors: VectorFile) -> None:
+        """Start the journal over with what is already known."""
+        write_text(self.path, json.dumps(self._provenance) + "\n")
+        if vectors.rows:
+            self.append(vectors.rows, vectors.vectors)
 
     def append(self, rows: Sequence[Row], vectors: Sequence[NDArray[np.float32]]) -> None:
         """Add the rows of one file."""

@@ -1,0 +1,265 @@
+"""What every command does around its one library call: output, errors, the model, the videos."""
+
+from __future__ import annotations
+
+import os
+import sys
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import typer
+
+from stopcli.cli.options import Batching, Compute, Show
+from stopcli.cli.progress import progress_bar, waiting
+from stopcli.errors import ExitStatus, FileMissing, InputError, NothingFound, StopError, UsageError
+from stopcli.output.sink import Sink
+from stopcli.results import Failure
+
+if TYPE_CHECKING:
+    from stopcli.index.engine import SearchEngine
+    from stopcli.index.store import Index
+    from stopcli.model.files import ModelFiles
+    from stopcli.runtime.encoder import Encoder, EncoderOptions
+
+Item = TypeVar("Item")
+
+
+class Interrupted(StopError):
+    """Ctrl-C."""
+
+    exit_status = ExitStatus.INTERRUPTED
+
+
+class _NothingUsable(Exception):
+    """All inputs are faulty and have been told: there is nothing to do."""
+
+
+@dataclass
+class Session:
+    """One run of one command."""
+
+    output: Sink
+    show: Show = field(default_factory=Show)
+    compute: Compute = field(default_factory=Compute)
+    batching: Batching = field(default_factory=lambda: Batching(batch_size=None))
+
+    @property
+    def exit_status(self) -> ExitStatus:
+        """What the process should answer, as things stand."""
+        return self.output.exit_status
+
+    def say(self, text: str) -> None:
+        """Talk to the user, on stderr, unless --quiet."""
+        self.output.say(text)
+
+    # --------------------------------------------------------------------------------- the model
+
+    @property
+    def options(self) -> EncoderOptions:
+        """How the model is run."""
+        from stopcli.runtime.encoder import EncoderOptions
+
+        c, b = self.compute, self.batching
+        return EncoderOptions(c.device, c.precision.value, b.batch_size, c.frames, b.compile)
+
+    def resolve(self, name: str | None = None, *, refresh: bool = False) -> ModelFiles:
+        """Find a model's files, by default those of --model; fetch what is not here.
+
+        Raises:
+            ModelError: one of its kinds.
+        """
+        if self.compute.offline:
+            os.environ["HF_HUB_OFFLINE"] = "1"  # before huggingface_hub is imported
+        if self.show.quiet:
+            os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+        from stopcli.hub.registry import resolve
+        from stopcli.settings import default_model
+
+        name = name or self.compute.model or default_model()
+        return resolve(name, offline=self.compute.offline, refresh=refresh)
+
+    @cached_property
+    def files(self) -> ModelFiles:
+        """The files of the model; a model that knows only a toy world is said to."""
+        files = self.resolve()
+        self.introduce(files)
+        return files
+
+    def introduce(self, files: ModelFiles) -> None:
+        """Say of the bundled model what it knows; a model tuned from it has been told when it was made."""
+        from stopcli.hub.registry import ENTRIES, MINI
+
+        if files.name == MINI:
+            self.say(f"note: mini {ENTRIES[MINI].description}; real footage needs a real model")
+
+    @cached_property
+    def encoder(self) -> Encoder:
+        """The model, loaded onto its device."""
+        return self.load(self.files)
+
+    def load_named(self, name: str | None) -> Encoder:
+        """Load one of several models; None is the default one."""
+        files = self.resolve(name)
+        self.introduce(files)
+        return self.load(files)
+
+    def load(self, files: ModelFiles) -> Encoder:
+        """Load a model onto the device.
+
+        Raises:
+            ModelError, DeviceError: one of their kinds.
+        """
+        with waiting(f"loading {files.name}", quiet=self.show.quiet):
+            from stopcli.runtime.device import device_name
+            from stopcli.runtime.encoder import Encoder
+
+            encoder = Encoder(files, self.options)
+        if self.show.verbose:
+            self.say(f"device: {device_name(encoder.device)} ({encoder.device_reason})")
+            self.say(f"precision: {encoder.precision} ({encoder.precision_reason})")
+            self.say(f"frames: {encoder.frames} a clip; batch: {encoder.batch_size} clips")
+        return encoder
+
+    # ------------------------------------------------------------------------------ the videos
+
+    def videos(self, paths: Sequence[Path] | None, files_from: Path | None = None) -> list[Path]:
+        """Return the videos that arguments, folders and lists name; those that are not there are told.
+
+        Raises:
+            UsageError: nothing was named. NothingFound: the folders hold no video.
+            InputError: the list cannot be read.
+        """
+        from stopcli.video.discovery import find_videos
+
+        named: list[Path] = []
+        for path in paths or ():
+            named += _listed(path) if str(path) == "-" else [path]
+        if files_from is not None:
+            named += _listed(files_from)
+        if not named:
+            raise UsageError("no video named; give files or folders, or --files-from a list")
+        missing = [p for p in named if not os.path.lexists(p)]
+        self.output.add_all(Failure.of(p, FileMissing(f"{p}: no such file or folder")) for p in missing)
+        if len(missing) == len(named):
+            raise _NothingUsable
+        found = list(dict.fromkeys(find_videos([p for p in named if p not in missing])))
+        if not found:
+            raise NothingFound(f"no video found in {', '.join(map(str, named[:3]))}")
+        return found
+
+    def watched(self, what: str, total: int, items: Iterable[Item]) -> Iterator[Item]:
+        """Yield results (that have a path) while a bar shows how many files are done."""
+        with self.progress(what, total) as done:
+            for item in items:
+                yield item
+                done(str(item.path))  # type: ignore[attr-defined]
+
+    @contextmanager
+    def progress(self, what: str, total: int) -> Iterator[Callable[[str], None]]:
+        """Show a bar over ``total`` files; yield what to call with each path that is done."""
+        with progress_bar(what, total, quiet=self.show.quiet) as done:
+            yield done
+
+    @staticmethod
+    def roots(paths: Sequence[Path] | None) -> list[Path]:
+        """Return the folders among the paths: what is walked whole."""
+        return [p for p in paths or () if p.is_dir()]
+
+    # --------------------------------------------------------------------------------- a page
+
+    @property
+    def provenance(self) -> str:
+        """How the results were made, in one line."""
+        loaded = "encoder" in self.__dict__
+        settings = self.encoder.describe() if loaded else {"model": self.files.name}
+        return ", ".join(f"{name} {value}" for name, value in settings.items())
+
+    def write_page(self, path: Path, page: Callable[[list[Any], str], str]) -> None:
+        """Write the records as a page for a browser."""
+        from stopcli.fileio import write_text
+
+        write_text(path, page(self.output.records, self.provenance))
+        self.say(f"written: {path}")
+
+    # ------------------------------------------------------------------------------- the index
+
+    @contextmanager
+    def engine(self, folder: Path | None) -> Iterator[SearchEngine]:
+        """Open an index with the model; the model is loaded when it is needed."""
+        from stopcli.index.engine import SearchEngine
+        from stopcli.index.store import default_folder
+
+        precision = None if self.compute.precision.value == "auto" else self.compute.precision.value
+        with SearchEngine(
+            folder or default_folder(),
+            self.files,
+            lambda: self.encoder,
+            precision=precision,
+            frames=self.compute.frames,
+            say=self.say,
+            progress=lambda total: self.progress("indexing", total),
+        ) as opened:
+            yield opened
+
+    @contextmanager
+    def index(self, folder: Path | None) -> Iterator[Index]:
+        """Open an index alone."""
+        from stopcli.index.store import Index, default_folder
+
+        with Index(folder or default_folder()) as index:
+            yield index
+
+
+@contextmanager
+def session(
+    command: str,
+    show: Show,
+    compute: Compute | None = None,
+    batching: Batching | None = None,
+    *,
+    kept: str = "",
+) -> Iterator[Session]:
+    """Run a command's work: show its records, say its errors, heed Ctrl-C and a reader that has gone.
+
+    Args:
+        command: its name, as JSON tells it.
+        show: how results are shown.
+        compute: which model, and how it is run.
+        batching: how many clips at once.
+        kept: what Ctrl-C leaves behind, in a sentence.
+
+    Raises:
+        StopError: the work failed; it has been reported.
+    """
+    output = Sink(command, show.format.value, quiet=show.quiet, null=show.null)
+    run = Session(output, show, compute or Compute(), batching or Batching(batch_size=None))
+    with warnings.catch_warnings():
+        if not show.verbose:
+            warnings.simplefilter("ignore")
+        try:
+            with output:
+                try:
+                    yield run
+                except KeyboardInterrupt:
+                    raise Interrupted("interrupted" + (f"; {kept}" if kept else "")) from None
+                except _NothingUsable:
+                    pass
+        except BrokenPipeError:  # the reader has seen enough, as with `| head`
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            raise typer.Exit from None
+    if not output.records and output.exit_status:
+        raise typer.Exit(int(output.exit_status))
+
+
+def _listed(source: Path) -> list[Path]:
+    try:
+        raw = sys.stdin.buffer.read() if str(source) == "-" else source.read_bytes()
+    except OSError as error:
+        raise InputError(f"--files-from {source}: {error.strerror}") from error
+    parts = raw.split(b"\0") if b"\0" in raw else raw.splitlines()
+    return [Path(os.fsdecode(part)) for part in parts if part.strip()]

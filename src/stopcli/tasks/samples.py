@@ -1,0 +1,34 @@
+"""The clips that come with the package."""
+
+from __future__ import annotations
+
+import shutil
+from importlib.resources import files as package_files
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from stopcli.errors import UsageError
+from stopcli.fileio import check_output, replacing
+from stopcli.results import Written
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+def copy_samples(folder: Path, *, force: bool = False) -> Iterator[Written]:
+    """Copy the bundled clips into a folder, made if it is not there.
+
+    Raises:
+        UsageError: the folder is a file. FileExists: a clip is there, and ``force`` is not set.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise UsageError(f"{folder}: is a file; name a folder")
+    source = Path(str(package_files("stopcli") / "assets" / "samples"))
+    clips = sorted(source.glob("*.mp4"))
+    folder.mkdir(parents=True, exist_ok=True)
+    for clip in clips:
+        check_output(folder / clip.name, force=force, option="DIR")
+    for clip in clips:
+        with replacing(folder / clip.name) as part:
+            shutil.copyfile(clip, part)
+        yield Written(str(folder / clip.name))
