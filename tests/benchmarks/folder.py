@@ -24,7 +24,7 @@ import sys
 from pathlib import Path
 import av, numpy as np, open_clip, torch
 from safetensors.torch import load_file
-from stopcli.video.reader import lenient_tags
+from stopcli.video.container import lenient_tags
 clip = open_clip.create_model("ViT-B-32-quickgelu").eval()
 clip.load_state_dict(load_file(sys.argv[2]))
 preprocess = open_clip.image_transform(224, is_train=False, mean=open_clip.OPENAI_DATASET_MEAN, std=open_clip.OPENAI_DATASET_STD)

@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from stopcli.errors import InputError
+from stopcli.output.sink import printable
 from stopcli.results import span
-from stopcli.video.clips import read_pictures, sample_times
+from stopcli.video.clips import read_pictures
+from stopcli.video.sampling import sample_times
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -31,8 +33,7 @@ def show(console: Console, hits: Sequence[Hit]) -> None:
 
     for hit in hits:
         when = span(hit.start, hit.end)
-        told = f"{hit.rank}. {hit.score:.3f} {hit.path} {when}"
-        console.print(Text("".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in told)))
+        console.print(Text(printable(f"{hit.rank}. {hit.score:.3f} {hit.path} {when}")))
         strip = filmstrip(hit, 2 * ROWS * 8)
         if strip is not None:
             console.print(drawn(strip, console.width))
@@ -73,7 +74,7 @@ def half_blocks(image: Any, columns: int) -> Any:
     out = Text()
     for y in range(0, 2 * rows, 2):
         for above, below in zip(pixels[y], pixels[y + 1], strict=True):
-            colours = ["#{:02x}{:02x}{:02x}".format(*map(int, p)) for p in (above, below)]
-            out.append("▀", Style(color=colours[0], bgcolor=colours[1]))
+            colors = ["#{:02x}{:02x}{:02x}".format(*map(int, p)) for p in (above, below)]
+            out.append("▀", Style(color=colors[0], bgcolor=colors[1]))
         out.append("\n")
     return out

@@ -9,15 +9,17 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
-import tempfile
 import threading
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from stopcli.errors import UnreadableVideo
-from stopcli.fileio import content_key
+from stopcli.errors import CannotWrite, UnreadableVideo
+from stopcli.fileio import content_key, replacing, write_error
+from stopcli.settings import frames_limit
 from stopcli.video.clips import read_frames
+from stopcli.video.reader import check_file
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -26,7 +28,7 @@ if TYPE_CHECKING:
 
 AROUND = 3  # frames kept of a segment; its centre is the middle one
 VERSION = "1"  # of how frames are decoded; other versions' files are never read
-LIMIT = 50 << 30  # bytes, or half of what the disk has free
+LIMIT = 50 << 30  # bytes
 
 
 class FrameCache:
@@ -34,23 +36,28 @@ class FrameCache:
 
     Files that this run uses are never evicted by it: where they do not all fit, the rest is decoded
     each time, instead of every file pushing out another.
+
+    Args:
+        folder: made if it is not there.
+        limit: bytes; None is the user's setting, else 50 GiB or half of what the disk has free.
+
+    Raises:
+        CannotWrite: the folder cannot be made.
     """
 
     def __init__(self, folder: Path, limit: int | None = None) -> None:
         self.folder = folder
-        folder.mkdir(parents=True, exist_ok=True)
-        self._files = {
-            e.name: (e.stat().st_mtime, e.stat().st_size)
-            for e in os.scandir(folder)
-            if e.name.endswith(".npy") and e.is_file()
-        }
-        self._held = sum(size for _, size in self._files.values())
-        named = os.environ.get("STOPCLI_FRAMES_GB")
-        free = shutil.disk_usage(folder).free + self._held
-        self.limit = limit or (int(float(named) * 2**30) if named else min(LIMIT, free // 2))
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise write_error(folder, error) from error
+        self._files = _scan(folder)
+        self._bytes = sum(size for _, size in self._files.values())
+        free = shutil.disk_usage(folder).free + self._bytes
+        self.limit = limit or frames_limit() or min(LIMIT, free // 2)
         self._mine: set[str] = set()
         self.decoded = 0
-        """Clips decoded, not found, since the cache was opened."""
+        """Clips that were not in the cache and had to be decoded, since it was opened."""
         self._keys: dict[Path, str] = {}
         self._lock = threading.Lock()
 
@@ -72,14 +79,14 @@ class FrameCache:
         try:
             name = self._name(path, frames, size, start, end)
         except OSError as error:
-            raise UnreadableVideo(f"{path}: {error.strerror}") from error
+            check_file(path)
+            raise UnreadableVideo(f"{path}: cannot be read ({error.strerror})") from error
         self._mine.add(name)
-        file = self.folder / name
         try:
-            found: NDArray[np.uint8] = np.load(file, mmap_mode="r")
-            os.utime(file)
-            return found
-        except (FileNotFoundError, ValueError, EOFError):  # evicted by another run, or cut by a full disk
+            pixels: NDArray[np.uint8] = np.load(self.folder / name, mmap_mode="r")
+            os.utime(self.folder / name)
+            return pixels
+        except (OSError, ValueError, EOFError):  # evicted by another run, or cut by a full disk
             pass
         pixels = read_frames(path, AROUND * frames, size, start=start, end=end, threads=1).pixels
         self.decoded += 1
@@ -88,28 +95,37 @@ class FrameCache:
 
     def _name(self, path: Path, frames: int, size: int, start: float | None, end: float | None) -> str:
         key = self._keys.get(path) or self._keys.setdefault(path, content_key(path))
-        told = f"{VERSION} {key} {frames} {size} {start} {end}"
-        return hashlib.sha256(told.encode()).hexdigest()[:40] + ".npy"
+        text = f"{VERSION} {key} {frames} {size} {start} {end}"
+        return hashlib.sha256(text.encode()).hexdigest()[:40] + ".npy"
 
     def _store(self, name: str, pixels: NDArray[np.uint8]) -> None:
         with self._lock:
             if not self._make_room(pixels.nbytes):
                 return
             self._files[name] = (0.0, pixels.nbytes)
-            self._held += pixels.nbytes
+            self._bytes += pixels.nbytes
         try:
-            with tempfile.NamedTemporaryFile(dir=self.folder, suffix=".part", delete=False) as part:
+            with replacing(self.folder / name) as part:
                 np.save(part, pixels)
-            os.replace(part.name, self.folder / name)
-        except OSError:  # no room on the disk: slower, not wrong
+        except CannotWrite:  # no room on the disk: slower, not wrong
             return
 
     def _make_room(self, wanted: int) -> bool:
         """Evict the files longest unused, never this run's own; say whether there is room now."""
         for name in sorted(self._files, key=lambda n: self._files[n][0]):
-            if self._held + wanted <= self.limit:
+            if self._bytes + wanted <= self.limit:
                 break
             if name not in self._mine:
                 (self.folder / name).unlink(missing_ok=True)
-                self._held -= self._files.pop(name)[1]
-        return self._held + wanted <= self.limit
+                self._bytes -= self._files.pop(name)[1]
+        return self._bytes + wanted <= self.limit
+
+
+def _scan(folder: Path) -> dict[str, tuple[float, int]]:
+    """Return last use and bytes of each file, those that a killed process left half written too."""
+    files = {}
+    for entry in os.scandir(folder):
+        with suppress(FileNotFoundError):  # another run has just evicted or finished it
+            if entry.name.endswith(".npy"):
+                files[entry.name] = (entry.stat().st_mtime, entry.stat().st_size)
+    return files

@@ -1,4 +1,4 @@
-"""Sampling clips: how many frames, at which times, of which part of a video.
+"""The frames of a clip, of its windows, or of a few moments for people to look at.
 
 Times are seconds from the first frame. Letters: T frames, S side in pixels.
 """
@@ -6,13 +6,14 @@ Times are seconds from the first frame. Letters: T frames, S side in pixels.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import islice
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from stopcli.errors import UnreadableVideo
 from stopcli.video.reader import VideoReader, open_video
+from stopcli.video.sampling import sample_times, windows
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -29,19 +30,6 @@ class Frames:
     times: NDArray[np.float64]
     start: float
     end: float
-
-
-def sample_times(duration: float, frames: int, start: float = 0.0) -> NDArray[np.float64]:
-    """Return the centres of ``frames`` equal segments of ``[start, start + duration)``, seconds."""
-    centres: NDArray[np.float64] = start + (np.arange(frames, dtype=np.float64) + 0.5) * (duration / frames)
-    return centres
-
-
-def windows(duration: float, window: float) -> list[tuple[float, float]]:
-    """Cut ``duration`` seconds into windows of ``every`` seconds; a rest of less than half joins the last."""
-    count = max(1, int(duration / window + 0.5))
-    edges = [i * window for i in range(count)] + [duration]
-    return list(pairwise(edges))
 
 
 def read_frames(
@@ -82,7 +70,7 @@ def read_frames(
 def read_windows(
     path: str | Path, frames: int, size: int, window: float, *, threads: int = 0
 ) -> Iterator[Frames]:
-    """Yield ``frames`` frames of each window of ``every`` seconds, in one pass over the file.
+    """Yield ``frames`` frames of each window of ``window`` seconds, in one pass over the file.
 
     Memory holds one window, whatever the file's length.
 
@@ -92,17 +80,13 @@ def read_windows(
     with open_video(path, threads=threads) as video:
         spans = windows(video.duration, window)
         wanted = np.concatenate([sample_times(b - a, frames, a) for a, b in spans])
-        held: list[tuple[float, NDArray[np.uint8]]] = []
-        index = 0
-        for shown, pixels in video.frames_at(wanted, size):
-            held.append((shown, pixels))
-            if len(held) == frames:
-                a, b = spans[index]
-                if index and a >= video.duration:
-                    return  # the header promised more than there is
-                times = np.array([t for t, _ in held])
-                yield Frames(np.stack([p for _, p in held]), times, a, min(b, video.duration))
-                held, index = [], index + 1
+        decoded = video.frames_at(wanted, size)
+        for index, (a, b) in enumerate(spans):
+            buffer = list(islice(decoded, frames))
+            if index and a >= video.duration:
+                return  # the header promised more than there is
+            times, pixels = zip(*buffer, strict=True)
+            yield Frames(np.stack(pixels), np.array(times), a, min(b, video.duration))
 
 
 def read_pictures(path: str | Path, times: Sequence[float], size: int) -> list[NDArray[np.uint8]]:
@@ -124,8 +108,9 @@ def read_pictures(path: str | Path, times: Sequence[float], size: int) -> list[N
 def _collect(
     video: VideoReader, wanted: NDArray[np.float64], size: int
 ) -> tuple[NDArray[np.uint8], NDArray[np.float64]]:
-    unharmed = not video.damaged
-    found = list(video.frames_at(wanted, size))
-    if unharmed and video.damaged:  # damage shows late: what came before it may be harmed too
-        found = list(video.frames_at(wanted, size))
-    return np.stack([p for _, p in found]), np.array([t for t, _ in found])
+    was_damaged = video.damaged
+    decoded = list(video.frames_at(wanted, size))
+    if video.damaged and not was_damaged:  # damage shows late: what came before it may be harmed too
+        decoded = list(video.frames_at(wanted, size))
+    times, pixels = zip(*decoded, strict=True)
+    return np.stack(pixels), np.array(times)

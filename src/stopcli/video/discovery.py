@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -33,20 +34,31 @@ def find_videos(paths: Sequence[str | Path]) -> Iterator[Path]:
             yield path
 
 
-def _walk(folder: Path) -> Iterator[Path]:
-    try:
-        entries = sorted(folder.iterdir())
-    except OSError:
-        yield folder  # reading it will say why not
-        return
-    for entry in entries:
-        if entry.name.startswith("."):
+def _walk(top: Path) -> Iterator[Path]:
+    waiting = [(top, True)]  # the next one last
+    while waiting:
+        path, is_folder = waiting.pop()
+        if not is_folder:
+            if path.suffix.lower() in EXTENSIONS or (not path.suffix and _opens(path)):
+                yield path
             continue
-        if entry.is_dir():
-            if not entry.is_symlink():
-                yield from _walk(entry)
-        elif entry.suffix.lower() in EXTENSIONS or (not entry.suffix and _opens(entry)):
-            yield entry
+        try:
+            with os.scandir(path) as scan:
+                entries = sorted((e for e in scan if not e.name.startswith(".")), key=lambda e: e.name)
+        except OSError:
+            yield path  # reading it will say why not
+            continue
+        for entry in reversed(entries):
+            is_folder = _is_folder(entry)
+            if not (is_folder and entry.is_symlink()):
+                waiting.append((path / entry.name, is_folder))
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:
+        return False  # reading it will say what is wrong with it
 
 
 def _opens(path: Path) -> bool:

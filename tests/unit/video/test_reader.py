@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import os
+import sys
+
 import numpy as np
 import pytest
 
 from conftest import pattern, write_video
 from stopcli.errors import FileMissing, NoVideoStream, UnreadableVideo, VideoTooLarge
-from stopcli.video import reader as container
-from stopcli.video.clips import read_frames, read_windows, sample_times, windows
+from stopcli.video import container, reader
+from stopcli.video.clips import read_frames, read_windows
 from stopcli.video.discovery import find_videos
 from stopcli.video.reader import open_video
+from stopcli.video.sampling import sample_times, windows
 
 
 def drawn_at(pixels, width=128, height=96):
@@ -43,30 +47,30 @@ def test_the_frame_on_screen_at_each_time_is_returned(tmp_path, codec, suffix):
     pix = "yuvj420p" if codec == "mjpeg" else "yuv420p"
     options = {"g": "5"} if codec != "mjpeg" else {}
     path = write_video(tmp_path / f"v.{suffix}", frames=16, fps=10, codec=codec, pix_fmt=pix, options=options)
-    found = read_frames(path, 8, 48)
-    assert found.pixels.shape == (8, 48, 48, 3)
-    assert found.end == pytest.approx(1.6, abs=0.1)
-    assert found.times == pytest.approx(np.arange(8) * 0.2 + 0.1, abs=0.11)
-    assert [drawn_at(p) for p in found.pixels] == np.round(found.times * 10).astype(int).tolist()
+    clip = read_frames(path, 8, 48)
+    assert clip.pixels.shape == (8, 48, 48, 3)
+    assert clip.end == pytest.approx(1.6, abs=0.1)
+    assert clip.times == pytest.approx(np.arange(8) * 0.2 + 0.1, abs=0.11)
+    assert [drawn_at(p) for p in clip.pixels] == np.round(clip.times * 10).astype(int).tolist()
 
 
 def test_seeking_and_reading_on_give_the_same(tmp_path):
     path = write_video(tmp_path / "long.mp4", frames=600, options={"g": "30", "bf": "3"})
-    with open_video(path) as reader:
-        wanted = sample_times(reader.duration, 4)
-        assert len(reader._plan(list(wanted))) == 4
-        sought = list(reader.frames_at(wanted, 48))
-    with open_video(path) as reader:
-        read_on = [(t, reader._to_pixels(f, 48)) for t, f in reader._sequential(list(wanted))]
+    with open_video(path) as video:
+        wanted = sample_times(video.duration, 4)
+        assert len(video._plan(list(wanted))) == 4
+        sought = list(video.frames_at(wanted, 48))
+    with open_video(path) as video:
+        read_on = [(t, video._to_pixels(f, 48)) for t, f in video._sequential(list(wanted))]
     assert [t for t, _ in sought] == [t for t, _ in read_on]
     assert all((a == b).all() for (_, a), (_, b) in zip(sought, read_on, strict=True))
 
 
 def test_a_part_of_a_video(tmp_path):
     path = write_video(tmp_path / "v.mp4", frames=90)
-    found = read_frames(path, 3, 48, start=1, end=2)
-    assert (found.start, found.end) == (1, 2)
-    assert found.times == pytest.approx([1.1667, 1.5, 1.8333], abs=0.04)
+    part = read_frames(path, 3, 48, start=1, end=2)
+    assert (part.start, part.end) == (1, 2)
+    assert part.times == pytest.approx([1.1667, 1.5, 1.8333], abs=0.04)
     with pytest.raises(UnreadableVideo, match=r"ends at 3\.00 s"):
         read_frames(path, 3, 48, start=5)
 
@@ -105,6 +109,11 @@ def test_faults_have_their_own_kinds(tmp_path, monkeypatch):
 
     with pytest.raises(FileMissing):
         read_frames(tmp_path / "none.mp4", 4, 32)
+    with pytest.raises(UnreadableVideo, match="is a folder; a video file was expected"):
+        read_frames(tmp_path, 4, 32)
+    os.mkfifo(tmp_path / "pipe.mp4")
+    with pytest.raises(UnreadableVideo, match="is a pipe"):
+        read_frames(tmp_path / "pipe.mp4", 4, 32)
     (tmp_path / "empty.mp4").touch()
     with pytest.raises(UnreadableVideo, match="0 bytes"):
         read_frames(tmp_path / "empty.mp4", 4, 32)
@@ -120,7 +129,7 @@ def test_faults_have_their_own_kinds(tmp_path, monkeypatch):
     with pytest.raises(NoVideoStream, match="only audio"):
         read_frames(tmp_path / "sound.m4a", 4, 32)
     path = write_video(tmp_path / "big.mp4", frames=2)
-    monkeypatch.setattr(container, "MAX_PIXELS", 100)
+    monkeypatch.setattr(reader, "MAX_PIXELS", 100)
     with pytest.raises(VideoTooLarge, match="128x96"):
         read_frames(path, 4, 32)
 
@@ -149,10 +158,42 @@ def test_odd_names_are_only_names(tmp_path):
 
 
 def test_folders_are_walked_in_order(clips, tmp_path):
-    found = [p.relative_to(clips).as_posix() for p in find_videos([clips])]
-    assert found == ["a.mp4", "broken.mp4", "deeper/b.mkv"]
+    names = [p.relative_to(clips).as_posix() for p in find_videos([clips])]
+    assert names == ["a.mp4", "broken.mp4", "deeper/b.mkv"]
     assert list(find_videos([clips / "notes.txt"])) == [clips / "notes.txt"]  # named: taken at its word
     write_video(tmp_path / "v.mp4", frames=3).rename(tmp_path / "noextension")
     (tmp_path / "README").write_text("not a video")
     (tmp_path / "loop").symlink_to(tmp_path)
     assert list(find_videos([tmp_path])) == [tmp_path / "noextension"]
+
+
+def test_a_folder_that_cannot_be_read_is_named_and_the_others_are_walked(tmp_path, monkeypatch):
+    for name in ("a", "b", "c"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "v.mp4").touch()
+    scan = os.scandir
+
+    def refuse(path):
+        if path == tmp_path / "b":
+            raise PermissionError(13, "Permission denied")
+        return scan(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    assert list(find_videos([tmp_path])) == [
+        tmp_path / "a" / "v.mp4",
+        tmp_path / "b",
+        tmp_path / "c" / "v.mp4",
+    ]
+
+
+def test_folders_nest_deeper_than_the_interpreter_recurses(tmp_path):
+    folders = [tmp_path / "/".join("d" * (depth + 1)) for depth in range(sys.getrecursionlimit() + 50)]
+    try:
+        for folder in folders:
+            folder.mkdir()
+        video = write_video(tmp_path / "v.mp4", frames=3).rename(folders[-1] / "v.mp4")
+        assert list(find_videos([tmp_path])) == [video]
+        video.unlink()
+    finally:
+        for folder in reversed(folders):
+            folder.rmdir()

@@ -1,0 +1,153 @@
+"""A video file's container: opened, its stream of moving pictures chosen, its packets read.
+
+Nothing is decoded here.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from typing import TYPE_CHECKING, Any
+
+from stopcli.errors import InputError, NoVideoStream, UnreadableVideo, VideoTimeout
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+STALL_SECONDS = 20.0  # without a new frame: the decoder hangs
+TIME_LIMIT = 1800.0  # seconds for one file
+
+
+class Container:
+    """An open file.
+
+    Args:
+        path: the file.
+        threads: of the decoder; 0 lets FFmpeg choose.
+
+    Raises:
+        UnreadableVideo, NoVideoStream.
+    """
+
+    def __init__(self, path: str | Path, threads: int) -> None:
+        self.path = path
+        self._threads = threads
+        self._deadline = time.monotonic() + TIME_LIMIT
+        self._open(conceal=False)
+
+    def _open(self, *, conceal: bool) -> None:
+        import av
+
+        try:
+            # a name with a colon would be taken for a protocol: the prefix makes it a file
+            self._file: Any = av.open(
+                f"file:{self.path}", timeout=(STALL_SECONDS, STALL_SECONDS), **lenient_tags()
+            )
+        except (av.FFmpegError, OSError, ValueError) as error:
+            raise UnreadableVideo(f"{self.path}: not a video that can be opened ({reason(error)})") from error
+        self._at_start = True
+        try:
+            self.stream = _choose_stream(self._file, self.path)
+        except InputError:
+            self.close()
+            raise
+        self.codec = self.stream.codec_context
+        self.codec.thread_type = "SLICE" if conceal else "AUTO"
+        threads = 2 if conceal else self._threads
+        if threads:
+            self.codec.thread_count = threads
+
+    def close(self) -> None:
+        """Give the file back."""
+        self._file.close()
+
+    @property
+    def format(self) -> str:
+        """FFmpeg's name of the container's format."""
+        return str(self._file.format.name)
+
+    @property
+    def claimed_duration(self) -> float:
+        """Seconds, as the header says; 0 where it says nothing."""
+        if self.stream.duration and self.stream.time_base:
+            return float(self.stream.duration * self.stream.time_base)
+        return self._file.duration / 1_000_000 if self._file.duration else 0.0
+
+    def packets(self) -> Iterator[Any]:
+        """Yield the stream's packets until the end or the first unreadable one.
+
+        Raises:
+            VideoTimeout: the file takes too long.
+        """
+        import av
+
+        self._at_start = False
+        packets = self._file.demux(self.stream)
+        while True:
+            try:
+                packet = next(packets)
+            except (StopIteration, av.FFmpegError):
+                return
+            if time.monotonic() > self._deadline:
+                raise VideoTimeout(f"{self.path}: not done after {TIME_LIMIT:.0f} s; skipped")
+            yield packet
+
+    def seek(self, seconds: float) -> None:
+        """Go to the last key frame at or before a time of the stream's own clock.
+
+        Raises:
+            OSError: the file cannot be read from another place.
+        """
+        self._at_start = False
+        stamp = round(seconds / float(self.stream.time_base))
+        self._file.seek(stamp, stream=self.stream, backward=True, any_frame=False)
+
+    def rewind(self, *, conceal: bool = False) -> None:
+        """Go back to the first packet: by opening the file again, which cannot fail half-way.
+
+        ``conceal`` is for damaged files: slice threads, because with frame threads FFmpeg paints all gray.
+        """
+        if not self._at_start:
+            self.close()
+            self._open(conceal=conceal)
+
+    def decodes_from_start_only(self) -> bool:
+        """Say whether this stream decodes right only from its first packet on.
+
+        x264 before build 151 wrote 4:4:4 pictures that a decoder must treat specially, and it
+        names itself in the first packet only.
+        """
+        kind = self.codec.format  # not codec.pix_fmt: PyAV 17 crashes there where the header is broken
+        if self.codec.codec.name != "h264" or kind is None or "444" not in kind.name:
+            return False
+        head = next((bytes(p) for p in self.packets() if p.size), b"")
+        self.rewind()
+        build = re.search(rb"x264 - core (\d+)", head)
+        return build is not None and int(build[1]) < 151
+
+
+def lenient_tags() -> dict[str, Any]:
+    """Return the options of `av.open` that let tags be other than UTF-8: from PyAV 19 on, none."""
+    import av
+
+    return {"metadata_errors": "ignore"} if int(av.__version__.partition(".")[0]) < 19 else {}
+
+
+def reason(error: BaseException) -> str:
+    """Return FFmpeg's words for a fault, without number and file name."""
+    text = str(getattr(error, "strerror", None) or error)
+    return re.sub(r"^\[Errno -?\d+\] |: 'file:.*'$", "", text)[:120]
+
+
+def _choose_stream(file: Any, path: str | Path) -> Any:
+    """Return the first stream of moving pictures; cover art does not count."""
+    from av.stream import Disposition
+
+    usable = [s for s in file.streams.video if not s.disposition & Disposition.attached_pic]
+    if not usable:
+        kinds = sorted({s.type for s in file.streams}) or ["nothing"]
+        raise NoVideoStream(f"{path}: no video in it, only {' and '.join(kinds)}")
+    if usable[0].codec_context is None:
+        raise UnreadableVideo(f"{path}: its video codec is unknown; damaged or encrypted")
+    return usable[0]

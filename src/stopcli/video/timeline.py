@@ -1,0 +1,81 @@
+"""What a header says of a video's times: a plan, which the decoded frames must confirm.
+
+Headers lie about durations, frame counts and rates. Times are seconds from the first frame.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from stopcli.video.container import Container
+
+SEQUENTIAL_SHARE = 0.75  # of the file to be decoded anyway: reading on is cheaper than seeking
+
+
+@dataclass(frozen=True)
+class Timeline:
+    """Where a video begins and ends, and where decoding may start."""
+
+    origin: float
+    """The first frame's time on the stream's own clock, seconds."""
+    duration: float
+    keys: tuple[float, ...]
+    """The key frames' times; empty where the file has no index."""
+
+    def group_by_key_frame(self, times: list[float]) -> list[list[float]]:
+        """Group ascending times by the key frame to decode them from; empty means: read sequentially."""
+        if len(self.keys) < 2:
+            return []
+        groups: dict[int, list[float]] = {}
+        for t in times:
+            groups.setdefault(max(0, bisect_right(self.keys, t + 1e-6) - 1), []).append(t)
+        decoded = sum(ts[-1] - self.keys[k] for k, ts in groups.items())
+        return list(groups.values()) if decoded < SEQUENTIAL_SHARE * times[-1] else []
+
+
+def read_timeline(container: Container) -> Timeline:
+    """Read the times from the header, or from all packets where the header contradicts itself.
+
+    Raises:
+        VideoTimeout: the file takes too long.
+    """
+    stream = container.stream
+    keys, indexed = _read_index(container)
+    origin = float(stream.start_time * stream.time_base) if stream.start_time is not None else None
+    claimed = container.claimed_duration
+    if origin is not None and claimed > 0:
+        if indexed is not None:
+            if abs(claimed - indexed) <= max(0.5, 0.02 * claimed):
+                return Timeline(origin, indexed, keys)
+        elif not keys or keys[-1] <= claimed <= 2 * keys[-1] + 60:
+            return Timeline(origin, claimed, keys)
+    return Timeline(*_scan_packets(container, origin), keys)
+
+
+def _read_index(container: Container) -> tuple[tuple[float, ...], float | None]:
+    """Return the key frames' times, and the extent of the file where its index lists every packet."""
+    stream, base = container.stream, container.stream.time_base
+    entries = [(e.timestamp, e.is_keyframe) for e in stream.index_entries if not e.is_discard]
+    if len(entries) < 2 or base is None:
+        return (), None
+    first, last = entries[0][0], max(t for t, _ in entries)
+    keys = tuple(sorted(float((t - first) * base) for t, is_key in entries if is_key))
+    step = (last - first) / (len(entries) - 1)
+    return keys, float((last - first + step) * base) if len(keys) < len(entries) else None
+
+
+def _scan_packets(container: Container, origin: float | None) -> tuple[float, float]:
+    """Return origin and duration from the packets, without decoding them."""
+    times = []
+    for packet in container.packets():
+        stamp = packet.pts if packet.pts is not None else packet.dts
+        if stamp is not None:
+            times.append(float(stamp * packet.time_base))
+    container.rewind()
+    if not times:
+        return origin or 0.0, 0.0
+    first, last = min(times), max(times)
+    return first, last - first + (last - first) / max(1, len(times) - 1)
