@@ -23,16 +23,16 @@ def shown(path) -> str:
 
 
 def test_every_bundled_clip_is_named(run_json):
-    status, told = run_json("classify", ASSETS / "samples", "-m", "mini")
+    status, answer = run_json("classify", ASSETS / "samples", "-m", "mini")
     assert status == 0
-    assert len(told["data"]) == len(SAMPLES) >= 6
-    assert {d["path"]: d["scores"][0]["label"] for d in told["data"]} == {str(p): shown(p) for p in SAMPLES}
+    assert len(answer["data"]) == len(SAMPLES) >= 6
+    assert {d["path"]: d["scores"][0]["label"] for d in answer["data"]} == {str(p): shown(p) for p in SAMPLES}
 
 
 @pytest.mark.parametrize("path", SAMPLES, ids=lambda p: p.stem)
 def test_a_query_puts_its_clip_first(path, run_json):
-    _, told = run_json("retrieve", ASSETS / "samples", "-m", "mini", "--query", shown(path), "-k", "1")
-    assert told["data"][0]["path"] == str(path)
+    _, answer = run_json("retrieve", ASSETS / "samples", "-m", "mini", "--query", shown(path), "-k", "1")
+    assert answer["data"][0]["path"] == str(path)
 
 
 def test_a_clip_played_backwards_is_another_motion():
@@ -60,10 +60,10 @@ def test_what_ships_is_small_and_tells_its_making():
     folder = ASSETS / "mini"
     assert sum(p.stat().st_size for p in folder.iterdir()) < 25e6
     assert sum(p.stat().st_size for p in SAMPLES) < 1e6
-    told = json.loads((folder / "config.json").read_text())
-    assert told["license"] == "Apache-2.0"
-    assert set(told["metrics"]) == {"stop", "plain"}
-    assert set(told["training"]) >= {"data", "backbone", "prompts"}
-    assert len(told["labels"]) == 480
+    config = json.loads((folder / "config.json").read_text())
+    assert config["license"] == "Apache-2.0"
+    assert set(config["metrics"]) == {"stop", "plain"}
+    assert set(config["training"]) >= {"data", "backbone", "prompts"}
+    assert len(config["labels"]) == 480
     # the figures were measured on these very weights
-    assert told["metrics"]["stop"]["made"]["weights"] == resolve("mini").weights_hash()
+    assert config["metrics"]["stop"]["provenance"]["weights"] == resolve("mini").weights_hash()

@@ -1,17 +1,17 @@
 """Loading and saving a model's weights, strict both ways.
 
 A model folder holds ``config.json`` (see `stopcli.model.config`) and ``model.safetensors``, the
-prompt modules only. Nothing is ever unpickled.
+prompt modules only. Of pickled files nothing but tensors is loaded: no code in them runs.
 """
 
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
 from stopcli.errors import CheckpointError
+from stopcli.fileio import replacing, write_error, write_text
 from stopcli.model.config import CONFIG_FILE, WEIGHTS_FILE, ModelConfig
 
 
@@ -87,9 +87,9 @@ def _load_strict(module: Any, file: Path, what: str, skip: str | None = None) ->
 
     try:
         if file.suffix == ".safetensors":
-            with safe_open(file, "pt") as held:
-                names = [n for n in held.keys() if skip is None or not n.startswith(skip)]  # noqa: SIM118
-                state = {name: held.get_tensor(name) for name in names}
+            with safe_open(file, "pt") as tensors:
+                names = [n for n in tensors.keys() if skip is None or not n.startswith(skip)]  # noqa: SIM118
+                state = {name: tensors.get_tensor(name) for name in names}
         else:
             state = torch.load(file, map_location="cpu", weights_only=True)
     except (SafetensorError, OSError, RuntimeError, EOFError) as error:
@@ -124,15 +124,18 @@ def save(folder: Path, config: ModelConfig, model: Any | None) -> None:
         folder: made if it is not there.
         config: what to write to ``config.json``.
         model: the `Stop` whose prompts are saved; None for plain CLIP.
-    """
-    from safetensors.torch import save_file
 
-    folder.mkdir(parents=True, exist_ok=True)
+    Raises:
+        CannotWrite: the operating system refused.
+    """
+    from safetensors.torch import save as to_bytes
+
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise write_error(folder, error) from error
     if model is not None and config.stop is not None:
-        part = folder / f".{WEIGHTS_FILE}.part"
         state = {k: v.detach().cpu().contiguous() for k, v in model.prompts.state_dict().items()}
-        save_file(state, part, metadata={"format": "pt"})
-        os.replace(part, folder / WEIGHTS_FILE)
-    part = folder / f".{CONFIG_FILE}.part"
-    part.write_text(json.dumps(config.to_dict(), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    os.replace(part, folder / CONFIG_FILE)
+        with replacing(folder / WEIGHTS_FILE) as part:
+            part.write_bytes(to_bytes(state, metadata={"format": "pt"}))
+    write_text(folder / CONFIG_FILE, json.dumps(config.to_dict(), indent=2, ensure_ascii=False) + "\n")

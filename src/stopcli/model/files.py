@@ -28,8 +28,8 @@ class ModelFiles:
     def origin(self) -> str:
         """Return the named model that this one was tuned from, however often; its own name if none."""
         training = self.config.extra.get("training")
-        told = training.get("origin") if isinstance(training, dict) else None
-        return str(told or self.name)
+        origin = training.get("origin") if isinstance(training, dict) else None
+        return str(origin or self.name)
 
     @property
     def prompts(self) -> Path | None:

@@ -40,8 +40,8 @@ def tokenizer_of(config: ModelConfig) -> Any:
     """Return the backbone's own tokenizer: texts to token ids (N,77)."""
     import open_clip
 
-    told = config.backbone_config or open_clip.get_model_config(config.architecture) or {}
-    text = told.get("text_cfg", {})
+    settings = config.backbone_config or open_clip.get_model_config(config.architecture) or {}
+    text = settings.get("text_cfg", {})
     if text.get("hf_tokenizer_name"):
         return open_clip.get_tokenizer(config.architecture)
     return open_clip.SimpleTokenizer(context_length=text.get("context_length", 77))

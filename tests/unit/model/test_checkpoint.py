@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import errno
 import json
+from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
 from conftest import write_model
-from stopcli.errors import CheckpointError
+from stopcli.errors import CannotWrite, CheckpointError
 from stopcli.hub.registry import resolve
-from stopcli.model.checkpoint import build_backbone
+from stopcli.model.checkpoint import build_backbone, save
 from stopcli.model.config import ModelConfig, StopConfig, read_config
 from stopcli.model.loading import load_model
 
@@ -25,9 +27,9 @@ def folder(tmp_path):
 
 def edit(folder, change):
     path = folder / "config.json"
-    told = json.loads(path.read_text())
-    change(told)
-    path.write_text(json.dumps(told))
+    config = json.loads(path.read_text())
+    change(config)
+    path.write_text(json.dumps(config))
 
 
 def load(folder):
@@ -43,6 +45,19 @@ def test_a_model_comes_back_as_it_was(folder):
     model = load(folder)
     saved = load_file(folder / "model.safetensors")
     assert all(torch.equal(v, saved[k]) for k, v in model.prompts.state_dict().items())
+
+
+def test_a_full_disk_leaves_the_model_that_was_there(folder, monkeypatch):
+    before = {p.name: p.read_bytes() for p in folder.iterdir()}
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    model, config = load(folder), read_config(folder)
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(CannotWrite, match="the disk is full"):
+        save(folder, config, model)
+    assert {p.name: p.read_bytes() for p in folder.iterdir()} == before
 
 
 def test_only_prompts_are_in_the_weights(folder):
