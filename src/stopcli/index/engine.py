@@ -1,91 +1,37 @@
-"""Searching an archive: an index brought up to date, a model loaded only if it must be."""
+"""Searching videos: an index brought up to date, a model loaded only if it must be."""
 
 from __future__ import annotations
 
-import os
-from contextlib import nullcontext
-from dataclasses import dataclass, field
-from pathlib import Path
+import json
+from contextlib import nullcontext, suppress
+from functools import cached_property
 from typing import TYPE_CHECKING
 
-import numpy as np
-
-from stopcli.errors import NothingFound, UsageError
-from stopcli.index.database import Index, Space
-from stopcli.index.ranking import WINDOW, Filters, Query, search, select
-from stopcli.index.sync import compare, failures, missing, update
-from stopcli.results import Failure, IndexedFile
+from stopcli.errors import CannotWrite, FileMissing, StopError
+from stopcli.fileio import write_text
+from stopcli.index import ann, sync
+from stopcli.index.ranking import search, select
+from stopcli.index.store import Index
+from stopcli.index.types import WINDOW, Query, SearchResult, Snapshot, Space
 from stopcli.runtime.text import TextEncoder
+from stopcli.settings import cache_folder
 from stopcli.video.clips import read_frames
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
     from contextlib import AbstractContextManager
+    from pathlib import Path
 
+    import numpy as np
     from numpy.typing import NDArray
     from typing_extensions import Self
 
-    from stopcli.index.ann import ANNIndex
-    from stopcli.index.sync import FileDiff
+    from stopcli.index.ranking import Selection
+    from stopcli.index.types import Example, SearchRequest
     from stopcli.model.files import ModelFiles
-    from stopcli.results import Hit
     from stopcli.runtime.encoder import Encoder
 
-
-def under(index: Index, paths: Sequence[Path]) -> list[Path]:
-    """Return the files of the index that are one of the paths, or lie below one of them."""
-    places = [os.path.abspath(p) for p in paths]  # noqa: PTH100
-    return [
-        p
-        for p in index.files()
-        if str(p) in places or str(p).startswith(tuple(f"{place}{os.sep}" for place in places))
-    ]
-
-
-def listing(index: Index, paths: Sequence[Path]) -> list[IndexedFile]:
-    """Return the files of the index, all or those below the paths, by path."""
-    known = index.files()
-    chosen = under(index, paths) if paths else list(known)
-    counts: dict[str, int] = {}
-    faults: dict[str, str] = {}
-    for space in index.spaces():
-        for content, entry in index.entries(space).items():
-            counts[content] = counts.get(content, 0) + entry.count
-        faults |= {content: error for content, (error, _) in index.faults(space).items()}
-    return [
-        IndexedFile(str(p), known[p].size, counts.get(known[p].content, 0), faults.get(known[p].content))
-        for p in sorted(chosen)
-    ]
-
-
-@dataclass(frozen=True)
-class Example:
-    """A video, or the moment of it around ``at`` seconds, as a query."""
-
-    path: Path
-    at: float | None = None
-
-
-@dataclass(frozen=True)
-class SearchRequest:
-    """All that one search wants to know."""
-
-    texts: tuple[str, ...] = ()
-    unlike: tuple[str, ...] = ()
-    """Texts: moments nearer to one of them are no hits."""
-    examples: tuple[Example, ...] = ()
-    window: float | None = WINDOW
-    """Seconds of a window; None searches whole files."""
-    filters: Filters = field(default_factory=Filters)
-
-
-@dataclass(frozen=True)
-class SearchResult:
-    """Hits, query by query, best first; files that cannot be searched; what was embedded for it."""
-
-    hits: tuple[Hit, ...]
-    failures: tuple[Failure, ...]
-    embedded: int
+    Progress = Callable[[int], AbstractContextManager[Callable[[str], None]]]
 
 
 class SearchEngine:
@@ -93,28 +39,37 @@ class SearchEngine:
 
     Args:
         folder: of the index.
-        files: the model.
-        encoder: loads it.
+        files: the model, and
+        load_encoder: what loads it.
         precision: of the vectors; None takes what the index has, or what the device is fast at.
         frames: of each window; None is the model's own.
         wait: seconds to wait for another writer.
-        say: told what costs time, in a sentence.
-        watch: given how many files will be embedded, gives what to call with each that is done.
+        say: called with what costs time, in a sentence.
+        progress: given how many files will be embedded, yields what to call with the path of each.
+
+    Raises:
+        IndexUnusable: the folder holds no index that can be used, or cannot hold one.
     """
 
     def __init__(
-        self, folder: Path, files: ModelFiles, encoder: Callable[[], Encoder], *,
-        precision: str | None = None, frames: int | None = None, wait: float = 600.0,
+        self,
+        folder: Path,
+        files: ModelFiles,
+        load_encoder: Callable[[], Encoder],
+        *,
+        precision: str | None = None,
+        frames: int | None = None,
+        wait: float = 600.0,
         say: Callable[[str], None] = lambda _: None,
-        watch: Callable[[int], AbstractContextManager[Callable[[str], None]]] | None = None,
-    ) -> None:  # fmt: skip
-        self.index = Index(folder, wait=wait)
-        self.files, self._make, self._precision = files, encoder, precision
-        self.frames = frames or files.config.frames
+        progress: Progress | None = None,
+    ) -> None:
+        self._files, self._load, self._precision = files, load_encoder, precision
+        self._frames = frames or files.config.frames
         self._say = say
-        self._watch = watch or (lambda _: nullcontext(lambda _: None))
-        self._encoder: Encoder | None = None
-        self.weights = self.index.weights_hash(files)
+        self._progress = progress or (lambda _: nullcontext(lambda _: None))
+        self._texts = TextEncoder(files)
+        self._weights = weights_hash(files)
+        self.index = Index(folder, wait=wait)
 
     def __enter__(self) -> Self:
         return self
@@ -122,121 +77,153 @@ class SearchEngine:
     def __exit__(self, *_: object) -> None:
         self.index.close()
 
-    @property
-    def encoder(self) -> Encoder:
-        """The model, loaded now if it was not."""
-        if self._encoder is None:
-            self._encoder = self._make()
-        return self._encoder
+    # ------------------------------------------------------------------------------- the index
 
-    def _space(self, window: float | None) -> Space | None:
-        return self.index.find_space(self.weights, self._precision, self.frames, window)
+    def plan(self, videos: Sequence[Path], roots: Iterable[Path], window: float | None) -> sync.UpdatePlan:
+        """Return how files and index differ, and what would be embedded; nothing is changed.
 
-    def plan(
-        self, found: Sequence[Path], roots: Iterable[Path], window: float | None
-    ) -> tuple[FileDiff, list[Path]]:
-        """Return how files and index differ, and what would be embedded; nothing is changed."""
-        files = compare(self.index, found, roots)
-        return files, missing(self.index, self._space(window), files)
+        Args:
+            videos: the files.
+            roots: the folders among what was named: walked whole.
+            window: seconds; None is whole files.
+        """
+        diff = sync.compare(self.index.database, videos, roots)
+        todo = diff.missing(self._snapshot(diff, window))
+        return sync.UpdatePlan(diff, tuple(diff.shown[path] for path in todo))
 
-    def refresh(
-        self, found: Sequence[Path], roots: Iterable[Path], window: float | None
-    ) -> tuple[FileDiff, Space | None, int]:
-        """Make the index agree with the files; return them, their space, and how many were embedded."""
-        roots = list(roots)
-        files = compare(self.index, found, roots)
-        space = self._space(window)
-        if space is not None and not (files.changed or files.gone or missing(self.index, space, files)):
-            return files, space, 0
+    def update(
+        self, videos: Sequence[Path], roots: Iterable[Path], window: float | None
+    ) -> sync.UpdateResult:
+        """Make the index agree with the files; the arguments are those of `plan`.
+
+        Raises:
+            IndexBusy: another process is writing. CannotWrite: the disk is full.
+            StopError: the model cannot be loaded.
+        """
+        diff, state, embedded = self._synchronize(videos, roots, window)
+        return sync.UpdateResult(diff, embedded, diff.all_failures(state))
+
+    def _snapshot(self, diff: sync.FileDiff, window: float | None, precision: str | None = None) -> Snapshot:
+        precision = precision or self._precision
+        return self.index.snapshot(diff.contents(), self._weights, precision, self._frames, window)
+
+    def _synchronize(
+        self, videos: Sequence[Path], roots: Iterable[Path], window: float | None
+    ) -> tuple[sync.FileDiff, Snapshot, int]:
+        """Write what must be written, and return what the index then knows of the files.
+
+        The files are looked at once; again only if another process wrote after that.
+        """
+        database, roots = self.index.database, list(roots)
+        version = database.version()
+        diff = sync.compare(database, videos, roots)
+        state = self._snapshot(diff, window)
+        if not (diff.changed or diff.gone or diff.missing(state)):
+            return diff, state, 0
         with self.index.writing():
-            files = compare(self.index, found, roots)  # another writer may have been at it
-            space = self._space(window)
-            todo = missing(self.index, space, files)
-            if todo:
-                space = self._own_space(window)
-                todo = missing(self.index, space, files)
-                self._explain(space, todo)
-            if space is None:
-                return files, None, 0
-            with self._watch(len(todo)) as progress:
-                count = update(self.index, space, files, self.encoder if todo else None, progress)
-        return files, self._space(window), count
+            if database.version() != version:
+                diff = sync.compare(database, videos, roots)
+                state = self._snapshot(diff, window)
+            todo = diff.missing(state)
+            sync.settle(database, diff, todo)
+            if not todo:
+                return diff, state, 0
+            encoder = self._encoder
+            key = (self._files.name, self._weights, encoder.precision, self._frames, window)
+            space = database.make_space(Space(*key, encoder.model.backbone.embed_dim))
+            todo = diff.missing(self._snapshot(diff, window, space.precision))
+            self._announce(space, len(todo))
+            with self._progress(len(todo)) as progress:
+                embedded = sync.embed(self.index, space, diff, todo, encoder, progress)
+            return diff, self._snapshot(diff, window, space.precision), embedded
 
-    def _own_space(self, window: float | None) -> Space:
-        encoder = self.encoder
-        (size,) = {v.shape[-1] for v in self._embed(["a video"]).values()}
-        return self.index.space(
-            Space(self.files.name, self.weights, encoder.precision, self.frames, window, size)
+    def _announce(self, space: Space, count: int) -> None:
+        """Say that other settings cost embedding again, and lose nothing."""
+        others = [other for other in self.index.database.spaces() if other.id != space.id and other.rows]
+        if space.rows or not others:
+            return
+        kept = others[-1]
+        what = f"windows of {kept.window:g} s" if kept.window else "whole files"
+        self._say(
+            f"note: {count} files must be embedded for these settings; "
+            f"the vectors of {kept.model}, {kept.precision}, {kept.frames} frames, {what} are kept"
         )
 
-    def _explain(self, space: Space, todo: Sequence[Path]) -> None:
-        others = [s for s in self.index.spaces() if s.id != space.id and s.rows]
-        if not space.rows and others:
-            kept = others[-1]
-            what = f"{kept.model}, {kept.precision}, {kept.frames} frames, " + (
-                f"windows of {kept.window:g} s" if kept.window else "whole files"
-            )
-            self._say(
-                f"note: {len(todo)} files must be embedded for these settings; the vectors of {what} are kept"
-            )
+    # ------------------------------------------------------------------------------ the search
 
-    def _embed(self, texts: Sequence[str]) -> dict[str, NDArray[np.float32]]:
-        """Return texts embedded: kept ones without a model, new ones by the text tower alone."""
-        if any(not t.strip() for t in texts):
-            raise UsageError("a text to look for is empty")
-        found = self.index.texts(self.weights, texts)
-        new = [t for t in dict.fromkeys(texts) if t not in found]
-        if new:
-            fresh = dict(zip(new, TextEncoder(self.files).encode(new), strict=True))
-            self.index.save_texts(self.weights, fresh)
-            found |= fresh
-        return found
-
-    def search(self, ask: SearchRequest, found: Sequence[Path], roots: Iterable[Path]) -> SearchResult:
+    def search(self, request: SearchRequest, videos: Sequence[Path], roots: Iterable[Path]) -> SearchResult:
         """Bring the index up to date with the files, and answer.
 
         Args:
-            ask: what is looked for.
-            found: the files to search.
+            request: what is looked for.
+            videos: the files to search.
             roots: the folders among what was named: walked whole.
+
+        Raises:
+            UsageError: a text is empty. InputError: an example cannot be used.
+            StopError: as `update`.
         """
-        files, space, count = self.refresh(found, roots, ask.window)
-        if space is None:
-            return SearchResult((), files.failures, 0)
-        texts = self._embed([*ask.texts, *ask.unlike])
-        queries = [Query(t, texts[t]) for t in ask.texts]
-        queries += [self._query(example, ask.window) for example in ask.examples]
-        unlike = [texts[t] for t in ask.unlike]
-        selection, vectors = self.index.together(
-            lambda: (
-                select(self.index, space, files.found, files.shown, ask.filters),
-                self.index.vectors(space),
-            )
-        )
-        shortcut = self._shortcut(space, vectors)
-        hits = search(vectors, selection, queries, ask.filters, unlike, shortcut)
-        return SearchResult(tuple(hits), tuple(failures(self.index, space, files)), count)
+        texts = self._embed([*request.texts, *request.unlike])
+        queries = [Query(text, texts[text]) for text in request.texts]
+        queries += [self._query(example, request.window) for example in request.examples]
+        diff, state, _ = self._synchronize(videos, roots, request.window)
+        selection = select(diff, state, request.filters)
+        unlike = [texts[text] for text in request.unlike]
+        near = self._near(state, selection)
+        hits = search(state.vectors, selection, queries, request.filters, unlike, near)
+        return SearchResult(tuple(hits), diff.all_failures(state))
 
-    def _shortcut(self, space: Space, vectors: NDArray[np.float32]) -> ANNIndex | None:
-        from stopcli.index import ann as shortcut
-
-        if len(vectors) < shortcut.LEAST:
+    def _near(
+        self, state: Snapshot, selection: Selection
+    ) -> Callable[[NDArray[np.float32]], NDArray[np.int64]] | None:
+        """Return what finds the rows near a query, where there are so many that looking at all is slow."""
+        if state.space is None or selection.count.sum() < ann.LEAST:
             return None
-        if not shortcut.available():
+        if not ann.available():
             self._say("note: so large an index is searched faster with: pip install 'stopcli[large]'")
             return None
-        return shortcut.ANNIndex(self.index.cache_file(space, ".usearch"), vectors, self._say)
+        file = self.index.folder / f"{state.space.file}.usearch"
+        return ann.ANNIndex(file, state.vectors, self._say).rows
+
+    @cached_property
+    def _encoder(self) -> Encoder:
+        return self._load()
+
+    def _embed(self, texts: Sequence[str]) -> dict[str, NDArray[np.float32]]:
+        """Return texts embedded: kept ones without a model, new ones by the text tower alone."""
+        database = self.index.database
+        vectors = database.texts(self._weights, texts)
+        if new := [text for text in dict.fromkeys(texts) if text not in vectors]:
+            fresh = dict(zip(new, self._texts.encode(new), strict=True))
+            with suppress(StopError):  # a full disk, or a busy one: computed again next time
+                database.save_texts(self._weights, fresh)
+            vectors |= fresh
+        return vectors
 
     def _query(self, example: Example, window: float | None) -> Query:
-        if example.at is None:
-            item = next(iter(self.encoder.encode_videos([example.path])))
-            if isinstance(item, Failure):
-                raise NothingFound(f"the example cannot be used: {item.message}")
-            return Query(str(example.path), item.vector)
-        half = (window or WINDOW) / 2
-        begin = max(0.0, example.at - half)
-        frames = read_frames(
-            example.path, self.encoder.frames, self.encoder.size, start=begin, end=example.at + half
-        )
-        (vector,) = self.encoder.encode_pixels(frames.pixels[None])
-        return Query(f"{example.path}@{example.at:g}", vector)
+        if not example.path.is_file():
+            raise FileMissing(f"{example.path}: no such file; it was given as the example to look for")
+        encoder, start, end, name = self._encoder, None, None, str(example.path)
+        if example.at is not None:
+            half = (window or WINDOW) / 2
+            start, end, name = max(0.0, example.at - half), example.at + half, f"{name}@{example.at:g}"
+        frames = read_frames(example.path, encoder.frames, encoder.size, start=start, end=end)
+        (vector,) = encoder.encode_pixels(frames.pixels[None])
+        return Query(name, vector)
+
+
+def weights_hash(files: ModelFiles) -> str:
+    """Return `ModelFiles.weights_hash`, computed once for files that do not change."""
+    cache = cache_folder() / "weights.json"
+    parts = [(part, part.stat()) for part in (files.backbone, files.prompts) if part is not None]
+    key = " ".join(f"{part.absolute()}:{status.st_size}:{status.st_mtime_ns}" for part, status in parts)
+    try:
+        known = dict(json.loads(cache.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):
+        known = {}
+    if key not in known:
+        known[key] = files.weights_hash()
+        with suppress(OSError, CannotWrite):
+            cache.parent.mkdir(parents=True, exist_ok=True)
+            write_text(cache, json.dumps(known))
+    return str(known[key])

@@ -5,163 +5,201 @@ from __future__ import annotations
 import os
 import time
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from stopcli.errors import FileMissing, InputError, UnreadableVideo
 from stopcli.fileio import content_key
-from stopcli.index.database import FileRecord, Index, Space
+from stopcli.index.types import Fault, FileRecord, NewEntry
 from stopcli.results import Failure
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
-    from numpy.typing import NDArray
-
+    from stopcli.index.database import Database
+    from stopcli.index.store import Index
+    from stopcli.index.types import Snapshot, Space
     from stopcli.runtime.encoder import Encoder
 
 COMMIT_EVERY = 5.0  # seconds: what a kill loses at most, beside the file being read
+HERE = "{path}"  # stands in a kept message for the path, which may be another one next time
 
 
 @dataclass(frozen=True)
 class FileDiff:
     """Files as they are now, beside what the index knows of them."""
 
-    found: dict[Path, FileRecord]
-    """By absolute path, in the order found."""
+    present: dict[Path, FileRecord]
+    """By absolute path, in the order given."""
     shown: dict[Path, str]
-    """Absolute path to the path as it was given or found."""
+    """Absolute path to the path as it was given."""
     changed: tuple[Path, ...]
-    """Found, but not known with this content at this place."""
+    """Present, but not known with this content at this place."""
     moved: tuple[tuple[Path, Path], ...]
     """(from, to): the same content, another place."""
     gone: tuple[Path, ...]
-    """Known below the roots, and not there any more."""
+    """Known below the roots, and not there any more; those that moved too."""
     failures: tuple[Failure, ...]
     """Files that cannot even be looked at."""
 
+    def contents(self) -> set[str]:
+        """Return the contents of the files that are present."""
+        return {record.content for record in self.present.values()}
 
-def compare(index: Index, found: Sequence[Path], roots: Iterable[Path]) -> FileDiff:
+    def missing(self, state: Snapshot) -> list[Path]:
+        """Return the files whose content has neither vectors nor a fault yet, each content once."""
+        todo: dict[str, Path] = {}
+        for path, record in self.present.items():
+            if record.content not in state.entries and record.content not in state.faults:
+                todo.setdefault(record.content, path)
+        return list(todo.values())
+
+    def all_failures(self, state: Snapshot) -> tuple[Failure, ...]:
+        """Return what cannot be searched: faults found now or before."""
+        known = [
+            Failure(self.shown[path], fault.error, fault.message.replace(HERE, self.shown[path]))
+            for path, record in self.present.items()
+            if (fault := state.faults.get(record.content)) is not None
+        ]
+        return (*self.failures, *known)
+
+
+@dataclass(frozen=True)
+class UpdatePlan:
+    """What an update would do; ``todo`` are the files to embed, as shown."""
+
+    diff: FileDiff
+    todo: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class UpdateResult:
+    """What an update did: how many files were embedded, and which cannot be."""
+
+    diff: FileDiff
+    embedded: int
+    failures: tuple[Failure, ...]
+
+
+def compare(database: Database, videos: Sequence[Path], roots: Iterable[Path]) -> FileDiff:
     """Compare files with the index; a file of the same size and time is not opened.
 
     Args:
-        index: open.
-        found: the files, as given.
-        roots: folders that were walked whole: what the index knows below them and is not found is gone.
+        database: of the index.
+        videos: the files, as given.
+        roots: folders that were walked whole: what the index knows below them and is not there is gone.
     """
-    known = index.files()
-    now: dict[Path, FileRecord] = {}
+    places = {absolute(path): path for path in videos}
+    inside = tuple(below(absolute(root)) for root in roots)
+    known = database.files_below(inside) | database.files_at(p for p in places if not p.startswith(inside))
+    present: dict[Path, FileRecord] = {}
     shown: dict[Path, str] = {}
     changed: list[Path] = []
     failures: list[Failure] = []
-    for path in found:
-        place = Path(os.path.abspath(path))  # noqa: PTH100 - resolve() would follow links
+    unseen: list[str] = []
+    for place, given in places.items():
+        path = Path(place)
         try:
-            told = place.stat()
-            before = known.get(place)
-            if before is None or (before.size, before.mtime_ns) != (told.st_size, told.st_mtime_ns):
-                before = FileRecord(told.st_size, told.st_mtime_ns, content_key(place))
-                changed.append(place)
-            now[place], shown[place] = before, str(path)
+            status = path.stat()
+            record = known.get(path)
+            if record is None or (record.size, record.mtime_ns) != (status.st_size, status.st_mtime_ns):
+                record = FileRecord(status.st_size, status.st_mtime_ns, content_key(path))
+                changed.append(path)
+            present[path], shown[path] = record, str(given)
         except OSError as error:
-            failures.append(Failure(str(path), "unreadable-video", f"{path}: {error.strerror}"))
-    walked = [os.path.abspath(r) + os.sep for r in roots]  # noqa: PTH100
-    gone = [p for p in known if p not in now and str(p).startswith(tuple(walked))] if walked else []
-    left = {known[p].content: p for p in gone}
-    moved = [(left[now[p].content], p) for p in changed if p not in known and now[p].content in left]
-    return FileDiff(now, shown, tuple(changed), tuple(moved), tuple(gone), tuple(failures))
+            failures.append(Failure.of(given, _reason(given, error)))
+            unseen.append(below(place))
+    gone = [
+        path
+        for path in known
+        if path not in present and str(path).startswith(inside) and not str(path).startswith(tuple(unseen))
+    ]
+    left = {known[path].content: path for path in gone}
+    moved = [
+        (left[content], path)
+        for path in changed
+        if path not in known and (content := present[path].content) in left
+    ]
+    return FileDiff(present, shown, tuple(changed), tuple(moved), tuple(gone), tuple(failures))
 
 
-def missing(index: Index, space: Space | None, files: FileDiff) -> list[Path]:
-    """Return the files whose content has no vectors in the space yet, each content once."""
-    have = {*index.entries(space), *index.faults(space)} if space is not None else set()
-    todo: dict[str, Path] = {}
-    for path, known in files.found.items():
-        if known.content not in have:
-            todo.setdefault(known.content, path)
-    return list(todo.values())
+def absolute(path: Path) -> str:
+    """Return how the index names a path; links are not followed."""
+    return os.path.abspath(path)  # noqa: PTH100
 
 
-def update(
+def below(folder: str) -> str:
+    """Return how the names of all that lies in a folder begin."""
+    return folder.rstrip(os.sep) + os.sep
+
+
+def _reason(path: Path, error: OSError) -> InputError:
+    if isinstance(error, FileNotFoundError):
+        return FileMissing(f"{path}: no such file")
+    return UnreadableVideo(f"{path}: cannot be read ({error.strerror})")
+
+
+def settle(database: Database, diff: FileDiff, todo: Iterable[Path]) -> None:
+    """Note where known contents lie now, and forget files that are gone; files to embed come later."""
+    later = set(todo)
+    known = {path: diff.present[path] for path in diff.changed if path not in later}
+    if known or diff.gone:
+        database.update_files(known, diff.gone)
+
+
+def embed(
     index: Index,
     space: Space,
-    files: FileDiff,
-    encoder: Encoder | None,
-    progress: Callable[[str], None] | None = None,
+    diff: FileDiff,
+    todo: Sequence[Path],
+    encoder: Encoder,
+    progress: Callable[[str], None],
 ) -> int:
-    """Make the index agree with the files; return how many were embedded.
+    """Embed files and commit them, a few seconds' worth at a time; return how many have vectors now.
 
     Args:
         index: being written: inside `Index.writing`.
-        space: where the vectors go.
-        files: from `scan`, made while being the writer.
-        encoder: None where nothing is `missing`.
-        progress: called with each path that is done.
+        space: where the vectors go, as it is now.
+        diff: made while being the writer, or while nobody else wrote.
+        todo: the files.
+        encoder: of the space.
+        progress: called with each path when its first vector is there.
     """
-    todo = missing(index, space, files)
-    elsewhere = set(todo)
-    if settled := [(p, files.found[p]) for p in files.changed if p not in elsewhere]:
-        index.set_files(settled)
-    if files.gone:
-        index.forget(files.gone)
-    if todo:
-        assert encoder is not None
-        _embed(index, space, files, todo, encoder, progress)
-    return len(todo)
-
-
-def _embed(
-    index: Index, space: Space, files: FileDiff, todo: list[Path], encoder: Encoder,
-    progress: Callable[[str], None] | None,
-) -> None:  # fmt: skip
-    """Embed files and commit them, a few seconds' worth at a time."""
-    done: list[tuple[Path, FileRecord, float, NDArray[np.float32]]] = []
-    faults: list[tuple[Path, FileRecord, str, str]] = []
-    open_path: Path | None = None
-    vectors: list[NDArray[np.float32]] = []
-    until = 0.0
+    new: list[NewEntry] = []
+    faults: dict[str, Fault] = {}
+    files: dict[Path, FileRecord] = {}
+    count = 0
     committed = time.monotonic()
 
-    def close() -> None:
-        nonlocal vectors
-        if open_path is not None and vectors:
-            done.append((open_path, files.found[open_path], until, np.stack(vectors)))
-        vectors = []
-
     def commit() -> None:
-        nonlocal committed
-        if done or faults:
-            index.add(space, done, faults)
-            done.clear()
-            faults.clear()
+        nonlocal space, committed
+        if files:
+            space = index.add(space, new, faults, files)
+        for batch in (new, faults, files):
+            batch.clear()
         committed = time.monotonic()
 
     try:
-        for item in encoder.encode_videos(todo, window=space.window):
-            path = Path(str(item.path))
-            if path != open_path:
-                close()
-                if time.monotonic() - committed > COMMIT_EVERY:
-                    commit()
-                open_path = path
-                if progress is not None:
-                    progress(str(path))
-            if isinstance(item, Failure):
-                message = item.message.replace(str(path), files.shown[path])
-                faults.append((path, files.found[path], item.error, message))
-            else:
-                vectors.append(item.vector)
-                until = item.until
-        close()
+        for name, items in groupby(encoder.encode_videos(todo, window=space.window), lambda i: str(i.path)):
+            progress(name)
+            path, clips = Path(name), []
+            content = diff.present[path].content
+            for item in items:
+                if isinstance(item, Failure):
+                    faults[content] = Fault(item.error, item.message.replace(name, HERE))
+                else:
+                    clips.append(item)
+            if clips:
+                new.append(NewEntry(content, clips[-1].until, np.stack([clip.vector for clip in clips])))
+                count += 1
+            files[path] = diff.present[path]
+            if time.monotonic() - committed > COMMIT_EVERY:
+                commit()
     except KeyboardInterrupt:
-        commit()  # whole files only; the one being read is begun anew next time
+        commit()  # whole files only; the one being read starts over next time
         raise
     commit()
-
-
-def failures(index: Index, space: Space, files: FileDiff) -> list[Failure]:
-    """Return what cannot be searched: faults found now or before."""
-    held = index.faults(space)
-    told = [Failure(files.shown[p], *held[k.content]) for p, k in files.found.items() if k.content in held]
-    return [*files.failures, *told]
+    return count
