@@ -1,32 +1,51 @@
 # Two commands do everything on a machine with Python, make and a package registry:
 #   make demo   set up, then label and search the bundled clips with the bundled model
-#   make test   set up, then run every check's tests
+#   make test   set up, then run the tests (make test-system: the slow ones, with real processes and a browser)
 
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
-SAMPLES := src/stopcli/assets/samples
-DEV := mypy pyarrow pytest ruff usearch
+LOCK := .ci/constraints.txt
+DEV := mypy pyarrow pytest pytest-xdist ruff usearch
+PYTEST = $(BIN)/python -m pytest -n 2
 
-.PHONY: demo test lint docs docs-check bench clean
+.PHONY: demo test test-system test-latest lint lock docs docs-check bench clean
 
-$(STAMP): pyproject.toml
+$(STAMP): pyproject.toml $(LOCK)
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --editable . $(DEV)
+	$(BIN)/pip install --quiet --constraint $(LOCK) --editable . $(DEV)
 	touch $@
 
 demo: $(STAMP)
-	$(BIN)/stop classify --model mini --top-k 2 $(SAMPLES)
-	$(BIN)/stop retrieve --model mini --query "a dog moving left" --top-k 3 $(SAMPLES)
+	$(BIN)/stop samples $(VENV)/samples --force --quiet
+	$(BIN)/stop classify --model mini --top-k 2 $(VENV)/samples
+	$(BIN)/stop retrieve --model mini "a dog moving left" $(VENV)/samples --top-k 3
 
 test: $(STAMP)
-	$(BIN)/python -m pytest
+	$(PYTEST) tests/unit tests/cli
+
+test-system: $(STAMP)
+	$(PYTEST) tests/system
+
+# the newest release of everything that pyproject.toml allows, instead of the lock
+test-latest:
+	$(PYTHON) -m venv .venv-latest
+	.venv-latest/bin/pip install --quiet --upgrade --upgrade-strategy eager --editable . $(DEV)
+	.venv-latest/bin/python -m pytest -n 2 tests
 
 lint: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+# CUDA's own packages are left out: torch names them itself, and its CPU build has none
+lock:
+	$(BIN)/pip install --quiet uv
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.10 --all-extras --group dev --no-header \
+		--no-annotate pyproject.toml > $(LOCK).new
+	(echo "# The versions that the tests are run with, made by 'make lock'. CPU and CUDA builds alike."; \
+		grep -vE '^(nvidia|cuda|triton)' $(LOCK).new) > $(LOCK) && rm $(LOCK).new
 
 docs: $(STAMP)
 	$(BIN)/python docs/make.py
@@ -40,4 +59,4 @@ bench: $(STAMP)
 	$(BIN)/python tests/benchmarks/long_video.py
 
 clean:
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) .venv-latest .pytest_cache .mypy_cache .ruff_cache
