@@ -81,7 +81,7 @@ def accuracy(
         from stopcli.eval.accuracy import accuracy as measure
 
         encoders = [s.load_named(name) for name in models or (None,)]
-        drawn = {"seed": seed, "command": shlex.join(["stop", *sys.argv[1:]])}
+        command = shlex.join(["stop", *sys.argv[1:]])
         with s.progress("reading", len(benchmark.clips)) as done:
             report = measure(encoders, benchmark, missing=missing, template=template, progress=done, **drawn)
         s.output.add_all([*report.failures, *report.scores])

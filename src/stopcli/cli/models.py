@@ -31,13 +31,13 @@ Name = Annotated[
 
 @app.command("list", epilog="Examples:\n  stop models list\n  stop models list --format json")
 @o.shares(o.Show)
-def list_models(show: o.Show) -> ExitStatus:
+def list_(show: o.Show) -> ExitStatus:
     """List the models that have a name, and whether their files are here."""
     with session("models list", show) as s:
-        from stopcli.hub.registry import listing
         from stopcli.settings import default_model
+        from stopcli.tasks.models import list_models
 
-        s.output.add_all(listing(default_model()))
+        s.output.add_all(list_models(default_model()))
     return s.exit_status
 
 
@@ -49,9 +49,9 @@ def info(show: o.Show, name: Name, offline: o.Offline = False) -> ExitStatus:
     A model whose files are not here is fetched, unless --offline.
     """
     with session("models info", show, o.Compute(model=name, offline=offline)) as s:
-        from stopcli.hub.registry import describe
+        from stopcli.tasks.models import describe_model
 
-        s.output.add(describe(s.resolve()))
+        s.output.add(describe_model(s.resolve()))
     return s.exit_status
 
 
@@ -85,7 +85,7 @@ def push(
 
         name, _ = split_hub_name(f"hf:{repo.removeprefix('hf:')}")
         files = publishable(folder, license)
-        address = send(folder, files, name, private=not public, message=f"stopcli: {folder.resolve().name}")
+        address = send(files, name, private=not public, message=f"stopcli: {folder.resolve().name}")
         s.output.add(Written(address, "public" if public else "private"))
         s.say(f"next, anywhere: stop classify --model hf:{name} VIDEO|DIR...")
     return s.exit_status

@@ -162,7 +162,9 @@ def _models(records: Sequence[r.ModelEntry]) -> Table:
     for m in records:
         here = "yes" if m.here else "no"
         size = "" if m.size is None else _megabytes(m.size)
-        rows.append(_cells(f"{m.name} *" if m.default else m.name, here, size, m.license, m.description))
+        rows.append(
+            _cells(f"{m.name} (default)" if m.default else m.name, here, size, m.license, m.description)
+        )
     columns = (
         Column("name"),
         Column("here"),
@@ -180,30 +182,34 @@ def _written(records: Sequence[r.Written]) -> Table:
 
 
 def facts(pairs: Iterable[tuple[str, Any]]) -> Table:
-    """Return names and values, one pair a line; nested values are spread over lines of their own."""
-    rows = [_cells(Cell(name, "bold"), text) for key, value in pairs for name, text in _spread(key, value)]
+    """Return names and values, one pair a line; absent values are left out."""
+    rows = [_cells(Cell(name, "bold"), _text(value)) for name, value in pairs if value is not None]
     return Table((Column("name"), Column("value")), rows, header=False)
 
 
-def _spread(name: str, value: Any) -> Iterable[tuple[str, str]]:
-    if value is None:
-        return
+def _text(value: Any) -> str:
+    """Return a value as people read it; of nested ones what fits on a line."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    if isinstance(value, (list, tuple)):
+        return ", ".join(map(str, value))
     if isinstance(value, dict):
-        for key, inner in value.items():
-            yield from _spread(f"{name}: {key}" if name else str(key), inner)
-    elif isinstance(value, (list, tuple)):
-        yield name, ", ".join(map(str, value))
-    elif isinstance(value, float):
-        yield name, f"{value:.4g}"
-    elif isinstance(value, bool):
-        yield name, "yes" if value else "no"
-    else:
-        yield name, str(value)
+        plain = {k: v for k, v in value.items() if v is not None and not isinstance(v, dict)}
+        return ", ".join(f"{k} {_text(v)}" for k, v in plain.items())
+    return str(value)
 
 
 def _record_facts(record: Any) -> Table:
     values = {f.name: getattr(record, f.name) for f in fields(record)}
-    return facts((k, _megabytes(v) if k in ("size", "bytes", "freed") else v) for k, v in values.items())
+    pairs: list[tuple[str, Any]] = []
+    for name, value in values.items():
+        if name in ("training", "metrics") and value:
+            pairs += [(f"{name}: {key}", inner) for key, inner in value.items()]
+        else:
+            pairs.append((name, _megabytes(value) if name in ("size", "freed") else value))
+    return facts(pairs)
 
 
 def _index_info(records: Sequence[r.IndexInfo]) -> Table:

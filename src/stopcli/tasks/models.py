@@ -1,0 +1,48 @@
+"""What models there are, and what one is made of."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from stopcli.hub.registry import ENTRIES, cached
+from stopcli.results import ModelEntry, ModelInfo
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from stopcli.model.files import ModelFiles
+
+
+def list_models(default: str) -> Iterator[ModelEntry]:
+    """Return the named models, and whether their files are here; no request is made.
+
+    Args:
+        default: which of them is used where none is named.
+    """
+    for entry in ENTRIES.values():
+        file = cached(entry)
+        size = file.stat().st_size if file is not None else None
+        is_default = entry.name == default
+        yield ModelEntry(entry.name, file is not None, size, is_default, entry.license, entry.description)
+
+
+def describe_model(files: ModelFiles) -> ModelInfo:
+    """Return a model's files, size, settings, license and provenance."""
+    config, extra = files.config, files.config.extra
+    entry = ENTRIES.get(files.name)
+    weights = [files.backbone, *([files.prompts] if files.prompts else [])]
+    return ModelInfo(
+        name=files.name,
+        description=entry.description if entry else extra.get("description"),
+        architecture=config.architecture,
+        backbone=str(files.backbone),
+        prompts=str(files.prompts) if files.prompts else None,
+        size=sum(p.stat().st_size for p in weights),
+        sha256=files.weights_hash(),
+        stop=config.stop.to_dict() if config.stop else None,
+        frames=config.frames,
+        labels=len(config.labels) if config.labels else None,
+        license=entry.license if entry else extra.get("license"),
+        training=extra.get("training"),
+        metrics=extra.get("metrics"),
+    )
