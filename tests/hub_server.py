@@ -3,7 +3,7 @@
 HEAD and GET of ``/org/repo/resolve/revision/file``: commit and ETag headers, small files by their
 git object's hash, large ones redirected to another host and named by their SHA-256, ranges, error
 codes. Creating a repository, preupload, LFS batch and PUT, and commits, with a token. Faults can be
-set on it: what a broken Hub or a broken line does.
+set on it: what a broken Hub or a broken connection does.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ LARGE = 1024  # bytes; from here on a file is stored apart, as with LFS
 
 @dataclass
 class Hub:
-    """What the server holds, what it does wrong, and what it was asked."""
+    """The files on the server, its faults, and the requests that it got."""
 
     files: dict[str, bytes]
     repo: str = "someone/model"
@@ -35,11 +35,11 @@ class Hub:
     cuts: int = 0
     flip: bool = False
     """Send other bytes than announced."""
-    asked: list[tuple[str, str, str | None]] = field(default_factory=list)
+    requests: list[tuple[str, str, str | None]] = field(default_factory=list)
     token: str = "hf_test"
     """What may write."""
     created: dict[str, object] | None = None
-    """What a client asked for when it made the repository."""
+    """What a client sent to create the repository."""
     stored: dict[str, bytes] = field(default_factory=dict)
     """Large files received, by SHA-256."""
     port: int = 0
@@ -69,7 +69,7 @@ class _Handler(BaseHTTPRequestHandler):
     def do_POST(self):
         data = self.rfile.read(int(self.headers.get("Content-Length", "0")))
         hub = self.hub
-        hub.asked.append((self.command, self.path, None))
+        hub.requests.append((self.command, self.path, None))
         if hub.status is not None:
             return self._error(hub.status, None)
         if self.headers.get("Authorization") != f"Bearer {hub.token}":
@@ -84,7 +84,7 @@ class _Handler(BaseHTTPRequestHandler):
             faults = [] if "license:" in card else [{"message": "no license"}]
             return self._json({"errors": faults, "warnings": []}, 400 if faults else 200)
         if path == f"/api/models/{hub.repo}/preupload/main":
-            told = [
+            modes = [
                 {
                     "path": f["path"],
                     "uploadMode": "lfs" if f["size"] >= LARGE else "regular",
@@ -92,7 +92,7 @@ class _Handler(BaseHTTPRequestHandler):
                 }
                 for f in json.loads(data)["files"]
             ]
-            return self._json({"files": told})
+            return self._json({"files": modes})
         if path == f"/{hub.repo}.git/info/lfs/objects/batch":
             objects = [
                 {
@@ -135,7 +135,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _answer(self, *, body: bool) -> None:
         hub = self.hub
-        hub.asked.append((self.command, self.path, self.headers.get("Range")))
+        hub.requests.append((self.command, self.path, self.headers.get("Range")))
         if hub.status is not None:
             return self._error(hub.status, None)
         path = unquote(self.path)
@@ -154,21 +154,26 @@ class _Handler(BaseHTTPRequestHandler):
             return self._send(data, {"ETag": f'"{_git_hash(data)}"'}, body=body, large=False)
         sha = hashlib.sha256(data).hexdigest()
         self.send_response(302)
-        for key, value in {
-            "Location": f"http://localhost:{hub.port}/storage/{name}", "X-Repo-Commit": hub.commit, "X-Linked-ETag": f'"{sha}"',
-            "X-Linked-Size": str(len(data)), "ETag": f'"{sha}"', "Content-Length": "0",
-        }.items():  # fmt: skip
+        headers = {
+            "Location": f"http://localhost:{hub.port}/storage/{name}",
+            "X-Repo-Commit": hub.commit,
+            "X-Linked-ETag": f'"{sha}"',
+            "X-Linked-Size": str(len(data)),
+            "ETag": f'"{sha}"',
+            "Content-Length": "0",
+        }
+        for key, value in headers.items():
             self.send_header(key, value)
         self.end_headers()
         return None
 
     def _send(self, data: bytes, headers: dict[str, str], *, body: bool, large: bool) -> None:
         total, start = len(data), 0
-        asked = self.headers.get("Range")
-        if asked:
-            start = int(asked.removeprefix("bytes=").split("-")[0])
-        self.send_response(206 if asked else 200)
-        if asked:
+        wanted = self.headers.get("Range")
+        if wanted:
+            start = int(wanted.removeprefix("bytes=").split("-")[0])
+        self.send_response(206 if wanted else 200)
+        if wanted:
             self.send_header("Content-Range", f"bytes {start}-{total - 1}/{total}")
         self.send_header("X-Repo-Commit", self.hub.commit)
         self.send_header("Content-Length", str(total - start))

@@ -1,80 +1,101 @@
-"""The model card of a fine-tuned model: Markdown with the front matter that the Hub reads."""
+"""The model card of a fine-tuned model: Markdown with the front matter that the Hub reads.
+
+The front matter is huggingface_hub's, which escapes it, and holds the scores so that the Hub shows them.
+"""
 
 from __future__ import annotations
 
-from typing import Any
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+from stopcli.hub.redact import without_paths
+
+if TYPE_CHECKING:
+    from huggingface_hub import ModelCardData
+    from jinja2 import Template
 
 CARD_FILE = "README.md"
 TAGS = ("video", "clip", "stop", "prompt-learning")
 
 
-def front_matter(config: dict[str, Any], license: str | None) -> str:
-    """Return the YAML head: license, library, tags, task."""
-    tags = [*TAGS, *([] if config.get("labels") else ["text-to-video-retrieval"])]
-    lines = [f"license: {license or 'other'}", "library_name: stopcli", "tags:", *(f"- {t}" for t in tags)]
-    if config.get("labels"):
-        lines.append("pipeline_tag: video-classification")
-    return "---\n" + "\n".join(lines) + "\n---\n"
+def card_data(name: str, config: dict[str, Any], license: str | None = None) -> ModelCardData:
+    """Return what the Hub reads at the head of a card.
+
+    Args:
+        name: the model's name.
+        config: what its ``config.json`` says.
+        license: an SPDX identifier; None is "other".
+    """
+    from huggingface_hub import EvalResult, ModelCardData
+
+    labels, weights = config.get("labels"), config["backbone"].get("weights", "")
+    task = "video-classification" if labels else "text-to-video-retrieval"
+    source = str(
+        without_paths(config.get("training", {}).get("data", {}).get("source") or "own videos", "source")
+    )
+    metrics = config.get("metrics", {})
+    results = [
+        EvalResult(
+            task_type=task,
+            dataset_type=source,
+            dataset_name=source,
+            dataset_split=split,
+            metric_type="accuracy" if metric == "top-1" else metric,
+            metric_name=metric,
+            metric_value=round(float(value), 2),
+        )
+        for split in ("validation", "test")
+        for metric, value in metrics.get(split, {}).items()
+        if isinstance(value, int | float)
+    ]
+    return ModelCardData(
+        license=(license or "other").lower(),
+        library_name="stopcli",
+        base_model=weights[3:].partition("@")[0] if weights.startswith("hf:") else None,
+        pipeline_tag=task if labels else None,
+        tags=[*TAGS, *([] if labels else [task])],
+        model_name=name if results else None,
+        eval_results=results or None,
+    )
 
 
 def model_card(name: str, config: dict[str, Any], license: str | None = None) -> str:
-    """Return the card of a model folder.
+    """Return the card of a model folder; no path of the machine stands in it.
 
     Args:
         name: its title.
         config: what its ``config.json`` says.
         license: an SPDX identifier; None is "other".
     """
-    training = config.get("training", {})
-    metrics = config.get("metrics", {})
-    labels = config.get("labels")
-    data, settings, made = training.get("data", {}), training.get("settings", {}), training.get("made", {})
-    what = f"Tells {len(labels)} classes apart" if labels else "Finds videos by text"
-    parts = [
-        front_matter(config, license),
-        f"# {name}\n",
-        f"{what}: STOP prompts (arXiv 2503.15973) on a frozen {config['backbone']['architecture']}, "
-        "trained with stopcli.\n",
-        "## Use\n",
-        "```console\npipx install stopcli\nstop classify --model THIS_FOLDER clip.mp4\n"
-        'stop retrieve --model THIS_FOLDER --query "..." videos/\n```\n',
-    ]
-    if labels:
-        parts += ["## Labels\n", ", ".join(str(label) for label in labels) + "\n"]
-    parts += ["## Data\n", _table(data), "## Scores\n", _scores(metrics), "## Settings\n", _table(settings)]
-    parts += [_table({"started from": training.get("base"), **made}), _command(training.get("command"))]
-    parts += [
-        "## Limits\n",
-        f"It comes from {training.get('origin')}, and knows no more of the world than that.",
-        "The scores were measured on the clips named above and on nothing else. Footage of another kind, "
-        "place or camera may score lower; classes that are not in the list are never answered. The "
-        "backbone's own limits and biases remain.\n",
-    ]
-    return "\n".join(p for p in parts if p)
+    labels, metrics = config.get("labels"), config.get("metrics", {})
+    training = without_paths(config.get("training", {}))
+    body = _template().render(
+        name=name,
+        config=config,
+        training=training,
+        settings=training.get("settings", {})
+        | {"started from": training.get("base")}
+        | training.get("provenance", {}),
+        purpose=f"Tells {len(labels)} classes apart" if labels else "Finds videos by text",
+        metrics=metrics,
+        columns=list(dict.fromkeys(column for scores in metrics.values() for column in scores)),
+    )
+    return f"---\n{card_data(name, config, license).to_yaml()}\n---\n{body}"
 
 
-def _table(values: dict[str, Any]) -> str:
-    rows = [f"| {k} | {_cell(v)} |" for k, v in values.items() if v is not None]
-    return "| | |\n|---|---|\n" + "\n".join(rows) + "\n" if rows else ""
+@cache
+def _template() -> Template:
+    from jinja2 import Environment, PackageLoader
 
-
-def _scores(metrics: dict[str, Any]) -> str:
-    names = list(dict.fromkeys(name for scores in metrics.values() for name in scores))
-    if not names:
-        return "No clip was held out, so nothing was measured.\n"
-    head = "| | " + " | ".join(names) + " |\n|---|" + "---|" * len(names) + "\n"
-    rows = [
-        f"| {which} | " + " | ".join(_cell(scores.get(n, "")) for n in names) + " |"
-        for which, scores in metrics.items()
-    ]
-    return head + "\n".join(rows) + "\n"
+    loader = PackageLoader("stopcli", "hub")
+    environment = Environment(loader=loader, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True)
+    environment.filters["cell"] = _cell
+    return environment.get_template("card_template.md")
 
 
 def _cell(value: Any) -> str:
+    """Return a value as Markdown shows it in a table or a sentence, on one line."""
     if isinstance(value, float):
         return f"{value:.4g}"
-    return str(value).replace("|", "\\|").replace("\n", " ")
-
-
-def _command(command: Any) -> str:
-    return f"```console\n{command}\n```\n" if command else ""
+    text = " ".join(str(value).split())
+    return text.replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;")

@@ -2,29 +2,36 @@
 
 from __future__ import annotations
 
-import os
-from typing import TYPE_CHECKING
+import json
+from typing import TYPE_CHECKING, Any
 
 from stopcli.errors import CheckpointError
-from stopcli.hub.card import CARD_FILE, front_matter, model_card
+from stopcli.fileio import write_text
+from stopcli.hub.card import CARD_FILE, card_data, model_card
+from stopcli.hub.redact import without_paths
 from stopcli.model.config import CONFIG_FILE, WEIGHTS_FILE, read_config
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-WITH_IT = ("metrics.jsonl", "curve.png", "confusion.png")
+EXTRAS = ("metrics.jsonl", "curve.png", "confusion.png")
 
 
-def publishable(folder: Path, license: str | None) -> list[str]:
-    """Check a model folder, give its card the license, and return the names of its files to publish.
+def publishable(folder: Path, license: str | None = None) -> dict[str, Path | bytes]:
+    """Check a model folder, write its card, and return the files to publish by their names.
 
-    A card that a person has written on is kept; only its front matter is renewed.
+    The settings are published without the paths of this machine. A card that a person has written on
+    keeps its text; only its front matter is brought up to date.
+
+    Args:
+        folder: the model folder.
+        license: an SPDX identifier for the card; None is the one that the settings name, if any.
 
     Raises:
-        CheckpointError: it is no model folder, or lacks a file.
+        CheckpointError: it is no model folder, lacks a file, or its card has a broken front matter.
+        CannotWrite: the card cannot be written.
     """
     config = read_config(folder)
-    told = config.to_dict()
     names = [CONFIG_FILE]
     if config.stop is not None:
         names.append(WEIGHTS_FILE)
@@ -33,12 +40,38 @@ def publishable(folder: Path, license: str | None) -> list[str]:
     for name in names:
         if not (folder / name).is_file():
             raise CheckpointError(f"{folder}: lacks {name}; is the training finished?")
-    license = license or config.extra.get("license")
-    path = folder / CARD_FILE
-    text = path.read_text(encoding="utf-8") if path.is_file() else model_card(folder.resolve().name, told)
-    if license is not None or not path.is_file():
-        body = text.split("---\n", 2)[2] if text.startswith("---\n") and text.count("---\n") >= 2 else text
-        part = folder / f".{CARD_FILE}.part"
-        part.write_text(front_matter(told, license) + body, encoding="utf-8")
-        os.replace(part, path)
-    return [*names, CARD_FILE, *(n for n in WITH_IT if (folder / n).is_file())]
+    values = config.to_dict()
+    title, license = folder.resolve().name, license or config.extra.get("license")
+    card = folder / CARD_FILE
+    if not card.is_file():
+        write_text(card, model_card(title, values, license))
+    elif license is not None:
+        write_text(card, _renewed(card, title, values, license))
+    files: dict[str, Path | bytes] = {
+        name: folder / name for name in (*names, CARD_FILE, *EXTRAS) if (folder / name).is_file()
+    }
+    published = {**values, **without_paths(config.extra)}
+    if published != values:
+        files[CONFIG_FILE] = json.dumps(published, indent=2, ensure_ascii=False).encode()
+    return files
+
+
+def _renewed(path: Path, title: str, values: dict[str, Any], license: str) -> str:
+    """Return a card with the license and scores of today, and every other word as it was."""
+    from huggingface_hub import ModelCard
+    from yaml import YAMLError  # type: ignore[import-untyped]
+
+    text = path.read_text(encoding="utf-8")
+    try:
+        card = ModelCard(
+            text if text.startswith("---\n") else f"---\n\n---\n{text}", ignore_metadata_errors=True
+        )
+    except (ValueError, YAMLError) as error:
+        reason = " ".join(str(error).split())
+        raise CheckpointError(
+            f"{path}: its front matter is no YAML ({reason}); fix it or delete the file"
+        ) from error
+    for key, value in vars(card_data(title, values, license)).items():
+        if key in ("license", "eval_results", "model_name") or card.data.get(key) is None:
+            card.data[key] = value
+    return str(card)

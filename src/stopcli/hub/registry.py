@@ -18,9 +18,10 @@ from stopcli.errors import ModelNotFound, OfflineError
 from stopcli.hub.client import fetch, split_hub_name
 from stopcli.model.config import CONFIG_FILE, WEIGHTS_FILE, ModelConfig, read_config
 from stopcli.model.files import ModelFiles
+from stopcli.results import ModelEntry, ModelInfo
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     Fetch = Callable[[str, str, str | None], Path]  # (repository, file, revision) -> where it lies
 
@@ -29,7 +30,7 @@ BACKBONE_CONFIG = "open_clip_config.json"
 
 
 @dataclass(frozen=True)
-class Entry:
+class NamedModel:
     """A model that has a name of its own."""
 
     name: str
@@ -43,28 +44,31 @@ class Entry:
     """Hub repository of STOP prompt weights for this backbone; None is plain CLIP."""
 
 
+def _openai(size: str, repo: str, note: str = "") -> NamedModel:
+    description = f"OpenAI CLIP ViT-{size}, without STOP prompts{note}"
+    architecture = f"ViT-{size.replace('/', '-')}-quickgelu"
+    return NamedModel(
+        architecture[:8].lower(), architecture, f"hf:timm/{repo}.openai", 12, "MIT", description
+    )
+
+
 MINI = "mini"
 ENTRIES = {
     entry.name: entry
     for entry in (
-        Entry(
-            MINI, "stop-mini", "file:backbone.safetensors", 8, "Apache-2.0",
-            "knows only its generated world: 48 drawn objects in 10 motions (bundled)",
+        NamedModel(
+            name=MINI,
+            architecture="stop-mini",
+            weights="file:backbone.safetensors",
+            frames=8,
+            license="Apache-2.0",
+            description="knows only its generated world: 48 drawn objects in 10 motions (bundled)",
         ),
-        Entry(
-            "vit-b-32", "ViT-B-32-quickgelu", "hf:timm/vit_base_patch32_clip_224.openai", 12, "MIT",
-            "OpenAI CLIP ViT-B/32, without STOP prompts",
-        ),
-        Entry(
-            "vit-b-16", "ViT-B-16-quickgelu", "hf:timm/vit_base_patch16_clip_224.openai", 12, "MIT",
-            "OpenAI CLIP ViT-B/16, without STOP prompts: slower, finer",
-        ),
-        Entry(
-            "vit-l-14", "ViT-L-14-quickgelu", "hf:timm/vit_large_patch14_clip_224.openai", 12, "MIT",
-            "OpenAI CLIP ViT-L/14, without STOP prompts: slowest, best",
-        ),
+        _openai("B/32", "vit_base_patch32_clip_224"),
+        _openai("B/16", "vit_base_patch16_clip_224", ": slower, finer"),
+        _openai("L/14", "vit_large_patch14_clip_224", ": slowest, best"),
     )
-}  # fmt: skip
+}
 
 
 def resolve(name: str, *, offline: bool = False, refresh: bool = False) -> ModelFiles:
@@ -76,28 +80,32 @@ def resolve(name: str, *, offline: bool = False, refresh: bool = False) -> Model
         refresh: ask the Hub for newer files even where all are cached.
 
     Raises:
-        ModelNotFound: it names nothing.
+        ModelNotFound: there is no such model.
         CheckpointError: its folder is not what it should be.
         DownloadError, OfflineError: a file is not cached and could not be fetched.
     """
-    get = partial(fetch, offline=offline, refresh=refresh)
+    named = name if name in ENTRIES or name.startswith("hf:") else None
+    get = partial(fetch, offline=offline, refresh=refresh, model=named)
     if name == MINI:
         return _from_folder(name, Path(str(package_files("stopcli") / "assets" / "mini")), get)
     if name in ENTRIES:
-        return _from_entry(ENTRIES[name], get)
+        try:
+            return _from_entry(ENTRIES[name], get)
+        except ModelNotFound as error:  # of a repository that the user did not name
+            raise ModelNotFound(f"{name} cannot be fetched: {error}") from error
     if name.startswith("hf:"):
         return _from_hub(name, name, get)
     folder = Path(name)
     if folder.is_dir():
         return _from_folder(name, folder, get)
     close = difflib.get_close_matches(name, ENTRIES, 1)
-    hint = f"did you mean {close[0]}? " if close else ""
+    hint = f" (did you mean {close[0]}?)" if close else ""
     raise ModelNotFound(
-        f"no model {name!r}; {hint}Use one of {', '.join(ENTRIES)}, a model folder, or hf:org/repo"
+        f"no model {name!r}{hint}; use one of {', '.join(ENTRIES)}, a model folder, or hf:org/repo"
     )
 
 
-def _from_entry(entry: Entry, get: Fetch) -> ModelFiles:
+def _from_entry(entry: NamedModel, get: Fetch) -> ModelFiles:
     if entry.prompts is not None:
         return _from_hub(entry.name, entry.prompts, get)
     config = ModelConfig(entry.architecture, entry.weights, None, entry.frames)
@@ -116,14 +124,14 @@ def _from_hub(name: str, source: str, get: Fetch) -> ModelFiles:
     try:
         folder = get(repo, CONFIG_FILE, revision).parent
         ours = "format" in json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8"))
-    except ModelNotFound:
+    except (ModelNotFound, ValueError):
         ours = False
     if not ours:  # an open_clip repository: plain CLIP
         path = get(repo, BACKBONE_CONFIG, revision)
-        told = json.loads(path.read_text(encoding="utf-8"))
-        config = ModelConfig(repo, source, None, 12, backbone_config=told.get("model_cfg"))
+        metadata = json.loads(path.read_text(encoding="utf-8"))
+        config = ModelConfig(repo, source, None, 12, backbone_config=metadata.get("model_cfg"))
         backbone = get(repo, BACKBONE_FILE, path.parent.name)
-        return ModelFiles(name, config, None, backbone, told.get("preprocess_cfg", {}))
+        return ModelFiles(name, config, None, backbone, metadata.get("preprocess_cfg", {}))
     config = read_config(folder)
     commit = folder.name  # the other files must be of the same state, wherever the branch is by then
     if config.stop is not None:
@@ -149,18 +157,57 @@ def _backbone(config: ModelConfig, folder: Path | None, get: Fetch) -> tuple[Pat
         return get(repo, BACKBONE_FILE, revision), {}
     import open_clip
 
-    told = open_clip.get_pretrained_cfg(config.architecture, weights)
-    if not told or not told.get("hf_hub"):
+    metadata = open_clip.get_pretrained_cfg(config.architecture, weights)
+    if not metadata or not metadata.get("hf_hub"):
         tags = ", ".join(open_clip.list_pretrained_tags_by_model(config.architecture)) or "none"
         raise ModelNotFound(f"open_clip has no weights {weights!r} for {config.architecture}; it has {tags}")
-    repo, _, file_name = told["hf_hub"].rpartition("/")
+    repo, _, file_name = metadata["hf_hub"].rpartition("/")
     safe = re.sub(r"\.(bin|pt|pth)$", ".safetensors", file_name) or BACKBONE_FILE
-    return get(repo, safe, None), told
+    return get(repo, safe, None), metadata
 
 
-def cached(entry: Entry) -> Path | None:
+def cached(entry: NamedModel) -> Path | None:
     """Return a named model's backbone file if it is at hand; no request is made."""
     try:
         return resolve(entry.name, offline=True).backbone
     except (OfflineError, ModelNotFound):
         return None
+
+
+def listing(default: str) -> Iterator[ModelEntry]:
+    """Yield a record of each named model; no request is made.
+
+    Args:
+        default: the name of the model that commands use where none is named.
+    """
+    for entry in ENTRIES.values():
+        file = cached(entry)
+        yield ModelEntry(
+            name=entry.name,
+            here=file is not None,
+            size=file.stat().st_size if file is not None else None,
+            default=entry.name == default,
+            license=entry.license,
+            description=entry.description,
+        )
+
+
+def describe(files: ModelFiles) -> ModelInfo:
+    """Return what a model is made of and how it was made."""
+    config, extra, entry = files.config, files.config.extra, ENTRIES.get(files.name)
+    weights = [files.backbone, *([files.prompts] if files.prompts else [])]
+    return ModelInfo(
+        name=files.name,
+        description=entry.description if entry else extra.get("description"),
+        architecture=config.architecture,
+        backbone=str(files.backbone),
+        prompts=str(files.prompts) if files.prompts else None,
+        size=sum(path.stat().st_size for path in weights),
+        sha256=files.weights_hash(),
+        stop=config.stop.to_dict() if config.stop else None,
+        frames=config.frames,
+        labels=len(config.labels) if config.labels else None,
+        license=entry.license if entry else extra.get("license"),
+        training=extra.get("training"),
+        metrics=extra.get("metrics"),
+    )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import subprocess
 import sys
@@ -51,24 +52,24 @@ def leftovers(tmp_path):
 @pytest.mark.parametrize(("file", "content"), [("config.json", b'{"format": 0}'), ("big.bin", BIG)])
 def test_a_file_is_fetched_once_and_then_without_any_request(hub, file, content):
     assert client.fetch("someone/model", file).read_bytes() == content
-    assert hub.asked
-    hub.asked.clear()
+    assert hub.requests
+    hub.requests.clear()
     assert client.fetch("someone/model", file).read_bytes() == content
     assert client.fetch("someone/model", file, offline=True).read_bytes() == content
-    assert hub.asked == []
+    assert hub.requests == []
 
 
 def test_a_revision_is_asked_for_by_name(hub):
     path = client.fetch("someone/model", "config.json", "v1")
     assert COMMIT in path.parts
-    assert "/someone/model/resolve/v1/config.json" in {p for _, p, _ in hub.asked}
+    assert "/someone/model/resolve/v1/config.json" in {p for _, p, _ in hub.requests}
 
 
 def test_a_line_that_breaks_is_taken_up_where_it_broke(hub, monkeypatch):
     monkeypatch.setattr(constants, "DOWNLOAD_CHUNK_SIZE", 10_000)
     hub.cut, hub.cuts = 60_000, 1
     assert client.fetch("someone/model", "big.bin").read_bytes() == BIG
-    assert "bytes=60000-" in {r for _, _, r in hub.asked}
+    assert "bytes=60000-" in {r for _, _, r in hub.requests}
 
 
 def test_a_line_that_keeps_breaking_is_an_error_and_leaves_no_half_file(hub, tmp_path):
@@ -94,7 +95,7 @@ def test_other_bytes_than_announced_are_removed(hub, file):
     [
         (401, ModelNotFound, "log in"),
         (403, ModelNotFound, "log in"),
-        (404, DownloadError, "404"),
+        (404, ModelNotFound, "404.*check the name"),
         (500, DownloadError, "500"),
     ],
 )
@@ -110,30 +111,69 @@ def test_what_is_not_there_is_named(hub):
         client.fetch("someone/else", "config.json")
     with pytest.raises(ModelNotFound, match="no revision v9"):
         client.fetch("someone/model", "config.json", "v9")
-    with pytest.raises(ModelNotFound, match=r"no file other\.bin"):
+    with pytest.raises(ModelNotFound, match=r"other\.bin: no such file"):
         client.fetch("someone/model", "other.bin")
+
+
+def test_a_missing_file_is_not_worth_another_try(hub):
+    hub.status = 404
+    with pytest.raises(ModelNotFound) as caught:
+        client.fetch("someone/model", "big.bin")
+    assert "again" not in str(caught.value)
+    assert len(hub.requests) == 1
+
+
+def test_a_busy_hub_is_asked_again_but_not_for_ever(hub, capfd):
+    hub.status = 503
+    with pytest.raises(DownloadError, match="503; try again later"):
+        client.fetch("someone/model", "big.bin")
+    assert len(hub.requests) == 1 + len(client.WAITS)
+    assert capfd.readouterr().err == ""
+
+
+def test_what_answers_without_the_headers_of_a_hub_is_none(hub):
+    hub.commit = ""
+    with pytest.raises(DownloadError, match="no Hub; check HF_ENDPOINT"):
+        client.fetch("someone/model", "big.bin")
 
 
 def test_offline_makes_no_request(hub, monkeypatch):
     with pytest.raises(OfflineError, match="--model mini"):
         client.fetch("someone/model", "config.json", offline=True)
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    with pytest.raises(OfflineError, match="--model mini"):
+    with pytest.raises(OfflineError, match="stop models pull hf:someone/model"):
         client.fetch("someone/model", "config.json")
-    assert hub.asked == []
+    assert hub.requests == []
 
 
-def test_a_hub_out_of_reach_is_an_offline_error(hub, monkeypatch):
+def test_a_hub_out_of_reach_is_one_error_that_says_how_to_fetch_the_model(hub, monkeypatch, capfd):
+    client.fetch("someone/model", "config.json")
+    waits = []
+    monkeypatch.setattr(client.time, "sleep", waits.append)
     monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:1")
-    monkeypatch.setattr(
-        constants, "HUGGINGFACE_CO_URL_TEMPLATE", "http://127.0.0.1:1/{repo_id}/resolve/{revision}/{filename}"
-    )
-    with pytest.raises(OfflineError, match="cannot be reached"):
-        client.fetch("someone/model", "config.json")
+    template = "http://127.0.0.1:1/{repo_id}/resolve/{revision}/{filename}"
+    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
+    with pytest.raises(OfflineError, match="cannot be reached") as caught:
+        registry.resolve("vit-b-32")
+    assert "stop models pull vit-b-32" in str(caught.value)
+    assert constants.HF_HUB_CACHE in str(caught.value)
+    assert "only tries the command out" in str(caught.value)
+    assert sum(waits) <= 3
+    assert capfd.readouterr().err == ""
+    assert client.fetch("someone/model", "config.json", refresh=True).is_file()  # the cached one serves
+
+
+def test_the_librarys_own_lines_come_back_after_a_fetch(hub):
+    logger = logging.getLogger("huggingface_hub")
+    level = logger.level
+    hub.status = 500
+    with pytest.raises(DownloadError):
+        client.fetch("someone/model", "big.bin")
+    assert logger.level == level != logging.ERROR
 
 
 def repository(tmp_path, **settings):
-    folder = write_model(tmp_path / "made", **settings)
+    folder = write_model(tmp_path / "source", **settings)
     return {p.name: p.read_bytes() for p in folder.iterdir()}
 
 
@@ -144,9 +184,9 @@ def test_a_whole_model_comes_from_the_hub(hub, tmp_path):
     assert files.prompts is not None
     assert files.prompts.is_file()
     assert files.backbone.is_file()
-    hub.asked.clear()
+    hub.requests.clear()
     assert registry.resolve(NAME + "@main").weights_hash() == files.weights_hash()
-    assert hub.asked == []
+    assert hub.requests == []
 
 
 def test_pull_asks_for_newer_files_and_nothing_else_does(hub, tmp_path):
@@ -160,28 +200,41 @@ def test_pull_asks_for_newer_files_and_nothing_else_does(hub, tmp_path):
 
 
 def test_an_open_clip_repository_is_plain_clip(hub, tmp_path):
-    made = repository(tmp_path)
-    told = {
-        "model_cfg": json.loads(made["config.json"])["backbone"]["config"],
+    files = repository(tmp_path)
+    settings = {
+        "model_cfg": json.loads(files["config.json"])["backbone"]["config"],
         "preprocess_cfg": {"mean": [0.5] * 3, "std": [0.5] * 3},
     }
     hub.files = {
         "config.json": b'{"architectures": ["CLIPModel"]}',
-        "open_clip_config.json": json.dumps(told).encode(),
-        "open_clip_model.safetensors": made["backbone.safetensors"],
+        "open_clip_config.json": json.dumps(settings).encode(),
+        "open_clip_model.safetensors": files["backbone.safetensors"],
     }
-    files = registry.resolve(NAME)
-    assert files.config.stop is None
-    assert files.preprocess["mean"] == [0.5] * 3
+    model = registry.resolve(NAME)
+    assert model.config.stop is None
+    assert model.preprocess["mean"] == [0.5] * 3
 
 
 def test_prompts_for_a_built_in_backbone_come_from_their_repository(hub, tmp_path, monkeypatch):
     hub.files = repository(tmp_path, stop=StopConfig(regions=4, eta=2, hidden=16))
-    entry = registry.Entry("vit-b-32", "toy", "unused", 4, "MIT", "with prompts", prompts=NAME)
+    entry = registry.NamedModel("vit-b-32", "toy", "unused", 4, "MIT", "with prompts", prompts=NAME)
     monkeypatch.setitem(registry.ENTRIES, "vit-b-32", entry)
     files = registry.resolve("vit-b-32")
     assert files.name == "vit-b-32"
     assert files.config.stop is not None
+
+
+def test_a_named_model_whose_repository_is_gone_is_one_sentence(hub):
+    with pytest.raises(
+        ModelNotFound, match=r"^vit-b-16 cannot be fetched: no repository timm/vit_base[^.]*\.openai on"
+    ):
+        registry.resolve("vit-b-16")
+
+
+def test_a_repository_of_another_kind_is_named(hub):
+    hub.files["config.json"] = b"<html>"
+    with pytest.raises(ModelNotFound, match="is someone/model a stopcli or open_clip model"):
+        registry.resolve(NAME)
 
 
 def test_a_built_in_backbone_comes_from_open_clips_own_repository(hub, tmp_path, monkeypatch):
@@ -190,6 +243,9 @@ def test_a_built_in_backbone_comes_from_open_clips_own_repository(hub, tmp_path,
     assert registry.resolve("vit-b-32").backbone.read_bytes() == BIG
     assert registry.cached(registry.ENTRIES["vit-b-32"]) is not None
     assert registry.cached(registry.ENTRIES["vit-b-16"]) is None
+    here = {entry.name: entry.size for entry in registry.listing("vit-b-16") if entry.here}
+    assert here["vit-b-32"] == len(BIG)
+    assert set(here) == {"mini", "vit-b-32"}
 
 
 def test_the_repositories_named_here_are_those_of_open_clip():
@@ -197,15 +253,15 @@ def test_the_repositories_named_here_are_those_of_open_clip():
 
     for name in ("vit-b-32", "vit-b-16", "vit-l-14"):
         entry = registry.ENTRIES[name]
-        told = open_clip.get_pretrained_cfg(entry.architecture, "openai")
-        assert entry.weights == "hf:" + told["hf_hub"].rstrip("/")
-        assert told["quick_gelu"]
+        pretrained = open_clip.get_pretrained_cfg(entry.architecture, "openai")
+        assert entry.weights == "hf:" + pretrained["hf_hub"].rstrip("/")
+        assert pretrained["quick_gelu"]
         assert open_clip.get_model_config(entry.architecture)["quick_gelu"]
 
 
 def test_the_command_fetches_with_hf_endpoint_and_then_works_offline(tmp_path):
     """The real process, the real environment variables, the real exit codes."""
-    made = repository(tmp_path, stop=StopConfig(regions=4, eta=2, hidden=16))
+    files = repository(tmp_path, stop=StopConfig(regions=4, eta=2, hidden=16))
     environment = {k: v for k, v in os.environ.items() if not k.startswith("HF_")} | {
         "HF_HUB_CACHE": str(tmp_path / "hub")
     }
@@ -214,26 +270,26 @@ def test_the_command_fetches_with_hf_endpoint_and_then_works_offline(tmp_path):
         command = [sys.executable, "-m", "stopcli", *arguments]
         return subprocess.run(command, env=environment | more, capture_output=True, text=True, check=False)
 
-    with serve(Hub(made)) as running:
+    with serve(Hub(files)) as running:
         before = stop("models", "info", NAME, "--offline", HF_ENDPOINT=running.endpoint)
         assert before.returncode == 4
         assert "not in the cache" in before.stderr
-        assert running.asked == []
+        assert running.requests == []
         done = stop("models", "pull", NAME, HF_ENDPOINT=running.endpoint)
         assert done.returncode == 0, done.stderr
-        running.asked.clear()
+        running.requests.clear()
         after = stop(
             "models", "info", NAME, "--format", "json", HF_ENDPOINT=running.endpoint, HF_HUB_OFFLINE="1"
         )
         assert after.returncode == 0, after.stderr
         assert json.loads(after.stdout)["data"][0]["license"] == "MIT"
-        assert running.asked == []
+        assert running.requests == []
         assert stop("models", "pull", "hf:someone/else", HF_ENDPOINT=running.endpoint).returncode == 4
 
 
-@pytest.mark.parametrize("name", ["hf:justaname", "hf:a/b/c", "hf:", "hf:a/b@"])
+@pytest.mark.parametrize("name", ["hf:justaname", "hf:a/b/c", "hf:", "hf:a/b@", "hf:a/b--c"])
 def test_a_hub_name_of_another_shape_is_refused(name):
-    with pytest.raises(UsageError, match="hf:org/repo"):
+    with pytest.raises(UsageError, match="names no Hub model"):
         registry.resolve(name)
 
 
@@ -246,6 +302,9 @@ def test_a_folder_is_a_model(toy):
     files = registry.resolve(str(toy))
     assert files.folder == toy
     assert files.config.frames == 4
+    info = registry.describe(files)
+    assert (info.frames, info.license, info.sha256) == (4, "MIT", files.weights_hash())
+    assert info.size == sum((toy / f"{name}.safetensors").stat().st_size for name in ("backbone", "model"))
 
 
 def test_the_hash_tells_weights_apart(tmp_path):
