@@ -1,0 +1,74 @@
+"""Which moments answer: neighbours joined, files kept apart, the best of many found."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from index_toys import part_of, selection, unit
+
+from stopcli.index.ranking import search
+from stopcli.index.types import Filters, Query
+
+
+def test_neighbours_that_score_are_one_hit():
+    v = np.array(
+        [unit(1, 0.05, 0), unit(0, 1, 0), unit(1, 0.3, 0), unit(1, 0.1, 0), unit(0, 0, 1), unit(0, 1, 0.2)]
+    )
+    hits = search(v, selection([5, 1]), [Query("q", unit(1, 0, 0))], Filters(top_k=3))
+    assert [(h.path, h.start, h.end) for h in hits[:2]] == [("0.mp4", 0.0, 8.0), ("0.mp4", 16.0, 32.0)]
+    assert hits[1].score == pytest.approx(float(unit(1, 0.1, 0)[0]))
+    assert [h.rank for h in hits] == [1, 2, 3]
+
+
+def test_a_hit_never_crosses_files():
+    v = np.array([unit(1, 0), unit(1, 0), unit(1, 0.01), unit(0, 1)])
+    hits = search(v, selection([1, 1, 2], durations=[3.5, 8.0, 20.0]), [Query("q", unit(1, 0))], Filters())
+    assert [(h.path, h.start, h.end) for h in hits[:3]] == [
+        ("0.mp4", 0.0, 3.5),
+        ("1.mp4", 0.0, 8.0),
+        ("2.mp4", 0.0, 8.0),
+    ]
+
+
+def test_what_is_described_better_by_another_text_is_left_out():
+    v = np.array([unit(1, 0.2), unit(1, 2)])
+    hits = search(v, selection([1, 1]), [Query("q", unit(1, 0))], Filters(), [unit(0, 1)])
+    assert [h.path for h in hits] == ["0.mp4"]
+
+
+def test_scores_below_the_floor_are_left_out():
+    v = np.array([unit(1, 0.2), unit(1, 2)])
+    assert len(search(v, selection([1, 1]), [Query("q", unit(1, 0))], Filters(min_score=0.5))) == 1
+
+
+@pytest.mark.parametrize("chosen", [20000, 9000, 500])  # rows read in a row, in part, alone
+def test_the_best_are_found_among_many(chosen):
+    rng = np.random.default_rng(3)
+    v = rng.normal(size=(20000, 8)).astype(np.float32)
+    v /= np.linalg.norm(v, axis=1, keepdims=True)
+    files = selection([1] * 20000)
+    kept = np.sort(rng.permutation(20000)[:chosen])
+    files = part_of(files, kept)
+    q = unit(*rng.normal(size=8))
+    hits = search(v, files, [Query("q", q)], Filters(top_k=20))
+    scores = v[files.first] @ q
+    assert [h.score for h in hits] == pytest.approx(sorted(scores.tolist(), reverse=True)[:20])
+
+
+def test_a_long_hit_leaves_room_for_others():
+    v = np.vstack([np.tile(unit(1, 0), (3000, 1)), unit(1, 1)[None]])
+    hits = search(v, selection([3000, 1]), [Query("q", unit(1, 0))], Filters(top_k=2))
+    assert [(h.path, h.end) for h in hits] == [("0.mp4", 24000.0), ("1.mp4", 8.0)]
+
+
+def test_rows_that_cannot_answer_are_not_even_read():
+    v = np.full((9000, 3), np.nan, np.float32)
+    v[3000:3003] = unit(1, 0, 0), unit(1, 1, 0), unit(0, 0, 1)
+    files = part_of(selection([3] * 3000), [1000])
+    hits = search(v, files, [Query("q", unit(1, 0, 0))], Filters(min_score=0.5))
+    assert [(h.path, h.score) for h in hits] == [("1000.mp4", 1.0), ("1000.mp4", pytest.approx(0.5**0.5))]
+
+
+def test_nothing_to_search_is_no_hit():
+    nothing = part_of(selection([1]), [])
+    assert search(np.zeros((0, 2), np.float32), nothing, [Query("q", unit(1, 0))], Filters()) == []

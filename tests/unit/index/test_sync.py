@@ -1,0 +1,164 @@
+"""What changed in a tree is found at the cost of a look at each file; faults are kept and told."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from index_toys import space_of, toy_space, vectors_by_content
+
+from stopcli.index import sync
+from stopcli.index.store import Index
+from stopcli.index.types import Fault
+from stopcli.results import EncodedClip, Failure
+
+
+class Encoder:
+    """Stands in for the model: two windows a file, but for files that begin with ``bad``."""
+
+    def __init__(self, stop_at: str | None = None) -> None:
+        self.stop_at = stop_at
+
+    def encode_videos(self, paths, *, window):
+        assert window == 8.0
+        for path in paths:
+            if path.name == self.stop_at:
+                raise KeyboardInterrupt
+            vector = np.full(4, int.from_bytes(path.read_bytes()[-1:], "big"), np.float32)
+            yield EncodedClip(str(path), 0.0, 8.0, vector, 8.0)
+            if path.name.startswith("bad"):
+                yield Failure(str(path), "unreadable-video", f"{path}: damaged")
+            else:
+                yield EncodedClip(str(path), 8.0, 12.5, vector + 1, 12.5)
+
+
+@pytest.fixture
+def tree(tmp_path):
+    folder = tmp_path / "tree"
+    (folder / "deep").mkdir(parents=True)
+    for i, name in enumerate(("a.mp4", "b.mp4", "deep/c.mp4")):
+        (folder / name).write_bytes(b"video" + bytes([i]))
+    return folder
+
+
+@pytest.fixture
+def index(tmp_path):
+    with Index(tmp_path / "index") as index:
+        yield index
+
+
+def compare(index, tree, *videos):
+    """Compare a tree, or only the videos named."""
+    files = [tree / v for v in videos] or sorted(p for p in tree.rglob("*") if p.is_file())
+    return sync.compare(index.database, files, () if videos else [tree])
+
+
+def state(index, diff):
+    return index.snapshot(diff.contents(), "w" * 64, None, 4, 8.0)
+
+
+def update(index, tree, encoder=None) -> int:
+    with index.writing():
+        diff = compare(index, tree)
+        space = index.database.make_space(toy_space())
+        todo = diff.missing(state(index, diff))
+        sync.settle(index.database, diff, todo)
+        return sync.embed(index, space, diff, todo, encoder or Encoder(), lambda _: None)
+
+
+def names(paths):
+    return sorted(p.name for p in paths)
+
+
+def test_new_changed_moved_and_gone_files_are_told_apart(index, tree):
+    assert update(index, tree) == 3
+    diff = compare(index, tree)
+    assert (diff.changed, diff.moved, diff.gone, diff.missing(state(index, diff))) == ((), (), (), [])
+    (tree / "a.mp4").rename(tree / "deep" / "moved.mp4")
+    (tree / "b.mp4").write_bytes(b"video b, another one")
+    (tree / "deep" / "c.mp4").unlink()
+    (tree / "copy.mp4").write_bytes(b"video b, another one")
+    diff = compare(index, tree)
+    assert diff.moved == ((tree / "a.mp4", tree / "deep" / "moved.mp4"),)
+    assert names(diff.gone) == ["a.mp4", "c.mp4"]
+    assert names(diff.missing(state(index, diff))) == ["b.mp4"]  # its copy has the same content
+    assert update(index, tree) == 1
+    assert names(index.database.files()) == ["b.mp4", "copy.mp4", "moved.mp4"]
+
+
+def test_a_file_of_the_same_size_and_time_is_not_opened(index, tree, monkeypatch):
+    update(index, tree)
+    monkeypatch.setattr(sync, "content_key", lambda path: pytest.fail(f"{path} was opened"))
+    compare(index, tree)
+    compare(index, tree, "a.mp4", "deep/c.mp4")
+
+
+def test_files_named_alone_forget_no_others(index, tree):
+    update(index, tree)
+    (tree / "b.mp4").unlink()
+    assert compare(index, tree, "a.mp4").gone == ()
+    assert names(compare(index, tree).gone) == ["b.mp4"]
+
+
+def test_a_folder_whose_name_begins_alike_is_another_folder(index, tree):
+    other = tree.with_name("tree 2")
+    other.mkdir()
+    (other / "d.mp4").write_bytes(b"video d")
+    update(index, tree)
+    update(index, other)
+    assert compare(index, tree).gone == compare(index, other).gone == ()
+
+
+def test_missing_and_unreadable_files_are_failures_of_their_kind(index, tree):
+    diff = compare(index, tree, "nothing.mp4", "deep")
+    assert [(f.error, Path(f.path).name) for f in diff.failures] == [
+        ("file-missing", "nothing.mp4"),
+        ("unreadable-video", "deep"),
+    ]
+    assert diff.failures[0].message == f"{tree / 'nothing.mp4'}: no such file"
+
+
+def test_a_folder_that_cannot_be_read_forgets_nothing_below_it(index, tree):
+    update(index, tree)
+    files = [tree / "a.mp4", tree / "b.mp4", tree / "deep"]  # as the walk yields what it cannot enter
+    diff = sync.compare(index.database, files, [tree])
+    assert diff.gone == ()
+    assert [f.path for f in diff.failures] == [str(tree / "deep")]
+
+
+def test_faults_are_kept_and_name_the_file_as_it_is_called_now(index, tree, monkeypatch):
+    (tree / "bad.mp4").write_bytes(b"bad video")
+    assert update(index, tree) == 4  # a part of it was readable
+    assert update(index, tree) == 0
+    (tree / "bad.mp4").rename(tree / "worse.mp4")
+    monkeypatch.chdir(tree)
+    diff = sync.compare(index.database, [Path("worse.mp4")], [])
+    (failure,) = diff.all_failures(state(index, diff))
+    assert failure == Failure("worse.mp4", "unreadable-video", "worse.mp4: damaged")
+    assert index.database.faults(space_of(index)) == {
+        diff.present[tree / "worse.mp4"].content: Fault("unreadable-video", "{path}: damaged")
+    }
+
+
+def test_ctrl_c_keeps_the_files_that_are_whole(index, tree):
+    with pytest.raises(KeyboardInterrupt):
+        update(index, tree, Encoder(stop_at="c.mp4"))
+    assert len(vectors_by_content(index)) == 1  # the second might have had more windows
+    assert update(index, tree) == 2
+    assert len(vectors_by_content(index)) == 3
+
+
+def test_the_duration_is_that_of_the_last_window(index, tree):
+    update(index, tree)
+    assert {e.duration for e in index.database.entries(space_of(index)).values()} == {12.5}
+
+
+def test_names_that_are_no_text_are_followed_too(index, tree):
+    odd = os.fsdecode(b"\xff.mp4")
+    (tree / odd).write_bytes(b"bad video")
+    update(index, tree)
+    diff = compare(index, tree)
+    assert diff.changed == ()
+    assert odd in names(diff.present)
