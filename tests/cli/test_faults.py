@@ -1,0 +1,136 @@
+"""What cannot be done: one clear sentence, the right exit code, and the envelope whatever the format."""
+
+from __future__ import annotations
+
+import json
+import sys
+
+import pytest
+
+from conftest import write_video
+
+LABELS = "a dog,a cat,a house"
+
+
+@pytest.fixture
+def video(tmp_path):
+    return write_video(tmp_path / "x.mp4", frames=5)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "text"),
+    [
+        (["clasify", "x"], 2, "Did you mean 'classify'?"),
+        (["index", "updat", "x"], 2, "Did you mean 'update'?"),
+        (["classify"], 2, "no video named"),
+        (["classify", "VIDEO", "--frames", "0"], 2, "'--frames'"),
+        (["classify", "VIDEO", "--batch-size", "many"], 2, "must be auto or a number from 1"),
+        (["classify", "VIDEO", "--window", "0"], 2, "'--window'"),
+        (["classify", "VIDEO", "--top-k", "0"], 2, "'--top-k'"),
+        (["classify", "VIDEO", "--labels", "one"], 2, "two or more labels"),
+        (["classify", "VIDEO", "--labels", "a,b,a"], 2, "'a' is given twice"),
+        (["classify", "VIDEO", "--labels", "@none.txt"], 3, "none.txt: No such file"),
+        (["classify", "VIDEO", "--labels", "a,b", "--template", "x"], 2, "must hold {}"),
+        (["classify", "VIDEO", "--html", "no/x.html"], 2, "--html no/x.html: the folder no does not exist"),
+        (["classify", "VIDEO", "-m", "mimi"], 4, "did you mean mini?"),
+        (["classify", "VIDEO", "-m", "vit-b-32"], 4, "stop models pull vit-b-32"),
+        (["retrieve", "VIDEO"], 2, "nothing to look for"),
+        (["retrieve", "--query", "a", "VIDEO", "--html", "no/x.html"], 2, "the folder no does not exist"),
+        (["retrieve", "--like", "a.mp4@x", "VIDEO"], 2, "--like must be FILE or FILE@TIME"),
+        (["embed", "VIDEO", "-o", "x.txt"], 2, "must end in .npz, .npy, .parquet"),
+        (["embed", "VIDEO", "--text", "a", "-o", "x.npz"], 2, "give one of them"),
+        (["explain", "VIDEO", "-o", "x.gif"], 2, "must end in .png, .html, .mp4"),
+        (["finetune", "none.csv", "--epochs", "0"], 2, "'--epochs'"),
+        (["finetune", "none.csv", "--resume", "--force"], 2, "give one of them"),
+        (["benchmark", "speed", "--precisions", "fp8"], 2, "--precisions takes auto, fp32, bf16, fp16"),
+        (["index", "rm"], 2, "name files or folders, or --all"),
+        (["models", "info", "hf:x"], 2, "hf:org/repo"),
+    ],
+)
+def test_what_cannot_be_is_one_clear_error(run, arguments, status, text, monkeypatch, tmp_path, video):
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "empty"))
+    monkeypatch.chdir(tmp_path)
+    found, out, err = run(*(video if a == "VIDEO" else a for a in arguments))
+    assert (found, out) == (status, ""), err
+    assert text in err
+    assert err.count("error: ") == 1
+    assert len(err.splitlines()) == 1, err
+
+
+def test_more_faults_with_a_model(run, toy, clips, tmp_path):
+    for arguments, status, text in (
+        (["classify", clips / "broken.mp4"], 3, "skipped"),
+        (["classify", tmp_path], 3, "no video found"),
+        (["classify", clips / "a.mp4", "--labels", "a,b", "--device", "cuda:77"], 5, "CUDA"),
+        (["embed", clips / "a.mp4", "-o", tmp_path / "no" / "x.npz"], 2, "does not exist"),
+        (["retrieve", clips, "--query", " "], 2, "empty"),
+        (["retrieve", clips, "--like", clips / "broken.mp4"], 3, "example cannot be used"),
+        (["explain", clips, "-o", tmp_path / "x.png"], 3, "folder"),
+    ):
+        found, _, err = run(*arguments, "-m", toy)
+        assert (found, text in err) == (status, True), err
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["classify"],
+        ["retrieve", "--query", "a"],
+        ["embed", "-o", "x.npz"],
+        ["explain", "-o", "x.png"],
+        ["index", "update"],
+        ["benchmark", "speed"],
+    ],
+    ids=lambda command: command[0],
+)
+def test_a_missing_input_is_told_before_a_model_is_looked_for(run, command, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    status, out, err = run(*command, "nowhere.mp4", "-m", "no-such-model")
+    assert (status, out) == (3, "")
+    assert err.splitlines() == [
+        "skipped: nowhere.mp4: no such file or folder",
+        "error: nothing was done: the input could not be used",
+    ]
+
+
+def test_one_missing_input_does_not_stop_the_others(run_json, toy, clips):
+    status, told = run_json("classify", clips / "a.mp4", "nowhere.mp4", "-m", toy, "--labels", LABELS)
+    assert (status, told["status"], len(told["data"])) == (1, "partial", 1)
+    assert [(e["path"], e["error"]) for e in told["errors"]] == [("nowhere.mp4", "file-missing")]
+
+
+def test_an_error_that_ends_a_command_is_json_too(run_json, run, clips):
+    status, told = run_json("classify", clips, "-m", "mimi")
+    assert (status, told["status"], told["data"]) == (4, "error", [])
+    assert told["errors"] == [
+        {"path": None, "error": "model-not-found", "message": told["errors"][0]["message"]}
+    ]
+    assert "did you mean mini?" in told["errors"][0]["message"]
+    status, out, err = run("embed", clips, "-m", "mimi", "-o", "x.npz", "--format", "jsonl")
+    assert (status, json.loads(out)["error"]) == (4, "model-not-found")
+    assert "error:" in err
+
+
+def test_the_default_model_is_the_configured_one(run_json, run, toy, clips, tmp_path):
+    (tmp_path / "config" / "stopcli").mkdir(parents=True)
+    settings = tmp_path / "config" / "stopcli" / "config.toml"
+    settings.write_text(f'model = "{toy}"\n')
+    if sys.platform != "linux":
+        pytest.skip("the settings lie elsewhere")
+    status, _ = run_json("classify", clips / "a.mp4", "--labels", LABELS)
+    assert status == 0
+    settings.write_text("model = ")
+    status, _, err = run("classify", clips / "a.mp4")
+    assert status == 2
+    assert "not readable as TOML" in err
+
+
+def test_a_frames_limit_that_is_no_number_is_told(run, tmp_path, monkeypatch, toy, video):
+    monkeypatch.setenv("STOPCLI_FRAMES_GB", "lots")
+    table = tmp_path / "t.csv"
+    rows = "".join(f"x.mp4,{label}\n" for label in ("a", "a", "b", "b"))
+    table.write_text(f"path,label\n{rows}")
+    status, _, err = run("finetune", table, "-m", toy, "-o", tmp_path / "out")
+    assert (status, "STOPCLI_FRAMES_GB must be a number of gigabytes" in err) == (2, True), err

@@ -1,0 +1,98 @@
+"""Every command, in every format, with one failure: the envelope and the exit code are always right."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+
+import pytest
+
+# (the command, its arguments, the exit code, the class of the fault)
+FAILURES = {
+    "classify": (["nowhere.mp4"], 3, "file-missing"),
+    "retrieve": (["--query", "a", "nowhere.mp4"], 3, "file-missing"),
+    "embed": (["nowhere.mp4", "-o", "x.npz"], 3, "file-missing"),
+    "explain": (["nowhere.mp4", "-o", "x.png"], 3, "file-missing"),
+    "finetune": (["nowhere.csv"], 3, "file-missing"),
+    "benchmark accuracy": (["--dataset", "nowhere.csv"], 2, "usage-error"),
+    "benchmark speed": (["nowhere.mp4"], 3, "file-missing"),
+    "index update": (["nowhere.mp4"], 3, "file-missing"),
+    "index ls": (["--index", "a-file"], 1, "index-unusable"),
+    "index rm": ([], 2, "usage-error"),
+    "index merge": (["nowhere"], 2, "usage-error"),
+    "index compact": (["--index", "a-file"], 1, "index-unusable"),
+    "index info": (["--index", "a-file"], 1, "index-unusable"),
+    "models list": (["--nonsense"], 2, "usage-error"),
+    "models info": (["nosuch"], 4, "model-not-found"),
+    "models pull": (["nosuch"], 4, "model-not-found"),
+    "models push": (["nowhere", "me/mine"], 4, "checkpoint-error"),
+    "samples": (["a-file"], 2, "usage-error"),
+    "doctor": (["--device", "cuda:99"], 5, "device-error"),
+}
+FORMATS = ("auto", "table", "json", "jsonl", "csv")
+
+
+def test_no_command_is_left_out():
+    import typer
+
+    from stopcli.cli.app import app
+
+    names = set()
+    for name, command in typer.main.get_command(app).commands.items():
+        inner = getattr(command, "commands", None)
+        names |= {f"{name} {n}" for n in inner} if inner else {name}
+    assert names == set(FAILURES)
+
+
+@pytest.mark.parametrize("format", FORMATS)
+@pytest.mark.parametrize("command", FAILURES)
+def test_a_failure_is_told_in_every_format(run, command, format, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a-file").write_text("not a folder")
+    arguments, expected, fault = FAILURES[command]
+    status, out, err = run(*command.split(), *arguments, "--format", format)
+    assert status == expected, err
+    assert "error: " in err
+    assert "Traceback" not in err
+    if format == "json":
+        envelope = json.loads(out)
+        assert list(envelope) == ["schema", "command", "status", "data", "errors"]
+        assert (envelope["schema"], envelope["command"], envelope["status"]) == (1, command, "error")
+        assert envelope["data"] == []
+        faults = envelope["errors"]
+    elif format == "jsonl":
+        faults = [json.loads(line) for line in out.splitlines()]
+    else:
+        assert out == ""
+        return
+    assert [list(f) for f in faults] == [["path", "error", "message"]]
+    assert faults[0]["error"] == fault
+
+
+SUCCESSES = {
+    "models list": [],
+    "models info": ["mini"],
+    "index ls": [],
+    "index info": [],
+    "index rm": ["--all"],
+    "index compact": [],
+    "samples": ["copied"],
+    "doctor": ["--device", "cpu", "--offline"],
+}
+
+
+@pytest.mark.parametrize("format", ("json", "jsonl", "csv", "table"))
+@pytest.mark.parametrize("command", SUCCESSES)
+def test_a_success_is_told_in_every_format(run, command, format, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    status, out, err = run(*command.split(), *SUCCESSES[command], "--format", format)
+    assert status == 0, err
+    if format == "json":
+        assert (json.loads(out)["status"], json.loads(out)["errors"]) == ("ok", [])
+    elif format == "jsonl":
+        assert all(isinstance(json.loads(line), dict) for line in out.splitlines())
+    elif format == "csv" and out:
+        rows = list(csv.reader(io.StringIO(out)))
+        assert len(rows) >= 2
+        assert {len(row) for row in rows} == {len(rows[0])}

@@ -1,0 +1,115 @@
+"""The Python API: the commands' verbs, tried as its documentation shows them."""
+
+from __future__ import annotations
+
+import doctest
+
+import numpy as np
+import pytest
+
+import stopcli
+from conftest import write_video
+from stopcli.errors import InputError, UsageError
+from stopcli.results import Classification
+
+
+@pytest.fixture(scope="module")
+def model(toy):
+    return stopcli.load(str(toy), device="cpu", precision="fp32")
+
+
+def test_the_examples_of_the_documentation_run(tmp_path, monkeypatch):
+    from stopcli import api
+    from stopcli.tasks.samples import copy_samples
+
+    monkeypatch.chdir(tmp_path)
+    list(copy_samples(tmp_path / "samples"))
+    model = stopcli.load("mini", device="cpu", precision="fp32")
+    failed, tried = doctest.testmod(api, extraglobs={"model": model, "stopcli": stopcli})
+    assert failed == 0
+    assert tried >= 8
+
+
+def test_what_the_package_offers_is_seen():
+    assert {"load", "Model", "Results", "Embeddings"} <= set(dir(stopcli))
+
+
+def test_classify_gives_records_and_failures_apart(model, clips):
+    results = model.classify([clips], labels=["a dog", "a cat"])
+    assert [type(r) for r in results] == [Classification, Classification]
+    assert [f.error for f in results.failures] == ["unreadable-video"]
+    assert results.to_records()[0]["path"] == str(clips / "a.mp4")
+    shown = results._repr_html_()
+    assert "<table>" in shown
+    assert "broken.mp4" in shown
+
+
+def test_names_in_a_notebook_are_escaped(model, tmp_path):
+    write_video(tmp_path / "v.mp4", frames=5).rename(tmp_path / "<b>x.mp4")
+    shown = model.classify(tmp_path, labels=["<script>", "b"])._repr_html_()
+    assert "<script>" not in shown
+    assert "<b>" not in shown
+
+
+def test_one_text_is_no_list_of_labels(model, clips):
+    with pytest.raises(UsageError, match="labels must be a list of texts"):
+        model.classify(clips, labels="a dog")
+
+
+def test_a_missing_file_is_an_error(model):
+    with pytest.raises(InputError, match=r"nowhere\.mp4: no such file"):
+        model.classify("nowhere.mp4", labels=["a", "b"])
+
+
+def test_retrieve_gives_one_list(model, clips):
+    hits = model.retrieve("a dog", [clips])
+    assert (len(hits), len(hits.failures)) == (2, 1)
+    hits = model.retrieve((), clips, like=[(clips / "a.mp4", None)], top_k=1)
+    assert hits[0].path == str(clips / "a.mp4")
+
+
+def test_embed_gives_an_array(model, clips):
+    found = model.embed(clips)
+    assert found.vectors.shape == (2, 32)
+    assert np.linalg.norm(found.vectors, axis=1) == pytest.approx(1, abs=1e-5)
+    assert [r.row for r in found] == [0, 1]
+    assert model.embed_texts(["a", "b"]).shape == (2, 32)
+
+
+def test_explain_shows_a_picture(model, clips):
+    assert model.explain(clips / "a.mp4")._repr_png_().startswith(b"\x89PNG")
+
+
+def test_finetune_and_benchmark(model, tmp_path):
+    for name in ("a", "b"):
+        (tmp_path / "clips" / name).mkdir(parents=True)
+        for i in range(3):
+            write_video(tmp_path / "clips" / name / f"{i}.mp4", frames=6 + i)
+    result = model.finetune(tmp_path / "clips", tmp_path / "mine", epochs=1)
+    tuned = stopcli.load(result.path, device="cpu", precision="fp32")
+    scores = tuned.benchmark(tmp_path / "clips")
+    assert {s.method for s in scores} == {"plain CLIP", "STOP"}
+
+
+def test_classify_explain_and_benchmark_give_the_same_scores(toy, clips, tmp_path):
+    """A model with a template of its own: the same clip and labels, the same percentages, to the last digit."""
+    import json
+    import shutil
+
+    from stopcli.data.labels import prompts_for
+
+    folder = shutil.copytree(toy, tmp_path / "tuned")
+    config = json.loads((folder / "config.json").read_text())
+    config |= {"labels": ["a dog", "a cat"], "template": "footage of {}"}
+    (folder / "config.json").write_text(json.dumps(config))
+    model = stopcli.load(str(folder), device="cpu", precision="fp32")
+    labels = ["a dog", "a cat", "a house"]
+    (clip,) = model.classify(clips / "a.mp4", labels=labels)
+    classified = {s.label: s.score for s in clip.scores}
+    explained = dict(zip(labels, model.explain(clips / "a.mp4", labels=labels).whole.tolist(), strict=True))
+    assert classified == pytest.approx(explained, abs=1e-7)
+    assert prompts_for(labels, model.encoder.files.config)[0] == "footage of a dog"
+    table = tmp_path / "t.csv"
+    table.write_text(f"path,label\n{clips / 'a.mp4'},a dog\n{clips / 'deeper' / 'b.mkv'},a cat\n")
+    (_, score) = model.benchmark(table)
+    assert score.provenance["template"] == "footage of {}"

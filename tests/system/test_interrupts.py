@@ -1,0 +1,91 @@
+"""Real processes, stopped in the middle: what was done is kept."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from conftest import heed_interrupts, write_video
+
+CHILD = """
+import os, sys
+from stopcli.cli.app import main
+from stopcli.tasks import vectorfile
+tell, go_on, after = int(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
+append, count = vectorfile.Journal.append, 0
+
+def counted(self, rows, vectors):
+    global count
+    append(self, rows, vectors)
+    count += 1
+    if count == after:  # so many files are done: say so, and wait for what comes
+        os.write(tell, b".")
+        os.read(go_on, 1)
+
+vectorfile.Journal.append = counted
+sys.exit(main(sys.argv[4:]))
+"""
+
+
+@pytest.fixture
+def folder(tmp_path):
+    clips = tmp_path / "clips"
+    clips.mkdir()
+    first = write_video(clips / "00.mp4", frames=30, options={"preset": "ultrafast"})
+    for i in range(1, 12):
+        os.link(first, clips / f"{i:02d}.mp4")
+    return clips
+
+
+def stopped(command, after, with_signal):
+    """Run a command in a process of its own, stop it after so many files; return (exit status, stderr)."""
+    told, tell = os.pipe()
+    go_on, let = os.pipe()
+    child = subprocess.Popen(
+        [sys.executable, "-c", CHILD, str(tell), str(go_on), str(after), *map(str, command)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        pass_fds=(tell, go_on),
+        preexec_fn=heed_interrupts,
+    )
+    os.close(tell)
+    os.close(go_on)
+    assert os.read(told, 1) == b".", child.communicate()[1]
+    child.send_signal(with_signal)
+    os.close(let)
+    _, err = child.communicate()
+    os.close(told)
+    return child.returncode, err
+
+
+def test_an_embed_that_was_killed_goes_on_where_it_was(toy, folder, tmp_path):
+    out, journal = tmp_path / "v.npz", tmp_path / ".v.npz.journal"
+    command = ["embed", folder, "-m", toy, "-o", out, "--format", "json", "--batch-size", "1"]
+    status, _ = stopped(command, 4, signal.SIGKILL)
+    assert status == -signal.SIGKILL
+    kept = journal.read_bytes().count(b"\n") - 1
+    assert kept == 4
+    with journal.open("ab") as stream:
+        stream.write(b'{"rows": [{"path": "cut o')  # what a crash leaves
+    again = subprocess.run(
+        [sys.executable, "-m", "stopcli", *map(str, command)], capture_output=True, text=True, check=False
+    )
+    assert again.returncode == 0, again.stderr
+    data = json.loads(again.stdout)["data"]
+    assert [d["path"] for d in data] == [str(folder / f"{i:02d}.mp4") for i in range(12)]
+    assert not journal.exists()
+
+
+def test_ctrl_c_keeps_what_is_done_and_exits_130(toy, folder, tmp_path):
+    out, journal = tmp_path / "v.npz", tmp_path / ".v.npz.journal"
+    status, err = stopped(["embed", folder, "-m", toy, "-o", out, "--batch-size", "1"], 3, signal.SIGINT)
+    assert status == 130, err
+    assert "what is done is kept" in err
+    assert "Traceback" not in err
+    assert journal.read_bytes().count(b"\n") - 1 >= 3
