@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import io
-import os
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+from stopcli.fileio import replacing
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -18,15 +18,24 @@ BLUE, ORANGE, GREY = "#2563eb", "#ea580c", "#6b7280"
 
 
 def curve(
-    path: Path, losses: Sequence[tuple[int, float]], scores: Sequence[tuple[int, float]], told: dict[str, Any]
+    path: Path,
+    losses: Sequence[tuple[int, float]],
+    scores: Sequence[tuple[int, float]],
+    *,
+    metric: str,
+    plain: float | None,
 ) -> None:
     """Draw loss and validation score by step.
 
     Args:
-        path: a PNG.
+        path: the PNG to write.
         losses: (step, loss).
         scores: (step, percent).
-        told: ``metric``, and ``plain``: the score of plain CLIP, or None.
+        metric: what the scores measure.
+        plain: the score of plain CLIP in percent, if there is one.
+
+    Raises:
+        CannotWrite: the file cannot be written.
     """
     figure, left = _figure(7.0, 4.0)
     steps, values = np.array([s for s, _ in losses]), np.array([v for _, v in losses])
@@ -41,17 +50,27 @@ def curve(
     right = left.twinx()
     if scores:
         right.plot([s for s, _ in scores], [v for _, v in scores], color=ORANGE, marker="o", markersize=3)
-    right.set_ylabel(f"validation {told['metric']}, %", color=ORANGE)
+    right.set_ylabel(f"validation {metric}, %", color=ORANGE)
     right.set_ylim(0, 102)
-    if told.get("plain") is not None:
-        right.axhline(told["plain"], color=GREY, linestyle="--", linewidth=1)
-        right.text(0, told["plain"] + 1, f"plain CLIP {told['plain']:.1f} %", color=GREY, fontsize=8)
+    if plain is not None:
+        right.axhline(plain, color=GREY, linestyle="--", linewidth=1)
+        right.text(0, plain + 1, f"plain CLIP {plain:.1f} %", color=GREY, fontsize=8)
     _save(figure, path)
 
 
 def confusion(path: Path, counts: NDArray[np.int64], labels: Sequence[str], title: str) -> None:
-    """Draw which class (row) was taken for which (column), each row in shares of its clips."""
-    n = len(labels)
+    """Draw which class (row) was taken for which (column), each row in shares of its clips.
+
+    Args:
+        path: the PNG to write.
+        counts: (C,C) clips by true and predicted class.
+        labels: the C classes.
+        title: stands above.
+
+    Raises:
+        CannotWrite: the file cannot be written.
+    """
+    n, labels = len(labels), [literal(label) for label in labels]
     side = min(22.0, max(4.5, 1.8 + 0.34 * n))
     figure, axes = _figure(side + 0.8, side)
     shares = counts / np.maximum(1, counts.sum(1, keepdims=True))
@@ -60,14 +79,19 @@ def confusion(path: Path, counts: NDArray[np.int64], labels: Sequence[str], titl
     size = 9 if n <= 30 else 6 if n <= 120 else 3
     axes.set_xticks(range(n), labels, rotation=90, fontsize=size)
     axes.set_yticks(range(n), labels, fontsize=size)
-    axes.set_xlabel("said")
+    axes.set_xlabel("predicted")
     axes.set_ylabel("true")
-    axes.set_title(title, fontsize=10)
+    axes.set_title(literal(title), fontsize=10)
     if n <= 30:
         for i, j in np.argwhere(counts > 0):
-            colour = "white" if shares[i, j] > 0.5 else "black"
-            axes.text(j, i, str(counts[i, j]), ha="center", va="center", color=colour, fontsize=8)
+            color = "white" if shares[i, j] > 0.5 else "black"
+            axes.text(j, i, str(counts[i, j]), ha="center", va="center", color=color, fontsize=8)
     _save(figure, path)
+
+
+def literal(text: str) -> str:
+    """Return a text so that matplotlib draws it as it is, with no formula in it."""
+    return text.replace("$", r"\$")
 
 
 def _figure(width: float, height: float) -> tuple[Any, Any]:
@@ -80,9 +104,5 @@ def _figure(width: float, height: float) -> tuple[Any, Any]:
 
 
 def _save(figure: Any, path: Path) -> None:
-    """Write a PNG, all or nothing."""
-    held = io.BytesIO()
-    figure.savefig(held, format="png", dpi=130, metadata={"Software": None})
-    part = path.with_name(f".{path.name}.part")
-    part.write_bytes(held.getvalue())
-    os.replace(part, path)
+    with replacing(path) as part:
+        figure.savefig(part, format="png", dpi=130, metadata={"Software": None})
