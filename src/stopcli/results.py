@@ -138,11 +138,11 @@ class Speed:
     batch_size: int
     per_second: float
     unit: str
-    over_plain: float | None
+    over_plain: float | None = None
     """Time over that of plain CLIP on the same frames."""
-    tflops: float | None
-    share: float | None
-    peak_mib: float | None
+    tflops: float | None = None
+    share: float | None = None
+    peak_mib: float | None = None
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """Public video data sets as their papers score them: official annotation files, read as published.
 
-Nothing is downloaded. ``read`` turns annotation files into what must be answered; ``locate`` finds
-the videos in a folder and names those that are not there.
+Nothing is downloaded. `load` turns annotation files into what must be answered; `locate` finds the
+videos in a folder and names those that are not there.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import difflib
 import json
 import re
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stopcli.data.labels import kinetics400
@@ -20,9 +21,8 @@ from stopcli.video.discovery import find_videos
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
-    from pathlib import Path
 
-    from stopcli.data.table import Task
+    from stopcli.data.table import Clip, Task
 
 
 @dataclass(frozen=True)
@@ -35,6 +35,12 @@ class Item:
     end: float | None = None
     path: Path | None = None
 
+    @property
+    def clip(self) -> Clip:
+        """What is decoded; only after `locate`."""
+        assert self.path is not None
+        return self.path, self.start, self.end
+
 
 @dataclass(frozen=True)
 class Benchmark:
@@ -45,6 +51,11 @@ class Benchmark:
     task: Task
     splits: tuple[tuple[Item, ...], ...]
     labels: tuple[str, ...] = ()
+
+    @property
+    def clips(self) -> tuple[Clip, ...]:
+        """What must be decoded, each once; only after `locate`."""
+        return tuple(dict.fromkeys(item.clip for items in self.splits for item in items))
 
 
 @dataclass(frozen=True)
@@ -62,19 +73,17 @@ def load(dataset: str, annotations: Sequence[Path]) -> Benchmark:
     """Return what a data set asks.
 
     Args:
-        dataset: a name of `PROTOCOLS`, or a table as `stopcli.data` reads it.
+        dataset: a name of `DATASETS`, or a table as `stopcli.data.table` reads it.
         annotations: the files published with the data set, or the folder that holds them.
 
     Raises:
-        UsageError: no such name, or no annotations. BadDataset: they are not what was published.
+        UsageError: no such name. FileMissing: no annotations. BadDataset: they are not what was
+            published, or the table has faults.
     """
-    from pathlib import Path
-
-    protocol = DATASETS.get(dataset.lower())
-    if protocol is None:
-        path = Path(dataset)
-        if path.exists():
-            return _own_table(path)
+    spec = DATASETS.get(dataset.lower())
+    if spec is None:
+        if Path(dataset).exists():
+            return _own_table(Path(dataset))
         close = difflib.get_close_matches(dataset.lower(), DATASETS, 1)
         hint = f"did you mean {close[0]}? " if close else ""
         raise UsageError(
@@ -83,19 +92,18 @@ def load(dataset: str, annotations: Sequence[Path]) -> Benchmark:
     files = [f for given in annotations for f in (sorted(given.rglob("*")) if given.is_dir() else [given])]
     missing = [f for f in files if not f.exists()]
     if missing or not files:
-        what = f"{missing[0]}: no such file" if missing else f"{dataset}: no annotations given"
-        raise FileMissing(f"{what}; --annotations wants {protocol.annotations}")
+        problem = f"{missing[0]}: no such file" if missing else f"{dataset}: no annotations given"
+        raise FileMissing(f"{problem}; --annotations wants {spec.annotations}")
     try:
-        found = protocol.read([f for f in files if f.is_file()])
+        benchmark = spec.read([f for f in files if f.is_file()])
     except (KeyError, ValueError, TypeError, IndexError) as error:
         raise BadDataset(
-            f"{files[0]}: not as {protocol.title} publishes it ({error}); expected {protocol.annotations}"
+            f"{files[0]}: not as {spec.title} publishes it ({error}); expected {spec.annotations}"
         ) from error
-    if not any(found.splits):
-        raise BadDataset(
-            f"{', '.join(f.name for f in files[:3])}: nothing to score in it; expected {protocol.annotations}"
-        )
-    return found
+    if not any(benchmark.splits):
+        names = ", ".join(f.name for f in files[:3])
+        raise BadDataset(f"{names}: nothing to score in it; expected {spec.annotations}")
+    return benchmark
 
 
 def locate(benchmark: Benchmark, folder: Path | None) -> tuple[Benchmark, tuple[str, ...]]:
@@ -107,20 +115,15 @@ def locate(benchmark: Benchmark, folder: Path | None) -> tuple[Benchmark, tuple[
         return benchmark, ()
     if not folder.is_dir():
         raise FileMissing(f"{folder}: no such folder; --videos names where the videos lie")
-    held: dict[str, Path] = {}
+    videos: dict[str, Path] = {}
     for path in find_videos([folder]):
-        held.setdefault(path.stem, path)
+        videos.setdefault(path.stem, path)
     missing: dict[str, None] = {}
     splits = []
     for items in benchmark.splits:
-        kept = []
-        for item in items:
-            there = item.path or held.get(item.video)
-            if there is None:
-                missing[item.video] = None
-            else:
-                kept.append(replace(item, path=there))
-        splits.append(tuple(kept))
+        placed = [replace(item, path=item.path or videos.get(item.video)) for item in items]
+        missing.update(dict.fromkeys(item.video for item in placed if item.path is None))
+        splits.append(tuple(item for item in placed if item.path is not None))
     if not any(splits):
         raise FileMissing(
             f"{folder}: none of the {len(missing)} videos of {benchmark.name} is there, "
@@ -132,17 +135,17 @@ def locate(benchmark: Benchmark, folder: Path | None) -> tuple[Benchmark, tuple[
 # ----------------------------------------------------------------------------------- retrieval
 
 
-def _captions(name: str, protocol: str, found: dict[str, list[str]]) -> Benchmark:
-    items = tuple(Item(video, tuple(texts)) for video, texts in found.items() if texts)
+def _retrieval(name: str, protocol: str, captions: dict[str, list[str]]) -> Benchmark:
+    items = tuple(Item(video, tuple(texts)) for video, texts in captions.items() if texts)
     return Benchmark(name, protocol, "retrieval", (items,))
 
 
 def _msrvtt(files: Sequence[Path]) -> Benchmark:
-    found: dict[str, list[str]] = {}
+    captions: dict[str, list[str]] = {}
     with _one(files, ".csv").open(encoding="utf-8-sig", newline="") as stream:
         for row in csv.DictReader(stream):
-            found.setdefault(row["video_id"], []).append(row["sentence"])
-    return _captions("msrvtt", "MSR-VTT 1k-A (JSFusion): one caption a video", found)
+            captions.setdefault(row["video_id"], []).append(row["sentence"])
+    return _retrieval("msrvtt", "MSR-VTT 1k-A (JSFusion): one caption a video", captions)
 
 
 def _msvd(files: Sequence[Path]) -> Benchmark:
@@ -151,45 +154,46 @@ def _msvd(files: Sequence[Path]) -> Benchmark:
     if not lists or not described:
         raise ValueError("a list of the test videos and the descriptions are needed")
     wanted = dict.fromkeys(_lines(lists[0]))
-    found: dict[str, list[str]] = {video: [] for video in wanted}
+    captions: dict[str, list[str]] = {video: [] for video in wanted}
     for line in _lines(described[0]):
         video, _, text = line.partition(" ")
-        if video in found and text:
-            found[video].append(text)
-    return _captions("msvd", "MSVD test: every caption is a query", found)
+        if video in captions and text:
+            captions[video].append(text)
+    return _retrieval("msvd", "MSVD test: every caption is a query", captions)
 
 
 def _activitynet(files: Sequence[Path]) -> Benchmark:
-    told = _json(_one(files, ".json"))
-    found = {
-        video.removesuffix(".mp4"): [" ".join(s.strip() for s in v["sentences"])] for video, v in told.items()
+    published = _json(_one(files, ".json"))
+    captions = {
+        video.removesuffix(".mp4"): [" ".join(s.strip() for s in v["sentences"])]
+        for video, v in published.items()
     }
-    return _captions("activitynet", "ActivityNet Captions val_1: paragraph to video", found)
+    return _retrieval("activitynet", "ActivityNet Captions val_1: paragraph to video", captions)
 
 
 def _didemo(files: Sequence[Path]) -> Benchmark:
     joined: dict[str, list[str]] = {}
     for entry in _json(_one(files, ".json")):
         joined.setdefault(_stem(entry["video"]), []).append(entry["description"].strip())
-    found = {video: [" ".join(texts)] for video, texts in joined.items()}
-    return _captions("didemo", "DiDeMo test: all descriptions of a video as one paragraph", found)
+    captions = {video: [" ".join(texts)] for video, texts in joined.items()}
+    return _retrieval("didemo", "DiDeMo test: all descriptions of a video as one paragraph", captions)
 
 
 def _vatex(files: Sequence[Path]) -> Benchmark:
     lists = [f for f in files if f.suffix == ".txt"]
     wanted = set(_lines(lists[0])) if lists else None
-    found = {
+    captions = {
         entry["videoID"]: list(entry["enCap"])
         for entry in _json(_one(files, ".json"))
         if wanted is None or entry["videoID"] in wanted
     }
-    return _captions("vatex", "VATEX: every English caption is a query", found)
+    return _retrieval("vatex", "VATEX: every English caption is a query", captions)
 
 
 # ------------------------------------------------------------------------------ classification
 
 
-def _classes(
+def _classification(
     name: str, protocol: str, splits: Sequence[Sequence[tuple[str, str]]], labels: Sequence[str]
 ) -> Benchmark:
     places = set(labels)
@@ -199,8 +203,8 @@ def _classes(
                 raise ValueError(
                     f"{video} has the label {label!r}, which is none of the {len(labels)} classes"
                 )
-    made = tuple(tuple(Item(video, (label,)) for video, label in items) for items in splits)
-    return Benchmark(name, protocol, "classification", made, tuple(labels))
+    clips = tuple(tuple(Item(video, (label,)) for video, label in items) for items in splits)
+    return Benchmark(name, protocol, "classification", clips, tuple(labels))
 
 
 def _listed(files: Sequence[Path]) -> tuple[list[list[tuple[str, str]]], list[str]]:
@@ -240,7 +244,7 @@ def _hmdb51(files: Sequence[Path]) -> Benchmark:
         splits, names = [official[k] for k in sorted(official)], list(labels)
     else:
         splits, names = _listed(files)
-    return _classes("hmdb51", f"HMDB51: mean of {len(splits)} official test split(s)", splits, names)
+    return _classification("hmdb51", f"HMDB51: mean of {len(splits)} official test split(s)", splits, names)
 
 
 def _ucf101(files: Sequence[Path]) -> Benchmark:
@@ -250,19 +254,19 @@ def _ucf101(files: Sequence[Path]) -> Benchmark:
     for file in lists:
         rows = [line.split()[0].split("/") for line in _lines(file)]
         splits.append([(_stem(video), _words(label)) for label, video in rows])
-    return _classes("ucf101", f"UCF101: mean of {len(splits)} official test split(s)", splits, names)
+    return _classification("ucf101", f"UCF101: mean of {len(splits)} official test split(s)", splits, names)
 
 
 def _ssv2(files: Sequence[Path]) -> Benchmark:
     title = "Something-Something v2 validation"
-    told = {f: _json(f) for f in files if f.suffix == ".json"}
-    entries = next((v for v in told.values() if isinstance(v, list)), None)
-    names = next((sorted(v, key=lambda k: int(v[k])) for v in told.values() if isinstance(v, dict)), None)
+    published = [_json(f) for f in files if f.suffix == ".json"]
+    entries = next((v for v in published if isinstance(v, list)), None)
+    names = next((sorted(v, key=lambda k: int(v[k])) for v in published if isinstance(v, dict)), None)
     if entries is not None and names is not None:
         items = [(str(e["id"]), re.sub(r"[\[\]]", "", e["template"])) for e in entries]
-        return _classes("ssv2", title, [items], names)
+        return _classification("ssv2", title, [items], names)
     splits, listed = _listed(files)
-    return _classes("ssv2", title, splits, listed)
+    return _classification("ssv2", title, splits, listed)
 
 
 def _kinetics400(files: Sequence[Path]) -> Benchmark:
@@ -274,30 +278,34 @@ def _kinetics400(files: Sequence[Path]) -> Benchmark:
             (f"{r['youtube_id']}_{int(r['time_start']):06d}_{int(r['time_end']):06d}", r["label"])
             for r in rows
         ]
-        return _classes("kinetics400", title, [items], kinetics400())
+        return _classification("kinetics400", title, [items], kinetics400())
     splits, names = _listed(files)
-    return _classes("kinetics400", title, splits, names)
+    return _classification("kinetics400", title, splits, names)
 
 
 def _own_table(path: Path) -> Benchmark:
-    """Score a table of one's own: its test rows, else those for validation, else all."""
+    """Score a table of one's own: its test rows, else those for validation, else all.
+
+    No row need be for training: classes are those of all rows.
+    """
     data = read_dataset(path)
-    data.check(skip_bad=False)
+    data.require_sound("nothing was scored; fix these rows")
     split = next((s for s in ("test", "val") if data.of(s)), None)
-    rows = data.of(split) if split else data.rows
-    found: dict[tuple[Path, float | None, float | None], list[str]] = {}
-    for row in rows:
-        found.setdefault(row.clip, []).append(row.text)
-    items = tuple(Item(p.stem, tuple(texts), start, end, p) for (p, start, end), texts in found.items())
     labels = tuple(sorted({r.text for r in data.rows})) if data.task == "classification" else ()
+    if labels and len(labels) < 2:
+        raise BadDataset(f"{path}: two or more labels are needed to choose between, found {labels[0]!r} only")
+    texts: dict[Clip, list[str]] = {}
+    for row in data.of(split) if split else data.rows:
+        texts.setdefault(row.clip, []).append(row.text)
+    items = tuple(Item(p.stem, tuple(t), start, end, p) for (p, start, end), t in texts.items())
     return Benchmark(path.name, f"{path.name}: {split or 'all'} rows", data.task, (items,), labels)
 
 
 def _one(files: Sequence[Path], suffix: str) -> Path:
-    found = [f for f in files if f.suffix == suffix]
-    if len(found) != 1:
-        raise ValueError(f"one {suffix} file is needed, found {len(found)}")
-    return found[0]
+    matches = [f for f in files if f.suffix == suffix]
+    if len(matches) != 1:
+        raise ValueError(f"one {suffix} file is needed, found {len(matches)}")
+    return matches[0]
 
 
 def _json(file: Path) -> Any:
@@ -322,8 +330,8 @@ def _words(name: str) -> str:
 
 
 DATASETS = {
-    protocol.name: protocol
-    for protocol in (
+    spec.name: spec
+    for spec in (
         DatasetSpec("msrvtt", "MSR-VTT 1k-A", "MSRVTT_JSFUSION_test.csv", _msrvtt),
         DatasetSpec("msvd", "MSVD", "test_list.txt and AllVideoDescriptions.txt", _msvd),
         DatasetSpec("activitynet", "ActivityNet Captions", "val_1.json", _activitynet),
@@ -331,9 +339,7 @@ DATASETS = {
         DatasetSpec("vatex", "VATEX", "a JSON with videoID and enCap, and a .txt of the test videos", _vatex),
         DatasetSpec("hmdb51", "HMDB51", "the folder testTrainMulti_7030_splits", _hmdb51),
         DatasetSpec("ucf101", "UCF101", "classInd.txt and testlist01.txt to testlist03.txt", _ucf101),
-        DatasetSpec(
-            "ssv2", "Something-Something v2", "something-something-v2-validation.json and -labels.json", _ssv2
-        ),
+        DatasetSpec("ssv2", "Something-Something v2", "its -validation.json and its -labels.json", _ssv2),
         DatasetSpec("kinetics400", "Kinetics-400", "the validation CSV with label, youtube_id", _kinetics400),
     )
-}  # fmt: skip
+}

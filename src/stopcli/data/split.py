@@ -23,8 +23,8 @@ def with_validation(data: Dataset, seed: int) -> Dataset:
     """
     rows = [r if r.split else replace(r, split="train") for r in data.rows]
     if not any(r.split == "val" for r in rows):
-        held = _held_out([r for r in rows if r.split == "train"], data.task == "classification", seed)
-        rows = [replace(r, split="val") if r.number in held else r for r in rows]
+        chosen = _held_out([r for r in rows if r.split == "train"], data.task == "classification", seed)
+        rows = [replace(r, split="val") if r.number in chosen else r for r in rows]
     return replace(data, rows=tuple(rows))
 
 
@@ -42,7 +42,7 @@ def _held_out(rows: list[Row], by_class: bool, seed: int) -> set[int]:
         name: min(len(members) - 1, max(1, round(VALIDATION * len(members))))
         for name, members in strata.items()
     }
-    held: set[int] = set()
+    chosen: set[int] = set()
     order = sorted(units)
     for i in rng.permutation(len(order)):
         members = units[order[i]]
@@ -56,8 +56,8 @@ def _held_out(rows: list[Row], by_class: bool, seed: int) -> set[int]:
             for name, count in cost.items():
                 wanted[name] -= count
                 left[name] -= count
-            held |= {row.number for row in members}
-    return held
+            chosen |= {row.number for row in members}
+    return chosen
 
 
 def few_shots(data: Dataset, shots: int, seed: int) -> Dataset:

@@ -3,25 +3,26 @@
 Columns: ``path`` and ``label`` (classification) or ``path`` and ``caption`` (retrieval, several
 rows a video allowed); optional ``start``, ``end`` (seconds), ``split`` (train, val, test) and
 ``group`` (clips of one group never stand on both sides of a split). Paths are relative to the
-file. Every fault is collected, with its row, before anything is done.
+file. Reading opens no video. It collects every fault of the table, with its row; what else a table
+must be is for those who train on it or score it to say.
 """
 
 from __future__ import annotations
 
 import csv
 import json
-from collections import Counter
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from stopcli.errors import BadDataset, FileMissing, InputError
+from stopcli.errors import BadDataset, FileMissing
 from stopcli.video.discovery import find_videos
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterator, Sequence
 
 Task = Literal["classification", "retrieval"]
+Clip = tuple[Path, float | None, float | None]  # a file, and the seconds of it: None is the whole
 SPLITS = ("train", "val", "test")
 COLUMNS = ("path", "label", "caption", "start", "end", "split", "group")
 TEXT_COLUMN: dict[Task, str] = {"classification": "label", "retrieval": "caption"}
@@ -42,7 +43,7 @@ class Row:
     group: str | None = None
 
     @property
-    def clip(self) -> tuple[Path, float | None, float | None]:
+    def clip(self) -> Clip:
         """What is decoded: rows with several captions share it."""
         return self.path, self.start, self.end
 
@@ -77,41 +78,40 @@ class Dataset:
         """Return the rows of a split."""
         return tuple(r for r in self.rows if r.split == split)
 
-    def without(self, bad: Iterable[Row], problems: Iterable[Problem]) -> Dataset:
-        """Return the same without some rows, and with their problems."""
-        numbers = {r.number for r in bad}
-        rows = tuple(r for r in self.rows if r.number not in numbers)
-        found = sorted({*self.problems, *problems}, key=lambda p: (p.row or 0, p.message))
-        return replace(self, rows=rows, problems=tuple(found))
+    def without(self, problems: Sequence[Problem]) -> Dataset:
+        """Return the same with more problems, and without their rows."""
+        bad = {p.row for p in problems}
+        rows = tuple(r for r in self.rows if r.number not in bad)
+        together = sorted((*self.problems, *problems), key=lambda p: (p.row or 0, p.message))
+        return replace(self, rows=rows, problems=tuple(together))
 
-    def check(self, *, skip_bad: bool) -> None:
+    @property
+    def listing(self) -> str:
+        """Return the problems, one a line."""
+        return "".join(f"\n  {p}" for p in self.problems)
+
+    def require_sound(self, advice: str) -> None:
         """Refuse a data set with problems, listing them all.
 
+        Args:
+            advice: what was not done, and what to do next.
+
         Raises:
-            BadDataset: there are problems and ``skip_bad`` is not set, or nothing good is left.
+            BadDataset: there are problems.
         """
-        lines = "".join(f"\n  {p}" for p in self.problems)
-        if self.problems and not skip_bad:
-            count = len(self.problems)
-            raise BadDataset(
-                f"{self.source}: {count} problem{'s' if count > 1 else ''}, nothing was trained; "
-                f"mend the rows, or leave them out with --skip-bad{lines}"
-            )
-        if not self.rows:
-            raise BadDataset(f"{self.source}: no usable row in it{lines}")
-        if self.task == "classification" and len(self.labels) < 2:
-            raise BadDataset(f"{self.source}: two or more labels are needed, found {len(self.labels)}{lines}")
+        if self.problems:
+            count = f"{len(self.problems)} problem{'s' if len(self.problems) > 1 else ''}"
+            raise BadDataset(f"{self.source}: {count}, {advice}{self.listing}")
 
 
 def read_dataset(source: Path) -> Dataset:
-    """Read a data set and check everything that can be seen without opening the videos.
+    """Read a data set; rows with faults become its problems.
 
     Raises:
         FileMissing, BadDataset: it is not there, or is no table at all.
     """
     if source.is_dir():
-        rows = _class_folders(source)
-        return check_classes(Dataset(source, "classification", tuple(rows)))
+        return Dataset(source, "classification", tuple(_class_folders(source)))
     if not source.is_file():
         raise FileMissing(
             f"{source}: no such file or folder; give a CSV, a JSONL, or a folder of class folders"
@@ -120,10 +120,8 @@ def read_dataset(source: Path) -> Dataset:
         text = source.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise BadDataset(f"{source}: not readable as text in UTF-8 ({error})") from error
-    records = list(
-        _jsonl(source, text) if source.suffix.lower() in (".jsonl", ".ndjson") else _table(source, text)
-    )
-    return _from_records(source, records)
+    read = _jsonl if source.suffix.lower() in (".jsonl", ".ndjson") else _table
+    return _from_records(source, list(read(source, text)))
 
 
 def _from_records(source: Path, records: list[tuple[int, dict[str, Any]]]) -> Dataset:
@@ -134,7 +132,7 @@ def _from_records(source: Path, records: list[tuple[int, dict[str, Any]]]) -> Da
             f"found {', '.join(columns) or 'none'}"
         )
     if {"label", "caption"} <= set(columns):
-        raise BadDataset(f"{source}: has both 'label' and 'caption'; keep the one to train on")
+        raise BadDataset(f"{source}: has both 'label' and 'caption'; keep the one that you mean")
     task: Task = "classification" if "label" in columns else "retrieval"
     problems = [
         Problem(1, f"unknown column {name!r}; the columns are {', '.join(COLUMNS)}")
@@ -150,31 +148,11 @@ def _from_records(source: Path, records: list[tuple[int, dict[str, Any]]]) -> Da
             first = seen.setdefault(key, row)
             if first is not row:
                 same = "again" if first.text == row.text else f"as {row.text!r}, there as {first.text!r}"
-                raise ValueError(f"{record['path']} stands in row {first.number} already, {same}")
+                raise ValueError(f"{record['path']} is in row {first.number} already, {same}")
             rows.append(row)
         except ValueError as error:
             problems.append(Problem(number, str(error)))
-    return check_classes(Dataset(source, task, tuple(rows), tuple(problems)))
-
-
-def check_classes(data: Dataset) -> Dataset:
-    """Find classes that cannot be learnt: those with one clip, those met first in validation."""
-    if data.task != "classification":
-        return data.without([], [])
-    bad: list[Row] = []
-    problems = []
-    counts = Counter(r.text for r in data.rows)
-    trained = {r.text for r in data.rows if r.split in (None, "train")}
-    for row in data.rows:
-        fault = None
-        if row.text not in trained:
-            fault = f"class {row.text!r} is in {row.split} but not in train"
-        elif counts[row.text] == 1:
-            fault = f"class {row.text!r} has one clip only; two are the least"
-        if fault:
-            bad.append(row)
-            problems.append(Problem(row.number, fault))
-    return data.without(bad, problems)
+    return Dataset(source, task, tuple(rows), tuple(problems))
 
 
 def _row(source: Path, number: int, record: dict[str, Any], task: Task) -> Row:
@@ -255,11 +233,6 @@ def _class_folders(source: Path) -> Iterator[Row]:
         raise BadDataset(f"{source}: no videos in class folders; expected {source}/LABEL/clip.mp4")
 
 
-def decode_problem(row: Row, error: InputError) -> Problem:
-    """Say that a row's video cannot be read."""
-    return Problem(row.number, str(error))
-
-
-def unique_clips(rows: Sequence[Row]) -> list[tuple[Path, float | None, float | None]]:
+def unique_clips(rows: Sequence[Row]) -> list[Clip]:
     """Return what must be decoded for the rows, each once, in order."""
     return list(dict.fromkeys(r.clip for r in rows))

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from stopcli.data.labels import prompts_for
 from stopcli.errors import InputError, StopError
-from stopcli.eval.metrics import RECALLS, accuracy_scores, interval, ranks_of, retrieval_scores
+from stopcli.eval.metrics import RECALLS, accuracy_scores, interval, ranks_of, retrieval_scores, tops
 from stopcli.eval.retrieval import caption_ranks
 from stopcli.results import BenchmarkScore, Failure
 from stopcli.video.clips import read_frames
@@ -18,51 +17,54 @@ from stopcli.video.prefetch import prefetch
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
-    from pathlib import Path
 
     from numpy.typing import NDArray
 
-    from stopcli.data.benchmarks import Benchmark, Item
+    from stopcli.data.benchmarks import Benchmark
+    from stopcli.data.table import Clip
     from stopcli.model.config import StopConfig
     from stopcli.runtime.encoder import Encoder
 
-    Key = tuple[Path, float | None, float | None]
+    Vectors = dict[Clip, NDArray[np.float32]]
+    Predictions = tuple[NDArray[np.int64], NDArray[np.int64]]
 
 # MSR-VTT 1k-A, CLIP ViT-B/32: R@1, R@5, R@10, MnR as printed in arXiv 2503.15973
-PUBLISHED = {
-    "text-to-video": {
-        "CLIP4Clip": (43.1, 70.4, 80.8, 16.2), "VPT": (42.0, 66.6, 77.3, 19.2),
-        "VoP": (44.6, 69.9, 80.3, 16.3),
-        "DGL-Transformer": (45.8, 69.3, 79.4, 16.3), "MPT-Transformer": (46.3, 70.9, 80.7, 15.6),
-        "STOP": (47.7, 71.4, 81.1, 15.2),
-    },
-    "video-to-text": {"STOP": (46.1, 71.6, 81.0, 12.2)},
-}  # fmt: skip
+PUBLISHED = (
+    ("text-to-video", "CLIP4Clip", (43.1, 70.4, 80.8, 16.2)),
+    ("text-to-video", "VPT", (42.0, 66.6, 77.3, 19.2)),
+    ("text-to-video", "VoP", (44.6, 69.9, 80.3, 16.3)),
+    ("text-to-video", "DGL-Transformer", (45.8, 69.3, 79.4, 16.3)),
+    ("text-to-video", "MPT-Transformer", (46.3, 70.9, 80.7, 15.6)),
+    ("text-to-video", "STOP", (47.7, 71.4, 81.1, 15.2)),
+    ("video-to-text", "STOP", (46.1, 71.6, 81.0, 12.2)),
+)
+METHODS = {
+    ("dynamic", "dynamic"): "STOP",
+    ("dynamic", "off"): "spatial only",
+    ("off", "dynamic"): "temporal only",
+    ("static", "static"): "static prompts",
+}
 
 
 @dataclass
 class Report:
-    """All that a benchmark found."""
+    """All that a benchmark measured."""
 
     benchmark: Benchmark
-    scores: list[BenchmarkScore]
-    missing: tuple[str, ...] = ()
-    failures: list[Failure] = field(default_factory=list)
-    said: dict[str, tuple[NDArray[np.int64], NDArray[np.int64]]] = field(default_factory=dict)
-    """Of each method, in classification: true and said class of every clip, over all splits."""
+    """With the clips that could be read."""
+    missing: tuple[str, ...]
+    failures: list[Failure]
+    scores: list[BenchmarkScore] = field(default_factory=list)
+    predictions: dict[str, Predictions] = field(default_factory=dict)
+    """Of each method, in classification: true and predicted class of every clip, over all splits."""
 
 
 def method_name(config: StopConfig | None) -> str:
     """Say in words which prompts a model has."""
     if config is None:
         return "plain CLIP"
-    names = {
-        ("dynamic", "dynamic"): "STOP", ("dynamic", "off"): "spatial only",
-        ("off", "dynamic"): "temporal only", ("static", "static"): "static prompts",
-    }  # fmt: skip
-    return names.get(
-        (config.spatial, config.temporal), f"spatial {config.spatial}, temporal {config.temporal}"
-    )
+    modes = config.spatial, config.temporal
+    return METHODS.get(modes, f"spatial {config.spatial}, temporal {config.temporal}")
 
 
 def accuracy(
@@ -73,6 +75,7 @@ def accuracy(
     template: str | None = None,
     seed: int = 0,
     progress: Callable[[str], None] | None = None,
+    command: str | None = None,
 ) -> Report:
     """Score models, and the plain CLIP of each different backbone among them, on a benchmark.
 
@@ -85,20 +88,32 @@ def accuracy(
         template: around a label; None is each model's own, else "a video of {}".
         seed: of the bootstrap.
         progress: called with each path that is done.
+        command: the command line, kept with the scores.
+
+    Raises:
+        InputError: none of the clips can be read.
     """
     methods = _with_plain(encoders)
-    clips = list(dict.fromkeys(_key(item) for items in benchmark.splits for item in items))
-    vectors, faults = _embed(methods, clips, progress)
-    splits = tuple(tuple(i for i in items if _key(i) not in faults) for items in benchmark.splits)
-    report = Report(replace(benchmark, splits=splits), [], missing)
-    report.failures = [Failure.of(key[0], fault) for key, fault in faults.items()]
-    if not any(splits):
-        raise InputError(f"{benchmark.name}: none of its {len(clips)} videos can be read")
-    names = _names(methods)
-    for name, encoder, found in zip(names, methods, vectors, strict=True):
-        score = _classification if benchmark.task == "classification" else _retrieval
-        report.scores += score(report, name, encoder, found, template, seed, len(missing) + len(faults))
-    report.scores += _published(benchmark, methods)
+    vectors, faults = _embed(methods, benchmark.clips, progress)
+    if len(faults) == len(benchmark.clips):
+        raise InputError(f"{benchmark.name}: none of its {len(faults)} videos can be read")
+    splits = (tuple(item for item in items if item.clip not in faults) for items in benchmark.splits)
+    benchmark = replace(benchmark, splits=tuple(filter(None, splits)))
+    report = Report(benchmark, missing, [Failure.of(clip[0], fault) for clip, fault in faults.items()])
+    absent, common = len(missing) + len(faults), {"protocol": benchmark.protocol, "command": command}
+    for name, encoder, embedded in zip(_names(methods), methods, vectors, strict=True):
+        provenance = encoder.describe() | common | {"seed": seed}
+        blank = BenchmarkScore(
+            name, benchmark.name, "", {}, {}, len(benchmark.clips), absent, False, provenance
+        )
+        if benchmark.task == "retrieval":
+            report.scores += _retrieve(benchmark, encoder, embedded, blank)
+            continue
+        around, *prompts = prompts_for(["{}", *benchmark.labels], encoder.files.config, template)
+        blank.provenance["template"] = around
+        score, report.predictions[name] = _classify(benchmark, encoder, embedded, prompts, blank)
+        report.scores.append(score)
+    report.scores += published(benchmark, methods)
     return report
 
 
@@ -108,9 +123,9 @@ def _with_plain(encoders: Sequence[Encoder]) -> list[Encoder]:
     plain = []
     for encoder in encoders:
         twin = encoder.without_prompts()
-        which = twin.files.weights_hash(), twin.frames
-        if which not in seen:
-            seen.add(which)
+        key = twin.files.weights_hash(), twin.frames
+        if key not in seen:
+            seen.add(key)
             plain.append(twin)
     return [*plain, *encoders]
 
@@ -124,108 +139,81 @@ def _names(methods: Sequence[Encoder]) -> list[str]:
     ]
 
 
-def _key(item: Item) -> Key:
-    assert item.path is not None
-    return item.path, item.start, item.end
-
-
 def _embed(
-    methods: Sequence[Encoder], clips: Sequence[Key], progress: Callable[[str], None] | None
-) -> tuple[list[dict[Key, NDArray[np.float32]]], dict[Key, StopError]]:
+    methods: Sequence[Encoder], clips: Sequence[Clip], progress: Callable[[str], None] | None
+) -> tuple[list[Vectors], dict[Clip, StopError]]:
     """Return for each method the vectors of the clips, and the faults of those that cannot be read."""
     shapes = list(dict.fromkeys((m.frames, m.size) for m in methods))
-    found: list[dict[Key, NDArray[np.float32]]] = [{} for _ in methods]
-    faults: dict[Key, StopError] = {}
+    vectors: list[Vectors] = [{} for _ in methods]
+    faults: dict[Clip, StopError] = {}
 
-    def read(clip: Key) -> list[list[NDArray[np.uint8]]]:
+    def read(clip: Clip) -> list[list[NDArray[np.uint8]]]:
         path, start, end = clip
         return [[read_frames(path, t, s, start=start, end=end, threads=1).pixels for t, s in shapes]]
 
-    def flush(waiting: list[tuple[Key, list[NDArray[np.uint8]]]]) -> None:
-        for method, into in zip(methods, found, strict=True):
-            which = shapes.index((method.frames, method.size))
-            vectors = method.encode_pixels(np.stack([pixels[which] for _, pixels in waiting]))
-            into.update(zip((key for key, _ in waiting), vectors, strict=True))
+    def flush(waiting: dict[Clip, list[NDArray[np.uint8]]]) -> None:
+        for method, into in zip(methods, vectors, strict=True):
+            shape = shapes.index((method.frames, method.size))
+            pixels = np.stack([frames[shape] for frames in waiting.values()])
+            into.update(zip(waiting, method.encode_pixels(pixels), strict=True))
 
-    waiting: list[tuple[Key, list[NDArray[np.uint8]]]] = []
+    waiting: dict[Clip, list[NDArray[np.uint8]]] = {}
     size = min(m.batch_size for m in methods)
-    for key, item in prefetch(read, clips):
+    for clip, item in prefetch(read, clips):
         if isinstance(item, StopError):
-            faults[key] = item
+            faults[clip] = item
         else:
-            waiting.append((key, item))
+            waiting[clip] = item
         if len(waiting) == size:
             flush(waiting)
-            waiting = []
+            waiting = {}
         if progress is not None:
-            progress(str(key[0]))
+            progress(str(clip[0]))
     if waiting:
         flush(waiting)
-    return found, faults
+    return vectors, faults
 
 
-def _made(encoder: Encoder, seed: int) -> dict[str, Any]:
-    return encoder.describe() | {"seed": seed, "command": " ".join(sys.argv)}
-
-
-def _retrieval(
-    report: Report, name: str, encoder: Encoder, vectors: dict[Key, NDArray[np.float32]],
-    _template: str | None, seed: int, missing: int,
-) -> Iterator[BenchmarkScore]:  # fmt: skip
-    (items,) = report.benchmark.splits
+def _retrieve(
+    benchmark: Benchmark, encoder: Encoder, vectors: Vectors, blank: BenchmarkScore
+) -> Iterator[BenchmarkScore]:
+    (items,) = benchmark.splits
     owner = np.array([i for i, item in enumerate(items) for _ in item.texts])
-    videos = np.stack([vectors[_key(i)] for i in items])
-    texts = encoder.encode_texts([t for i in items for t in i.texts])
+    videos = np.stack([vectors[item.clip] for item in items])
+    texts = encoder.encode_texts([text for item in items for text in item.texts])
     forward, back = caption_ranks(videos, texts, owner)
+    seed = blank.provenance["seed"]
     for direction, ranks, groups in (("text-to-video", forward, owner), ("video-to-text", back, None)):
         sure = {f"R@{k}": interval((ranks <= k) * 100.0, groups, seed=seed) for k in RECALLS}
         sure["MnR"] = interval(ranks, groups, seed=seed)
-        yield BenchmarkScore(
-            name, report.benchmark.name, direction, retrieval_scores(ranks), sure, len(items), missing, False,
-            _made(encoder, seed) | {"protocol": report.benchmark.protocol},
-        )  # fmt: skip
+        yield replace(blank, direction=direction, scores=retrieval_scores(ranks), interval=sure)
 
 
-def _classification(
-    report: Report, name: str, encoder: Encoder, vectors: dict[Key, NDArray[np.float32]],
-    template: str | None, seed: int, missing: int,
-) -> Iterator[BenchmarkScore]:  # fmt: skip
-    labels = report.benchmark.labels
-    around = prompts_for(["{}"], encoder.files.config, template)[0]
-    texts = encoder.encode_texts(prompts_for(labels, encoder.files.config, template))
-    places = {label: i for i, label in enumerate(labels)}
-    each: list[dict[str, float]] = []
-    truths, saids, ranks = [], [], []
-    for items in filter(None, report.benchmark.splits):
-        scores = np.stack([vectors[_key(i)] for i in items]) @ texts.T
-        truth = np.array([places[i.texts[0]] for i in items])
-        ranks.append(ranks_of(scores, truth))
-        each.append(accuracy_scores(ranks[-1]))
-        truths.append(truth)
-        saids.append(scores.argmax(1))
-    report.said[name] = np.concatenate(truths), np.concatenate(saids)
-    together = np.concatenate(ranks)
-    shown = (1, 5) if len(labels) > 5 else (1,)
-    mean = {f"top-{k}": float(np.mean([e[f"top-{k}"] for e in each])) for k in shown}
-    sure = {f"top-{k}": interval((together <= k) * 100.0, seed=seed) for k in shown}
-    more = {"template": around, "protocol": report.benchmark.protocol, "splits": [e["top-1"] for e in each]}
-    clips = len({_key(i) for items in report.benchmark.splits for i in items})
-    yield BenchmarkScore(
-        name, report.benchmark.name, "classification", mean, sure, clips, missing, False,
-        _made(encoder, seed) | more,
-    )  # fmt: skip
+def _classify(
+    benchmark: Benchmark, encoder: Encoder, vectors: Vectors, prompts: Sequence[str], blank: BenchmarkScore
+) -> tuple[BenchmarkScore, Predictions]:
+    """Return the mean of the splits' scores, and the true and the predicted class of every clip."""
+    classes = {label: i for i, label in enumerate(benchmark.labels)}
+    items = [item for split in benchmark.splits for item in split]
+    truth = np.array([classes[item.texts[0]] for item in items])
+    texts = encoder.encode_texts(prompts)
+    cosines, _ = encoder.label_scores(np.stack([vectors[item.clip] for item in items]), texts)
+    ranks = ranks_of(cosines, truth)
+    ends = np.cumsum([len(split) for split in benchmark.splits])[:-1]
+    each = [accuracy_scores(part, len(classes)) for part in np.split(ranks, ends)]
+    mean = {name: float(np.mean([scores[name] for scores in each])) for name in each[0]}
+    seed = blank.provenance["seed"]
+    sure = {f"top-{k}": interval((ranks <= k) * 100.0, seed=seed) for k in tops(len(classes))}
+    provenance = blank.provenance | {"splits": [scores["top-1"] for scores in each]}
+    score = replace(blank, direction="classification", scores=mean, interval=sure, provenance=provenance)
+    return score, (truth, cosines.argmax(1))
 
 
-def _published(benchmark: Benchmark, methods: Sequence[Encoder]) -> list[BenchmarkScore]:
+def published(benchmark: Benchmark, methods: Sequence[Encoder]) -> list[BenchmarkScore]:
     """Return the authors' rows where the protocol and the backbone are the same."""
     if benchmark.name != "msrvtt" or not any("ViT-B-32" in m.files.config.architecture for m in methods):
         return []
-    made = {"source": "arXiv 2503.15973", "protocol": benchmark.protocol}
-    return [
-        BenchmarkScore(
-            f"{name} (published)", "msrvtt", direction,
-            dict(zip(("R@1", "R@5", "R@10", "MnR"), row, strict=True)), {}, 1000, 0, True, made,
-        )
-        for direction, rows in PUBLISHED.items()
-        for name, row in rows.items()
-    ]  # fmt: skip
+    source = {"source": "arXiv 2503.15973", "protocol": benchmark.protocol}
+    names = ("R@1", "R@5", "R@10", "MnR")
+    rows = ((d, f"{name} (published)", dict(zip(names, row, strict=True))) for d, name, row in PUBLISHED)
+    return [BenchmarkScore(name, "msrvtt", d, scores, {}, 1000, 0, True, source) for d, name, scores in rows]

@@ -1,4 +1,4 @@
-"""Scores and how sure they are. Letters: V videos, Q queries, C classes.
+"""Scores and how sure they are. Letters: V videos, Q queries, C classes, N clips or queries.
 
 Ranks count ties honestly: rank = 1 + how many score higher + half of the others that score the
 same, so that a constant model scores as chance does.
@@ -42,19 +42,31 @@ def best_ranks(scores: Floats, truths: NDArray[np.bool_]) -> NDArray[np.float64]
 
 def retrieval_scores(ranks: Floats) -> dict[str, float]:
     """Return R@1, R@5, R@10 (percent), median and mean rank."""
-    told = {f"R@{k}": float((ranks <= k).mean() * 100) for k in RECALLS}
-    return told | {"MdR": float(np.median(ranks)), "MnR": float(ranks.mean())}
+    recalls = {f"R@{k}": float((ranks <= k).mean() * 100) for k in RECALLS}
+    return recalls | {"MdR": float(np.median(ranks)), "MnR": float(ranks.mean())}
 
 
-def accuracy_scores(ranks: Floats) -> dict[str, float]:
-    """Return top-1 and top-5 accuracy (percent)."""
-    return {f"top-{k}": float((ranks <= k).mean() * 100) for k in (1, 5)}
+def tops(classes: int) -> tuple[int, ...]:
+    """Return which top-k accuracies tell anything of so many classes."""
+    return (1, 5) if classes > 5 else (1,)
 
 
-def confusion(truth: Ints, said: Ints, classes: int) -> NDArray[np.int64]:
-    """Count (C,C): row is the truth, column what was said."""
+def accuracy_scores(ranks: Floats, classes: int) -> dict[str, float]:
+    """Return top-1 accuracy (percent), and top-5 where there are more than five classes."""
+    return {f"top-{k}": float((ranks <= k).mean() * 100) for k in tops(classes)}
+
+
+def cross_entropy(logits: Floats, truth: Ints) -> float:
+    """Return the mean over rows of -log softmax(logits)[truth]: logits (N,C), truth (N,)."""
+    shifted = logits - logits.max(1, keepdims=True)
+    losses = np.log(np.exp(shifted).sum(1)) - shifted[np.arange(len(truth)), truth]
+    return float(losses.mean())
+
+
+def confusion(truth: Ints, predictions: Ints, classes: int) -> NDArray[np.int64]:
+    """Count (C,C): row is the true class, column the predicted one."""
     out = np.zeros((classes, classes), np.int64)
-    np.add.at(out, (truth, said), 1)
+    np.add.at(out, (truth, predictions), 1)
     return out
 
 

@@ -5,24 +5,21 @@ from __future__ import annotations
 import csv
 import io
 import json
-import os
 import re
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from stopcli.errors import FileExists
 from stopcli.eval.metrics import confusion
-from stopcli.output import figures as plots
+from stopcli.fileio import write_error, write_text
+from stopcli.output import figures
 from stopcli.output.tables import cell, flat
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Iterator
     from pathlib import Path
 
     from stopcli.eval.accuracy import Report
-    from stopcli.results import BenchmarkScore
 
 FILES = ("results.json", "results.csv", "results.md")
 
@@ -31,36 +28,49 @@ def check_folder(folder: Path, *, force: bool) -> None:
     """Make sure that results can be written.
 
     Raises:
-        FileExists: it holds results already, and ``force`` is not set.
+        FileExists: it is a file, or holds results already and ``force`` is not set.
     """
-    held = [folder / name for name in FILES if (folder / name).exists()]
-    if held and not force:
-        raise FileExists(f"{held[0]}: is there already; use --force to replace it, or another -o")
+    if folder.exists() and not folder.is_dir():
+        raise FileExists(f"{folder}: is a file; -o names the folder to write results to")
+    existing = [folder / name for name in FILES if (folder / name).exists()]
+    if existing and not force:
+        raise FileExists(f"{existing[0]}: is there already; use --force to replace it, or another -o")
 
 
 def write_report(folder: Path, report: Report) -> list[Path]:
-    """Write a benchmark's result; return the files."""
-    folder.mkdir(parents=True, exist_ok=True)
-    told = {
+    """Write a benchmark's result; return the files.
+
+    Raises:
+        CannotWrite: the operating system refused.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise write_error(folder, error) from error
+    results = {
         "schema": 1,
         "benchmark": report.benchmark.protocol,
         "scores": [asdict(s) for s in report.scores],
         "missing": list(report.missing),
         "errors": [asdict(f) for f in report.failures],
     }
-    written = [
-        _write(folder / "results.json", json.dumps(told, indent=2, ensure_ascii=False) + "\n"),
-        _write(folder / "results.csv", _csv(report.scores)),
-        _write(folder / "results.md", markdown(report)),
-    ]
+    rows = [flat(s) for s in report.scores]
+    texts = {
+        "results.json": json.dumps(results, indent=2, ensure_ascii=False) + "\n",
+        "results.csv": _csv([rows[0], *(r.values() for r in rows)]),
+        "results.md": markdown(report),
+    }
+    if report.predictions:
+        head = ("method", "label", "clips", "top-1", "most often taken for")
+        texts["by-class.csv"] = _csv([head, *_by_class(report)])
+    for name, text in texts.items():
+        write_text(folder / name, text)
+    written = [folder / name for name in texts]
     labels = report.benchmark.labels
-    if report.said:
-        written.append(_write(folder / "by-class.csv", _by_class(report)))
-    for name, (truth, said) in report.said.items():
-        counts = confusion(truth, said, len(labels))
-        path = folder / f"confusion-{re.sub(r'[^a-z0-9]+', '-', name.lower()).strip('-')}.png"
-        plots.confusion(path, counts, labels, f"{name}: {len(truth)} clips")
-        written.append(path)
+    for method, (truth, predicted) in report.predictions.items():
+        written.append(folder / f"confusion-{re.sub(r'[^a-z0-9]+', '-', method.lower()).strip('-')}.png")
+        counts = confusion(truth, predicted, len(labels))
+        figures.confusion(written[-1], counts, labels, f"{method}: {len(truth)} clips")
     return written
 
 
@@ -75,42 +85,25 @@ def markdown(report: Report) -> str:
         lines = ["| | " + " | ".join(names) + " |", "|---|" + "---:|" * len(names)]
         lines += [f"| {s.method} | " + " | ".join(cell(s, n) for n in names) + " |" for s in rows]
         parts.append("\n".join(lines) + "\n")
-    made = next(s.provenance for s in report.scores if not s.published)
-    parts.append(
-        "In brackets: bootstrap 95 % intervals. " + "; ".join(f"{k} {v}" for k, v in made.items()) + ".\n"
-    )
+    provenance = next(s.provenance for s in report.scores if not s.published)
+    settings = "; ".join(f"{k} {v}" for k, v in provenance.items() if v is not None)
+    parts.append(f"In brackets: bootstrap 95 % intervals. {settings}.\n")
     return "\n".join(parts)
 
 
-def _csv(scores: Sequence[BenchmarkScore]) -> str:
-    held = io.StringIO()
-    rows = [flat(s) for s in scores]
-    writer = csv.DictWriter(held, list(rows[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return held.getvalue()
-
-
-def _by_class(report: Report) -> str:
-    held = io.StringIO()
-    writer = csv.writer(held, lineterminator="\n")
-    writer.writerow(["method", "label", "clips", "top-1", "most often taken for"])
+def _by_class(report: Report) -> Iterator[tuple[object, ...]]:
     labels = report.benchmark.labels
-    for name, (truth, said) in report.said.items():
-        counts = confusion(truth, said, len(labels))
-        for i, label in enumerate(labels):
-            total = int(counts[i].sum())
-            if not total:
-                continue
-            wrong = counts[i].copy()
-            wrong[i] = 0
-            other = labels[int(np.argmax(wrong))] if wrong.any() else ""
-            writer.writerow([name, label, total, round(100 * counts[i, i] / total, 2), other])
-    return held.getvalue()
+    for method, (truth, predicted) in report.predictions.items():
+        counts = confusion(truth, predicted, len(labels))
+        for i, (label, row) in enumerate(zip(labels, counts, strict=True)):
+            total, right = int(row.sum()), int(row[i])
+            row[i] = 0
+            other = labels[int(row.argmax())] if row.any() else ""
+            if total:
+                yield method, label, total, round(100 * right / total, 2), other
 
 
-def _write(path: Path, text: str) -> Path:
-    part = path.with_name(f".{path.name}.part")
-    part.write_text(text, encoding="utf-8")
-    os.replace(part, path)
-    return path
+def _csv(rows: Iterable[Iterable[object]]) -> str:
+    buffer = io.StringIO()
+    csv.writer(buffer, lineterminator="\n").writerows(rows)
+    return buffer.getvalue()

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from stopcli.eval.metrics import best_ranks, ranks_of, retrieval_scores
+from stopcli.data.table import unique_clips
+from stopcli.eval.metrics import best_ranks, cross_entropy, ranks_of, retrieval_scores
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -44,13 +45,9 @@ def caption_scores(
         vectors: (N,E), one a row; rows of one clip have the same.
         rows: N, each with its caption.
     """
-    places = {clip: i for i, clip in enumerate(dict.fromkeys(r.clip for r in rows))}
-    owner = np.array([places[r.clip] for r in rows])
-    firsts = [int(np.flatnonzero(owner == i)[0]) for i in range(len(places))]
-    videos = vectors[firsts]
+    clip_ids = {clip: i for i, clip in enumerate(unique_clips(rows))}
+    owner = np.array([clip_ids[r.clip] for r in rows])
+    videos = vectors[np.unique(owner, return_index=True)[1]]
     texts = encoder.encode_texts([r.text for r in rows])
-    logits = encoder.logit_scale * texts @ videos.T
-    shifted = logits - logits.max(1, keepdims=True)
-    loss = np.log(np.exp(shifted).sum(1)) - shifted[np.arange(len(owner)), owner]
     forward, _ = caption_ranks(videos, texts, owner)
-    return retrieval_scores(forward), float(loss.mean())
+    return retrieval_scores(forward), cross_entropy(encoder.logit_scale * texts @ videos.T, owner)

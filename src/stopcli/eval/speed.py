@@ -7,6 +7,7 @@ import tempfile
 import time
 from dataclasses import replace
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,7 +18,7 @@ from stopcli.video.clips import read_frames
 from stopcli.video.prefetch import prefetch
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from stopcli.model.files import ModelFiles
     from stopcli.runtime.encoder import Encoder, EncoderOptions
@@ -34,8 +35,9 @@ def speed(
     *,
     precisions: Sequence[str],
     batch_sizes: Sequence[int],
+    say: Callable[[str], None],
 ) -> Iterator[Speed]:
-    """Measure, and yield what was found, step by step.
+    """Measure stage by stage, and say what bounds the whole.
 
     Args:
         files: the model; plain CLIP on its backbone is measured beside it, on the same frames.
@@ -43,96 +45,89 @@ def speed(
         paths: videos to decode; none makes one (10 s of 640x360, H.264) for the time of the run.
         precisions: of the model's arithmetic.
         batch_sizes: clips a batch.
+        say: is told the verdict, in a sentence.
     """
     from stopcli.runtime.encoder import Encoder
 
     with tempfile.TemporaryDirectory() as scratch:
-        videos = list(paths) or [_made(Path(scratch) / f"{i}.mp4") for i in range(8)]
-        decode = end_to_end = None
+        videos = list(paths) or [_synthetic(Path(scratch) / f"{i}.mp4") for i in range(8)]
+        decoding: Speed | None = None
         for precision in precisions:
             encoder = Encoder(files, replace(options, precision=precision))
-            if decode is None:
-                decode = yield from _decode(encoder, videos)
-            peak = yield from _matrix(encoder)
+            if decoding is None:
+                decoding = _decode(encoder, videos)
+                yield decoding
+            product = _matrix_product(encoder)
+            yield product
             best = 0.0
             for size in batch_sizes:
-                rate = yield from _encode(encoder, size, peak)
-                best = max(best, rate)
-            end_to_end = yield from _end_to_end(encoder, videos)
-            yield _verdict(encoder, decode, best, end_to_end)
+                measured = list(_encode(encoder, size, product.tflops))
+                yield from measured
+                best = max(best, measured[-1].per_second)
+            whole = _end_to_end(encoder, videos)
+            yield whole
+            say(_verdict(encoder, decoding.per_second / encoder.frames, best, whole.per_second))
 
 
-def _decode(encoder: Encoder, videos: Sequence[Path]) -> Generator[Speed, None, float]:
+def _decode(encoder: Encoder, videos: Sequence[Path]) -> Speed:
     def read(path: Path) -> list[int]:
         return [len(read_frames(path, encoder.frames, encoder.size, threads=1).pixels)]
 
-    def all_of_them() -> None:
-        for _ in prefetch(read, videos):
-            pass
-
-    seconds = _median(all_of_them)
-    rate = len(videos) * encoder.frames / seconds
-    yield Speed("decode", "", "", len(videos), rate, "frames", None, None, None, None)
-    return len(videos) / seconds
+    seconds = _median(lambda: list(prefetch(read, videos)))
+    return Speed("decode", "", "", len(videos), len(videos) * encoder.frames / seconds, "frames")
 
 
-def _matrix(encoder: Encoder) -> Generator[Speed, None, float]:
+def _matrix_product(encoder: Encoder) -> Speed:
     """Measure the device's matrix products, in the model's dtype: what could be had at best."""
     from stopcli.runtime.profile import matrix_product
 
     n = 8192 if encoder.device.type == "cuda" else 1536
-    work = matrix_product(encoder, n)
-    rate = 2 * n**3 / _median(work)
-    yield Speed(
-        "matrix product", "", encoder.precision, 1, rate / 1e12, "TFLOP", None, rate / 1e12, 1.0, None
-    )
-    return rate
+    seconds = _median(matrix_product(encoder, n))
+    tflops = 2 * n**3 / seconds / 1e12
+    return Speed("matrix product", "", encoder.precision, 1, 1 / seconds, f"products {n}x{n}", tflops=tflops)
 
 
-def _encode(encoder: Encoder, size: int, peak: float) -> Generator[Speed, None, float]:
+def _encode(encoder: Encoder, size: int, peak: float | None) -> Iterator[Speed]:
     from stopcli.runtime.profile import count_flops, peak_memory
 
     rng = np.random.default_rng(0)
     pixels = rng.integers(0, 256, (size, encoder.frames, encoder.size, encoder.size, 3), np.uint8)
-    plain = encoder.without_prompts()
-    kinds = [plain] if encoder.files.config.stop is None else [plain, encoder]
-    for kind in kinds:
-        kind.batch_size = size
-    rounds = _interleaved([lambda k=k: k.encode_pixels(pixels) for k in kinds])  # type: ignore[misc]
-    first = 0.0
-    for kind, seconds in zip(kinds, rounds, strict=True):
-        flops = count_flops(kind, pixels)
-        first = first or seconds
-        is_plain = kind is plain
-        rate = flops / seconds
+    models = {"plain CLIP": encoder.without_prompts()}
+    if encoder.files.config.stop is not None:
+        models["STOP"] = encoder
+    for model in models.values():
+        model.batch_size = size
+    rounds = _interleaved([partial(model.encode_pixels, pixels) for model in models.values()])
+    for (name, model), seconds in zip(models.items(), rounds, strict=True):
+        tflops = count_flops(model, pixels) / seconds / 1e12
         yield Speed(
-            "encode", "plain CLIP" if is_plain else "STOP", encoder.precision, size, size / seconds, "clips",
-            None if is_plain else seconds / first, rate / 1e12, rate / peak, peak_memory(kind, pixels),
-        )  # fmt: skip
-    return size / rounds[-1]
+            "encode",
+            name,
+            model.precision,
+            size,
+            size / seconds,
+            "clips",
+            over_plain=seconds / rounds[0] if name == "STOP" else None,
+            tflops=tflops,
+            share=tflops / peak if peak else None,
+            peak_mib=peak_memory(model, pixels),
+        )
 
 
-def _end_to_end(encoder: Encoder, videos: Sequence[Path]) -> Generator[Speed, None, float]:
+def _end_to_end(encoder: Encoder, videos: Sequence[Path]) -> Speed:
     seconds = _median(lambda: list(encoder.encode_videos(videos)))
-    rate = len(videos) / seconds
-    yield Speed(
-        "end to end", "", encoder.precision, encoder.batch_size, rate, "clips", None, None, None, None
-    )
-    return rate
+    return Speed("end to end", "", encoder.precision, encoder.batch_size, len(videos) / seconds, "clips")
 
 
-def _verdict(encoder: Encoder, decode: float, encode: float, end_to_end: float) -> Speed:
-    """Say what bounds the whole: the slower of the two stages, where one is clearly slower."""
-    what = (
-        "bound by decoding"
-        if decode < 0.8 * encode
-        else "bound by the model"
-        if encode < 0.8 * decode
-        else "balanced"
-    )
+def _verdict(encoder: Encoder, decode: float, encode: float, whole: float) -> str:
+    """Say what bounds the whole: the slower of the two stages, where one is clearly slower. In clips/s."""
     limit = min(decode, encode)
-    return Speed(
-        what, "", encoder.precision, encoder.batch_size, limit, "clips", None, None, end_to_end / limit, None
+    bound = "bound by decoding" if decode < 0.8 * encode else "bound by the model"
+    if limit >= 0.8 * max(decode, encode):
+        bound = "balanced between decoding and the model"
+    return (
+        f"{encoder.precision}: {bound}; decoding {decode:.3g} clips/s, the model {encode:.3g}, "
+        f"both together {whole:.3g} ({whole / limit:.0%} of the slower one)"
     )
 
 
@@ -149,7 +144,7 @@ def _interleaved(works: Sequence[Callable[[], object]]) -> list[float]:
         work()
         once.append(max(1e-9, time.perf_counter() - began))
     repeats = [max(1, round(LEAST / seconds)) for seconds in once]
-    taken: list[list[float]] = [[seconds] for seconds in once]
+    taken = [[seconds] for seconds in once]
     for _ in range(max(1, min(ROUNDS, int(MOST / sum(once))))):
         for i, (work, count) in enumerate(zip(works, repeats, strict=True)):
             began = time.perf_counter()
@@ -159,7 +154,7 @@ def _interleaved(works: Sequence[Callable[[], object]]) -> list[float]:
     return [statistics.median(t) for t in taken]
 
 
-def _made(path: Path) -> Path:
+def _synthetic(path: Path) -> Path:
     """Write 10 s of 640x360 at 25 frames a second: noise that moves, so that it costs what footage costs."""
     import av
 

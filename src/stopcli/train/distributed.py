@@ -1,20 +1,20 @@
 """Several processes training one model: launched by torchrun, joined by torch.distributed.
 
-Alone, every function here does nothing. Letters: B clips of this process, N of all, E embedding.
+Alone, every function here does nothing, and torch is not loaded. Letters: B clips of this process, N of all.
 """
 
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Any
-
-import torch
-import torch.distributed as dist
+from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
+    import torch
     from torch import Tensor
+
+T = TypeVar("T")
 
 
 def rank() -> int:
@@ -34,48 +34,63 @@ def local_rank() -> int:
 
 def start(device: torch.device) -> None:
     """Join the other processes, over NCCL between GPUs, else over gloo."""
-    if world_size() > 1 and not dist.is_initialized():
+    if world_size() > 1 and not _dist().is_initialized():
         if device.type == "cuda":
+            import torch
+
             torch.cuda.set_device(device)
-        dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+        _dist().init_process_group("nccl" if device.type == "cuda" else "gloo")
 
 
-def stop() -> None:
+def shutdown() -> None:
     """Leave the other processes."""
-    if dist.is_initialized():
-        dist.destroy_process_group()
+    if world_size() > 1 and _dist().is_initialized():
+        _dist().destroy_process_group()
+
+
+def every_nth(items: Sequence[T]) -> Sequence[T]:
+    """Return this process's share of items whose order does not matter."""
+    return items[rank() :: world_size()]
+
+
+def share(count: int) -> range:
+    """Return which of the ``count`` clips of a batch are this process's."""
+    each = count // world_size()
+    return range(rank() * each, (rank() + 1) * each)
 
 
 def gather_rows(rows: Tensor) -> Tensor:
     """Return the rows of all processes (B,...) -> (N,...), in the order of the ranks, without gradient."""
     if world_size() == 1:
         return rows.detach()
-    out = [torch.empty_like(rows) for _ in range(world_size())]
-    dist.all_gather(out, rows.detach().contiguous())
-    return torch.cat(out)
+    out = rows.new_empty((world_size(), *rows.shape))
+    _dist().all_gather(list(out), rows.detach().contiguous())
+    return out.flatten(0, 1)
 
 
-def gather_objects(value: Any) -> list[Any]:
+def gather_objects(value: T) -> list[T]:
     """Return what each process has, in the order of the ranks."""
-    if world_size() == 1:
-        return [value]
-    out: list[Any] = [None] * world_size()
-    dist.all_gather_object(out, value)
+    out: list[Any] = [value] * world_size()
+    if world_size() > 1:
+        _dist().all_gather_object(out, value)
     return out
 
 
 def sum_gradients(parameters: Iterable[torch.nn.Parameter]) -> None:
     """Add up each parameter's gradient over the processes."""
-    if world_size() == 1:
-        return
-    for parameter in parameters:
+    for parameter in parameters if world_size() > 1 else ():
         if parameter.grad is None:
-            parameter.grad = torch.zeros_like(parameter)
-        dist.all_reduce(parameter.grad)
+            parameter.grad = parameter.new_zeros(parameter.shape)
+        _dist().all_reduce(parameter.grad)
 
 
 def broadcast(parameters: Iterable[torch.nn.Parameter]) -> None:
     """Give every process the first one's values."""
-    with torch.no_grad():
-        for parameter in parameters:
-            dist.broadcast(parameter, 0)
+    for parameter in parameters if world_size() > 1 else ():
+        _dist().broadcast(parameter.detach(), 0)
+
+
+def _dist() -> Any:
+    import torch.distributed
+
+    return torch.distributed

@@ -10,21 +10,25 @@ import os
 import shutil
 from typing import TYPE_CHECKING, Any
 
-from stopcli.errors import FileExists
-from stopcli.hub import card
-from stopcli.hub.card import CARD_FILE
+from stopcli.errors import CannotWrite, CheckpointError, FileExists
+from stopcli.fileio import replacing, write_error, write_text
+from stopcli.hub.card import CARD_FILE, model_card
 from stopcli.model.checkpoint import save
-from stopcli.model.config import CONFIG_FILE, WEIGHTS_FILE, ModelConfig
-from stopcli.train import distributed as parallel
-from stopcli.train.trainer import STATE_FILE
+from stopcli.model.config import CONFIG_FILE, WEIGHTS_FILE, ModelConfig, read_config
+from stopcli.results import Finetuned
+from stopcli.train import distributed
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from stopcli.data.table import Task
     from stopcli.model.stop import Stop
 
 METRICS_FILE, CURVE_FILE, CONFUSION_FILE = "metrics.jsonl", "curve.png", "confusion.png"
+STATE_FILE = ".state.safetensors"
 OURS = (CONFIG_FILE, WEIGHTS_FILE, METRICS_FILE, CARD_FILE, STATE_FILE, CURVE_FILE, CONFUSION_FILE)
+METRIC: dict[Task, str] = {"classification": "top-1", "retrieval": "R@1"}
+"""The score that decides which weights are best."""
 
 
 class RunFolder:
@@ -32,75 +36,130 @@ class RunFolder:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self.state_file = path / STATE_FILE
 
-    def prepare(self, *, resume: bool, force: bool) -> None:
-        """Check the place, and clear it if told to.
+    def check(self, *, resume: bool, force: bool) -> None:
+        """Make sure that a run can be written here; change nothing.
 
         Raises:
             FileExists: it is a file, or holds something that nobody said what to do with.
+            CannotWrite: the operating system would refuse.
         """
         path = self.path
-        if path.exists() and not path.is_dir():
-            raise FileExists(f"{path}: is a file; -o names the folder of the model to make")
-        held = [p for p in (path / name for name in OURS) if p.exists()] if path.exists() else []
-        if held and not resume and not force:
+        nearest = next(p for p in (path, *path.parents) if p.exists())
+        if not nearest.is_dir():
+            raise FileExists(f"{nearest}: is a file; -o names the folder of the model to make")
+        if not os.access(nearest, os.W_OK):
+            raise CannotWrite(f"{path}: the folder {nearest} cannot be written to; choose another -o")
+        ours = any((path / name).exists() for name in OURS)
+        if ours and not resume and not force:
             raise FileExists(
-                f"{path}: holds a model already; go on with --resume, begin anew with --force, "
+                f"{path}: holds a model already; go on with --resume, start over with --force, "
                 "or choose another -o"
             )
-        if path.exists() and not held and any(path.iterdir()):
+        if path.exists() and not ours and any(path.iterdir()):
             raise FileExists(f"{path}: is not empty and holds no run; choose another -o")
-        if force and parallel.rank() == 0:
-            for file in held:
-                file.unlink()
 
     @property
     def interrupted(self) -> bool:
         """Whether a run stopped here on its way."""
-        return (self.path / STATE_FILE).exists()
+        return self.state_file.exists()
 
     @property
     def finished(self) -> bool:
         """Whether a run came to its end here."""
-        return (self.path / CARD_FILE).exists() and not self.interrupted
+        return not self.interrupted and all((self.path / n).exists() for n in (CARD_FILE, METRICS_FILE))
 
-    def begin(self, step: int) -> None:
-        """Make the folder; drop what an interrupted run logged after ``step``, its last state."""
-        if parallel.rank():
+    def begin(self, step: int, config: ModelConfig) -> None:
+        """Make the folder ready for the steps after ``step``.
+
+        From step 0 on, whatever an older run left is removed, its backbone too: new prompts must not
+        come to lie on it. Later, what was logged after the last state is dropped.
+        """
+        if distributed.rank():
             return
-        self.path.mkdir(parents=True, exist_ok=True)
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            if step == 0:
+                for name in {*OURS, *_backbone_file(config), *self._older_backbone()}:
+                    (self.path / name).unlink(missing_ok=True)
+        except OSError as error:
+            raise write_error(self.path, error) from error
         log = self.path / METRICS_FILE
         lines = log.read_text(encoding="utf-8").splitlines() if log.exists() else []
         kept = [line for line in lines if line.endswith("}") and json.loads(line)["step"] <= step]
-        log.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
+        write_text(log, "".join(f"{line}\n" for line in kept))
+
+    def _older_backbone(self) -> list[str]:
+        try:
+            return _backbone_file(read_config(self.path))
+        except CheckpointError:
+            return []
 
     def log(self, record: dict[str, Any]) -> None:
-        """Add a line to the metrics."""
-        if parallel.rank() == 0:
-            with (self.path / METRICS_FILE).open("a", encoding="utf-8") as stream:
+        """Add a line to the metrics.
+
+        Raises:
+            CannotWrite: the operating system refused.
+        """
+        if distributed.rank():
+            return
+        file = self.path / METRICS_FILE
+        try:
+            with file.open("a", encoding="utf-8") as stream:
                 stream.write(json.dumps(record) + "\n")
+        except OSError as error:
+            raise write_error(file, error) from error
 
     def write_model(self, config: ModelConfig, model: Stop, backbone: Path) -> None:
-        """Write the model as it stands; a backbone that lies in a file comes along."""
-        if parallel.rank():
+        """Write the model as it stands; a backbone that lies in a file comes along, once."""
+        if distributed.rank():
             return
-        if config.weights.startswith("file:") and not (self.path / config.weights[5:]).exists():
-            part = self.path / f".{config.weights[5:]}.part"
-            shutil.copyfile(backbone, part)
-            os.replace(part, self.path / config.weights[5:])
+        for name in _backbone_file(config):
+            if not (self.path / name).exists():
+                with replacing(self.path / name) as part:
+                    shutil.copyfile(backbone, part)
         save(self.path, config, model)
+
+    def load_best(self, model: Stop) -> None:
+        """Give the model the weights that were last written, where its parameters are."""
+        from safetensors.torch import load_file
+
+        if distributed.rank() == 0:
+            model.prompts.load_state_dict(load_file(self.path / WEIGHTS_FILE))
+        distributed.broadcast(model.prompts.parameters())
 
     def end(self, config: ModelConfig) -> None:
         """Write the card, which says that the run is finished, and drop its state."""
-        if parallel.rank():
+        if distributed.rank():
             return
-        part = self.path / f".{CARD_FILE}.part"
-        part.write_text(card.model_card(self.path.resolve().name, config.to_dict()), encoding="utf-8")
-        os.replace(part, self.path / CARD_FILE)
-        (self.path / STATE_FILE).unlink(missing_ok=True)
+        write_text(self.path / CARD_FILE, model_card(self.path.resolve().name, config.to_dict()))
+        self.state_file.unlink(missing_ok=True)
 
-    def metrics(self) -> dict[str, Any]:
-        """Return the scores that the model's config tells."""
-        told = json.loads((self.path / CONFIG_FILE).read_text(encoding="utf-8"))
-        found: dict[str, Any] = told.get("metrics", {})
-        return found
+    def result(self, config: ModelConfig | None = None) -> Finetuned:
+        """Return what the run came to, by the config of its model; None reads it."""
+        config = config or read_config(self.path)
+        training, metrics = config.extra.get("training", {}), config.extra.get("metrics", {})
+        task: Task = "classification" if config.labels else "retrieval"
+        metric = METRIC[task]
+
+        def score(name: str) -> float | None:
+            value: float | None = metrics.get(name, {}).get(metric)
+            return value
+
+        return Finetuned(
+            path=str(self.path),
+            task=task,
+            metric=metric,
+            validation=score("validation"),
+            validation_plain=score("validation, plain CLIP"),
+            test=score("test"),
+            test_plain=score("test, plain CLIP"),
+            steps=training.get("settings", {}).get("steps", 0),
+            seconds=training.get("seconds", 0.0),
+        )
+
+
+def _backbone_file(config: ModelConfig) -> list[str]:
+    """Return the name of the backbone's file where it lies in the model folder, else nothing."""
+    return [config.weights.removeprefix("file:")] if config.weights.startswith("file:") else []

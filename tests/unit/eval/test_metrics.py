@@ -5,7 +5,15 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from stopcli.eval.metrics import accuracy_scores, best_ranks, confusion, interval, ranks_of, retrieval_scores
+from stopcli.eval.metrics import (
+    accuracy_scores,
+    best_ranks,
+    confusion,
+    cross_entropy,
+    interval,
+    ranks_of,
+    retrieval_scores,
+)
 from stopcli.eval.retrieval import caption_ranks
 
 
@@ -16,9 +24,9 @@ def test_ranks_count_ties_by_half():
 
 def test_a_constant_model_scores_chance():
     ranks = ranks_of(np.zeros((100, 100)), np.arange(100))
-    told = retrieval_scores(ranks)
-    assert told["R@10"] == 0.0
-    assert told["MnR"] == told["MdR"] == 50.5
+    scores = retrieval_scores(ranks)
+    assert scores["R@10"] == 0.0
+    assert scores["MnR"] == scores["MdR"] == 50.5
 
 
 def test_the_best_of_several_right_answers_counts():
@@ -28,9 +36,15 @@ def test_the_best_of_several_right_answers_counts():
 
 
 def test_scores_are_percent():
-    told = retrieval_scores(np.array([1.0, 2.0, 7.0, 30.0]))
-    assert told == {"R@1": 25.0, "R@5": 50.0, "R@10": 75.0, "MdR": 4.5, "MnR": 10.0}
-    assert accuracy_scores(np.array([1.0, 3.0])) == {"top-1": 50.0, "top-5": 100.0}
+    scores = retrieval_scores(np.array([1.0, 2.0, 7.0, 30.0]))
+    assert scores == {"R@1": 25.0, "R@5": 50.0, "R@10": 75.0, "MdR": 4.5, "MnR": 10.0}
+    assert accuracy_scores(np.array([1.0, 3.0]), 6) == {"top-1": 50.0, "top-5": 100.0}
+    assert accuracy_scores(np.array([1.0, 3.0]), 5) == {"top-1": 50.0}  # of five, top-5 is always right
+
+
+def test_cross_entropy_is_minus_the_log_of_the_softmax():
+    logits = np.array([[0.0, np.log(3.0)], [700.0, 700.0]])
+    assert cross_entropy(logits, np.array([1, 0])) == pytest.approx((np.log(4 / 3) + np.log(2)) / 2)
 
 
 def test_videos_with_several_captions():

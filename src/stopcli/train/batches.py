@@ -1,0 +1,155 @@
+"""Which clips each step of a training sees, and at what learning rate.
+
+All randomness of step i comes from (seed, i) and of epoch e from (seed, e), so that a resumed run sees
+exactly what it would have seen. Letters: B clips of a batch, T frames, S side in pixels.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from stopcli.errors import StopError, UsageError
+from stopcli.train import distributed
+from stopcli.video.cache import AROUND
+from stopcli.video.prefetch import prefetch
+
+if TYPE_CHECKING:
+    from collections.abc import Generator, Iterable, Sequence
+
+    from numpy.typing import NDArray
+
+    from stopcli.data.table import Clip, Row, Task
+    from stopcli.train.finetune import FinetuneOptions
+    from stopcli.video.cache import FrameCache
+
+    Batch = tuple[list[Row], NDArray[np.uint8]]
+
+WARM_UP = 0.1  # share of the steps
+LEAST_STEPS, LEAST_EPOCHS, MOST_EPOCHS = 300, 5, 300
+BATCH_SIZE: dict[Task, int] = {"classification": 32, "retrieval": 128}
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """How long to train, at what rate."""
+
+    epochs: int
+    steps_per_epoch: int
+    batch_size: int
+    lr: float
+    seed: int
+
+    @classmethod
+    def plan(cls, task: Task, clips: int, options: FinetuneOptions) -> Schedule:
+        """Return the schedule for so many training clips.
+
+        Raises:
+            UsageError: there are more processes than clips in a batch.
+        """
+        processes, size = distributed.world_size(), min(options.batch_size or BATCH_SIZE[task], clips)
+        if size < processes:
+            raise UsageError(
+                f"a batch of {size} clips cannot be shared by {processes} processes; "
+                f"use a larger --batch-size or at most {size} processes"
+            )
+        least = max(processes, 2 if task == "retrieval" else 1)  # one clip has nothing to contrast with
+        per_epoch = clips // size + (clips % size >= least)
+        suitable = max(LEAST_EPOCHS, min(MOST_EPOCHS, -(-LEAST_STEPS // per_epoch)))
+        return cls(options.epochs or suitable, per_epoch, size, options.lr, options.seed)
+
+    @property
+    def steps(self) -> int:
+        """Steps in all."""
+        return self.epochs * self.steps_per_epoch
+
+    def rate(self, step: int) -> float:
+        """Return the learning rate of a step: linear warm-up, then a cosine to zero."""
+        warm = max(1, round(self.steps * WARM_UP))
+        if step < warm:
+            return self.lr * (step + 1) / warm
+        return self.lr * 0.5 * (1 + math.cos(math.pi * (step - warm) / max(1, self.steps - warm)))
+
+
+@dataclass(frozen=True)
+class ClipReader:
+    """Reads clips as T frames of side S, each decoded once."""
+
+    cache: FrameCache
+    frames: int
+    size: int
+
+    def read(self, clip: Clip) -> NDArray[np.uint8]:
+        """Return all cached frames of a clip: (3T,S,S,3).
+
+        Raises:
+            InputError: the video cannot be read.
+        """
+        path, start, end = clip
+        return self.cache.read(path, self.frames, self.size, start, end)
+
+    def centres(self, clips: Iterable[Clip]) -> NDArray[np.uint8]:
+        """Return the clips' frames as every command sees them: (N,T,S,S,3)."""
+        return np.stack([self.read(clip)[AROUND // 2 :: AROUND] for clip in clips])
+
+
+class Batches:
+    """The training clips, drawn class-balanced, one caption a video, never a video twice a batch."""
+
+    def __init__(
+        self, rows: Sequence[Row], schedule: Schedule, reader: ClipReader, *, by_class: bool, flip: bool
+    ) -> None:
+        self.schedule = schedule
+        self._reader, self._by_class, self._flip = reader, by_class, flip
+        grouped: dict[object, list[Row]] = {}
+        for row in rows:
+            grouped.setdefault(row.text if by_class else row.clip, []).append(row)
+        self._groups = list(grouped.values())
+        self._count = len(rows) if by_class else len(self._groups)
+
+    def epoch(self, number: int) -> list[Row]:
+        """Return the rows of an epoch in order: each class as often, or each video once."""
+        rng = np.random.default_rng([self.schedule.seed, 3, number])
+        if self._by_class:
+            quota = math.ceil(self._count / len(self._groups))
+            drawn = [group[i] for group in self._groups for i in _cycled(rng, len(group), quota)]
+        else:
+            drawn = [group[rng.integers(len(group))] for group in self._groups]
+        return [drawn[i] for i in rng.permutation(len(drawn))[: self._count]]
+
+    def rows(self, step: int) -> list[Row]:
+        """Return the rows of a step's batch, over all processes."""
+        epoch, within = divmod(step, self.schedule.steps_per_epoch)
+        size = self.schedule.batch_size
+        batch = self.epoch(epoch)[within * size : (within + 1) * size]
+        return batch[: len(batch) // distributed.world_size() * distributed.world_size()]
+
+    def load(self, step: int) -> Batch:
+        """Return a step's rows, and this process's share of their frames, augmented: (B',T,S,S,3)."""
+        rows = self.rows(step)
+        return rows, np.stack([self._augmented(step, i, rows[i]) for i in distributed.share(len(rows))])
+
+    def ahead(self, first: int) -> Generator[Batch, None, None]:
+        """Yield the batches from step ``first`` on, read ahead of their use."""
+        for _, item in prefetch(lambda step: [self.load(step)], range(first, self.schedule.steps), workers=2):
+            if isinstance(item, StopError):
+                raise item
+            yield item
+
+    def _augmented(self, step: int, place: int, row: Row) -> NDArray[np.uint8]:
+        """Jitter the frames' times within their segments; mirror half of the clips."""
+        rng = np.random.default_rng([self.schedule.seed, 4, step, place])
+        frames = self._reader.frames
+        chosen = np.arange(frames) * AROUND + rng.integers(AROUND, size=frames)
+        picked: NDArray[np.uint8] = self._reader.read(row.clip)[chosen]
+        return picked[:, :, ::-1] if self._flip and rng.random() < 0.5 else picked
+
+
+def _cycled(rng: np.random.Generator, count: int, wanted: int) -> list[int]:
+    out: list[int] = []
+    while len(out) < wanted:
+        out += rng.permutation(count).tolist()
+    return out[:wanted]

@@ -1,0 +1,228 @@
+"""One run of training: begin, fit, validate, finish."""
+
+from __future__ import annotations
+
+import re
+import time
+from contextlib import closing
+from dataclasses import asdict, dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+from stopcli.data.labels import prompts_for
+from stopcli.data.table import unique_clips
+from stopcli.errors import UsageError
+from stopcli.output import figures
+from stopcli.results import Finetuned, StepReport, TrainingPlan
+from stopcli.train import distributed
+from stopcli.train.batches import Batches, Schedule
+from stopcli.train.dataset import count_clips, describe
+from stopcli.train.evaluator import Evaluator
+from stopcli.train.run_folder import CONFUSION_FILE, CURVE_FILE, METRIC, RunFolder
+from stopcli.train.trainer import State, Trainer
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+
+    from stopcli.data.table import Dataset
+    from stopcli.model.config import ModelConfig
+    from stopcli.runtime.encoder import Encoder
+    from stopcli.train.batches import ClipReader
+    from stopcli.train.finetune import FinetuneOptions
+
+SAVE_EVERY = 60.0  # seconds between states; one is saved with each validation too
+VALIDATIONS = 25  # about
+HANDED = re.compile(r"\b(left|right|(counter-?|anti-?)?clockwise)", re.IGNORECASE)
+
+
+@dataclass
+class History:
+    """What a run has come to: saved with its state."""
+
+    best: float | None = None
+    best_loss: float = 0.0
+    best_step: int = 0
+    seconds: float = 0.0
+    plain: dict[str, float] = field(default_factory=dict)
+    """Validation scores of plain CLIP."""
+    losses: list[tuple[int, float]] = field(default_factory=list)
+    scores: list[tuple[int, float]] = field(default_factory=list)
+
+
+class FinetuneRun:
+    """One run.
+
+    Args:
+        encoder: the model to train.
+        data: its clips, each in a split.
+        reader: of their frames.
+        folder: where the model goes.
+        options: how to train.
+        origin: what is told of the model that training started from; ``base_weights`` is its hash.
+    """
+
+    def __init__(
+        self,
+        encoder: Encoder,
+        data: Dataset,
+        reader: ClipReader,
+        folder: RunFolder,
+        options: FinetuneOptions,
+        origin: dict[str, Any],
+    ) -> None:
+        self.encoder, self.data, self.reader, self.folder = encoder, data, reader, folder
+        self.training, self.validation, self.test = (data.of(s) for s in ("train", "val", "test"))
+        self.by_class, self.metric = data.task == "classification", METRIC[data.task]
+        config = encoder.files.config
+        assert config.stop is not None
+        texts = data.labels if self.by_class else tuple(dict.fromkeys(r.text for r in self.training))
+        prompts = prompts_for(texts, config, options.template) if self.by_class else texts
+        sentences = dict(zip(texts, prompts, strict=True))
+        self.flip = options.flip if options.flip is not None else not any(map(HANDED.search, texts))
+        clips = len(self.training) if self.by_class else len(unique_clips(self.training))
+        self.schedule = Schedule.plan(data.task, clips, options)
+        self.evaluator = Evaluator(reader, sentences if self.by_class else None)
+        self.trainer = Trainer(encoder, self.schedule, sentences, by_class=self.by_class)
+        self.history = History()
+        more = {
+            "flip": self.flip,
+            "steps": self.schedule.steps,
+            "processes": distributed.world_size(),
+            "spatial": config.stop.spatial,
+            "temporal": config.stop.temporal,
+        }
+        self.record = origin | {
+            "data": describe(data),
+            "settings": asdict(options) | asdict(self.schedule) | more,
+            "provenance": {k: v for k, v in encoder.describe().items() if k not in ("model", "weights")},
+        }
+        """What the model's config says of its training."""
+        self._config = replace(
+            config,
+            frames=encoder.frames,
+            labels=data.labels if self.by_class else None,
+            template=options.template if self.by_class else None,
+        )
+
+    def begin(self, *, resume: bool) -> TrainingPlan:
+        """Score plain CLIP, or restore the saved state; make the folder ready; return what will be done.
+
+        Raises:
+            UsageError: the saved state is of a run with other settings.
+        """
+        history, schedule, started = self.history, self.schedule, time.monotonic()
+        if resume and self.folder.interrupted:
+            self._restore()
+            history, done = self.history, self.trainer.step_number
+            expected = history.seconds / max(1, done) * (schedule.steps - done)
+        else:
+            plain = self.evaluator.evaluate(self.encoder.without_prompts(), self.validation)
+            history.plain = plain.scores if plain else {}
+            views = 3 * schedule.steps * schedule.batch_size + VALIDATIONS * len(self.validation)
+            expected = (time.monotonic() - started) / max(1, len(unique_clips(self.validation))) * views
+            expected /= distributed.world_size()
+        self.folder.begin(self.trainer.step_number, self._config)
+        trainable, frozen = self.encoder.model.count_parameters()
+        return TrainingPlan(
+            task=self.data.task,
+            clips=count_clips(self.data),
+            classes=len(self.data.labels) if self.by_class else None,
+            trainable=trainable,
+            frozen=frozen,
+            device=self.record["provenance"]["device"],
+            precision=self.encoder.precision,
+            epochs=schedule.epochs,
+            steps=schedule.steps,
+            batch_size=schedule.batch_size,
+            flip=self.flip,
+            metric=self.metric,
+            plain=history.plain.get(self.metric),
+            resumed=self.trainer.step_number,
+            seconds=expected,
+        )
+
+    def fit(self) -> Generator[StepReport, None, None]:
+        """Train to the end, step by step; validate, and save states, on the way."""
+        trainer, schedule, history = self.trainer, self.schedule, self.history
+        batches = Batches(self.training, schedule, self.reader, by_class=self.by_class, flip=self.flip)
+        validate_every = max(1, schedule.epochs // VALIDATIONS) * schedule.steps_per_epoch
+        began, saved = time.monotonic() - history.seconds, time.monotonic()
+        with closing(batches.ahead(trainer.step_number)) as ahead:
+            for rows, pixels in ahead:
+                loss = trainer.step(rows, pixels)
+                step, history.seconds = trainer.step_number, time.monotonic() - began
+                history.losses.append((step, loss))
+                rate = schedule.rate(step - 1)
+                self.folder.log({"step": step, "loss": loss, "lr": rate, "seconds": history.seconds})
+                validates = step % validate_every == 0 or step == schedule.steps
+                score = self._validate() if validates else None
+                if validates or time.monotonic() - saved > SAVE_EVERY:
+                    self.save()
+                    saved = time.monotonic()
+                epoch = (step - 1) // schedule.steps_per_epoch + 1
+                yield StepReport(step, schedule.steps, epoch, loss, score, history.best)
+
+    def _validate(self) -> float | None:
+        """Score the weights on the validation clips; write them where they are the best so far."""
+        history, step = self.history, self.trainer.step_number
+        result = self.evaluator.evaluate(self.encoder, self.validation)
+        score, loss = (result.scores[self.metric], result.loss) if result else (None, 0.0)
+        if result and score is not None:
+            history.scores.append((step, score))
+            self.folder.log({"step": step, "validation": result.scores, "validation_loss": loss})
+        if score is None or history.best is None or (score, -loss) >= (history.best, -history.best_loss):
+            history.best, history.best_loss, history.best_step = score, loss, step
+            self._write_model({} if score is None else {"validation": {self.metric: score}})
+        return score
+
+    def finish(self) -> Finetuned:
+        """Score the best weights, draw the pictures, write the card, drop the state."""
+        self.folder.load_best(self.encoder.model)
+        validation = self.evaluator.evaluate(self.encoder, self.validation)
+        test = self.evaluator.evaluate(self.encoder, self.test)
+        plain = self.evaluator.evaluate(self.encoder.without_prompts(), self.test)
+        results = {"validation": validation, "test": test, "test, plain CLIP": plain}
+        config = self._write_model({name: r.scores for name, r in results.items() if r is not None})
+        if distributed.rank() == 0:
+            path, history = self.folder.path, self.history
+            score = history.plain.get(self.metric)
+            figures.curve(path / CURVE_FILE, history.losses, history.scores, metric=self.metric, plain=score)
+            shown = test or validation
+            if shown is not None and shown.confusion is not None:
+                title = f"{shown.confusion.sum()} {'test' if test else 'validation'} clips"
+                figures.confusion(path / CONFUSION_FILE, shown.confusion, self.data.labels, title)
+        self.folder.end(config)
+        return self.folder.result(config)
+
+    def _write_model(self, metrics: dict[str, dict[str, float]]) -> ModelConfig:
+        """Write the model as it stands: it is usable from the first validation on."""
+        history = self.history
+        plain = {"validation, plain CLIP": history.plain} if history.plain else {}
+        training = self.record | {"best_step": history.best_step, "seconds": round(history.seconds, 1)}
+        config = replace(self._config, extra={"training": training, "metrics": plain | metrics})
+        self.folder.write_model(config, self.encoder.model, self.encoder.files.backbone)
+        return config
+
+    # --------------------------------------------------------------------------------- state
+
+    def save(self) -> None:
+        """Save a state from which the run can be resumed."""
+        if distributed.rank() == 0:
+            values = {"history": asdict(self.history), "fingerprint": self._fingerprint()}
+            self.trainer.save_state(self.folder.state_file, values)
+
+    def _restore(self) -> None:
+        state = State.read(self.folder.state_file)
+        then, now = state.values["fingerprint"], self._fingerprint()
+        changes = [f"{k} was {then.get(k)!r}, now {now[k]!r}" for k in now if now[k] != then.get(k)]
+        if changes:
+            raise UsageError(
+                f"{self.folder.path}: cannot resume with other settings: {'; '.join(changes)}; "
+                "use --force to start over"
+            )
+        self.trainer.restore(state)
+        self.history = History(**state.values["history"])
+
+    def _fingerprint(self) -> dict[str, Any]:
+        """Return what must be the same for a run to be resumed."""
+        data, weights = self.record["data"]["sha256"][:12], self.record["base_weights"][:12]
+        return {**self.record["settings"], "the data set": data, "the model to start from": weights}

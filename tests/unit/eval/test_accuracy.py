@@ -1,0 +1,139 @@
+"""Methods stand side by side on the same clips, and what was missing is named."""
+
+from __future__ import annotations
+
+import csv
+import json
+from types import SimpleNamespace
+
+import pytest
+
+from conftest import write_model, write_video
+from stopcli.data import benchmarks
+from stopcli.errors import FileExists, InputError
+from stopcli.eval.accuracy import accuracy, published
+from stopcli.eval.report import check_folder, write_report
+from stopcli.hub.registry import resolve
+from stopcli.model.config import StopConfig
+from stopcli.runtime.encoder import Encoder, EncoderOptions
+from stopcli.tasks.classify import classify
+
+
+@pytest.fixture(scope="module")
+def encoders(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("models")
+    small = {"regions": 4, "eta": 2, "hidden": 16}
+    stop = write_model(folder / "stop", stop=StopConfig(**small))
+    spatial = write_model(folder / "spatial", stop=StopConfig(temporal="off", **small))
+    return [Encoder(resolve(str(m)), EncoderOptions("cpu", "fp32")) for m in (stop, spatial)]
+
+
+@pytest.fixture(scope="module")
+def videos(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("videos")
+    write_video(folder / "video0.mp4", frames=8, fps=4)
+    (folder / "deep").mkdir()
+    for i in range(1, 6):
+        write_video(folder / "deep" / f"video{i}.mp4", frames=8 + i, fps=4)
+    (folder / "deep" / "video6.mp4").write_bytes(b"broken" * 99)
+    return folder
+
+
+def own(videos, tmp_path):
+    lines = ["path,label,split"]
+    for i in range(1, 6):
+        split = "test" if i > 2 else "train"
+        lines.append(f"{videos / 'deep' / f'video{i}.mp4'},{'ab'[i % 2]} thing,{split}")
+    (tmp_path / "own.csv").write_text("\n".join(lines))
+    return benchmarks.load(str(tmp_path / "own.csv"), [])
+
+
+def test_methods_stand_side_by_side_and_missing_videos_are_named(encoders, videos, tmp_path):
+    rows = "".join(f"ret{i},msr{i},video{i},clip number {i}\n" for i in range(9))
+    (tmp_path / "test.csv").write_text("key,vid_key,video_id,sentence\n" + rows)
+    benchmark, missing = benchmarks.locate(benchmarks.load("msrvtt", [tmp_path / "test.csv"]), videos)
+    assert missing == ("video7", "video8")
+    seen = []
+    report = accuracy(encoders, benchmark, missing=missing, progress=seen.append, command="stop benchmark")
+    assert sorted(seen) == sorted(str(path) for path, _, _ in benchmark.clips)
+    assert [f.error for f in report.failures] == ["unreadable-video"]
+    scores = report.scores
+    assert [s.method for s in scores[::2]] == ["plain CLIP", "STOP", "spatial only"]
+    assert {s.direction for s in scores} == {"text-to-video", "video-to-text"}
+    for s in scores:
+        assert (s.clips, s.missing) == (6, 3)
+        low, high = s.interval["R@1"]
+        assert low <= s.scores["R@1"] <= high
+        assert s.scores["R@10"] == 100.0
+        assert s.provenance["weights"]
+        assert s.provenance["precision"] == "fp32"
+        assert s.provenance["command"] == "stop benchmark"
+    assert scores[0].scores != scores[2].scores or scores[2].scores != scores[4].scores
+    assert len({s.provenance["weights"] for s in scores}) == 3
+    check_folder(tmp_path / "out", force=False)
+    written = write_report(tmp_path / "out", report)
+    assert {p.name for p in written} == {"results.json", "results.csv", "results.md"}
+    assert set(written) == set((tmp_path / "out").iterdir())
+    text = (tmp_path / "out" / "results.md").read_text()
+    assert "| STOP |" in text
+    assert "6 clips, 3 missing" in text
+    results = json.loads((tmp_path / "out" / "results.json").read_text())
+    assert results["missing"] == ["video7", "video8"]
+    with pytest.raises(FileExists, match="--force"):
+        check_folder(tmp_path / "out", force=False)
+    check_folder(tmp_path / "out", force=True)
+
+
+def test_own_table_by_class(encoders, videos, tmp_path):
+    report = accuracy(encoders[:1], own(videos, tmp_path))
+    write_report(tmp_path / "out", report)
+    assert [(s.method, s.clips) for s in report.scores] == [("plain CLIP", 3), ("STOP", 3)]
+    classes = list(csv.DictReader((tmp_path / "out" / "by-class.csv").read_text().splitlines()))
+    assert {(r["method"], r["label"], r["clips"]) for r in classes} == {
+        (m, label, n) for m in ("plain CLIP", "STOP") for label, n in (("a thing", "1"), ("b thing", "2"))
+    }
+    for s in report.scores:  # the table by class adds up to the score
+        right = sum(float(c["top-1"]) * int(c["clips"]) for c in classes if c["method"] == s.method)
+        assert right / 3 == pytest.approx(s.scores["top-1"], abs=0.01)
+    assert (tmp_path / "out" / "confusion-plain-clip.png").exists()
+    rows = list(csv.DictReader((tmp_path / "out" / "results.csv").read_text().splitlines()))
+    assert [r["method"] for r in rows] == ["plain CLIP", "STOP"]
+
+
+def test_a_benchmark_predicts_what_classify_answers(encoders, videos, tmp_path):
+    benchmark = own(videos, tmp_path)
+    report = accuracy(encoders, benchmark, template="there is {}")
+    paths = [path for path, _, _ in benchmark.clips]
+    for encoder, method in zip(encoders, ("STOP", "spatial only"), strict=True):
+        answers = classify(encoder, paths, labels=benchmark.labels, template="there is {}")
+        predicted = [benchmark.labels[i] for i in report.predictions[method][1]]
+        assert predicted == [a.scores[0].label for a in answers]
+    assert {s.provenance["template"] for s in report.scores} == {"there is {}"}
+
+
+def test_the_score_of_several_splits_is_their_mean(encoders, videos, tmp_path):
+    benchmark = own(videos, tmp_path)
+    (items,) = benchmark.splits
+    parts = benchmarks.Benchmark(
+        "own", "two splits", "classification", (items[:1], items[1:]), benchmark.labels
+    )
+    for s in accuracy(encoders[:1], parts).scores:
+        assert len(s.provenance["splits"]) == 2
+        assert s.scores["top-1"] == pytest.approx(sum(s.provenance["splits"]) / 2)
+
+
+def test_a_benchmark_of_nothing_readable_is_refused(encoders, tmp_path):
+    for name in ("a", "b"):
+        (tmp_path / f"{name}.mp4").write_bytes(b"broken")
+    (tmp_path / "own.csv").write_text("path,label\na.mp4,a\nb.mp4,b\n")
+    with pytest.raises(InputError, match="none of its 2 videos can be read"):
+        accuracy(encoders[:1], benchmarks.load(str(tmp_path / "own.csv"), []))
+
+
+def test_published_rows_stand_only_beside_their_backbone():
+    config = SimpleNamespace(architecture="ViT-B-32-quickgelu")
+    method = SimpleNamespace(files=SimpleNamespace(config=config))
+    rows = published(benchmarks.Benchmark("msrvtt", "1k-A", "retrieval", ((),)), [method])
+    assert all(r.published and "published" in r.method for r in rows)
+    assert {r.scores["R@1"] for r in rows if "STOP" in r.method} == {47.7, 46.1}
+    assert published(benchmarks.Benchmark("msvd", "", "retrieval", ((),)), [method]) == []

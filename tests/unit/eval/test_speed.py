@@ -1,0 +1,38 @@
+"""Speed is measured stage by stage, and the verdict is said."""
+
+from __future__ import annotations
+
+import pytest
+
+from conftest import write_video
+from stopcli.eval.speed import speed
+from stopcli.hub.registry import resolve
+from stopcli.runtime.encoder import EncoderOptions
+
+
+def test_speed_measures_every_stage_and_says_what_bounds_the_whole(toy, tmp_path):
+    video = write_video(tmp_path / "clip.mp4", frames=8, fps=4)
+    sentences = []
+    options = EncoderOptions("cpu")
+    measured = list(
+        speed(
+            resolve(str(toy)), options, [video], precisions=["fp32"], batch_sizes=[1, 2], say=sentences.append
+        )
+    )
+    assert [(s.stage, s.model, s.batch_size) for s in measured[:6]] == [
+        ("decode", "", 1),
+        ("matrix product", "", 1),
+        ("encode", "plain CLIP", 1),
+        ("encode", "STOP", 1),
+        ("encode", "plain CLIP", 2),
+        ("encode", "STOP", 2),
+    ]
+    assert [s.stage for s in measured[6:]] == ["end to end"]
+    assert all(s.per_second > 0 for s in measured)
+    assert all(s.over_plain > 0 for s in measured if s.model == "STOP")
+    product = measured[1]
+    assert product.unit == "products 1536x1536"
+    assert product.tflops * 1e12 == pytest.approx(2 * 1536**3 * product.per_second)
+    (verdict,) = sentences
+    assert verdict.startswith("fp32: b")
+    assert "clips/s" in verdict
