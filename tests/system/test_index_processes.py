@@ -211,7 +211,7 @@ def read_at_every_step(folder) -> None:
 
 def start(work: str, *arguments, **more) -> subprocess.Popen:
     """Start one of the functions above in a process of its own."""
-    paths = {"PYTHONPATH": str(Path(__file__).parents[1]), "OMP_NUM_THREADS": "1"}
+    paths = {"PYTHONPATH": os.pathsep.join(map(str, sys.path)), "OMP_NUM_THREADS": "1"}
     return subprocess.Popen(
         [sys.executable, "-W", "ignore", __file__, work, *map(str, arguments)],
         env={**os.environ, **paths}, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **more,
