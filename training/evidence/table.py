@@ -1,4 +1,4 @@
-"""Write docs/results.md from what was measured: ``python table.py OUT/results.jsonl ../../docs/results.md``."""
+"""Write docs/results.md: ``python -m training.evidence.table RESULTS docs/results.md``."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import statistics
 from collections import defaultdict
 from pathlib import Path
 
-from run import METHODS, SHOTS, STEPS, TASKS, WORLD
+from training.evidence.run import METHODS, SHOTS, STEPS, TASKS, WORLD, world_epochs
 
 TASK_NAMES = {
     "crowd": "which way a small target goes among shapes that move too (4)",
@@ -28,11 +28,14 @@ def spread(values: list[float]) -> str:
 
 
 def table(head: list[str], rows: list[list[str]]) -> str:
+    """Return a table in Markdown."""
     lines = ["| " + " | ".join(head) + " |", "|---" + "|---:" * (len(head) - 1) + "|"]
     return "\n".join([*lines, *("| " + " | ".join(r) + " |" for r in rows)]) + "\n"
 
 
 def world(records: dict[tuple, dict]) -> str:
+    """Return the table of the generated world."""
+
     def of(path: list[str], scores: dict) -> float:
         for key in path:
             scores = scores[key]
@@ -44,52 +47,47 @@ def world(records: dict[tuple, dict]) -> str:
         "text to video R@1": ["text_to_video", "R@1"],
     }
     pairs = ("left/right", "up/down", "closer/away", "clockwise/counter")
-    found = defaultdict(list)
+    runs = defaultdict(list)
     for key, record in records.items():
         if key[0] == "world":
-            found[key[1]].append(record["scores"]["stop"])
-            found["plain CLIP"] = [record["scores"]["plain"]]
+            runs[key[1]].append(record["scores"]["stop"])
+            runs["plain CLIP"] = [record["scores"]["plain"]]
     rows = []
     for method in ("plain CLIP", *METHODS):
-        runs = found[method]
-        inside = [statistics.mean(of(["inside_pairs", p], r) for p in pairs) for r in runs]
-        rows.append(
-            [
-                method,
-                *(spread([of(c, r) for r in runs]) for c in columns.values()),
-                spread(inside),
-                str(len(runs)),
-            ]
-        )
+        inside = [statistics.mean(of(["inside_pairs", p], r) for p in pairs) for r in runs[method]]
+        cells = [spread([of(c, r) for r in runs[method]]) for c in columns.values()]
+        rows.append([method, *cells, spread(inside), str(len(inside))])
     return table(["", *columns, "inside the pairs", "seeds"], rows)
 
 
 def tasks(records: dict[tuple, dict]) -> str:
-    found: dict[tuple[str, str], list[float]] = defaultdict(list)
+    """Return the table of the harder tasks."""
+    scores: dict[tuple[str, str], list[float]] = defaultdict(list)
     for key, record in records.items():
         if key[0] == "tasks":
-            found[key[1], key[2]].append(record["finetuned"]["test"])
-            found[key[1], "plain CLIP"] = [record["finetuned"]["test_plain"]]
+            scores[key[1], key[2]].append(record["finetuned"]["test"])
+            scores[key[1], "plain CLIP"] = [record["finetuned"]["test_plain"]]
     rows = [
-        [TASK_NAMES[t], f"{CHANCE[t]:.0f}", *(spread(found[t, m]) for m in ("plain CLIP", *METHODS))]
+        [TASK_NAMES[t], f"{CHANCE[t]:.0f}", *(spread(scores[t, m]) for m in ("plain CLIP", *METHODS))]
         for t in TASKS
     ]
     return table(["task (labels)", "chance", "plain CLIP", *METHODS], rows)
 
 
 def shots(records: dict[tuple, dict]) -> str:
-    found: dict[tuple[str, int], list[float]] = defaultdict(list)
+    """Return the table of the scores by number of clips."""
+    scores: dict[tuple[str, int], list[float]] = defaultdict(list)
     seconds: dict[int, list[float]] = defaultdict(list)
     plain = []
     for key, record in records.items():
         if key[0] == "shots":
-            found[key[1], key[2]].append(record["finetuned"]["test"])
+            scores[key[1], key[2]].append(record["finetuned"]["test"])
             plain.append(record["finetuned"]["test_plain"])
             if key[1] == "STOP":
                 seconds[key[2]].append(record["finetuned"]["seconds"])
     rows = [["plain CLIP, zero-shot", *(spread(plain[:1]) for _ in SHOTS)]]
     rows += [
-        [m, *(spread(found[m, k]) for k in SHOTS)]
+        [m, *(spread(scores[m, k]) for k in SHOTS)]
         for m in ("static prompts", "STOP from new prompts", "STOP")
     ]
     rows.append(["STOP: seconds of training", *(spread(seconds[k]) for k in SHOTS)])
@@ -98,88 +96,86 @@ def shots(records: dict[tuple, dict]) -> str:
 
 HEAD = """# Results
 
-Everything here was measured with `mini`'s backbone in its generated world, on a CPU with 2 cores. It says what the
-parts of STOP do on this small model; it says nothing about real footage. No STOP weights for CLIP's own backbones
-are published yet; [how to make them](train-msrvtt.md). What `mini` itself was measured at stands on its
+What each part of STOP adds, measured with `mini`'s backbone in its generated world, on a CPU with 2 cores.
+These figures say nothing about real footage. No STOP weights for CLIP's own backbones are published yet; here
+is [how to train them](train-msrvtt.md). The scores of `mini` itself are on its
 [card](../src/stopcli/assets/mini/README.md).
 
-Percent of held-out clips, on families of backgrounds that neither training nor validation has; of several seeds the
-mean and, in brackets, the lowest and the highest. Made by:
+All scores are percent of test clips that are right. Test clips have families of backgrounds that neither
+training nor validation has. Where several seeds were run, a cell shows their mean and, in brackets, the
+lowest and the highest. An empty cell has not been measured. To repeat the measurements, from a checkout of
+stopcli:
 
 ```console
-python training/mini/clips.py OUT/data
-python training/evidence/tasks.py OUT/tasks
-python training/evidence/run.py OUT shots world tasks
-python training/evidence/table.py OUT/results.jsonl docs/results.md
+python -m training.world.files OUT/data
+python -m training.evidence.tasks OUT/tasks
+python -m training.evidence.run OUT shots world tasks
+python -m training.evidence.table OUT/results.jsonl docs/results.md
 ```
 
-Each run is a line of `training/evidence/results.jsonl`; an empty cell has not been run yet.
+Each run is a line of `training/evidence/results.jsonl`.
 """
 
 SHOTS_TEXT = """
-## How many clips it takes to teach a new motion
+## How many clips does it take to teach a new motion?
 
-Four motions that no clip ever showed `mini`: circling, bouncing, zig-zagging, fading, each done by any of the 48
-objects. `stop finetune OUT/tasks/motions/data.csv --model mini --shots K`, all else at its default (300 steps, 40
-clips for choosing the best weights); test: 200 clips. STOP goes on from `mini`'s own prompts, which know other
-motions; the other two start anew on the same backbone. By clips of each label:
+Four motions that no clip ever showed `mini`: circling, bouncing, zig-zagging and fading, each done by any of
+the 48 objects. The command is `stop finetune OUT/tasks/motions/data.csv --model mini --shots K`, with
+everything else at its default (300 steps; the best weights are chosen on 40 clips). The test has 200 clips.
+"STOP" starts from `mini`'s own prompts, which know other motions; the other two start from new prompts on the
+same backbone. The columns are the number of clips of each label:
 
 {table}
-{said}
+{conclusions}
 """
 
 WORLD_TEXT = """
-## Which part of STOP carries the gain
+## Which part of STOP makes the difference?
 
-Fresh prompts on the frozen backbone, `stop finetune` on {clips:,} clips of the generated world, {epochs} epochs of
-batches of {batch}: much shorter than the training of the `mini` that ships, so lower; the same for all. Measured by
-`training/mini/evaluate.py` on 500 clips of object-motion pairs that training never saw; "inside the pairs" is the
-mean over left/right, up/down, closer/away and the two turnings, where 50 is a coin toss.
+New prompts on the frozen backbone: `stop finetune` on {clips:,} clips of the generated world, {epochs} epochs
+in batches of {batch}. The training is the same for all rows, and much shorter than that of the `mini` that
+ships, so the scores are lower. Measured by `training.mini.evaluate` on 500 clips of object-motion pairs that
+training never saw. "Inside the pairs" is the mean over left/right, up/down, closer/away and the two turnings;
+guessing scores 50.
 
 {table}
-{said}
+{conclusions}
 """
 
 TASKS_TEXT = """
 ## Harder tasks
 
-Fresh prompts, 200 clips of each label, about {steps} steps of {batch}:
+New prompts, 200 clips of each label, about {steps} steps of {batch} clips:
 
 {table}
-{said}
+{conclusions}
 """
 
 
 def main() -> None:
+    """Write the page."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("results", type=Path)
     parser.add_argument("page", type=Path)
     parser.add_argument(
-        "--said", type=Path, default=Path(__file__).parent / "said.json", help="what a person concludes"
+        "--predictions",
+        type=Path,
+        default=Path(__file__).with_name("predictions.json"),
+        help="what a person concludes from each table",
     )
     args = parser.parse_args()
-    records = {}
-    for line in args.results.read_text().splitlines():
-        record = json.loads(line)
-        records[tuple(record["key"])] = record
-    said = json.loads(args.said.read_text())
-    epochs = max(1, round(WORLD["steps"] * WORLD["batch"] / WORLD["clips"]))
-    have = {key[0] for key in records}
+    lines = map(json.loads, args.results.read_text().splitlines())
+    records = {tuple(record["key"]): record for record in lines}
+    conclusions = json.loads(args.predictions.read_text())
+    kinds = {
+        "shots": (SHOTS_TEXT, shots, {}),
+        "world": (WORLD_TEXT, world, {**WORLD, "epochs": world_epochs()}),
+        "tasks": (TASKS_TEXT, tasks, {"steps": STEPS["tasks"], "batch": STEPS["batch"]}),
+    }
     page = HEAD
-    if "shots" in have:
-        page += SHOTS_TEXT.format(table=shots(records), said=said["shots"])
-    if "world" in have:
-        page += WORLD_TEXT.format(
-            clips=WORLD["clips"],
-            epochs=epochs,
-            batch=WORLD["batch"],
-            table=world(records),
-            said=said["world"],
-        )
-    if "tasks" in have:
-        page += TASKS_TEXT.format(
-            steps=STEPS["tasks"], batch=STEPS["batch"], table=tasks(records), said=said["tasks"]
-        )
+    for kind, (text, table_of, settings) in kinds.items():
+        if any(key[0] == kind for key in records):
+            page += text.format(table=table_of(records), conclusions=conclusions[kind], **settings)
     args.page.write_text(page, encoding="utf-8")
 
 

@@ -1,4 +1,4 @@
-"""Labelled clips that take more than one frame to tell: ``python tasks.py OUT [--task NAME]``.
+"""Labelled clips that take more than one frame to tell: ``python -m training.evidence.tasks OUT``.
 
 Drawn with mini's objects and backgrounds, but showing what mini was never trained on: four new
 motions, and four tasks that ask more of a model than a direction. Writes OUT/NAME/*.mp4 and
@@ -11,30 +11,17 @@ from __future__ import annotations
 import argparse
 import csv
 import math
-import os
-import sys
 from dataclasses import dataclass
-from multiprocessing import Pool
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageEnhance
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "mini"))
-from world import (
-    MOTIONS,
-    OBJECT_NAMES,
-    PLAIN,
-    UNSEEN,
-    WORDS,
-    _colours,
-    _tinted,
-    background,
-    file_format,
-    load_sprites,
-    sprite_at,
-    write,
-)  # fmt: skip
+from training.world.backgrounds import PLAIN, UNSEEN, background, colors
+from training.world.clips import Format, file_format
+from training.world.files import write_files
+from training.world.sprites import load_sprites, sprite_at, tinted
+from training.world.vocabulary import MOTIONS, OBJECT_NAMES, WORDS
 
 TASKS: dict[str, tuple[str, ...]] = {
     "motions": ("circling", "bouncing", "zig-zagging", "fading"),
@@ -69,6 +56,7 @@ def bump(s: np.ndarray, middle: float, width: float) -> np.ndarray:
 
 
 def course(rng: np.random.Generator, what: str, n: int, *, crowd: bool) -> Course:
+    """Draw a course of n instants; in a crowd the object is small."""
     s = (np.arange(n) + 0.5) / n
     x, y = (np.full(n, v) for v in rng.uniform(-0.14, 0.14, 2))
     size = np.full(n, rng.uniform(0.2, 0.26) if crowd else rng.uniform(0.4, 0.6))
@@ -105,20 +93,21 @@ def course(rng: np.random.Generator, what: str, n: int, *, crowd: bool) -> Cours
     return Course(x, y, size, alpha, light)
 
 
-def render(seed: int, what: str, *, crowd: bool, test: bool) -> tuple[list[Image.Image], object]:
+def render(seed: int, what: str, *, crowd: bool, test: bool) -> tuple[list[Image.Image], Format]:
+    """Draw the frames of a clip and choose the format of its file; ``crowd`` adds shapes that move too."""
     rng = np.random.default_rng(seed)
     fmt = file_format(rng)
     w, h, n = fmt.width, fmt.height, max(16, fmt.frames)
     unit = min(w, h)
     ground = background(rng, w, h, families=UNSEEN if test else PLAIN)
-    sprite = _tinted(rng, load_cached()[OBJECT_NAMES[rng.integers(len(OBJECT_NAMES))]])
+    sprite = tinted(rng, load_sprites()[OBJECT_NAMES[rng.integers(len(OBJECT_NAMES))]])
     path = course(rng, what, n, crowd=crowd)
     others = [
         (
             rng.uniform(-0.45, 0.45, 2),
             rng.uniform(-0.6, 0.6, 2),
             rng.uniform(0.05, 0.11),
-            _colours(rng, 1)[0],
+            colors(rng, 1)[0],
             rng.integers(3),
         )
         for _ in range(6 if crowd else 0)
@@ -128,10 +117,10 @@ def render(seed: int, what: str, *, crowd: bool, test: bool) -> tuple[list[Image
     for i in range(n):
         frame = ground.copy()
         draw = ImageDraw.Draw(frame)
-        for place, speed, r, colour, kind in others:
+        for place, speed, r, color, kind in others:
             cx, cy = (0.5 * np.array([w, h]) + unit * (place + speed * (i / n - 0.5)) + jitter[i]).tolist()
             box = (cx - r * unit, cy - r * unit, cx + r * unit, cy + r * unit)
-            fill = tuple(int(v) for v in colour)
+            fill = tuple(int(v) for v in color)
             if kind == 0:
                 draw.ellipse(box, fill=fill)
             elif kind == 1:
@@ -150,46 +139,31 @@ def render(seed: int, what: str, *, crowd: bool, test: bool) -> tuple[list[Image
     return frames, fmt
 
 
-_sprites = None
-
-
-def load_cached() -> dict[str, Image.Image]:
-    global _sprites
-    _sprites = _sprites or load_sprites()
-    return _sprites
-
-
-def _make(job: tuple[int, str, bool, bool, Path]) -> None:
-    seed, what, crowd, test, path = job
-    if not path.exists():
-        frames, fmt = render(seed, what, crowd=crowd, test=test)
-        part = path.with_suffix(".part.mp4")
-        write(frames, fmt, part)
-        part.replace(path)
-
-
-def make(folder: Path, task: str, workers: int) -> None:
+def make(folder: Path, task: str) -> None:
+    """Write a task's clips and its table."""
     folder.mkdir(parents=True, exist_ok=True)
-    jobs, rows = [], []
+    jobs, rows = {}, []
     for k, what in enumerate(TASKS[task]):
         for s, (split, count) in enumerate(CLIPS.items()):
             for i in range(count):
                 path = folder / f"{split}-{what}-{i:03d}.mp4"
                 seed = ((list(TASKS).index(task) * 8 + k) * 4 + s) * 100_000 + i
-                jobs.append((seed, what, task == "crowd", split == "test", path))
+                jobs[path] = partial(render, seed, what, crowd=task == "crowd", test=split == "test")
                 rows.append((path.name, label_of(what), split))
-    with Pool(workers) as pool:
-        pool.map(_make, jobs, chunksize=8)
+    write_files(jobs)
     with (folder / "data.csv").open("w", newline="") as stream:
-        writer = csv.writer(stream)
-        writer.writerow(("path", "label", "split"))
-        writer.writerows(rows)
+        csv.writer(stream).writerows([("path", "label", "split"), *rows])
 
 
-if __name__ == "__main__":
+def main() -> None:
+    """Write every task, or those that are named."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("out", type=Path)
     parser.add_argument("--task", choices=tuple(TASKS), action="append")
     args = parser.parse_args()
     for name in args.task or TASKS:
-        make(args.out / name, name, os.cpu_count() or 1)
+        make(args.out / name, name)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,4 +1,4 @@
-"""Average the prompts of several rounds: ``python average.py MODEL... -o OUT`` (arXiv 2203.05482)."""
+"""Average the prompts of several rounds, as arXiv 2203.05482: ``python -m training.mini.average -h``."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ from pathlib import Path
 
 from safetensors.torch import load_file, save_file
 
-if __name__ == "__main__":
+
+def main() -> None:
+    """Write a model folder whose prompts are the mean."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("models", type=Path, nargs="+")
     parser.add_argument("-o", "--output", type=Path, required=True)
@@ -18,3 +20,7 @@ if __name__ == "__main__":
     args.output.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(args.models[0] / "config.json", args.output / "config.json")
     save_file(mean, args.output / "model.safetensors", metadata={"format": "pt"})
+
+
+if __name__ == "__main__":
+    main()

@@ -1,4 +1,4 @@
-"""Measure a model on held-out clips: ``python evaluate.py [--model mini] [--data DATA] [--out FILE]``.
+"""Measure a model on held-out clips: ``python -m training.mini.evaluate [--model mini] [-o FILE]``.
 
 500 clips of object-motion pairs that training never saw, on backgrounds it never saw, read from
 real H.264 files; each of the reversible ones is there forwards and backwards. The same backbone
@@ -9,32 +9,34 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import tempfile
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from clips import RETRIEVAL_SEED, TEST_SEED, make
-from world import MOTION_NAMES, OBJECT_NAMES, PAIRS, caption, retrieval_clips, test_clips
+from training.world.clips import retrieval_clips, test_clips
+from training.world.files import RETRIEVAL_SEED, TEST_SEED, write_clips
+from training.world.vocabulary import MOTION_NAMES, OBJECT_NAMES, PAIRS, caption
 
+from stopcli.eval.metrics import ranks_of
 from stopcli.hub.registry import resolve
-from stopcli.model.files import ModelFiles
 from stopcli.results import EncodedClip
 from stopcli.runtime.encoder import Encoder, EncoderOptions
 
 
 def embed(encoder: Encoder, paths: list[Path]) -> np.ndarray:
+    """Return the clips' vectors (N,E)."""
     items = list(encoder.encode_videos(paths))
     assert all(isinstance(i, EncodedClip) for i in items)
     return np.stack([i.vector for i in items])
 
 
 def measure(encoder: Encoder, data: Path, count: int) -> dict[str, object]:
+    """Return shares that are right, over about ``count`` clips and 200 queries."""
     captions = [(o, m) for o in OBJECT_NAMES for m in MOTION_NAMES]
     texts = encoder.encode_texts([caption(o, m) for o, m in captions])
     clips = list(test_clips(count, TEST_SEED))
-    vectors = embed(encoder, make(data / "test", clips, os.cpu_count() or 1))
+    vectors = embed(encoder, write_clips(data / "test", clips))
     best = (vectors @ texts.T).argmax(1)
     right_object = np.array([captions[b][0] == c.obj for b, c in zip(best, clips, strict=True)])
     right_motion = np.array([captions[b][1] == c.shown for b, c in zip(best, clips, strict=True)])
@@ -46,12 +48,10 @@ def measure(encoder: Encoder, data: Path, count: int) -> dict[str, object]:
             (v @ texts[rows[c.obj, a]] > v @ texts[rows[c.obj, b]]) == (c.shown == a) for v, c in of_pair
         ]
         inside[f"{a}/{b}"] = round(float(np.mean(scores)), 4)
-    found = list(retrieval_clips(200, RETRIEVAL_SEED))
-    videos = embed(encoder, make(data / "retrieval", found, os.cpu_count() or 1))
-    queries = encoder.encode_texts([caption(c.obj, c.motion) for c in found])
-    scores = queries @ videos.T  # (200,200)
-    truth = np.diag(scores)[:, None]
-    ranks = 1 + (scores > truth).sum(1) + ((scores == truth).sum(1) - 1) / 2
+    targets = list(retrieval_clips(200, RETRIEVAL_SEED))
+    videos = embed(encoder, write_clips(data / "retrieval", targets))
+    queries = encoder.encode_texts([caption(c.obj, c.motion) for c in targets])
+    ranks = ranks_of(queries @ videos.T, np.arange(len(targets)))
     return {
         "clips": len(clips),
         "object_top1": round(float(right_object.mean()), 4),
@@ -61,11 +61,12 @@ def measure(encoder: Encoder, data: Path, count: int) -> dict[str, object]:
         },
         "inside_pairs": inside,
         "text_to_video": {f"R@{k}": round(float((ranks <= k).mean()), 4) for k in (1, 5, 10)}
-        | {"clips": len(found)},
+        | {"clips": len(targets)},
     }
 
 
 def main() -> None:
+    """Measure the model, and its backbone without prompts."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--model", default="mini")
     parser.add_argument(
@@ -73,21 +74,22 @@ def main() -> None:
     )
     parser.add_argument("--count", type=int, default=500)
     parser.add_argument("--precision", default="fp32")
-    parser.add_argument("--out", type=Path)
+    parser.add_argument("-o", "--output", type=Path)
     args = parser.parse_args()
     files = resolve(args.model)
-    plain: ModelFiles = replace(files, config=replace(files.config, stop=None))
+    models = {"plain": replace(files, config=replace(files.config, stop=None))}
+    if files.config.stop is not None:
+        models = {"stop": files} | models
+    scores = {}
     with tempfile.TemporaryDirectory() as scratch:
-        data = args.data or Path(scratch)
-        told = {}
-        for name, which in (("stop", files), ("plain", plain)):
-            if name == "stop" and files.config.stop is None:
-                continue
-            encoder = Encoder(which, EncoderOptions(precision=args.precision, batch_size=16))
-            told[name] = measure(encoder, data, args.count) | {"made": encoder.describe()}
-            print(name, json.dumps(told[name], indent=1), flush=True)
-    if args.out:
-        args.out.write_text(json.dumps(told, indent=2) + "\n", encoding="utf-8")
+        for name, model in models.items():
+            encoder = Encoder(model, EncoderOptions(precision=args.precision, batch_size=16))
+            measured = measure(encoder, args.data or Path(scratch), args.count)
+            provenance = encoder.describe() | {"model": Path(model.name).name}
+            scores[name] = measured | {"provenance": provenance}
+            print(name, json.dumps(scores[name], indent=1), flush=True)
+    if args.output:
+        args.output.write_text(json.dumps(scores, indent=2) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """Turn MSR-VTT's own files into a table for ``stop finetune``.
 
-    python table.py --data MSRVTT_data.json --train MSRVTT_train.9k.csv --test MSRVTT_JSFUSION_test.csv \
-                    --videos all/ -o msrvtt.csv
+    python -m training.msrvtt.table --data MSRVTT_data.json --train MSRVTT_train.9k.csv \
+        --test MSRVTT_JSFUSION_test.csv --videos all/ -o msrvtt.csv
 
 The 9k training videos keep their 20 captions each; the 1k-A test videos keep the one caption that
 the protocol asks for, as split ``test``. ``--held`` training videos (drawn by the seed) become
@@ -20,6 +20,7 @@ from pathlib import Path
 
 
 def main() -> None:
+    """Write the table."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -40,20 +41,24 @@ def main() -> None:
         test = [(row["video_id"], row["sentence"]) for row in csv.DictReader(stream)]
     if both := set(train) & {video for video, _ in test}:
         raise SystemExit(f"{len(both)} videos are in training and in test, such as {min(both)}")
-    held = set(random.Random(args.seed).sample(sorted(train), args.held))
+    validation = set(random.Random(args.seed).sample(sorted(train), args.held))
     files = {p.stem: os.path.relpath(p, args.output.parent) for p in args.videos.rglob("*") if p.is_file()}
     missing = 0
     with args.output.open("w", newline="", encoding="utf-8") as stream:
         writer = csv.writer(stream)
         writer.writerow(("path", "caption", "split"))
-        rows = [(v, c, "val" if v in held else "train") for v in train for c in dict.fromkeys(captions[v])]
+        rows = [
+            (v, c, "val" if v in validation else "train") for v in train for c in dict.fromkeys(captions[v])
+        ]
         for video, caption, split in [*rows, *((v, c, "test") for v, c in test)]:
             if video in files:
                 writer.writerow((files[video], caption, split))
             else:
                 missing += 1
-    print(f"{args.output}: {len(train) - len(held)} videos to train on, {len(held)} val, {len(test)} test; "
-          f"{missing} rows left out, their videos are not in {args.videos}")  # fmt: skip
+    print(
+        f"{args.output}: {len(train) - len(validation)} videos to train on, {len(validation)} val, "
+        f"{len(test)} test; {missing} rows skipped, their videos are not in {args.videos}"
+    )
 
 
 if __name__ == "__main__":

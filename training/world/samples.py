@@ -1,4 +1,4 @@
-"""Render the clips that ship with the package: ``python samples.py OUT``; unseen backgrounds."""
+"""Render the clips that ship with the package: ``python -m training.world.samples OUT``."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
-from world import Clip, caption, load_sprites, render, write
+from training.world.clips import Clip, render, write
+from training.world.vocabulary import caption
 
 SAMPLES = (
     ("a dog", "left"),
@@ -22,11 +23,11 @@ SEED = 20_000
 
 
 def main(out: Path) -> None:
+    """Write one file a sample, named by its caption."""
     out.mkdir(parents=True, exist_ok=True)
-    sprites = load_sprites()
     for i, (obj, motion) in enumerate(SAMPLES):
-        frames, fmt = render(Clip(SEED + i, obj, motion, test=True), sprites)
-        write(frames, replace(fmt, crf=23), out / f"{caption(obj, motion).replace(' ', '-')}.mp4")
+        frames, form = render(Clip(SEED + i, obj, motion, test=True))
+        write(frames, replace(form, crf=23), out / f"{caption(obj, motion).replace(' ', '-')}.mp4")
 
 
 if __name__ == "__main__":

@@ -1,0 +1,60 @@
+#!/bin/sh
+# Make mini from nothing, from the root of the checkout: sh training/mini/make.sh OUT [--toy]
+# OUT/mini is the folder that ships, OUT/samples the clips. Three hours on two CPU cores and a few gigabytes;
+# --toy takes every step of it in a few minutes and makes a useless model. A round that is done is not run again.
+set -eu
+out=$1
+python=${PYTHON:-python}
+clips="" toy="" count=500
+if [ "${2:-}" = --toy ]; then
+    clips="--train 300 --stills 300 --varied 300 --test 20" toy="--steps 3 --batch 8" count=20
+fi
+
+round() { # NAME MODULE ARGUMENT...: OUT/NAME appears when the module has written all of it
+    name=$1 module=$2
+    shift 2
+    if [ -e "$out/$name" ]; then return; fi
+    rm -rf "$out/$name.part"
+    echo "== $name"
+    "$python" -m "training.mini.$module" "$@" -o "$out/$name.part"
+    mv "$out/$name.part" "$out/$name"
+}
+backbone() { # NUMBER OPTION...
+    number=$1
+    shift
+    round "backbone-$number" pretrain "$out/data" "$@" $toy
+}
+prompts() { # NUMBER BACKBONE OPTION...
+    number=$1 on=$out/backbone-$2
+    shift 2
+    round "prompts-$number" train_prompts "$out/data" "$on" "$@" $toy
+}
+
+"$python" -m training.world.files "$out/data" $clips
+"$python" -m training.mini.cache "$out/data"
+backbone 1
+backbone 2 --init "$out/backbone-1/pretrained.safetensors" --seed 1 --steps 1000 --lr 7e-4
+prompts 1 2 --set spin --steps 1500 --until 600
+prompts 2 2 --init "$out/prompts-1" --steps 750 --seed 1 --until 200
+backbone 3 --init "$out/backbone-2/pretrained.safetensors" --seed 2 --steps 300 --lr 5e-4 --turns 0.35
+prompts 3 3 --init "$out/prompts-2" --steps 560 --seed 2
+backbone 4 --init "$out/backbone-3/pretrained.safetensors" --seed 3 --steps 1300 --lr 7e-4 \
+    --turns 0.2 --turned 0.35 --words --set train
+prompts 4 4 --init "$out/prompts-3" --steps 2000 --seed 3
+prompts 5 4 --init "$out/prompts-4" --steps 1100 --lr 1.5e-3 --seed 4 --varied
+prompts 6 4 --init "$out/prompts-5" --steps 700 --lr 1.5e-3 --seed 5 --varied
+round mean-4-5-6 average "$out/prompts-4" "$out/prompts-5" "$out/prompts-6"
+backbone 5 --init "$out/backbone-4/backbone.safetensors" --seed 4 --steps 900 --lr 5e-4 \
+    --turns 0.2 --turned 0.35 --words --set varied
+prompts 7 5 --set varied --init "$out/mean-4-5-6" --steps 1100 --lr 1.5e-3 --seed 6
+prompts 8 5 --set varied --init "$out/prompts-7" --steps 800 --lr 1.5e-3 --seed 7
+round mean-7-8 average "$out/prompts-7" "$out/prompts-8"
+mkdir -p "$out/unmeasured"
+round unmeasured/mini finish "$out/backbone-5" "$out/mean-7-8"
+round scores.json evaluate --model "$out/unmeasured/mini" --data "$out/data" --count "$count"
+round mini finish "$out/backbone-5" "$out/mean-7-8" --scores "$out/scores.json"
+"$python" -m training.world.samples "$out/samples"
+
+mkdir -p "$out/logs" # what training/mini/logs holds
+for i in 1 2 3 4 5; do sed "s/^{/{\"round\": $i, /" "$out/backbone-$i/log.jsonl"; done > "$out/logs/pretrain.jsonl"
+for i in 1 2 3 4 5 6 7 8; do sed "s/^{/{\"round\": $i, /" "$out/prompts-$i/log.jsonl"; done > "$out/logs/prompts.jsonl"

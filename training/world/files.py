@@ -1,0 +1,79 @@
+"""Render the sets of clips to H.264 files: ``python -m training.world.files DATA [--train N] [--test N]``.
+
+Makes DATA/stills, spin, train, varied, test and retrieval, each with 000000.mp4 and so on. The seeds say what
+each file shows, so no list is kept. Files that are there already are left alone.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+from functools import partial
+from multiprocessing import Pool
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from training.world.clips import Clip, render, retrieval_clips, test_clips, train_clips, write
+from training.world.motion import CLIPS, SPIN, STILLS, VARIED
+
+from stopcli.fileio import replacing
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+STILLS_SEED, TEST_SEED, RETRIEVAL_SEED, TRAIN_SEED, VARIED_SEED = 1, 2, 3, 4, 5
+TRAINING_SETS = {
+    "varied": (VARIED_SEED, VARIED),
+    "train": (TRAIN_SEED, CLIPS),
+    "spin": (TRAIN_SEED, SPIN),
+    "stills": (STILLS_SEED, STILLS),
+}
+
+
+def _write(job: tuple[Path, Callable]) -> None:
+    path, draw = job
+    if not path.exists():
+        with replacing(path) as part:
+            write(*draw(), part)
+
+
+def write_files(jobs: dict[Path, Callable], workers: int | None = None) -> list[Path]:
+    """Write each file of what its function draws (frames and a format), and return the files."""
+    with Pool(workers or os.cpu_count()) as pool:
+        for done, _ in enumerate(pool.imap(_write, jobs.items(), chunksize=16), 1):
+            if done % 1000 == 0:
+                print(f"{done} of {len(jobs)} clips", flush=True)
+    return list(jobs)
+
+
+def write_clips(folder: Path, clips: list[Clip], workers: int | None = None) -> list[Path]:
+    """Render clips to FOLDER/000000.mp4 and so on, and return the files."""
+    folder.mkdir(parents=True, exist_ok=True)
+    return write_files(
+        {folder / f"{i:06d}.mp4": partial(render, clip) for i, clip in enumerate(clips)}, workers
+    )
+
+
+def main() -> None:
+    """Render every set."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("data", type=Path)
+    parser.add_argument("--train", type=int, default=10000)
+    parser.add_argument("--stills", type=int, default=14000, help="clips for the backbone's stills")
+    parser.add_argument("--varied", type=int, default=8000, help="clips on bolder backgrounds too")
+    parser.add_argument("--test", type=int, default=500)
+    parser.add_argument("--workers", type=int)
+    args = parser.parse_args()
+    counts = {"varied": args.varied, "train": args.train, "spin": args.train, "stills": args.stills}
+    sets = {
+        "test": test_clips(args.test, TEST_SEED),
+        "retrieval": retrieval_clips(200, RETRIEVAL_SEED),
+        **{name: train_clips(counts[name], *TRAINING_SETS[name]) for name in TRAINING_SETS},
+    }
+    for name, clips in sets.items():
+        print(name, flush=True)
+        write_clips(args.data / name, list(clips), args.workers)
+
+
+if __name__ == "__main__":
+    main()
