@@ -1,0 +1,104 @@
+"""From a CSV to a model that every command takes."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from labelled_clips import write_labelled
+from stopcli.fileio import file_hash
+
+CPU = ("--device", "cpu", "--precision", "fp32")
+
+
+@pytest.fixture(scope="module")
+def labelled(tmp_path_factory):
+    return write_labelled(tmp_path_factory.mktemp("labelled"))
+
+
+def test_a_csv_becomes_a_model_that_every_command_takes(labelled, toy, tmp_path, run, run_json):
+    out = tmp_path / "my model"
+    arguments = ("--model", toy, "-o", out, "--epochs", 40, "--lr", 0.01, *CPU)
+    status, shown, err = run("finetune", labelled / "data.csv", *arguments)
+    assert status == 0, err
+    assert "clips: 12 train, 4 val of 2 classes" in err
+    assert "plain CLIP: top-1 50.0 %" in err  # the frames are the same, only their order tells
+    assert "trainable" in err
+    assert "stop classify --model" in err
+    assert "100.0 %" in shown
+    assert {p.name for p in out.iterdir()} == {
+        "README.md",
+        "backbone.safetensors",
+        "config.json",
+        "confusion.png",
+        "curve.png",
+        "metrics.jsonl",
+        "model.safetensors",
+    }
+    assert file_hash(out / "backbone.safetensors") == file_hash(toy / "backbone.safetensors")
+    config = json.loads((out / "config.json").read_text())
+    assert config["labels"] == ["closing", "opening"]
+    assert config["metrics"]["validation, plain CLIP"]["top-1"] == 50.0
+    assert config["training"]["origin"] == str(toy)
+    assert config["training"]["command"].startswith("stop ")
+    status, answer = run_json("classify", labelled / "12.mp4", labelled / "13.mp4", "--model", out, *CPU)
+    assert status == 0
+    assert [d["scores"][0]["label"] for d in answer["data"]] == ["closing", "opening"]
+    status, answer = run_json("retrieve", "--query", "opening", labelled, "--model", out, *CPU)
+    assert status == 0
+    assert len(answer["data"]) == 10
+    status, answer = run_json(
+        "benchmark", "accuracy", "--dataset", labelled / "data.csv", "--model", out, *CPU
+    )
+    assert status == 0
+    assert [(s["method"], s["scores"]["top-1"]) for s in answer["data"]] == [
+        ("plain CLIP", 50.0),
+        ("STOP", 100.0),
+    ]
+    card = (out / "README.md").read_text()
+    assert card.startswith("---\n")
+    assert "license: other\n" in card
+    assert "pipeline_tag: video-classification" in card
+    assert "| validation |" in card
+    steps = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+    assert [s["step"] for s in steps if "loss" in s] == list(range(1, 41))
+    for picture in ("curve.png", "confusion.png"):
+        assert (out / picture).read_bytes().startswith(b"\x89PNG")
+
+
+def test_faults_missing_videos_and_what_exists_end_in_their_exit_codes(labelled, toy, tmp_path, run):
+    (labelled / "faulty.csv").write_text("path,label\nnowhere.mp4,a\n0.mp4,b\n1.mp4,b\n")
+    status, out, err = run("finetune", labelled / "faulty.csv", "--model", toy, "-o", tmp_path / "never")
+    assert (status, out) == (3, "")
+    assert "  row 2: no file nowhere.mp4" in err
+    arguments = ("--model", toy, "-o", tmp_path / "some", "--epochs", 2, "--skip-bad", *CPU)
+    (labelled / "skipped.csv").write_text((labelled / "data.csv").read_text() + "\nnowhere.mp4,opening,val")
+    status, _, err = run("finetune", labelled / "skipped.csv", *arguments)
+    assert status == 0, err
+    assert "skipped: row 18: no file nowhere.mp4" in err
+    status, _, err = run("finetune", labelled / "data.csv", *arguments)
+    assert status == 3
+    assert "--resume" in err
+
+
+def test_missing_videos_of_a_benchmark_are_named(labelled, toy, tmp_path, run):
+    rows = "".join(f"ret{i},msr{i},{i},clip number {i}\n" for i in range(14, 18))
+    (tmp_path / "test.csv").write_text("key,vid_key,video_id,sentence\n" + rows)
+    base = (
+        "--dataset",
+        "msrvtt",
+        "--annotations",
+        tmp_path / "test.csv",
+        "--videos",
+        labelled,
+        "--model",
+        toy,
+    )
+    arguments = ("benchmark", "accuracy", *base, "-o", tmp_path / "out", *CPU)
+    status, _, err = run(*arguments)
+    assert status == 0
+    assert "missing: 2 videos, such as 16, 17" in err
+    status, _, err = run(*arguments)
+    assert status == 3
+    assert "--force" in err
