@@ -66,7 +66,7 @@ def test_more_faults_with_a_model(run, toy, clips, tmp_path):
         (["classify", clips / "a.mp4", "--labels", "a,b", "--device", "cuda:77"], 5, "CUDA"),
         (["embed", clips / "a.mp4", "-o", tmp_path / "no" / "x.npz"], 2, "does not exist"),
         (["retrieve", clips, "--query", " "], 2, "empty"),
-        (["retrieve", clips, "--like", clips / "broken.mp4"], 3, "example cannot be used"),
+        (["retrieve", clips, "--like", clips / "broken.mp4"], 3, "broken.mp4: not a video"),
         (["explain", clips, "-o", tmp_path / "x.png"], 3, "folder"),
     ):
         found, _, err = run(*arguments, "-m", toy)
@@ -130,7 +130,8 @@ def test_the_default_model_is_the_configured_one(run_json, run, toy, clips, tmp_
 def test_a_frames_limit_that_is_no_number_is_told(run, tmp_path, monkeypatch, toy, video):
     monkeypatch.setenv("STOPCLI_FRAMES_GB", "lots")
     table = tmp_path / "t.csv"
-    rows = "".join(f"x.mp4,{label}\n" for label in ("a", "a", "b", "b"))
-    table.write_text(f"path,label\n{rows}")
+    for name in ("a", "b", "c"):
+        write_video(tmp_path / f"{name}.mp4", frames=5)
+    table.write_text("path,label\nx.mp4,dog\na.mp4,dog\nb.mp4,cat\nc.mp4,cat\n")
     status, _, err = run("finetune", table, "-m", toy, "-o", tmp_path / "out")
     assert (status, "STOPCLI_FRAMES_GB must be a number of gigabytes" in err) == (2, True), err

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -30,24 +30,23 @@ SPEED_EXAMPLES = """Examples:
 app = typer.Typer(help="Measure models: how accurate, how fast.", no_args_is_help=True)
 
 
+_KNOWN = "msrvtt, msvd, activitynet, didemo, vatex, hmdb51, ucf101, ssv2, kinetics400, or a table."
+_dataset = o.input_option(metavar="NAME|DATA.csv", help=_KNOWN)
+_videos = o.input_option(metavar="DIR", help="Where the data set's videos are.")
+_annotations = o.input_option(metavar="FILE|DIR", help="As published; may be given several times.")
+_output = o.output_option("--output", "-o", metavar="DIR", help="Write results.json, .csv, .md and more.")
+_paths = typer.Argument(metavar="[VIDEO|DIR]...", help="What to decode; default: made for the run.")
+_batch_sizes = o.model_option(metavar="N,N,...", help="Clips a batch.")
+_precisions = o.model_option(metavar="P,P,...", help="auto, fp32, bf16, fp16.")
+
+
 @app.command("accuracy", epilog=ACCURACY_EXAMPLES)
 @o.shares(o.Show)
 def accuracy(
     show: o.Show,
-    dataset: Annotated[
-        str,
-        o.input_option(
-            metavar="NAME|DATA.csv",
-            help="msrvtt, msvd, activitynet, didemo, vatex, hmdb51, ucf101, ssv2, kinetics400, or a table.",
-        ),
-    ],
-    videos: Annotated[
-        Path | None, o.input_option(metavar="DIR", help="Where the data set's videos are.")
-    ] = None,
-    annotations: Annotated[
-        list[Path] | None,
-        o.input_option(metavar="FILE|DIR", help="As published; may be given several times."),
-    ] = None,
+    dataset: Annotated[str, _dataset],
+    videos: Annotated[Path | None, _videos] = None,
+    annotations: Annotated[list[Path] | None, _annotations] = None,
     template: o.Template = None,
     models: o.ModelNames = None,
     device: o.DeviceName = "auto",
@@ -56,12 +55,7 @@ def accuracy(
     frames: o.FrameCount = None,
     offline: o.Offline = False,
     seed: o.Seed = 0,
-    output: Annotated[
-        Path | None,
-        o.output_option(
-            "--output", "-o", metavar="DIR", help="Write results.json, .csv, .md and, by class, more."
-        ),
-    ] = None,
+    output: Annotated[Path | None, _output] = None,
     force: o.Force = False,
 ) -> ExitStatus:
     """Score models on a data set, beside plain CLIP on the same backbone.
@@ -81,9 +75,13 @@ def accuracy(
         from stopcli.eval.accuracy import accuracy as measure
 
         encoders = [s.load_named(name) for name in models or (None,)]
-        command = shlex.join(["stop", *sys.argv[1:]])
+        how: dict[str, Any] = {
+            "template": template,
+            "seed": seed,
+            "command": shlex.join(["stop", *sys.argv[1:]]),
+        }
         with s.progress("reading", len(benchmark.clips)) as done:
-            report = measure(encoders, benchmark, missing=missing, template=template, progress=done, **drawn)
+            report = measure(encoders, benchmark, missing=missing, progress=done, **how)
         s.output.add_all([*report.failures, *report.scores])
         if output is not None:
             s.say(f"written: {', '.join(map(str, write_report(output, report)))}")
@@ -109,12 +107,9 @@ def _located(
 @o.shares(o.Show)
 def speed(
     show: o.Show,
-    paths: Annotated[
-        list[Path] | None,
-        typer.Argument(metavar="[VIDEO|DIR]...", help="What to decode; default: made for the run."),
-    ] = None,
-    batch_sizes: Annotated[str, o.model_option(metavar="N,N,...", help="Clips a batch.")] = "1,4,16",
-    precisions: Annotated[str, o.model_option(metavar="P,P,...", help="auto, fp32, bf16, fp16.")] = "auto",
+    paths: Annotated[list[Path] | None, _paths] = None,
+    batch_sizes: Annotated[str, _batch_sizes] = "1,4,16",
+    precisions: Annotated[str, _precisions] = "auto",
     model: o.ModelName = None,
     device: o.DeviceName = "auto",
     frames: o.FrameCount = None,

@@ -40,39 +40,32 @@ class Mode(str, Enum):
     off = "off"
 
 
+_epochs = training_option(metavar="N", min=1, help="Passes over the clips; default: by their number.")
+_lr = training_option(metavar="RATE", min=1e-9, max=1, help="Highest learning rate.")
+_batch_size = training_option(metavar="auto|N", parser=o.number_or_auto, help="Clips a step.")
+_shots = training_option(metavar="K", min=1, help="Train on at most K clips of each label.")
+_spatial = training_option(help="Prompts on regions; default: the model's.")
+_temporal = training_option(help="Prompts between frames; default: the model's.")
+_flip = training_option("--flip/--no-flip", help="Mirror half of the clips; default: if no label says left.")
+_data = typer.Argument(metavar="DATA.csv|DIR", help="A table of path and label or caption, or class folders.")
+_output = o.output_option("--output", "-o", metavar="DIR", help="Model folder to make; default: NAME-model.")
+_resume = typer.Option("--resume", help="Go on where an interrupted run stopped.")
+_force = o.output_option("--force", help="Start over in a folder that holds a run.")
+_skip_bad = o.input_option("--skip-bad", help="Skip rows with faults.")
+
+
 @dataclass(frozen=True, kw_only=True)
 class Training:
     """How to train."""
 
-    epochs: Annotated[
-        int | None,
-        training_option(metavar="N", min=1, help="Passes over the clips; default: by their number."),
-    ] = None
-    lr: Annotated[float, training_option(metavar="RATE", min=1e-9, max=1, help="Highest learning rate.")] = (
-        1e-3
-    )
-    batch_size: Annotated[
-        Any,
-        training_option(
-            metavar="auto|N",
-            parser=o.number_or_auto,
-            help="Clips a step; computed in pieces where they do not fit.",
-        ),
-    ] = "auto"
-    shots: Annotated[
-        int | None, training_option(metavar="K", min=1, help="Train on at most K clips of each label.")
-    ] = None
+    epochs: Annotated[int | None, _epochs] = None
+    lr: Annotated[float, _lr] = 1e-3
+    batch_size: Annotated[Any, _batch_size] = "auto"
+    shots: Annotated[int | None, _shots] = None
     seed: o.Seed = 0
-    spatial: Annotated[Mode | None, training_option(help="Prompts on regions; default: the model's.")] = None
-    temporal: Annotated[
-        Mode | None, training_option(help="Prompts between frames; default: the model's.")
-    ] = None
-    flip: Annotated[
-        bool | None,
-        training_option(
-            "--flip/--no-flip", help="Mirror half of the clips; default: unless a label says left or right."
-        ),
-    ] = None
+    spatial: Annotated[Mode | None, _spatial] = None
+    temporal: Annotated[Mode | None, _temporal] = None
+    flip: Annotated[bool | None, _flip] = None
     template: o.Template = None
 
     def options(self) -> FinetuneOptions:
@@ -90,26 +83,13 @@ class Training:
 @o.shares(Training, o.Compute, o.Show)
 def command(
     *,
-    data: Annotated[
-        Path,
-        typer.Argument(
-            metavar="DATA.csv|DIR",
-            help="A table with columns path and label (or caption), or a folder of class folders.",
-        ),
-    ],
+    data: Annotated[Path, _data],
     training: Training,
     compute: o.Compute,
-    output: Annotated[
-        Path | None,
-        o.output_option(
-            "--output", "-o", metavar="DIR", help="The model folder to make; default: NAME-model."
-        ),
-    ] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on where an interrupted run stopped.")] = False,
-    force: Annotated[
-        bool, o.output_option("--force", help="Start over in a folder that holds a run.")
-    ] = False,
-    skip_bad: Annotated[bool, o.input_option("--skip-bad", help="Skip rows with faults.")] = False,
+    output: Annotated[Path | None, _output] = None,
+    resume: Annotated[bool, _resume] = False,
+    force: Annotated[bool, _force] = False,
+    skip_bad: Annotated[bool, _skip_bad] = False,
     show: o.Show,
 ) -> ExitStatus:
     """Adapt a model to your own labelled clips; the result is a model for every other command.

@@ -48,119 +48,62 @@ def number_or_auto(text: str) -> int | None:
     return int(text)
 
 
-# ------------------------------------------------------------------------------- one option each
+_WINDOW = ("--window", "--every")
+_SPAN: dict[str, Any] = {"metavar": "SECONDS", "min": 0.1, "max": 86400}
+_MODEL: dict[str, Any] = {"metavar": "NAME|hf:ORG/REPO|PATH", "autocompletion": complete_model}
 
-Paths = Annotated[
-    list[Path] | None,
-    typer.Argument(
-        metavar="VIDEO|DIR...", help="Videos, or folders of them; - reads a list.", allow_dash=True
-    ),
-]
-FilesFrom = Annotated[
-    Path | None,
-    input_option(
-        metavar="FILE",
-        allow_dash=True,
-        help="Read more paths from a file, one a line or NUL-separated; - is stdin.",
-    ),
-]
-Window = Annotated[
-    float | None,
-    input_option(
-        "--window",
-        "--every",
-        metavar="SECONDS",
-        min=0.1,
-        max=86400,
-        help="Cut videos into windows of this length.",
-    ),
-]
-SearchWindow = Annotated[
-    float,
-    input_option(
-        "--window",
-        "--every",
-        metavar="SECONDS",
-        min=0.1,
-        max=86400,
-        help="Length of the windows that are searched.",
-    ),
-]
-Whole = Annotated[bool, input_option("--whole", help="One vector a file, no windows.")]
-Labels = Annotated[
-    str | None, input_option(metavar='"A,B,C"|@FILE', help="What to choose between; @FILE reads one a line.")
-]
-Template = Annotated[
-    str | None,
-    input_option(
-        metavar="TEXT", help='The sentence around a label; default: the model\'s own, else "a video of {}".'
-    ),
-]
-TopK = Annotated[int, output_option("--top-k", "-k", metavar="N", min=1, help="How many to show.")]
-Html = Annotated[
-    Path | None, output_option(metavar="FILE", help="Write a page with pictures, for a browser.")
-]
-Force = Annotated[bool, output_option("--force", help="Replace what is there.")]
-IndexFolder = Annotated[
-    Path | None, output_option("--index", metavar="DIR", file_okay=False, help="Where the index is kept.")
-]
+_paths = typer.Argument(metavar="VIDEO|DIR...", help="Videos or folders; - reads a list.", allow_dash=True)
+_files_from = input_option(metavar="FILE", help="Read more paths, one a line; - is stdin.", allow_dash=True)
+_window = input_option(*_WINDOW, **_SPAN, help="Cut videos into windows of this length.")
+_search_window = input_option(*_WINDOW, **_SPAN, help="Length of the windows that are searched.")
+_whole = input_option("--whole", help="One vector a file, no windows.")
+_labels = input_option(metavar='"A,B,C"|@FILE', help="What to choose between; @FILE reads one a line.")
+_template = input_option(metavar="TEXT", help='Around a label; default: the model\'s, or "a video of {}".')
+_top_k = output_option("--top-k", "-k", metavar="N", min=1, help="How many to show.")
+_html = output_option(metavar="FILE", help="Write a page with pictures, for a browser.")
+_force = output_option("--force", help="Replace what is there.")
+_model = model_option("--model", "-m", **_MODEL, help="A named model, a Hub repository or a folder.")
+_models = model_option("--model", "-m", **_MODEL, help="A model; may be given several times.")
+_device = model_option("--device", metavar="auto|cpu|cuda[:N]|mps", help="Where to compute.")
+_precision = model_option("--precision", help="auto is bf16 where the hardware is fast at it.")
+_batch = model_option("--batch-size", metavar="auto|N", parser=number_or_auto, help="Clips computed at once.")
+_frames = model_option("--frames", metavar="N", min=1, max=64, help="Frames a clip; default: the model's.")
+_compile = model_option("--compile", help="torch.compile on CUDA: slow to start, then faster.")
+_offline = model_option("--offline", help="Make no request; use what is cached.")
+_format = output_option("--format", help="auto is a table.")
+_quiet = output_option("--quiet", "-q", help="Print paths or labels only.")
+_null = output_option("-0", help="With -q: end each line with NUL, for xargs -0.")
+_verbose = output_option("--verbose", "-v", help="Say what was chosen, and why.")
+
+Paths = Annotated[list[Path] | None, _paths]
+FilesFrom = Annotated[Path | None, _files_from]
+Window = Annotated[float | None, _window]
+SearchWindow = Annotated[float, _search_window]
+Whole = Annotated[bool, _whole]
+Labels = Annotated[str | None, _labels]
+Template = Annotated[str | None, _template]
+TopK = Annotated[int, _top_k]
+Html = Annotated[Path | None, _html]
+Force = Annotated[bool, _force]
 Seed = Annotated[int, typer.Option(metavar="N", min=0, help="For everything that is drawn at random.")]
-ModelName = Annotated[
-    str | None,
-    model_option(
-        "--model",
-        "-m",
-        metavar="NAME|hf:ORG/REPO|PATH",
-        help="A name ('stop models list'), a Hub repository, or a model folder.",
-        autocompletion=complete_model,
-    ),
-]
-ModelNames = Annotated[
-    list[str] | None,
-    model_option(
-        "--model",
-        "-m",
-        metavar="NAME|hf:ORG/REPO|PATH",
-        help="A model; may be given several times.",
-        autocompletion=complete_model,
-    ),
-]
-DeviceName = Annotated[
-    str, model_option("--device", metavar="auto|cpu|cuda[:N]|mps", help="Where to compute.")
-]
-PrecisionName = Annotated[
-    Precision, model_option("--precision", help="auto is bf16 where the hardware is fast at it.")
-]
-BatchSize = Annotated[
-    Any, model_option("--batch-size", metavar="auto|N", parser=number_or_auto, help="Clips computed at once.")
-]
-FrameCount = Annotated[
-    int | None,
-    model_option(
-        "--frames",
-        metavar="N",
-        min=1,
-        max=64,
-        help="Frames of each clip; default: what the model was made for.",
-    ),
-]
-Compile = Annotated[
-    bool, model_option("--compile", help="torch.compile on CUDA: slow to start, then faster.")
-]
-Offline = Annotated[bool, model_option("--offline", help="Make no request; use what is cached.")]
-
-
-# ------------------------------------------------------------------------------ groups of options
+ModelName = Annotated[str | None, _model]
+ModelNames = Annotated[list[str] | None, _models]
+DeviceName = Annotated[str, _device]
+PrecisionName = Annotated[Precision, _precision]
+BatchSize = Annotated[Any, _batch]
+FrameCount = Annotated[int | None, _frames]
+Compile = Annotated[bool, _compile]
+Offline = Annotated[bool, _offline]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Show:
     """How results are shown."""
 
-    format: Annotated[Format, output_option(help="auto is a table.")] = Format.auto
-    quiet: Annotated[bool, output_option("--quiet", "-q", help="Print paths or labels only.")] = False
-    null: Annotated[bool, output_option("-0", help="With -q: end each line with NUL, for xargs -0.")] = False
-    verbose: Annotated[bool, output_option("--verbose", "-v", help="Say what was chosen, and why.")] = False
+    format: Annotated[Format, _format] = Format.auto
+    quiet: Annotated[bool, _quiet] = False
+    null: Annotated[bool, _null] = False
+    verbose: Annotated[bool, _verbose] = False
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -31,32 +31,36 @@ EXAMPLES = """Examples:
 search_option = partial(typer.Option, rich_help_panel="Search")
 
 
+_query = search_option(metavar="TEXT", help="What to look for; may be given again.")
+_unlike = search_option("--not", metavar="TEXT", help="Leave out what this describes better.")
+_like = search_option(metavar="FILE[@TIME]", help="What to be like: a video, or a moment (1:23.5) of it.")
+_min_score = search_option(metavar="COSINE", help="Leave out hits below this.")
+_glob = search_option(metavar="PATTERN", help="Only paths like this: '*/2021/*'.")
+_min_duration = search_option(metavar="SECONDS", help="Only files at least this long.")
+_max_duration = search_option(metavar="SECONDS", help="Only files at most this long.")
+_index = o.input_option("--index", metavar="DIR", autocompletion=complete_index, help="The index's folder.")
+_preview = o.output_option("--preview", help="Draw each hit in the terminal.")
+Index = Annotated[Path | None, _index]
+
+
 @dataclass(frozen=True, kw_only=True)
-class What:
-    """What is looked for, and where."""
+class Search:
+    """What is looked for, where, and which of the matches are shown."""
 
     paths: o.Paths = None
-    query: Annotated[
-        list[str] | None, search_option(metavar="TEXT", help="What to look for; may be given again.")
-    ] = None
-    unlike: Annotated[
-        list[str] | None,
-        search_option(
-            "--not", metavar="TEXT", help="Leave out what this describes better; may be given again."
-        ),
-    ] = None
-    like: Annotated[
-        list[str] | None,
-        search_option(
-            metavar="FILE[@TIME]",
-            help="Look for what is like this video, or this moment of it: seconds, or 1:23.5.",
-        ),
-    ] = None
+    query: Annotated[list[str] | None, _query] = None
+    unlike: Annotated[list[str] | None, _unlike] = None
+    like: Annotated[list[str] | None, _like] = None
+    min_score: Annotated[float | None, _min_score] = None
+    glob: Annotated[str | None, _glob] = None
+    min_duration: Annotated[float | None, _min_duration] = None
+    max_duration: Annotated[float | None, _max_duration] = None
     window: o.SearchWindow = 8.0
     whole: o.Whole = False
     files_from: o.FilesFrom = None
+    top_k: o.TopK = 10
 
-    def request(self, filters: Limits) -> SearchRequest:
+    def request(self) -> SearchRequest:
         """Return what the index is asked.
 
         Raises:
@@ -65,59 +69,21 @@ class What:
         from stopcli.index.types import Filters, SearchRequest
 
         if not self.query and not self.like:
-            raise UsageError(
-                'nothing to look for; give a sentence, --query "a sentence" or --like FILE[@TIME]'
-            )
-        return SearchRequest(
-            tuple(self.query or ()),
-            tuple(self.unlike or ()),
-            tuple(example(text) for text in self.like or ()),
-            None if self.whole else self.window,
-            Filters(
-                filters.top_k, filters.min_score, filters.glob, filters.min_duration, filters.max_duration
-            ),
-        )
+            raise UsageError('nothing to look for; give --query "a sentence" or --like FILE[@TIME]')
+        window = None if self.whole else self.window
+        examples = tuple(example(text) for text in self.like or ())
+        filters = Filters(self.top_k, self.min_score, self.glob, self.min_duration, self.max_duration)
+        return SearchRequest(tuple(self.query or ()), tuple(self.unlike or ()), examples, window, filters)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Limits:
-    """Which of the matches are shown."""
-
-    top_k: o.TopK = 10
-    min_score: Annotated[float | None, search_option(metavar="COSINE", help="Leave out hits below this.")] = (
-        None
-    )
-    glob: Annotated[
-        str | None, search_option(metavar="PATTERN", help="Only paths like this: '*/2021/*'.")
-    ] = None
-    min_duration: Annotated[
-        float | None, search_option(metavar="SECONDS", help="Only files at least this long.")
-    ] = None
-    max_duration: Annotated[
-        float | None, search_option(metavar="SECONDS", help="Only files at most this long.")
-    ] = None
-
-
-Index = Annotated[
-    Path | None,
-    o.input_option(
-        "--index",
-        metavar="DIR",
-        help="Where the index is kept; default: 'stop index info' says.",
-        autocompletion=complete_index,
-    ),
-]
-
-
-@o.shares(What, Limits, o.Compute, o.Batching, o.Show)
+@o.shares(Search, o.Compute, o.Batching, o.Show)
 def command(
     *,
-    what: What,
-    limits: Limits,
+    search: Search,
     compute: o.Compute,
     batching: o.Batching,
     index: Index = None,
-    preview: Annotated[bool, o.output_option("--preview", help="Draw each hit in the terminal.")] = False,
+    preview: Annotated[bool, _preview] = False,
     html: o.Html = None,
     force: o.Force = False,
     show: o.Show,
@@ -130,13 +96,13 @@ def command(
     with session("retrieve", show, compute, batching, kept="what is indexed is kept") as s:
         from stopcli.fileio import check_output
 
-        what = first_word(what)
-        request = what.request(limits)
+        search = first_word(search)
+        request = search.request()
         if html is not None:
             check_output(html, force=force, option="--html")
-        videos = s.videos(what.paths, what.files_from)
+        videos = s.videos(search.paths, search.files_from)
         with s.engine(index) as engine:
-            result = engine.search(request, videos, s.roots(what.paths))
+            result = engine.search(request, videos, s.roots(search.paths))
         s.output.add_all(result.hits)
         s.output.add_all(result.failures)
         if html is not None:
@@ -144,20 +110,18 @@ def command(
 
             s.write_page(html, hits_page)
     if preview:
-        _preview(s)
+        _show_preview(s)
     return s.exit_status
 
 
-def first_word(what: What) -> What:
+def first_word(search: Search) -> Search:
     """Take a first argument that is no path as the sentence to look for."""
-    from dataclasses import replace
-
-    paths = what.paths or []
-    if what.query or what.like or not paths or str(paths[0]) == "-" or os.path.lexists(paths[0]):
-        return what
-    if len(paths) == 1 and what.files_from is None and paths[0].suffix:
-        return what  # a file that is not there, rather than a sentence to look for nowhere
-    return replace(what, query=[str(paths[0])], paths=paths[1:])
+    paths = search.paths or []
+    if search.query or search.like or not paths or str(paths[0]) == "-" or os.path.lexists(paths[0]):
+        return search
+    if len(paths) == 1 and search.files_from is None and paths[0].suffix:
+        return search  # a file that is not there, rather than a sentence to look for nowhere
+    return replace(search, query=[str(paths[0])], paths=paths[1:])
 
 
 def example(text: str) -> Example:
@@ -177,7 +141,7 @@ def example(text: str) -> Example:
     return Example(Path(name), int(hours or 0) * 3600 + int(minutes or 0) * 60 + float(seconds))
 
 
-def _preview(s: Session) -> None:
+def _show_preview(s: Session) -> None:
     """Print filmstrips, where there is a terminal to print them on."""
     from rich.console import Console
 
