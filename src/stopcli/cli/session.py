@@ -6,7 +6,7 @@ import os
 import sys
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -56,8 +56,6 @@ class Session:
     def say(self, text: str) -> None:
         """Talk to the user, on stderr, unless --quiet."""
         self.output.say(text)
-
-    # --------------------------------------------------------------------------------- the model
 
     @property
     def options(self) -> EncoderOptions:
@@ -125,8 +123,6 @@ class Session:
             self.say(f"frames: {encoder.frames} a clip; batch: {encoder.batch_size} clips")
         return encoder
 
-    # ------------------------------------------------------------------------------ the videos
-
     def videos(self, paths: Sequence[Path] | None, files_from: Path | None = None) -> list[Path]:
         """Return the videos that arguments, folders and lists name; those that are not there are told.
 
@@ -159,18 +155,14 @@ class Session:
                 yield item
                 done(str(item.path))  # type: ignore[attr-defined]
 
-    @contextmanager
-    def progress(self, what: str, total: int) -> Iterator[Callable[[str], None]]:
-        """Show a bar over ``total`` files; yield what to call with each path that is done."""
-        with progress_bar(what, total, quiet=self.show.quiet) as done:
-            yield done
+    def progress(self, what: str, total: int) -> AbstractContextManager[Callable[[str], None]]:
+        """Show a bar over ``total`` files; gives what to call with each path that is done."""
+        return progress_bar(what, total, quiet=self.show.quiet)
 
     @staticmethod
     def roots(paths: Sequence[Path] | None) -> list[Path]:
         """Return the folders among the paths: what is walked whole."""
         return [p for p in paths or () if p.is_dir()]
-
-    # --------------------------------------------------------------------------------- a page
 
     @property
     def provenance(self) -> str:
@@ -185,8 +177,6 @@ class Session:
 
         write_text(path, page(self.output.records, self.provenance))
         self.say(f"written: {path}")
-
-    # ------------------------------------------------------------------------------- the index
 
     @contextmanager
     def engine(self, folder: Path | None) -> Iterator[SearchEngine]:

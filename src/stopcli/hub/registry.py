@@ -18,10 +18,9 @@ from stopcli.errors import ModelNotFound, OfflineError
 from stopcli.hub.client import fetch, split_hub_name
 from stopcli.model.config import CONFIG_FILE, WEIGHTS_FILE, ModelConfig, read_config
 from stopcli.model.files import ModelFiles
-from stopcli.results import ModelEntry, ModelInfo
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     Fetch = Callable[[str, str, str | None], Path]  # (repository, file, revision) -> where it lies
 
@@ -172,42 +171,3 @@ def cached(entry: NamedModel) -> Path | None:
         return resolve(entry.name, offline=True).backbone
     except (OfflineError, ModelNotFound):
         return None
-
-
-def listing(default: str) -> Iterator[ModelEntry]:
-    """Yield a record of each named model; no request is made.
-
-    Args:
-        default: the name of the model that commands use where none is named.
-    """
-    for entry in ENTRIES.values():
-        file = cached(entry)
-        yield ModelEntry(
-            name=entry.name,
-            here=file is not None,
-            size=file.stat().st_size if file is not None else None,
-            default=entry.name == default,
-            license=entry.license,
-            description=entry.description,
-        )
-
-
-def describe(files: ModelFiles) -> ModelInfo:
-    """Return what a model is made of and how it was made."""
-    config, extra, entry = files.config, files.config.extra, ENTRIES.get(files.name)
-    weights = [files.backbone, *([files.prompts] if files.prompts else [])]
-    return ModelInfo(
-        name=files.name,
-        description=entry.description if entry else extra.get("description"),
-        architecture=config.architecture,
-        backbone=str(files.backbone),
-        prompts=str(files.prompts) if files.prompts else None,
-        size=sum(path.stat().st_size for path in weights),
-        sha256=files.weights_hash(),
-        stop=config.stop.to_dict() if config.stop else None,
-        frames=config.frames,
-        labels=len(config.labels) if config.labels else None,
-        license=entry.license if entry else extra.get("license"),
-        training=extra.get("training"),
-        metrics=extra.get("metrics"),
-    )
