@@ -18,18 +18,20 @@ from pathlib import Path
 
 import numpy as np
 
-from stopcli.index.database import FileRecord, Index, Space
-from stopcli.index.ranking import Filters, Query, search, select
-from stopcli.index.sync import missing, scan
-from stopcli.video.discovery import content_key, find_videos
+from stopcli.fileio import content_key
+from stopcli.index.ranking import search, select
+from stopcli.index.store import Index
+from stopcli.index.sync import compare
+from stopcli.index.types import FileRecord, Filters, NewEntry, Query, Space
+from stopcli.video.discovery import find_videos
 
 SIZE, FILES = 512, 10_000
-WEIGHTS = "w" * 64
+SPACE = ("w" * 64, None, 12, 8.0)
 
 
-def known(path: Path) -> FileRecord:
-    told = path.stat()
-    return FileRecord(told.st_size, told.st_mtime_ns, content_key(path))
+def record(path: Path) -> FileRecord:
+    status = path.stat()
+    return FileRecord(status.st_size, status.st_mtime_ns, content_key(path))
 
 
 def tree(folder: Path) -> list[Path]:
@@ -46,13 +48,15 @@ def build(folder: Path, files: list[Path], rows: int) -> None:
     rng = np.random.default_rng(0)
     each = rows // len(files)
     with Index(folder) as index, index.writing():
-        space = index.space(Space("random", WEIGHTS, "fp32", 12, 8.0, SIZE))
+        space = index.database.make_space(Space("random", "w" * 64, "fp32", 12, 8.0, SIZE))
         for i in range(0, len(files), 200):
-            batch = []
-            for path in files[i : i + 200]:
+            batch = {path: record(path) for path in files[i : i + 200]}
+            new = []
+            for known in batch.values():
                 v = rng.standard_normal((each, SIZE), np.float32)
-                batch.append((path, known(path), each * 8.0, v / np.linalg.norm(v, axis=1, keepdims=True)))
-            index.add(space, batch)
+                v /= np.linalg.norm(v, axis=1, keepdims=True)
+                new.append(NewEntry(known.content, each * 8.0, v))
+            space = index.add(space, new, {}, batch)
 
 
 def timed(work, rounds: int = 7) -> tuple[float, object]:
@@ -66,51 +70,49 @@ def timed(work, rounds: int = 7) -> tuple[float, object]:
 
 def opening(folder: Path) -> None:
     with Index(folder) as index:
-        space = index.find_space(WEIGHTS, None, 12, 8.0)
-        assert space is not None
-        index.vectors(space)
+        assert index.snapshot(set(), *SPACE).space is not None
 
 
 def measure(folder: Path, videos: Path, rows: int) -> dict[str, float]:
-    told: dict[str, float] = {"rows": rows}
-    told["open ms"], _ = timed(lambda: opening(folder))
+    figures: dict[str, float] = {"rows": rows}
+    figures["open ms"], _ = timed(lambda: opening(folder))
     query = np.random.default_rng(1).standard_normal(SIZE).astype(np.float32)
-    asked = [Query("q", query / np.linalg.norm(query))]
+    queries = [Query("q", query / np.linalg.norm(query))]
     with Index(folder) as index:
-        space = index.find_space(WEIGHTS, None, 12, 8.0)
-        assert space is not None
 
-        def unchanged():
-            files = scan(index, list(find_videos([videos])), [videos])
-            assert not files.changed
-            assert not files.gone
-            assert not missing(index, space, files)
-            return files
+        def unchanged(folder=videos):
+            diff = compare(index.database, list(find_videos([folder])), [folder])
+            state = index.snapshot(diff.contents(), *SPACE)
+            assert not (diff.changed or diff.gone or diff.missing(state))
+            return diff, state
 
-        told["update unchanged ms"], files = timed(unchanged, 5)
-        told["select ms"], selection = timed(
-            lambda: select(index, space, files.found, files.shown, Filters())
-        )
+        figures["update unchanged ms"], (diff, state) = timed(unchanged, 5)
+        figures["one folder of 100, ms"], part = timed(lambda: unchanged(videos / "000"), 5)
+        figures["select ms"], selection = timed(lambda: select(diff, state, Filters()))
         began = time.perf_counter()
-        search(index.vectors(space), selection, asked, Filters())
-        told["query first ms"] = (time.perf_counter() - began) * 1000
-        vectors = index.vectors(space)
-        told["query ms"], hits = timed(lambda: search(vectors, selection, asked, Filters()))
+        search(state.vectors, selection, queries, Filters())
+        figures["query first ms"] = (time.perf_counter() - began) * 1000
+        figures["query ms"], hits = timed(lambda: search(state.vectors, selection, queries, Filters()))
         assert len(hits) == 10
-        half = select(index, space, files.found, files.shown, Filters(glob="*/0[0-4]?/*"))
-        told["query, half the files, ms"], _ = timed(lambda: search(vectors, half, asked, Filters()))
-        one = np.ones((12, SIZE), np.float32)
-        number = iter(range(1000))
+        half = select(diff, state, Filters(glob="*/0[0-4]?/*"))
+        figures["query, half the files, ms"], _ = timed(
+            lambda: search(state.vectors, half, queries, Filters())
+        )
+        few = select(*part, Filters())
+        figures["query, one folder, ms"], _ = timed(lambda: search(state.vectors, few, queries, Filters()))
+        space, one, number = state.space, np.ones((12, SIZE), np.float32), iter(range(1000))
 
         def add() -> None:
+            nonlocal space
             i = next(number)
             with index.writing():
-                index.add(space, [(videos / f"new{i}.mp4", FileRecord(1, 1, f"new{i}"), 96.0, one)])
+                files = {videos / f"new{i}.mp4": FileRecord(1, 1, f"new{i}")}
+                space = index.add(space, [NewEntry(f"new{i}", 96.0, one)], {}, files)
 
-        told["add one ms"], _ = timed(add)
-        told["disk MB"] = sum(p.stat().st_size for p in folder.iterdir()) / 1e6
-    told["peak MB"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
-    return told
+        figures["add one ms"], _ = timed(add)
+        figures["disk MB"] = sum(p.stat().st_size for p in folder.iterdir()) / 1e6
+    figures["peak MB"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
+    return figures
 
 
 if __name__ == "__main__":
@@ -131,7 +133,7 @@ if __name__ == "__main__":
     try:
         files = tree(scratch / "videos")
         print(
-            "rows | open | update unchanged | select | query, first | query | half of the files | add one | disk MB | peak MB"
+            "rows | open | update unchanged | one folder of 100 | select | query, first | query | half of the files | one folder | add one | disk MB | peak MB"
         )
         for rows in args.rows:
             build(scratch / str(rows), files, rows)

@@ -11,6 +11,7 @@ import os
 import sqlite3
 from contextlib import contextmanager
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -43,7 +44,6 @@ CREATE TABLE faults (space INTEGER NOT NULL, content TEXT NOT NULL, error TEXT N
     message TEXT NOT NULL, PRIMARY KEY (space, content)) WITHOUT ROWID;
 CREATE TABLE texts (weights TEXT NOT NULL, text TEXT NOT NULL, vector BLOB NOT NULL,
     PRIMARY KEY (weights, text)) WITHOUT ROWID;
-CREATE INDEX files_by_content ON files (content);
 """
 
 
@@ -71,26 +71,33 @@ class Database:
     """
 
     def __init__(self, path: Path, *, writable: bool) -> None:
-        self._path, self._writable = path, writable
+        self._path = path
         mode = "rwc" if writable else "ro&immutable=1"
         with self._explained():
             self._db = sqlite3.connect(
                 f"{path.absolute().as_uri()}?mode={mode}", uri=True, timeout=60, isolation_level=None
             )
+        try:
             if writable:
-                self._db.execute("PRAGMA journal_mode=WAL")
-                self._db.execute("PRAGMA synchronous=NORMAL")
-        if writable and self._pragma("user_version") == 0:
+                self._prepare()
+            if (number := self._pragma("user_version")) != FORMAT:
+                raise IndexUnusable(
+                    f"{path}: format {number}, this stopcli reads {FORMAT}; "
+                    "upgrade stopcli, or name another with --index"
+                )
+        except StopError:
+            self.close()
+            raise
+
+    def _prepare(self) -> None:
+        self._rows("PRAGMA journal_mode=WAL")
+        self._rows("PRAGMA synchronous=NORMAL")
+        if self._pragma("user_version") == 0:
             with self.transaction() as db:
                 if self._pragma("user_version") == 0:  # nobody was faster
                     for statement in SCHEMA.split(";"):
                         db.execute(statement)
                     db.execute(f"PRAGMA user_version={FORMAT}")
-        if (number := self._pragma("user_version")) != FORMAT:
-            raise IndexUnusable(
-                f"{path}: format {number}, this stopcli reads {FORMAT}; "
-                "upgrade stopcli, or name another with --index"
-            )
 
     def close(self) -> None:
         """Let go of the file."""
@@ -122,9 +129,8 @@ class Database:
 
     def _among(self, sql: str, values: Iterable[Any], *fixed: Any) -> Iterator[tuple[Any, ...]]:
         """Return the rows of ``sql`` for each of the values, which stand where it says ``{}``."""
-        every = list(values)
-        for i in range(0, len(every), BATCH):
-            part = every[i : i + BATCH]
+        rest = iter(values)
+        while part := list(islice(rest, BATCH)):
             yield from self._rows(sql.format(",".join("?" * len(part))), (*fixed, *part))
 
     def _pragma(self, name: str) -> int:
@@ -243,8 +249,6 @@ class Database:
 
     def save_texts(self, weights: str, vectors: Mapping[str, NDArray[np.float32]]) -> None:
         """Keep embedded texts, so that a query that was asked before needs no model."""
-        if not self._writable:
-            return
         with self.transaction() as db:
             db.executemany(
                 "INSERT OR REPLACE INTO texts VALUES (?,?,?)",

@@ -152,16 +152,10 @@ class SearchEngine:
     # ------------------------------------------------------------------------------ the search
 
     def search(self, request: SearchRequest, videos: Sequence[Path], roots: Iterable[Path]) -> SearchResult:
-        """Bring the index up to date with the files, and answer.
-
-        Args:
-            request: what is looked for.
-            videos: the files to search.
-            roots: the folders among what was named: walked whole.
+        """Bring the index up to date with the files, as `update` does, and answer.
 
         Raises:
             UsageError: a text is empty. InputError: an example cannot be used.
-            StopError: as `update`.
         """
         texts = self._embed([*request.texts, *request.unlike])
         queries = [Query(text, texts[text]) for text in request.texts]
@@ -195,7 +189,7 @@ class SearchEngine:
         vectors = database.texts(self._weights, texts)
         if new := [text for text in dict.fromkeys(texts) if text not in vectors]:
             fresh = dict(zip(new, self._texts.encode(new), strict=True))
-            with suppress(StopError):  # a full disk, or a busy one: computed again next time
+            with suppress(StopError):  # read-only, full or busy: computed again next time
                 database.save_texts(self._weights, fresh)
             vectors |= fresh
         return vectors

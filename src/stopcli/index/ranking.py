@@ -25,7 +25,7 @@ MERGE = 0.25  # of the way from a hit's score down to the mean: neighbours above
 SAMPLE = 20_000  # rows that tell the mean, where not all are looked at
 POOL = 32  # candidates sorted for each hit wanted
 SPARSE = 4  # fewer than one row in so many: they are read alone
-CHUNK = 4096  # rows read at once, where they are scattered
+CHUNK = 512  # of those, read at once: what fits a processor's cache
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from dataclasses import replace
 from pathlib import Path
 
@@ -24,6 +25,7 @@ def toy_space(**other) -> Space:
 def filled_index(folder, files=6) -> Index:
     """Make an index of files /v/0.mp4... with contents c0... of 1, 2 or 3 random vectors."""
     index = Index(folder)
+    weakref.finalize(index, index.database._db.close)  # closed when a test needs it no more
     rng = np.random.default_rng(0)
     with index.writing():
         space = index.database.make_space(toy_space())

@@ -123,11 +123,11 @@ def test_a_full_disk_under_the_database_is_called_full_and_not_busy(tmp_path):
 
 def test_a_second_writer_is_told_who_holds_it(tmp_path):
     index = filled_index(tmp_path)
-    second = Index(tmp_path, wait=0)
-    with index.writing(), pytest.raises(IndexBusy, match=f"process {os.getpid()} on"), second.writing():
-        pass
-    with second.writing(), second.writing():  # the same writer may say so twice
-        pass
+    with Index(tmp_path, wait=0) as second:
+        with index.writing(), pytest.raises(IndexBusy, match=f"process {os.getpid()} on"), second.writing():
+            pass
+        with second.writing(), second.writing():  # the same writer may say so twice
+            pass
     with index.writing():
         pass
 
@@ -151,12 +151,12 @@ def test_a_reader_whose_vectors_were_compacted_away_reads_again(tmp_path):
 
 
 def test_the_version_changes_when_another_process_writes_and_only_then(tmp_path):
-    index, other = filled_index(tmp_path), Index(tmp_path)
+    index = filled_index(tmp_path)
     before = index.database.version()
     with index.writing():
         index.database.update_files({Path("/v/mine.mp4"): FileRecord(1, 1, "m")})
     assert index.database.version() == before
-    with other.writing():
+    with Index(tmp_path) as other, other.writing():
         other.database.update_files({Path("/v/other.mp4"): FileRecord(1, 1, "o")})
     assert index.database.version() != before
 
