@@ -122,12 +122,13 @@ def finetune(
     folder.check(resume=resume, force=force)
     if resume and folder.finished:
         return folder.result()
+    cache = FrameCache(cache_folder() / "frames")
     data = check_table(read_dataset(source), callback, skip_bad=skip_bad)
     base = resolve_model()
     if base.folder is not None and base.folder.resolve() == output.resolve():
         raise UsageError(f"{output}: is the model to start from, and would be lost; choose another -o")
     encoder = _load(_with_prompts(base, options), encoder_options, options.seed)
-    reader = ClipReader(FrameCache(cache_folder() / "frames"), encoder.frames, encoder.size)
+    reader = ClipReader(cache, encoder.frames, encoder.size)
     data = check_videos(data, reader, callback, skip_bad=skip_bad)
     origin = {"base": base.name, "origin": base.origin, "base_weights": base.weights_hash()}
     data = divide(data, options.shots, options.seed)

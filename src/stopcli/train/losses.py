@@ -1,4 +1,7 @@
-"""What training makes small. Letters: B clips of a batch, C classes, E embedding size."""
+"""What training makes small. Letters: B clips of a batch, C classes, E embedding size.
+
+Vectors have unit length; ``scale`` is CLIP's temperature.
+"""
 
 from __future__ import annotations
 
@@ -10,29 +13,16 @@ if TYPE_CHECKING:
 
 
 def class_loss(videos: Tensor, classes: Tensor, truth: Tensor, scale: float) -> Tensor:
-    """Return the sum over clips of the cross-entropy over the classes.
-
-    Args:
-        videos: (B,E), unit length.
-        classes: (C,E), unit length.
-        truth: (B,) indices of classes.
-        scale: CLIP's temperature.
-    """
+    """Return the sum over clips (B,E) of the cross-entropy over classes (C,E); truth (B,) are indices."""
     import torch.nn.functional as F
 
     return F.cross_entropy(scale * videos @ classes.T, truth, reduction="sum")
 
 
 def contrastive_loss(videos: Tensor, captions: Tensor, caption_ids: Tensor, scale: float) -> Tensor:
-    """Return the symmetric InfoNCE loss of clips and their captions: the mean of both directions.
+    """Return the symmetric InfoNCE loss of clips (B,E) and their captions (B,E): the mean of both directions.
 
-    Two clips with the same caption are no negatives of each other.
-
-    Args:
-        videos: (B,E), unit length.
-        captions: (B,E), unit length.
-        caption_ids: (B,): equal where the captions are.
-        scale: CLIP's temperature.
+    Two clips with the same caption, by ``caption_ids`` (B,), are no negatives of each other.
     """
     import torch
     import torch.nn.functional as F

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from stopcli.data.labels import prompts_for
-from stopcli.data.table import unique_clips
+from stopcli.data.table import SPLITS, unique_clips
 from stopcli.errors import UsageError
 from stopcli.output import figures
 from stopcli.results import Finetuned, StepReport, TrainingPlan
@@ -48,60 +48,42 @@ class History:
     scores: list[tuple[int, float]] = field(default_factory=list)
 
 
+@dataclass
 class FinetuneRun:
-    """One run.
+    """One run: a model, its clips, each in a split, and where the result goes."""
 
-    Args:
-        encoder: the model to train.
-        data: its clips, each in a split.
-        reader: of their frames.
-        folder: where the model goes.
-        options: how to train.
-        origin: what is told of the model that training started from; ``base_weights`` is its hash.
-    """
+    encoder: Encoder
+    data: Dataset
+    reader: ClipReader
+    folder: RunFolder
+    options: FinetuneOptions
+    origin: dict[str, Any]
+    """The model that training started from, as `train.finetune` describes it."""
+    history: History = field(default_factory=History)
 
-    def __init__(
-        self,
-        encoder: Encoder,
-        data: Dataset,
-        reader: ClipReader,
-        folder: RunFolder,
-        options: FinetuneOptions,
-        origin: dict[str, Any],
-    ) -> None:
-        self.encoder, self.data, self.reader, self.folder = encoder, data, reader, folder
-        self.training, self.validation, self.test = (data.of(s) for s in ("train", "val", "test"))
-        self.by_class, self.metric = data.task == "classification", METRIC[data.task]
-        config = encoder.files.config
+    def __post_init__(self) -> None:
+        encoder, data, options, config = self.encoder, self.data, self.options, self.encoder.files.config
         assert config.stop is not None
+        self.training, self.validation, self.test = (data.of(split) for split in SPLITS)
+        self.by_class, self.metric = data.task == "classification", METRIC[data.task]
         texts = data.labels if self.by_class else tuple(dict.fromkeys(r.text for r in self.training))
         prompts = prompts_for(texts, config, options.template) if self.by_class else texts
         sentences = dict(zip(texts, prompts, strict=True))
         self.flip = options.flip if options.flip is not None else not any(map(HANDED.search, texts))
         clips = len(self.training) if self.by_class else len(unique_clips(self.training))
         self.schedule = Schedule.plan(data.task, clips, options)
-        self.evaluator = Evaluator(reader, sentences if self.by_class else None)
+        self.evaluator = Evaluator(self.reader, sentences if self.by_class else None)
         self.trainer = Trainer(encoder, self.schedule, sentences, by_class=self.by_class)
-        self.history = History()
-        more = {
-            "flip": self.flip,
-            "steps": self.schedule.steps,
-            "processes": distributed.world_size(),
-            "spatial": config.stop.spatial,
-            "temporal": config.stop.temporal,
-        }
-        self.record = origin | {
+        chosen = {"flip": self.flip, "spatial": config.stop.spatial, "temporal": config.stop.temporal}
+        length = asdict(self.schedule) | {"steps": self.schedule.steps, "processes": distributed.world_size()}
+        self.record = self.origin | {
             "data": describe(data),
-            "settings": asdict(options) | asdict(self.schedule) | more,
+            "settings": asdict(options) | length | chosen,
             "provenance": {k: v for k, v in encoder.describe().items() if k not in ("model", "weights")},
         }
         """What the model's config says of its training."""
-        self._config = replace(
-            config,
-            frames=encoder.frames,
-            labels=data.labels if self.by_class else None,
-            template=options.template if self.by_class else None,
-        )
+        labels, template = (data.labels, options.template) if self.by_class else (None, None)
+        self._config = replace(config, frames=encoder.frames, labels=labels, template=template)
 
     def begin(self, *, resume: bool) -> TrainingPlan:
         """Score plain CLIP, or restore the saved state; make the folder ready; return what will be done.
