@@ -9,6 +9,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
@@ -17,20 +18,26 @@ from stopcli.data.labels import TEMPLATE
 from stopcli.errors import InputError, UsageError
 from stopcli.hub.registry import resolve
 from stopcli.index.types import WINDOW, Example, Filters, SearchRequest
+from stopcli.model.config import Mode
 from stopcli.output.tables import table_of, to_dict
-from stopcli.results import Embedded, Explanation, Failure
+from stopcli.results import (
+    BenchmarkScore,
+    Classification,
+    Embedded,
+    Explanation,
+    Failure,
+    Finetuned,
+    Hit,
+    StepReport,
+    TrainingPlan,
+)
 from stopcli.runtime.encoder import Encoder, EncoderOptions
 from stopcli.settings import default_model
 from stopcli.video.discovery import find_videos
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
-
     import numpy as np
     from numpy.typing import NDArray
-
-    from stopcli.model.config import Mode
-    from stopcli.results import BenchmarkScore, Classification, Finetuned, Hit, StepReport, TrainingPlan
 
     Paths = str | Path | Sequence[str | Path]
 

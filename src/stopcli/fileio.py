@@ -7,14 +7,11 @@ import hashlib
 import os
 import secrets
 import shutil
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 from stopcli.errors import CannotWrite, FileExists, UsageError
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-    from pathlib import Path
 
 _SAMPLE = 1 << 20  # bytes read at the head, in the middle and at the tail
 

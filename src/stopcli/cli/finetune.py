@@ -15,11 +15,11 @@ import typer
 from stopcli.cli import options as o
 from stopcli.cli.session import Session, session
 from stopcli.errors import ExitStatus, UsageError
+from stopcli.results import Finetuned, StepReport, TrainingPlan
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-    from stopcli.results import Finetuned, StepReport, TrainingPlan
     from stopcli.train.finetune import FinetuneOptions
 
 EXAMPLES = """Examples:

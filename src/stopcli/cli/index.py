@@ -11,7 +11,6 @@ from stopcli.cli import options as o
 from stopcli.cli.retrieve import Index
 from stopcli.cli.session import session
 from stopcli.errors import ExitStatus, UsageError
-from stopcli.results import IndexChange, Written
 
 EXAMPLES = """Examples:
   stop index update videos/
@@ -44,18 +43,20 @@ def update(
 ) -> ExitStatus:
     """Embed what is new or changed, follow what moved, remove what is gone."""
     with session("index update", show, compute, batching, kept="what is indexed is kept") as s:
+        from stopcli.results import IndexChange, Written
+
         videos = s.videos(paths, files_from)
         span = None if whole else window
         with s.engine(index) as engine:
-            plan = engine.plan(videos, s.roots(paths), span)
-            moved = len(plan.diff.moved)
-            removed = len(plan.diff.gone) - moved
-            s.say(f"{len(videos)} files: {len(plan.todo)} to embed, {moved} moved, {removed} removed")
             if dry_run:
+                plan = engine.plan(videos, s.roots(paths), span)
+                moved, gone = len(plan.diff.moved), len(plan.diff.gone)
+                s.say(f"{len(plan.todo)} to embed, {moved} moved, {gone - moved} removed")
                 s.output.add_all(Written(path, "would be embedded") for path in plan.todo)
                 return s.exit_status
             result = engine.update(videos, s.roots(paths), span)
-            folder = str(engine.index.folder)
+            folder, moved = str(engine.index.folder), len(result.diff.moved)
+        removed = len(result.diff.gone) - moved
         s.output.add(IndexChange(folder, embedded=result.embedded, moved=moved, removed=removed))
         s.output.add_all(result.failures)
     return s.exit_status
@@ -82,6 +83,8 @@ def rm(
 ) -> ExitStatus:
     """Remove files from the index; the videos themselves are never touched."""
     with session("index rm", show) as s:
+        from stopcli.results import IndexChange
+
         if not paths and not everything:
             raise UsageError("name files or folders, or --all")
         from stopcli.index.maintenance import remove
@@ -103,6 +106,8 @@ def merge(
 ) -> ExitStatus:
     """Take over the files and vectors of another index."""
     with session("index merge", show) as s, s.index(index) as opened:
+        from stopcli.results import IndexChange
+
         if not (other / "index.sqlite").is_file():
             raise UsageError(f"{other}: holds no index")
         if other.resolve() == opened.folder.resolve():
@@ -121,6 +126,7 @@ def compact(show: o.Show, index: Index = None) -> ExitStatus:
     """Free the room of vectors whose files are gone."""
     with session("index compact", show) as s, s.index(index) as opened:
         from stopcli.index.maintenance import compact as free
+        from stopcli.results import IndexChange
 
         s.output.add(IndexChange(str(opened.folder), freed=free(opened)))
     return s.exit_status

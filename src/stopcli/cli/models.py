@@ -11,7 +11,6 @@ from stopcli.cli import options as o
 from stopcli.cli.completion import complete_model
 from stopcli.cli.session import session
 from stopcli.errors import ExitStatus
-from stopcli.results import Written
 
 EXAMPLES = """Examples:
   stop models list
@@ -61,6 +60,8 @@ def pull(show: o.Show, name: Name) -> ExitStatus:
     """Fetch a model's files, or newer ones, into the cache; from then on it works offline."""
     kept = "what has arrived is kept; run the same command to go on"
     with session("models pull", show, o.Compute(model=name), kept=kept) as s:
+        from stopcli.results import Written
+
         files = s.resolve(refresh=True)
         s.output.add(Written(str(files.folder or files.backbone), files.name))
     return s.exit_status
@@ -82,6 +83,7 @@ def push(
         from stopcli.hub.client import push as send
         from stopcli.hub.client import split_hub_name
         from stopcli.hub.publish import publishable
+        from stopcli.results import Written
 
         name, _ = split_hub_name(f"hf:{repo.removeprefix('hf:')}")
         files = publishable(folder, license)

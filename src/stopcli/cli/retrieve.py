@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -17,8 +18,6 @@ from stopcli.cli.session import Session, session
 from stopcli.errors import ExitStatus, UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from stopcli.index.types import Example, SearchRequest
 
 EXAMPLES = """Examples:

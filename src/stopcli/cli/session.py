@@ -17,13 +17,12 @@ import typer
 from stopcli.cli.options import Batching, Compute, Show
 from stopcli.cli.progress import progress_bar, waiting
 from stopcli.errors import ExitStatus, FileMissing, InputError, NothingFound, StopError, UsageError
-from stopcli.output.sink import Sink
-from stopcli.results import Failure
 
 if TYPE_CHECKING:
     from stopcli.index.engine import SearchEngine
     from stopcli.index.store import Index
     from stopcli.model.files import ModelFiles
+    from stopcli.output.sink import Sink
     from stopcli.runtime.encoder import Encoder, EncoderOptions
 
 Item = TypeVar("Item")
@@ -130,6 +129,7 @@ class Session:
             UsageError: nothing was named. NothingFound: the folders hold no video.
             InputError: the list cannot be read.
         """
+        from stopcli.results import Failure
         from stopcli.video.discovery import find_videos
 
         named: list[Path] = []
@@ -226,6 +226,8 @@ def session(
     Raises:
         StopError: the work failed; it has been reported.
     """
+    from stopcli.output.sink import Sink
+
     output = Sink(command, show.format.value, quiet=show.quiet, null=show.null)
     run = Session(output, show, compute or Compute(), batching or Batching(batch_size=None))
     with warnings.catch_warnings():

@@ -10,6 +10,7 @@ import logging
 import os
 import re
 import time
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,8 +19,6 @@ from stopcli.errors import DownloadError, ModelNotFound, OfflineError, StopError
 from stopcli.fileio import file_hash
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
-
     from huggingface_hub.errors import HfHubHTTPError
 
 WAITS = (0.5, 1.5)  # seconds before asking again a Hub that did not answer or was busy

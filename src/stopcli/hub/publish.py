@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 from stopcli.errors import CheckpointError
 from stopcli.fileio import write_text
 from stopcli.hub.card import CARD_FILE, card_data, model_card
 from stopcli.hub.redact import without_paths
 from stopcli.model.config import CONFIG_FILE, WEIGHTS_FILE, read_config
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 EXTRAS = ("metrics.jsonl", "curve.png", "confusion.png")
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import difflib
 import json
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from importlib.resources import files as package_files
@@ -20,8 +21,6 @@ from stopcli.model.config import CONFIG_FILE, WEIGHTS_FILE, ModelConfig, read_co
 from stopcli.model.files import ModelFiles
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     Fetch = Callable[[str, str, str | None], Path]  # (repository, file, revision) -> where it lies
 
 BACKBONE_FILE = "open_clip_model.safetensors"

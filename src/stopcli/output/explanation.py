@@ -5,17 +5,14 @@ from __future__ import annotations
 import io
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from stopcli.fileio import replacing
 from stopcli.output.figures import literal
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    from stopcli.results import Explanation
+from stopcli.results import Explanation
 
 REGION, PROMPT, NOW = "#facc15", "#2563eb", "#dc2626"
 LINES = ("#2563eb", "#ea580c", "#16a34a", "#9333ea", "#0891b2", "#be123c", "#4d7c0f", "#6b7280")

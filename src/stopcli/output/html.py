@@ -9,26 +9,23 @@ from __future__ import annotations
 import base64
 import io
 import os
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 import numpy as np
+from numpy.typing import NDArray
 
 from stopcli.errors import InputError
 from stopcli.output.explanation import heat, shown_labels
 from stopcli.output.sink import printable
-from stopcli.results import clock, span
+from stopcli.results import Classification, Explanation, Hit, clock, span
 from stopcli.video.clips import read_pictures
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from jinja2 import Environment
-    from numpy.typing import NDArray
-
-    from stopcli.results import Classification, Explanation, Hit
 
 SIDE = 200  # pixels; the short side of a thumbnail
 HUES = (220, 25, 140, 275, 190, 345, 85, 50)

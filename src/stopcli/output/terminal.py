@@ -5,23 +5,20 @@ Kitty, iTerm2 and sixel graphics come from textual-image (``pip install 'stopcli
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from stopcli.errors import InputError
 from stopcli.output.sink import printable
-from stopcli.results import span
+from stopcli.results import Hit, span
 from stopcli.video.clips import read_pictures
 from stopcli.video.sampling import sample_times
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from numpy.typing import NDArray
     from rich.console import Console
-
-    from stopcli.results import Hit
 
 PICTURES = 6
 ROWS = 8  # of characters, where pictures are made of them

@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from stopcli.model.stop import Stop
 
 AGREEMENT = 0.999  # cosine between a device's and the CPU's embedding of the same frames
+CPU_TRAINING_BYTES = 4 << 30
+BYTES_FOR_GRADIENTS = 136  # a token, channel and block, about: 34 fp32 values
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -95,6 +97,18 @@ def _cpu_bf16() -> str | None:
         if supported is not None and supported():
             return name
     return None
+
+
+def default_batch(model: Stop, device: torch.device, frames: int, trainable: bool) -> int:
+    """Return how many clips to compute at once; `Encoder.retry_smaller_batch` corrects it."""
+    if device.type == "cuda":
+        return 32
+    if not trainable:
+        return 4
+    backbone = model.backbone
+    tokens = frames * backbone.grid[0] * backbone.grid[1]
+    bytes_a_clip = tokens * backbone.width * len(backbone.blocks) * BYTES_FOR_GRADIENTS
+    return max(1, min(128, CPU_TRAINING_BYTES // bytes_a_clip))
 
 
 def device_name(device: torch.device) -> str:

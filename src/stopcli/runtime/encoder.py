@@ -8,37 +8,31 @@ from __future__ import annotations
 
 import copy
 from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, TypeVar
+from pathlib import Path
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from stopcli.errors import DeviceError, StopError, UsageError
+from stopcli.model.files import ModelFiles
 from stopcli.model.loading import load_model, tokenizer_of
 from stopcli.model.stop import Stop, StopTrace
 from stopcli.results import EncodedClip, Failure
-from stopcli.runtime.device import DTYPES, choose_device, choose_precision, device_name
+from stopcli.runtime.device import DTYPES, choose_device, choose_precision, default_batch, device_name
 from stopcli.runtime.text import TextEncoder
 from stopcli.video.clips import Frames, read_frames, read_windows
 from stopcli.video.prefetch import prefetch
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
-    from pathlib import Path
-
-    from numpy.typing import NDArray
-
-    from stopcli.model.files import ModelFiles
-
 Result = TypeVar("Result")
 
 TEXT_BATCH = 256
-CPU_TRAINING_BYTES = 4 << 30
-BYTES_FOR_GRADIENTS = 136  # a token, channel and block, about: 34 fp32 values
 
 
 @dataclass(frozen=True)
@@ -98,23 +92,12 @@ class Encoder:
         self._mean, self._std = (
             torch.tensor(v, device=self.device).view(3, 1, 1) for v in (preprocess.mean, preprocess.std)
         )
-        self.batch_size = self.options.batch_size or self._default_batch(trainable)
+        self.batch_size = self.options.batch_size or default_batch(model, self.device, self.frames, trainable)
         self._texts = TextEncoder(files, self._embed_texts)
 
     def _adopt(self, model: Stop) -> None:
         self.model = model
         self._encode = torch.compile(model.encode_video) if self.options.compile else model.encode_video
-
-    def _default_batch(self, trainable: bool) -> int:
-        """Return how many clips to compute at once; `retry_smaller_batch` corrects it."""
-        if self.device.type == "cuda":
-            return 32
-        if not trainable:
-            return 4
-        backbone = self.model.backbone
-        tokens = self.frames * self.grid[0] * self.grid[1]
-        bytes_a_clip = tokens * backbone.width * len(backbone.blocks) * BYTES_FOR_GRADIENTS
-        return max(1, min(128, CPU_TRAINING_BYTES // bytes_a_clip))
 
     def without_prompts(self) -> Encoder:
         """Return the same backbone without prompts, sharing its weights: plain CLIP."""
@@ -122,8 +105,6 @@ class Encoder:
         twin.files = replace(self.files, config=replace(self.files.config, stop=None))
         twin._adopt(Stop(self.model.backbone, None).eval())
         return twin
-
-    # -------------------------------------------------------------------------------- texts
 
     def encode_texts(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """Embed texts -> (N,E) float32 of unit length; each text is computed once.
@@ -154,8 +135,6 @@ class Encoder:
         odds = np.exp(logits - logits.max(1, keepdims=True))
         return cosines, (odds / odds.sum(1, keepdims=True)).astype(np.float32)
 
-    # --------------------------------------------------------------------------------- clips
-
     def encode_videos(
         self, paths: Sequence[str | Path], *, window: float | None = None
     ) -> Iterator[EncodedClip | Failure]:
@@ -179,21 +158,8 @@ class Encoder:
             for path, item in decoded:
                 waiting.append((path, item))
                 if sum(isinstance(i, Frames) for _, i in waiting) >= self.batch_size:
-                    yield from self._drain(waiting, whole=window is None)
-        yield from self._drain(waiting, whole=window is None)
-
-    def _drain(
-        self, waiting: deque[tuple[str | Path, Frames | StopError]], *, whole: bool
-    ) -> Iterator[EncodedClip | Failure]:
-        clips = [item.pixels for _, item in waiting if isinstance(item, Frames)]
-        vectors = iter(self.encode_pixels(np.stack(clips))) if clips else iter(())
-        while waiting:
-            path, item = waiting.popleft()
-            if isinstance(item, Frames):
-                start, end = (None, None) if whole else (item.start, item.end)
-                yield EncodedClip(str(path), start, end, next(vectors), item.end)
-            else:
-                yield Failure.of(path, item)
+                    yield from _encoded(self, waiting, whole=window is None)
+        yield from _encoded(self, waiting, whole=window is None)
 
     def encode_pixels(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Embed decoded frames (B,T,S,S,3) uint8 -> (B,E) float32 of unit length.
@@ -288,3 +254,17 @@ class Encoder:
             "device": device_name(self.device),
             "precision": self.precision,
         }
+
+
+def _encoded(
+    encoder: Encoder, waiting: deque[tuple[str | Path, Frames | StopError]], *, whole: bool
+) -> Iterator[EncodedClip | Failure]:
+    clips = [item.pixels for _, item in waiting if isinstance(item, Frames)]
+    vectors = iter(encoder.encode_pixels(np.stack(clips))) if clips else iter(())
+    while waiting:
+        path, item = waiting.popleft()
+        if isinstance(item, Frames):
+            start, end = (None, None) if whole else (item.start, item.end)
+            yield EncodedClip(str(path), start, end, next(vectors), item.end)
+        else:
+            yield Failure.of(path, item)

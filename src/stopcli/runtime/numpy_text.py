@@ -12,20 +12,18 @@ import gzip
 import html
 import json
 import math
+from collections.abc import Callable, Iterator, Sequence
 from importlib.util import find_spec
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
+
+from stopcli.model.files import ModelFiles
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
-
-    from numpy.typing import NDArray
-
-    from stopcli.model.files import ModelFiles
-
     Array = NDArray[np.float32]
 
 TOWER = {"context_length", "vocab_size", "width", "heads", "layers"}

@@ -7,20 +7,17 @@ torch, without its vision tower. Letters: N texts, E embedding size.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from stopcli.errors import UsageError
+from stopcli.model.files import ModelFiles
 from stopcli.runtime import numpy_text
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-
-    from numpy.typing import NDArray
-
-    from stopcli.model.files import ModelFiles
-
     Vectors = NDArray[np.float32]
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -10,9 +12,6 @@ from stopcli.data.labels import check_labels, default_labels, prompts_for
 from stopcli.results import Classification, Failure, Score
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-    from pathlib import Path
-
     from stopcli.runtime.encoder import Encoder
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,8 +12,6 @@ from stopcli.results import Embedded, EncodedClip, Failure
 from stopcli.tasks.vectorfile import Journal, Row, VectorFile, check_vector_file, load, save
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-
     from stopcli.runtime.encoder import Encoder
 
 

@@ -5,9 +5,12 @@ Letters: T frames, G = T-1 gaps, g patches a side, S side in pixels, C labels, W
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from stopcli.data.labels import prompts_for
 from stopcli.errors import UsageError
@@ -15,11 +18,6 @@ from stopcli.results import Explanation
 from stopcli.video.clips import Frames, read_frames
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from pathlib import Path
-
-    from numpy.typing import NDArray
-
     from stopcli.runtime.encoder import Encoder
 
 WINDOWS = 8  # over a clip, for the labels

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Iterator
 
 from stopcli.hub.registry import ENTRIES, cached
+from stopcli.model.files import ModelFiles
 from stopcli.results import ModelEntry, ModelInfo
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from stopcli.model.files import ModelFiles
 
 
 def list_models(default: str) -> Iterator[ModelEntry]:

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterator
 from importlib.resources import files as package_files
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from stopcli.errors import UsageError
 from stopcli.fileio import check_output, replacing
 from stopcli.results import Written
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 
 def copy_samples(folder: Path, *, force: bool = False) -> Iterator[Written]:

@@ -8,19 +8,16 @@ output, so that an interrupted run loses at most what it was computing.
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from stopcli.errors import InputError, UsageError
 from stopcli.fileio import check_output, replacing, write_text
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
-    from numpy.typing import NDArray
 
 SUFFIXES = (".npz", ".npy", ".parquet")
 
