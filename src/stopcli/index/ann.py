@@ -7,20 +7,17 @@ scores and ranges mean the same. Letters: R rows, E embedding size.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import suppress
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from stopcli.errors import CannotWrite
 from stopcli.fileio import replacing
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-    from pathlib import Path
-
-    from numpy.typing import NDArray
 
 LEAST = 2_000_000  # rows to search; below, the exact search is fast enough
 DEPTH = 512  # neighbours asked for

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
-from contextlib import nullcontext, suppress
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager, nullcontext, suppress
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from stopcli.errors import CannotWrite, FileMissing, StopError
@@ -13,22 +15,18 @@ from stopcli.index import ann, sync
 from stopcli.index.ranking import search, select
 from stopcli.index.store import Index
 from stopcli.index.types import WINDOW, Query, SearchResult, Snapshot, Space
+from stopcli.model.files import ModelFiles
 from stopcli.runtime.text import TextEncoder
 from stopcli.settings import cache_folder
 from stopcli.video.clips import read_frames
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
-    from contextlib import AbstractContextManager
-    from pathlib import Path
-
     import numpy as np
     from numpy.typing import NDArray
     from typing_extensions import Self
 
     from stopcli.index.ranking import Selection
     from stopcli.index.types import Example, SearchRequest
-    from stopcli.model.files import ModelFiles
     from stopcli.runtime.encoder import Encoder
 
     Progress = Callable[[int], AbstractContextManager[Callable[[str], None]]]

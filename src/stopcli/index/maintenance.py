@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from itertools import islice
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from stopcli.index import vectors
@@ -13,9 +15,6 @@ from stopcli.index.types import Entry, NewEntry
 from stopcli.results import IndexedFile, IndexInfo, IndexSpace
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
-    from pathlib import Path
-
     from stopcli.index.store import Index
     from stopcli.index.types import Files, Space
 

@@ -5,19 +5,17 @@ Letters: R rows (windows) of a space, F files that may answer, N rows of those, 
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatch
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from stopcli.results import Hit
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
-
-    from numpy.typing import NDArray
-
     from stopcli.index.sync import FileDiff
     from stopcli.index.types import Filters, Query, Snapshot
 

@@ -9,12 +9,14 @@ import os
 import socket
 import sqlite3
 import time
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from stopcli.errors import CannotWrite, IndexUnusable
 from stopcli.fileio import write_text
@@ -24,9 +26,6 @@ from stopcli.index.types import Entry, Snapshot
 from stopcli.settings import data_folder
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
-
-    from numpy.typing import NDArray
     from typing_extensions import Self
 
     from stopcli.index.types import Faults, Files, NewEntry, Space

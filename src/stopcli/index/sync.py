@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
@@ -17,8 +18,6 @@ from stopcli.index.types import Fault, FileRecord, NewEntry
 from stopcli.results import Failure
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
-
     from stopcli.index.database import Database
     from stopcli.index.store import Index
     from stopcli.index.types import Snapshot, Space

@@ -5,19 +5,17 @@ Letters: n vectors of one file, R rows of a space, E embedding size.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
+from numpy.typing import NDArray
+
+from stopcli.results import Failure, Hit
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-    from pathlib import Path
-
-    from numpy.typing import NDArray
-
-    from stopcli.results import Failure, Hit
-
     Entries: TypeAlias = "Mapping[str, Entry]"  # by content
     Faults: TypeAlias = "Mapping[str, Fault]"  # by content
     Files: TypeAlias = "Mapping[Path, FileRecord]"  # by absolute path

@@ -7,18 +7,14 @@ names was left by a writer that died, and is overwritten. Letters: n new rows, R
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
+from collections.abc import Iterable
+from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from stopcli.errors import IndexUnusable
 from stopcli.fileio import replacing, write_error
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-    from pathlib import Path
-
-    from numpy.typing import NDArray
 
 REBUILD = "rebuild it: stop index rm --all, then update"
 
