@@ -14,38 +14,32 @@ from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
+import numpy as np
+from numpy.typing import NDArray
+
 from stopcli.data.labels import TEMPLATE
 from stopcli.errors import InputError, UsageError
 from stopcli.hub.registry import resolve
 from stopcli.index.types import WINDOW, Example, Filters, SearchRequest
 from stopcli.model.config import Mode
 from stopcli.output.tables import table_of, to_dict
-from stopcli.results import (
-    BenchmarkScore,
-    Classification,
-    Embedded,
-    Explanation,
-    Failure,
-    Finetuned,
-    Hit,
-    StepReport,
-    TrainingPlan,
-)
+from stopcli.results import BenchmarkScore, Classification, Embedded, Explanation, Failure, Finetuned, Hit
 from stopcli.runtime.encoder import Encoder, EncoderOptions
 from stopcli.settings import default_model
 from stopcli.video.discovery import find_videos
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
     Paths = str | Path | Sequence[str | Path]
 
 Item = TypeVar("Item")
 
 
 class Results(list[Item], Generic[Item]):
-    """A list of records, and the inputs that could not be used; shows itself as a table in a notebook."""
+    """A list of records, and the inputs that could not be used; shows itself as a table in a notebook.
+
+    Raises:
+        InputError: no input at all could be used.
+    """
 
     failures: list[Failure]
 
@@ -66,15 +60,14 @@ class Results(list[Item], Generic[Item]):
         table = table_of(self)
         head = "".join(f"<th>{escape(c.name)}</th>" for c in table.columns)
         rows = ("".join(f"<td>{escape(c.text)}</td>" for c in row) for row in table.rows)
-        failed = "".join(f"<p>skipped: {escape(f.message)}</p>" for f in self.failures)
-        return f"<table><tr>{head}</tr>{''.join(f'<tr>{row}</tr>' for row in rows)}</table>{failed}"
+        skipped = "".join(f"<p>skipped: {escape(f.message)}</p>" for f in self.failures)
+        return f"<table><tr>{head}</tr>{''.join(f'<tr>{row}</tr>' for row in rows)}</table>{skipped}"
 
 
 class Embeddings(Results[Embedded]):
-    """What each row of `vectors` is, and the inputs that could not be used."""
+    """What each row of ``vectors`` (N,E) is; they are of unit length, so cosines are dot products."""
 
     vectors: NDArray[np.float32]
-    """(N,E), unit length: cosines are dot products."""
 
 
 class ShownExplanation(Explanation):
@@ -96,16 +89,9 @@ def load(
     compile: bool = False,
     offline: bool = False,
 ) -> Model:
-    """Load a model by name, ``hf:org/repo[@revision]`` or folder.
+    """Load a model by name, ``hf:org/repo[@revision]`` or folder; None is the configured default.
 
-    Args:
-        name: None is the configured default.
-        device: auto, cpu, cuda, cuda:N or mps.
-        precision: auto, fp32, bf16 or fp16.
-        batch_size: clips computed at once; None chooses by device.
-        frames: of each clip; None is what the model was made for.
-        compile: torch.compile, on CUDA.
-        offline: make no request.
+    The keywords are those of `stopcli.runtime.encoder.EncoderOptions`; ``offline`` makes no request.
 
     Raises:
         ModelError: one of its kinds. DeviceError: the device is absent or wrong.
@@ -115,10 +101,7 @@ def load(
 
 
 class Model:
-    """A loaded model; folders stand for the videos in them.
-
-    Every verb raises `InputError` where no input at all could be used.
-    """
+    """A loaded model; folders stand for the videos in them. The verbs raise what `Results` raises."""
 
     def __init__(self, encoder: Encoder) -> None:
         self.encoder = encoder
@@ -144,9 +127,8 @@ class Model:
         from stopcli.tasks.classify import classify
 
         names = None if labels is None else _texts(labels, "labels")
-        videos = _videos(paths)
-        found = classify(self.encoder, videos, labels=names, template=template, top_k=top_k, window=window)
-        return Results(found)
+        how: dict[str, Any] = {"template": template, "top_k": top_k, "window": window}
+        return Results(classify(self.encoder, _videos(paths), labels=names, **how))
 
     def retrieve(
         self,
@@ -184,14 +166,9 @@ class Model:
         filters = Filters(top_k=top_k, min_score=min_score)
         request = SearchRequest(texts, tuple(_texts(unlike, "unlike")), examples, window, filters)
         folders = [Path(p) for p in _as_list(paths) if Path(p).is_dir()]
-        encoder = self.encoder
-        with SearchEngine(
-            Path(index) if index is not None else default_folder(),
-            encoder.files,
-            lambda: encoder,
-            precision=encoder.precision,
-            frames=encoder.frames,
-        ) as engine:
+        folder, encoder = Path(index) if index is not None else default_folder(), self.encoder
+        how: dict[str, Any] = {"precision": encoder.precision, "frames": encoder.frames}
+        with SearchEngine(folder, encoder.files, lambda: encoder, **how) as engine:
             result = engine.search(request, _videos(paths), folders)
         return Results([*result.hits, *result.failures])
 
@@ -201,14 +178,12 @@ class Model:
         >>> model.embed("samples/").vectors.shape
         (8, 256)
         """
-        import numpy as np
-
-        items = list(self.encoder.encode_videos([str(p) for p in _videos(paths)], window=window))
+        items = list(self.encoder.encode_videos(_videos(paths), window=window))
         clips = [i for i in items if not isinstance(i, Failure)]
         rows = (Embedded(c.path, c.start, c.end, n) for n, c in enumerate(clips))
-        out = Embeddings([*rows, *(i for i in items if isinstance(i, Failure))])
-        out.vectors = np.stack([c.vector for c in clips])
-        return out
+        embeddings = Embeddings([*rows, *(i for i in items if isinstance(i, Failure))])
+        embeddings.vectors = np.stack([c.vector for c in clips])
+        return embeddings
 
     def embed_texts(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """Embed texts -> (N,E) of unit length.
@@ -235,8 +210,8 @@ class Model:
         """
         from stopcli.tasks.explain import explain
 
-        names = _texts(labels, "labels")
         span = {"start": start, "end": end}
+        names = _texts(labels, "labels")
         found = explain(self.encoder, path, block=block, labels=names, template=template, **span)
         return ShownExplanation(**vars(found))
 
@@ -260,25 +235,18 @@ class Model:
     ) -> Finetuned:
         """Adapt a copy of this model to labelled clips; ``load(output)`` is the result.
 
-        The arguments are the options of ``stop finetune``: see `stopcli.train.finetune.FinetuneOptions`.
+        The keywords are the options of ``stop finetune``: see `stopcli.train.options.FinetuneOptions`.
 
         Raises:
             BadDataset: the table has faults: all of them, by row. FileExists: ``output`` holds a run.
         """
-        from stopcli.train.finetune import FinetuneOptions, finetune
+        from stopcli.train.finetune import finetune
+        from stopcli.train.options import FinetuneOptions
 
         options = FinetuneOptions(epochs, lr, batch_size, shots, seed, spatial, temporal, flip, template)
-        return finetune(
-            lambda: self.encoder.files,
-            Path(data),
-            Path(output),
-            _Silent(),
-            options,
-            self.encoder.options,
-            resume=resume,
-            force=force,
-            skip_bad=skip_bad,
-        )
+        compute, source, folder = self.encoder.options, Path(data), Path(output)
+        how: dict[str, Any] = {"resume": resume, "force": force, "skip_bad": skip_bad}
+        return finetune(lambda: self.encoder.files, source, folder, _Silent(), options, compute, **how)
 
     def benchmark(
         self,
@@ -310,11 +278,8 @@ class Model:
 class _Silent:
     """A training callback that says nothing."""
 
-    def decoding(self, total: int) -> None: ...
-    def decoded(self, path: Path) -> None: ...
-    def skipped(self, problem: str) -> None: ...
-    def plan(self, plan: TrainingPlan) -> None: ...
-    def progress(self, report: StepReport) -> None: ...
+    def __getattr__(self, name: str) -> Any:
+        return lambda _: None
 
 
 def _videos(paths: Paths) -> list[Path]:

@@ -1,6 +1,7 @@
 """What the use cases answer: frozen records, the only thing that renderers get.
 
 Paths are as they were given or found. ``start`` and ``end`` are seconds, or None for a whole clip.
+Letters: T frames, G = T-1 gaps, g patches a side, S side in pixels, C labels, W windows, E embedding size.
 """
 
 from __future__ import annotations
@@ -57,14 +58,45 @@ class Embedded:
 
 
 @dataclass(frozen=True)
+class EncodedClip:
+    """An embedding (E,) float32 of unit length, of a clip or a window; it ends at ``until`` seconds."""
+
+    path: str
+    start: float | None
+    end: float | None
+    vector: NDArray[np.float32]
+    until: float = 0.0
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """One clip as one of the model's prompted blocks saw it; what the model lacks is empty."""
+
+    path: str
+    model: str
+    block: int  # from 1
+    blocks: int
+    frames: NDArray[np.uint8]  # (T,S,S,3)
+    times: NDArray[np.float64]  # (T,) seconds
+    regions: NDArray[np.bool_]  # (T,g,g): where spatial prompts are put
+    scores: NDArray[np.float32]  # (T,g,g) in [0,1]: how discriminative each patch is
+    variation: NDArray[np.float32]  # (G,) in [0,1]: how much changes in each gap
+    counts: NDArray[np.int64]  # (G,): prompts put into each gap
+    most: int  # eta: prompts of the gap that changes most
+    labels: tuple[str, ...]
+    spans: NDArray[np.float64]  # (W,2): seconds of the windows that the labels were scored in
+    shares: NDArray[np.float32]  # (W,C)
+    whole: NDArray[np.float32]  # (C,): of the whole clip
+
+
+@dataclass(frozen=True)
 class TrainingPlan:
     """What a training will do: said before it begins."""
 
     task: str
-    clips: dict[str, int]
-    """By split."""
+    clips: dict[str, int]  # by split
     classes: int | None
-    trainable: int
+    trainable: int  # parameters
     frozen: int
     device: str
     precision: str
@@ -73,12 +105,9 @@ class TrainingPlan:
     batch_size: int
     flip: bool
     metric: str
-    plain: float | None
-    """The validation score of plain CLIP, percent."""
-    resumed: int
-    """Steps done before."""
-    seconds: float
-    """Expected."""
+    plain: float | None  # the validation score of plain CLIP, percent
+    resumed: int  # steps done before
+    seconds: float  # expected
 
 
 @dataclass(frozen=True)
@@ -118,8 +147,7 @@ class BenchmarkScore:
 
     method: str
     dataset: str
-    direction: str
-    """text-to-video, video-to-text or classification."""
+    direction: str  # text-to-video, video-to-text or classification
     scores: dict[str, float]
     interval: dict[str, tuple[float, float]]
     clips: int | None
@@ -130,7 +158,7 @@ class BenchmarkScore:
 
 @dataclass(frozen=True)
 class Speed:
-    """One measurement of `stop benchmark speed`; the share is of the measured matrix-product rate."""
+    """One measurement of speed; ``share`` is of the measured matrix-product rate."""
 
     stage: str
     model: str
@@ -138,8 +166,7 @@ class Speed:
     batch_size: int
     per_second: float
     unit: str
-    over_plain: float | None = None
-    """Time over that of plain CLIP on the same frames."""
+    over_plain: float | None = None  # time over that of plain CLIP on the same frames
     tflops: float | None = None
     share: float | None = None
     peak_mib: float | None = None
@@ -150,21 +177,20 @@ class IndexedFile:
     """A file of the index: how many vectors it has (over all settings), or why it has none."""
 
     path: str
-    size: int
+    size: int  # bytes
     vectors: int
     fault: str | None
 
 
 @dataclass(frozen=True)
 class IndexSpace:
-    """Vectors of an index that can be compared: made by one model in one way."""
+    """Vectors of an index that can be compared; ``window`` (seconds) None is one vector a file."""
 
     model: str
     weights: str
     precision: str
     frames: int
     window: float | None
-    """Seconds; None is one vector a file."""
     vectors: int
 
 
@@ -181,28 +207,24 @@ class IndexInfo:
 
 @dataclass(frozen=True)
 class IndexChange:
-    """What a command did to an index."""
+    """What a command did to an index: counts of files, vectors taken over, bytes freed."""
 
     folder: str
     embedded: int = 0
     added: int = 0
-    """Files taken over from another index."""
     moved: int = 0
     removed: int = 0
     vectors: int = 0
-    """Taken over from another index."""
     freed: int = 0
-    """Bytes."""
 
 
 @dataclass(frozen=True)
 class ModelEntry:
-    """A named model, and whether its files are here."""
+    """A named model, and whether its files are here; ``size`` (bytes) only if they are."""
 
     name: str
     here: bool
     size: int | None
-    """Bytes of the backbone; None where it is not here."""
     default: bool
     license: str
     description: str
@@ -217,13 +239,11 @@ class ModelInfo:
     architecture: str
     backbone: str
     prompts: str | None
-    size: int
-    """Bytes of all weights."""
+    size: int  # bytes of all weights
     sha256: str
     stop: dict[str, Any] | None
     frames: int
     labels: int | None
-    """How many."""
     license: str | None
     training: dict[str, Any] | None
     metrics: dict[str, Any] | None
@@ -260,50 +280,6 @@ class Failure:
     def of(cls, path: object, error: StopError) -> Failure:
         """Make the record of an error."""
         return cls(str(path), error.kind, str(error))
-
-
-@dataclass(frozen=True)
-class EncodedClip:
-    """An embedding (E,) float32 of unit length, of a clip or of a window of it."""
-
-    path: str
-    start: float | None
-    end: float | None
-    vector: NDArray[np.float32]
-    until: float = 0.0
-    """Seconds: where the clip or window ends, whole or not."""
-
-
-@dataclass(frozen=True)
-class Explanation:
-    """One clip as one block of the model saw it."""
-
-    path: str
-    model: str
-    block: int
-    """From 1; of the prompted blocks."""
-    blocks: int
-    frames: NDArray[np.uint8]
-    """(T,S,S,3)."""
-    times: NDArray[np.float64]
-    """(T,) seconds."""
-    regions: NDArray[np.bool_]
-    """(T,g,g): where spatial prompts land; empty where the model has none."""
-    scores: NDArray[np.float32]
-    """(T,g,g) in [0,1]: how discriminative each patch is."""
-    variation: NDArray[np.float32]
-    """(G,) in [0,1]: how much changes in each gap."""
-    counts: NDArray[np.int64]
-    """(G,): prompts put into each gap."""
-    most: int
-    """eta: prompts of the gap that changes most."""
-    labels: tuple[str, ...]
-    spans: NDArray[np.float64]
-    """(W,2): seconds of the windows that the labels were scored in."""
-    shares: NDArray[np.float32]
-    """(W,C)."""
-    whole: NDArray[np.float32]
-    """(C,): of the whole clip."""
 
 
 def span(start: float | None, end: float | None) -> str:

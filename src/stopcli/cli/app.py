@@ -58,23 +58,20 @@ def _version(asked: bool) -> None:
         raise typer.Exit
 
 
+_show_version = typer.Option("--version", callback=_version, is_eager=True, help="Show the version and exit.")
+_install = typer.Option(
+    "--install-completion", callback=install_callback, is_eager=True, help="Complete on Tab."
+)
+_show = typer.Option(
+    "--show-completion", callback=show_callback, is_eager=True, help="Show how Tab is set up."
+)
+
+
 @app.callback()
 def _root(
-    version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and exit.")
-    ] = False,
-    install: Annotated[
-        bool,
-        typer.Option(
-            "--install-completion", callback=install_callback, is_eager=True, help="Complete in this shell."
-        ),
-    ] = False,
-    show: Annotated[
-        bool,
-        typer.Option(
-            "--show-completion", callback=show_callback, is_eager=True, help="Show what that would add."
-        ),
-    ] = False,
+    version: Annotated[bool, _show_version] = False,
+    install: Annotated[bool, _install] = False,
+    show: Annotated[bool, _show] = False,
 ) -> None:
     pass
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
+from contextlib import closing
 from dataclasses import dataclass
 from enum import Enum
 from functools import partial
@@ -13,13 +14,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from stopcli.cli import options as o
+from stopcli.cli.progress import Bar
 from stopcli.cli.session import Session, session
 from stopcli.errors import ExitStatus, UsageError
 from stopcli.results import Finetuned, StepReport, TrainingPlan
 
 if TYPE_CHECKING:
-    from typing_extensions import Self
-
     from stopcli.train.finetune import FinetuneOptions
 
 EXAMPLES = """Examples:
@@ -105,7 +105,7 @@ def command(
         if resume and force:
             raise UsageError("--resume and --force: give one of them")
         first = distributed.rank() == 0  # of several processes only the first speaks
-        with _Progress(s, quiet=show.quiet or not first) as callback:
+        with closing(_Progress(s, quiet=show.quiet or not first)) as callback:
             result = finetune(
                 lambda: s.files,
                 data,
@@ -136,59 +136,39 @@ def _say_next(s: Session, result: Finetuned) -> None:
         s.say("warning: no clip could be held out, so nothing was measured")
     if result.task == "classification":
         s.say(f"next: stop classify --model {folder} VIDEO|DIR...")
-    s.say(f'next: stop retrieve --model {folder} --query "..." DIR...')
+    s.say(f'next: stop retrieve --model {folder} "what to look for" DIR...')
 
 
 class _Progress:
     """Bars and sentences on stderr; in a log, one line every twentieth of the run."""
 
     def __init__(self, s: Session, *, quiet: bool) -> None:
-        from rich.console import Console
-
         self._session, self._quiet = s, quiet
-        self._console = Console(stderr=True, highlight=False)
-        self._bar: Any = None
-        self._task: Any = None
-        self._metric = ""
-        self._score: float | None = None
-        self._twentieths = 0
+        self._bar: Bar | None = None
+        self._done = self._twentieths = 0
+        self._score = ""
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._close()
-
-    def _open(self, what: str, total: int, *more: Any) -> None:
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-        self._close()
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), *more)
-        hidden = self._quiet or not self._console.is_terminal
-        self._bar = Progress(
-            *columns, TimeRemainingColumn(), console=self._console, transient=True, disable=hidden
-        )
-        self._bar.start()
-        self._task = self._bar.add_task(what, total=total, state="")
-
-    def _close(self) -> None:
+    def close(self) -> None:
         if self._bar is not None:
-            self._bar.stop()
-            self._bar = None
+            self._bar.close()
+
+    def _open(self, what: str, total: int) -> None:
+        self.close()
+        self._bar, self._done = Bar(what, total, quiet=self._quiet), 0
 
     def decoding(self, total: int) -> None:
         self._open("reading clips", total)
 
     def decoded(self, _: Path) -> None:
-        self._bar.advance(self._task)
+        self._done += 1
+        if self._bar is not None:
+            self._bar.update(self._done)
 
     def skipped(self, problem: str) -> None:
         self._say(f"skipped: {problem}")
 
     def plan(self, plan: TrainingPlan) -> None:
-        from rich.progress import TextColumn
-
-        self._close()
+        self.close()
         split = ", ".join(f"{n} {s}" for s, n in plan.clips.items() if n)
         classes = f" of {plan.classes} classes" if plan.classes else ""
         self._say(f"clips: {split}{classes}; mirrored: {'half of them' if plan.flip else 'no'}")
@@ -200,20 +180,19 @@ class _Progress:
             self._say(f"plain CLIP: {plan.metric} {plan.plain:.1f} % on the validation clips")
         if plan.resumed:
             self._say(f"resuming after step {plan.resumed}")
-        self._open("training", plan.steps, TextColumn("{task.fields[state]}"))
-        self._bar.update(self._task, completed=plan.resumed)
+        self._open("training", plan.steps)
         self._metric = plan.metric
 
-    def progress(self, progress: StepReport) -> None:
-        self._score = progress.score if progress.score is not None else self._score
-        state = f"loss {progress.loss:.3f}"
-        if self._score is not None:
-            state += f", {self._metric} {self._score:.1f} % (best {progress.best:.1f} %)"
-        self._bar.update(self._task, completed=progress.step, state=state)
-        twentieths = progress.step * 20 // progress.steps
-        if not self._console.is_terminal and twentieths > self._twentieths:
+    def progress(self, report: StepReport) -> None:
+        if report.score is not None:
+            self._score = f", {self._metric} {report.score:.1f} % (best {report.best:.1f} %)"
+        words = f"loss {report.loss:.3f}{self._score}"
+        if self._bar is not None:
+            self._bar.update(report.step, words)
+        twentieths = report.step * 20 // report.steps
+        if not sys.stderr.isatty() and twentieths > self._twentieths:
             self._twentieths = twentieths
-            self._say(f"step {progress.step} of {progress.steps}: {state}")
+            self._say(f"step {report.step} of {report.steps}: {words}")
 
     def _say(self, text: str) -> None:
         if not self._quiet:

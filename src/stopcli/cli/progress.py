@@ -1,15 +1,14 @@
-"""What is shown on a terminal while a command runs."""
+"""What is shown on a terminal's stderr while a command runs; elsewhere, nothing."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
 
 
 @contextmanager
 def waiting(what: str, *, quiet: bool) -> Iterator[None]:
-    """Show a spinner on a terminal's stderr while something is awaited."""
+    """Show a spinner while something is awaited."""
     from rich.console import Console
 
     console = Console(stderr=True)
@@ -20,38 +19,42 @@ def waiting(what: str, *, quiet: bool) -> Iterator[None]:
         yield
 
 
+class Bar:
+    """A progress bar with a few words beside it."""
+
+    def __init__(self, what: str, total: int, *, quiet: bool) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+        console = Console(stderr=True)
+        words = TextColumn("{task.fields[words]}", style="dim")
+        columns = (TextColumn(what), BarColumn(), MofNCompleteColumn(), words, TimeRemainingColumn())
+        hidden = quiet or not console.is_terminal
+        self._progress = Progress(*columns, console=console, transient=True, disable=hidden)
+        self._progress.start()
+        self._task = self._progress.add_task(what, total=total, words="")
+
+    def update(self, completed: int, words: str | None = None) -> None:
+        """Show how much is done; without words of their own, how much a second."""
+        speed = self._progress.tasks[0].speed
+        rate = f"{speed:.1f}/s" if speed else ""
+        self._progress.update(self._task, completed=completed, words=rate if words is None else words)
+
+    def close(self) -> None:
+        """Take the bar away."""
+        self._progress.stop()
+
+
 @contextmanager
 def progress_bar(what: str, total: int, *, quiet: bool) -> Iterator[Callable[[str], None]]:
-    """Show progress over ``total`` files, with rate and time left; yield what to call a file done.
+    """Show progress over ``total`` files; yield what to call with the path of each that is done."""
+    bar, seen = Bar(what, total, quiet=quiet), set[str]()
 
-    Nothing is shown unless stderr is a terminal.
-    """
-    from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        ProgressColumn,
-        TextColumn,
-        TimeRemainingColumn,
-    )
-    from rich.text import Text
+    def done(path: str) -> None:
+        seen.add(path)  # windows of one file count once
+        bar.update(len(seen))
 
-    class Rate(ProgressColumn):
-        def render(self, task: Any) -> Text:
-            speed = task.finished_speed or task.speed
-            return Text(f"{speed:.1f}/s" if speed else "", style="dim")
-
-    console = Console(stderr=True)
-    hidden = quiet or not console.is_terminal
-    columns = (TextColumn(what), BarColumn(), MofNCompleteColumn(), Rate(), TimeRemainingColumn())
-    with Progress(*columns, console=console, transient=True, disable=hidden) as bar:
-        task = bar.add_task(what, total=total)
-        seen: set[str] = set()
-
-        def done(path: str) -> None:
-            if path not in seen:  # windows of one file count once
-                seen.add(path)
-                bar.update(task, completed=len(seen))
-
+    try:
         yield done
+    finally:
+        bar.close()

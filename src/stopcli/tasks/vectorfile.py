@@ -24,10 +24,7 @@ SUFFIXES = (".npz", ".npy", ".parquet")
 
 @dataclass(frozen=True)
 class Row:
-    """What a vector stands for: a clip (path, and seconds of a window) or a text.
-
-    ``size`` (bytes) and ``mtime_ns`` are the file's when it was embedded: a changed file is redone.
-    """
+    """A clip (path, and seconds of a window) or a text; size and time of its file as it was embedded."""
 
     path: str
     start: float | None = None
@@ -60,11 +57,7 @@ class VectorFile:
                 self.vectors.append(vector)
 
     def current(self, keys: Mapping[str, tuple[int, int]]) -> VectorFile:
-        """Return these vectors without those of files that have changed since.
-
-        Args:
-            keys: size and time of change of the files as they are now; rows of others stay.
-        """
+        """Return these without the files whose size and time of change are other ones in ``keys``."""
         pairs = zip(self.rows, self.vectors, strict=True)
         kept = [(r, v) for r, v in pairs if keys.get(r.path, (r.size, r.mtime_ns)) == (r.size, r.mtime_ns)]
         return VectorFile(self.provenance, [r for r, _ in kept], [v for _, v in kept])
