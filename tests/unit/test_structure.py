@@ -136,6 +136,19 @@ def test_files_are_replaced_by_the_one_writer_alone():
         assert name == "fileio" or ("os.replace" not in text and '.part"' not in text), name
 
 
+def test_a_command_parses_calls_and_renders():
+    """No body of a command is longer than 25 lines."""
+    bodies = {}
+    for path in (SOURCE / "cli").glob("*.py"):
+        for node in ast.parse(path.read_text(encoding="utf-8")).body:
+            if isinstance(node, ast.FunctionDef) and any(
+                "shares" in ast.unparse(d) for d in node.decorator_list
+            ):
+                bodies[f"{path.stem}.{node.name}"] = node.end_lineno - node.body[1].lineno + 1
+    assert len(bodies) == len(FAILURES)
+    assert {name: lines for name, lines in bodies.items() if lines > 25} == {}
+
+
 def python_files() -> list[Path]:
     return [p for folder in ("src", "tests", "training") for p in (ROOT / folder).rglob("*.py")]
 

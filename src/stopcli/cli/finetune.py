@@ -105,19 +105,11 @@ def command(
         if resume and force:
             raise UsageError("--resume and --force: give one of them")
         first = distributed.rank() == 0  # of several processes only the first speaks
+        how: dict[str, Any] = {"resume": resume, "force": force, "skip_bad": skip_bad}
+        how["command"] = shlex.join(["stop", *sys.argv[1:]])
         with closing(_Progress(s, quiet=show.quiet or not first)) as callback:
-            result = finetune(
-                lambda: s.files,
-                data,
-                folder,
-                callback,
-                training.options(),
-                s.options,
-                resume=resume,
-                force=force,
-                skip_bad=skip_bad,
-                command=shlex.join(["stop", *sys.argv[1:]]),
-            )
+            options = training.options()
+            result = finetune(lambda: s.files, data, folder, callback, options, s.options, **how)
         if first:
             s.output.add(result)
             _say_next(s, result)

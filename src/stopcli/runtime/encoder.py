@@ -39,16 +39,11 @@ TEXT_BATCH = 256
 class EncoderOptions:
     """How to run a model; ``auto`` chooses and says why."""
 
-    device: str = "auto"
-    """auto, cpu, cuda, cuda:1, mps."""
-    precision: str = "auto"
-    """auto, fp32, bf16, fp16."""
-    batch_size: int | None = None
-    """Clips a batch; None chooses by device."""
-    frames: int | None = None
-    """Frames a clip; None is what the model was made for."""
-    compile: bool = False
-    """torch.compile, on CUDA: slow to start, faster over many clips."""
+    device: str = "auto"  # auto, cpu, cuda, cuda:1, mps
+    precision: str = "auto"  # auto, fp32, bf16, fp16
+    batch_size: int | None = None  # clips a batch; None chooses by device
+    frames: int | None = None  # frames a clip; None is what the model was made for
+    compile: bool = False  # torch.compile, on CUDA: slow to start, faster over many clips
 
 
 class Encoder:

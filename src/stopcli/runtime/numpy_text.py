@@ -124,10 +124,10 @@ class _Tower:
     def __init__(self, file: Path, settings: dict[str, Any]) -> None:
         from safetensors import safe_open
 
-        with safe_open(file, "np") as held:
+        with safe_open(file, "np") as tensors:
             self._weights: dict[str, Array] = {
-                name: held.get_tensor(name).astype(np.float32)
-                for name in held.keys()  # noqa: SIM118
+                name: tensors.get_tensor(name).astype(np.float32)
+                for name in tensors.keys()  # noqa: SIM118
                 if name.startswith(("transformer.", "ln_final.", "positional_", "text_projection"))
             }
         self._file = file
@@ -139,8 +139,8 @@ class _Tower:
         """Return the embedding (E,) of one text: its (first) end token's state, projected."""
         from safetensors import safe_open
 
-        with safe_open(self._file, "np") as held:
-            table = held.get_slice("token_embedding.weight")
+        with safe_open(self._file, "np") as tensors:
+            table = tensors.get_slice("token_embedding.weight")
             x = np.concatenate([table[i : i + 1] for i in tokens]).astype(np.float32)  # (S,D)
         x += self._weights["positional_embedding"][: len(tokens)]
         for i in range(self._layers):
