@@ -50,11 +50,9 @@ class Encoder:
     """A model on a device.
 
     Args:
-        files: the model. Prompts that its ``config`` asks for but that no folder holds start anew,
-            from torch's seed.
+        files: the model; prompts that its config names but no folder holds are drawn from torch's seed.
         options: how to run it.
-        trainable: keep the weights in fp32 and give the prompts gradients; ``precision`` is then
-            that of the arithmetic (autocast).
+        trainable: weights in fp32, prompts with gradients; ``precision`` is that of the arithmetic (autocast).
 
     Raises:
         DeviceError: the device is absent or wrong.
@@ -133,13 +131,9 @@ class Encoder:
     def encode_videos(
         self, paths: Sequence[str | Path], *, window: float | None = None
     ) -> Iterator[EncodedClip | Failure]:
-        """Embed videos, in the order given; one that fails yields its failure and stops nothing.
+        """Embed videos, or windows of so many seconds, in order; a failure is yielded and stops nothing.
 
         Decoding runs ahead of the model in threads, a bounded number of clips at most.
-
-        Args:
-            paths: video files.
-            window: seconds of a window; None embeds each file as one clip.
         """
         threads = 0 if len(paths) == 1 else 1
 
