@@ -52,7 +52,7 @@ class Encoder:
     Args:
         files: the model; prompts that its config names but no folder holds are drawn from torch's seed.
         options: how to run it.
-        trainable: weights in fp32, prompts with gradients; ``precision`` is that of the arithmetic (autocast).
+        trainable: weights in fp32, prompts with gradients; ``precision`` is then autocast's.
 
     Raises:
         DeviceError: the device is absent or wrong.
