@@ -1,9 +1,9 @@
 """Make the parts of the documentation that come from the program: ``python docs/make.py [--check]``.
 
-The reference comes from the commands, ``errors.py`` and ``settings.py``. The pictures, and the transcripts
-between ``<!-- run: ... -->`` marks, come from running commands. ``--check`` changes nothing. It fails when the
-reference is stale, a link or an anchor leads nowhere, a command line is one that the program would refuse, an
-environment variable is in no list, or a page names a folder of somebody's machine.
+The reference comes from the commands, ``errors.py`` and ``settings.py``. The pictures, and the
+transcripts between ``<!-- run: ... -->`` marks, come from running commands. ``--check`` changes nothing.
+It fails when the reference is stale, a link or an anchor leads nowhere, the program would refuse a command
+line, an environment variable is in no list, or a page names a folder of somebody's machine.
 """
 
 from __future__ import annotations
@@ -87,6 +87,7 @@ def refresh(page: Path) -> None:
 
 
 def main() -> int:
+    """Write the generated parts, or check everything."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
