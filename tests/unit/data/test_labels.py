@@ -27,7 +27,7 @@ def test_the_template_given_then_the_models_then_the_default(given, saved, sente
 
 
 def test_a_template_without_a_place_is_refused():
-    with pytest.raises(UsageError, match="must hold {}"):
+    with pytest.raises(UsageError, match=r"must hold \{\}"):
         prompts_for(["a"], config(), "a video")
 
 
