@@ -176,7 +176,7 @@ class Model:
         """Embed videos, or windows of them.
 
         >>> model.embed("samples/").vectors.shape
-        (8, 256)
+        (8, 192)
         """
         items = list(self.encoder.encode_videos(_videos(paths), window=window))
         clips = [i for i in items if not isinstance(i, Failure)]
@@ -189,7 +189,7 @@ class Model:
         """Embed texts -> (N,E) of unit length.
 
         >>> model.embed_texts(["a dog", "a cat"]).shape
-        (2, 256)
+        (2, 192)
         """
         return self.encoder.encode_texts(_texts(texts, "texts"))
 

@@ -48,7 +48,7 @@ class InputError(StopError):
 
 
 class FileMissing(InputError):
-    """The path names nothing."""
+    """The path does not exist."""
 
 
 class NothingFound(InputError):
@@ -60,7 +60,7 @@ class FileExists(InputError):
 
 
 class CannotWrite(StopError):
-    """The operating system does not let a file be written: a full disk, a folder of someone else's."""
+    """A file cannot be written: the disk is full, or access is denied."""
 
 
 class BadDataset(InputError):
@@ -102,7 +102,7 @@ class DownloadError(ModelError):
 
 
 class UploadError(ModelError):
-    """The Hub did not take a model."""
+    """The Hub rejected an upload."""
 
 
 class OfflineError(ModelError):
@@ -118,7 +118,7 @@ class IndexUnusable(StopError):
 
 
 class TrainingDiverged(StopError):
-    """The loss is no number any more."""
+    """The loss is not finite."""
 
 
 class DeviceError(StopError):

@@ -42,7 +42,7 @@ def data_folder() -> Path:
 
 
 def frames_limit() -> int | None:
-    """Return how many bytes of decoded frames may be kept; None where nobody has said.
+    """Return how many bytes of decoded frames may be kept; None for the default.
 
     Raises:
         UsageError: STOPCLI_FRAMES_GB is no positive number.

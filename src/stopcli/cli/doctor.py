@@ -19,7 +19,7 @@ def command(
     precision: o.PrecisionName = o.Precision.auto,
     offline: o.Offline = False,
 ) -> ExitStatus:
-    """Show versions, devices and folders, and check that the device computes right."""
+    """Show versions, devices and folders, and check that the device computes correctly."""
     with session("doctor", show) as s:
         from stopcli.tasks.doctor import diagnose
 

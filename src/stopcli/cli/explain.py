@@ -9,7 +9,7 @@ import typer
 
 from stopcli.cli import options as o
 from stopcli.cli.session import session
-from stopcli.errors import ExitStatus
+from stopcli.errors import ExitStatus, InputError
 
 if TYPE_CHECKING:
     from stopcli.results import Explanation
@@ -53,6 +53,8 @@ def command(
         names = parse_labels(labels) if labels else []
         check_output(output, force=force, suffixes=SUFFIXES)
         s.videos([video])
+        if video.is_dir():
+            raise InputError(f"{video}: is a folder; name one video")
         from stopcli.tasks.explain import explain
 
         explanation = explain(

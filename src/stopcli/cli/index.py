@@ -19,7 +19,7 @@ EXAMPLES = """Examples:
   stop index rm videos/old/
   stop index merge /mnt/laptop/index"""
 
-app = typer.Typer(help="Look after the index that retrieve searches.", no_args_is_help=True)
+app = typer.Typer(help="Manage the index that retrieve searches.", no_args_is_help=True)
 
 
 @app.command(

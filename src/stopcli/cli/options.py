@@ -53,12 +53,16 @@ _SPAN: dict[str, Any] = {"metavar": "SECONDS", "min": 0.1, "max": 86400}
 _MODEL: dict[str, Any] = {"metavar": "NAME|hf:ORG/REPO|PATH", "autocompletion": complete_model}
 
 _paths = typer.Argument(metavar="VIDEO|DIR...", help="Videos or folders; - reads a list.", allow_dash=True)
-_files_from = input_option(metavar="FILE", help="Read more paths, one a line; - is stdin.", allow_dash=True)
+_files_from = input_option(
+    metavar="FILE", help="Read more paths from a file, one per line; - is stdin.", allow_dash=True
+)
 _window = input_option(*_WINDOW, **_SPAN, help="Cut videos into windows of this length.")
 _search_window = input_option(*_WINDOW, **_SPAN, help="Length of the windows that are searched.")
 _whole = input_option("--whole", help="One vector a file, no windows.")
-_labels = input_option(metavar='"A,B,C"|@FILE', help="What to choose between; @FILE reads one a line.")
-_template = input_option(metavar="TEXT", help='Around a label; default: the model\'s, or "a video of {}".')
+_labels = input_option(metavar='"A,B,C"|@FILE', help="What to choose between; @FILE reads one per line.")
+_template = input_option(
+    metavar="TEXT", help='Sentence for a label; default: the model\'s, or "a video of {}".'
+)
 _top_k = output_option("--top-k", "-k", metavar="N", min=1, help="How many to show.")
 _html = output_option(metavar="FILE", help="Write a page with pictures, for a browser.")
 _force = output_option("--force", help="Replace what is there.")
@@ -73,7 +77,7 @@ _offline = model_option("--offline", help="Make no request; use what is cached."
 _format = output_option("--format", help="auto is a table.")
 _quiet = output_option("--quiet", "-q", help="Print paths or labels only.")
 _null = output_option("-0", help="With -q: end each line with NUL, for xargs -0.")
-_verbose = output_option("--verbose", "-v", help="Say what was chosen, and why.")
+_verbose = output_option("--verbose", "-v", help="Show the device and precision chosen, and why.")
 
 Paths = Annotated[list[Path] | None, _paths]
 FilesFrom = Annotated[Path | None, _files_from]

@@ -89,8 +89,8 @@ def command(
 ) -> ExitStatus:
     """Find the moments of videos that a sentence or an example means.
 
-    The first search of a folder makes an index; later ones look only at what changed. A first word
-    that is no path is the sentence.
+    The first search of a folder builds an index; later ones look only at what changed. The sentence may
+    also come first, without --query.
     """
     with session("retrieve", show, compute, batching, kept="what is indexed is kept") as s:
         from stopcli.fileio import check_output

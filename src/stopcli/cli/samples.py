@@ -26,5 +26,5 @@ def command(
     with session("samples", show) as s:
         from stopcli.tasks.samples import copy_samples
 
-        s.output.add_all(copy_samples(folder, force=force))
+        s.output.add_all(list(copy_samples(folder, force=force)))
     return s.exit_status

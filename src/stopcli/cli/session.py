@@ -89,10 +89,10 @@ class Session:
 
     def introduce(self, files: ModelFiles) -> None:
         """Say of the bundled model what it knows; a model tuned from it has been told when it was made."""
-        from stopcli.hub.registry import ENTRIES, MINI
+        from stopcli.hub.registry import MINI
 
         if files.name == MINI:
-            self.say(f"note: mini {ENTRIES[MINI].description}; real footage needs a real model")
+            self.say("note: mini knows only its generated world; real footage needs a real model")
 
     @cached_property
     def encoder(self) -> Encoder:

@@ -11,7 +11,7 @@ import stopcli
 from stopcli.hub.client import is_offline
 from stopcli.hub.registry import MINI, resolve
 from stopcli.results import Diagnosis
-from stopcli.settings import cache_folder, config_file, default_model
+from stopcli.settings import cache_folder, config_file, data_folder, default_model
 
 PACKAGES = ("torch", "torchvision", "open_clip_torch", "av", "numpy", "huggingface_hub", "typer", "rich")
 TIMEOUT = 5.0  # seconds to wait for the Hub
@@ -47,6 +47,7 @@ def diagnose(device: str = "auto", precision: str = "auto", *, offline: bool = F
         "device against cpu": f"cosine {cosine:.6f}, {'good' if healthy else 'WRONG: use --device cpu'}",
         "default model": default_model(),
         "settings": _place(str(config_file())),
+        "index": _place(str(data_folder() / "index")),
         "cache of stopcli": _place(str(cache_folder())),
         "cache of models": _place(constants.HF_HUB_CACHE),
         "hub": "not asked (offline)" if offline or is_offline() else _hub(constants.ENDPOINT),

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from stopcli.hub.registry import ENTRIES, cached
+from stopcli.errors import ModelNotFound, OfflineError
+from stopcli.hub.registry import ENTRIES, resolve
 from stopcli.model.files import ModelFiles
 from stopcli.results import ModelEntry, ModelInfo
 
@@ -16,24 +17,25 @@ def list_models(default: str) -> Iterator[ModelEntry]:
         default: which of them is used where none is named.
     """
     for entry in ENTRIES.values():
-        file = cached(entry)
-        size = file.stat().st_size if file is not None else None
+        try:
+            size = _size(resolve(entry.name, offline=True))
+        except (OfflineError, ModelNotFound):
+            size = None
         is_default = entry.name == default
-        yield ModelEntry(entry.name, file is not None, size, is_default, entry.license, entry.description)
+        yield ModelEntry(entry.name, size is not None, size, is_default, entry.license, entry.description)
 
 
 def describe_model(files: ModelFiles) -> ModelInfo:
     """Return a model's files, size, settings, license and provenance."""
     config, extra = files.config, files.config.extra
     entry = ENTRIES.get(files.name)
-    weights = [files.backbone, *([files.prompts] if files.prompts else [])]
     return ModelInfo(
         name=files.name,
         description=entry.description if entry else extra.get("description"),
         architecture=config.architecture,
         backbone=str(files.backbone),
         prompts=str(files.prompts) if files.prompts else None,
-        size=sum(p.stat().st_size for p in weights),
+        size=_size(files),
         sha256=files.weights_hash(),
         stop=config.stop.to_dict() if config.stop else None,
         frames=config.frames,
@@ -42,3 +44,7 @@ def describe_model(files: ModelFiles) -> ModelInfo:
         training=extra.get("training"),
         metrics=extra.get("metrics"),
     )
+
+
+def _size(files: ModelFiles) -> int:
+    return sum(part.stat().st_size for part in (files.backbone, files.prompts) if part is not None)
