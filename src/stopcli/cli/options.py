@@ -61,7 +61,7 @@ _search_window = input_option(*_WINDOW, **_SPAN, help="Length of the windows tha
 _whole = input_option("--whole", help="One vector a file, no windows.")
 _labels = input_option(metavar='"A,B,C"|@FILE', help="What to choose between; @FILE reads one per line.")
 _template = input_option(
-    metavar="TEXT", help='Sentence for a label; default: the model\'s, or "a video of {}".'
+    metavar="TEXT", help='A sentence for labels; default: the model\'s or "a video of {}".'
 )
 _top_k = output_option("--top-k", "-k", metavar="N", min=1, help="How many to show.")
 _html = output_option(metavar="FILE", help="Write a page with pictures, for a browser.")
