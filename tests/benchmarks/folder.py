@@ -54,6 +54,11 @@ def make_model(folder: Path) -> None:
     save(folder, ModelConfig("ViT-B-32-quickgelu", "file:backbone.safetensors", None, 12), None)
 
 
+def embed_command(folder: Path, model: Path, output: Path, *more: str) -> list[str]:
+    words = ["embed", folder, "--model", model, "--output", output, "--force", "--quiet", *more]
+    return [sys.executable, "-m", "stopcli", *map(str, words)]
+
+
 def timed(command: list[str]) -> float:
     begin = time.perf_counter()
     done = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -75,27 +80,10 @@ def parity(model: Path, folder: Path, output: Path) -> float:
     mean, std = (
         torch.tensor(v).view(3, 1, 1) for v in (open_clip.OPENAI_DATASET_MEAN, open_clip.OPENAI_DATASET_STD)
     )
-    subprocess.run(
-        [
-            sys.executable,
-            "-m",
-            "stopcli",
-            "embed",
-            str(folder),
-            "-m",
-            str(model),
-            "-o",
-            str(output),
-            "--precision",
-            "fp32",
-            "-q",
-        ],
-        check=False,
-        capture_output=True,
-    )
-    held = np.load(output)
+    timed(embed_command(folder, model, output, "--precision", "fp32"))
+    stored = np.load(output)
     worst = 0.0
-    for path, vector in zip(held["paths"], held["vectors"], strict=True):
+    for path, vector in zip(stored["paths"], stored["vectors"], strict=True):
         pixels = torch.from_numpy(read_frames(path, 12, 224).pixels).permute(0, 3, 1, 2).float() / 255
         with torch.inference_mode():
             image = clip.encode_image((pixels - mean) / std, normalize=True).mean(0)
@@ -112,36 +100,18 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         model, out = Path(scratch) / "vit-b-32", Path(scratch) / "out.npz"
         make_model(model)
-        ours = [
-            sys.executable,
-            "-m",
-            "stopcli",
-            "embed",
-            str(args.folder),
-            "-m",
-            str(model),
-            "-o",
-            str(out),
-            "--force",
-            "-q",
-        ]
-        plain = [
-            sys.executable,
-            "-c",
-            PLAIN,
-            str(args.folder),
-            str(model / "backbone.safetensors"),
-            f"{scratch}/plain.npy",
-        ]
+        ours = embed_command(args.folder, model, out)
+        weights = model / "backbone.safetensors"
+        plain = [sys.executable, "-c", PLAIN, str(args.folder), str(weights), f"{scratch}/plain.npy"]
         pairs = [(timed(plain), timed(ours)) for _ in range(args.rounds)]
-        told = {
+        figures = {
             "plain script, s": round(statistics.median(a for a, _ in pairs), 2),
             "stop embed, s": round(statistics.median(b for _, b in pairs), 2),
             "ratio": round(statistics.median(a / b for a, b in pairs), 2),
             "ratios": [round(a / b, 2) for a, b in pairs],
             "largest difference from open_clip, fp32": parity(model, args.folder, Path(scratch) / "fp32.npz"),
         }
-        print(json.dumps(told, indent=1))
+        print(json.dumps(figures, indent=1))
 
 
 if __name__ == "__main__":

@@ -69,7 +69,8 @@ def main() -> None:
             sampled, memory = measure(path, "sampled")
             whole, _ = measure(path, "whole")
             print(
-                f"{path.name}: 12 frames {sampled:.2f} s, decoding all {whole:.2f} s, ratio {whole / sampled:.1f}; peak {memory:.0f} MiB"
+                f"{path.name}: 12 frames {sampled:.2f} s, decoding all {whole:.2f} s, "
+                f"ratio {whole / sampled:.1f}; peak {memory:.0f} MiB"
             )
 
 

@@ -16,20 +16,13 @@ def once(command: list[str]) -> float:
 
 def main() -> None:
     base = [sys.executable, "-c", "import typer, rich"]
-    for arguments in (
-        ["--help"],
-        ["classify", "--help"],
-        ["retrieve", "--help"],
-        ["embed", "--help"],
-        ["--version"],
-    ):
-        ours = [sys.executable, "-m", "stopcli", *arguments]
+    for line in ("--help", "classify --help", "retrieve --help", "embed --help", "--version"):
+        ours = [sys.executable, "-m", "stopcli", *line.split()]
         once(base), once(ours)
         pairs = [(once(base), once(ours)) for _ in range(9)]
         ratio = statistics.median(b / a for a, b in pairs)
-        print(
-            f"stop {' '.join(arguments)}: {statistics.median(b for _, b in pairs) * 1000:.0f} ms, ratio {ratio:.2f}"
-        )
+        milliseconds = statistics.median(b for _, b in pairs) * 1000
+        print(f"stop {line}: {milliseconds:.0f} ms, ratio {ratio:.2f}")
 
 
 if __name__ == "__main__":

@@ -46,12 +46,12 @@ def main() -> None:
         once(model)
     times = [(once(plain), once(stop)) for _ in range(args.rounds)]
     ratios = [b / a for a, b in times]
-    trainable = sum(p.numel() for p in stop.prompts.parameters())
+    plain_s, stop_s, ratio = map(statistics.median, (*zip(*times, strict=True), ratios))
+    trainable, _ = stop.count_parameters()
     print(
         f"{args.architecture}, {args.frames} frames, batch {args.batch}, {args.precision}, {device}: "
-        f"plain {statistics.median(a for a, _ in times):.3f} s, STOP {statistics.median(b for _, b in times):.3f} s, "
-        f"ratio {statistics.median(ratios):.3f} (median of {args.rounds}; {min(ratios):.3f} to {max(ratios):.3f}); "
-        f"{trainable:,} trainable parameters"
+        f"plain {plain_s:.3f} s, STOP {stop_s:.3f} s, ratio {ratio:.3f} (median of {args.rounds}; "
+        f"{min(ratios):.3f} to {max(ratios):.3f}); {trainable:,} trainable parameters"
     )
 
 
