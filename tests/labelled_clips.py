@@ -12,7 +12,8 @@ from stopcli.data.table import read_dataset
 from stopcli.hub.registry import resolve
 from stopcli.runtime.encoder import Encoder, EncoderOptions
 from stopcli.train.batches import Batches, ClipReader, Schedule
-from stopcli.train.finetune import FinetuneOptions, finetune
+from stopcli.train.finetune import finetune
+from stopcli.train.options import FinetuneOptions
 from stopcli.train.trainer import Trainer
 from stopcli.video.cache import FrameCache
 

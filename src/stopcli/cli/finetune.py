@@ -20,7 +20,7 @@ from stopcli.errors import ExitStatus, UsageError
 from stopcli.results import Finetuned, StepReport, TrainingPlan
 
 if TYPE_CHECKING:
-    from stopcli.train.finetune import FinetuneOptions
+    from stopcli.train.options import FinetuneOptions
 
 EXAMPLES = """Examples:
   stop finetune labels.csv -o my-model
@@ -71,7 +71,7 @@ class Training:
     def options(self) -> FinetuneOptions:
         """Return what the library is told."""
         from stopcli.data.labels import TEMPLATE
-        from stopcli.train.finetune import FinetuneOptions
+        from stopcli.train.options import FinetuneOptions
 
         if self.batch_size == 1:
             raise UsageError("--batch-size must be at least 2: one clip alone teaches nothing by contrast")

@@ -7,30 +7,27 @@ exactly what it would have seen. Letters: B clips of a batch, T frames, S side i
 from __future__ import annotations
 
 import math
+from collections.abc import Generator, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
+from stopcli.data.table import Clip, Row, Task
 from stopcli.errors import StopError, UsageError
 from stopcli.train import distributed
+from stopcli.train.options import FinetuneOptions
 from stopcli.video.cache import AROUND
 from stopcli.video.prefetch import prefetch
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterable, Sequence
-
-    from numpy.typing import NDArray
-
-    from stopcli.data.table import Clip, Row, Task
-    from stopcli.train.finetune import FinetuneOptions
     from stopcli.video.cache import FrameCache
-
-    Batch = tuple[list[Row], NDArray[np.uint8]]
 
 WARM_UP = 0.1  # share of the steps
 LEAST_STEPS, LEAST_EPOCHS, MOST_EPOCHS = 300, 5, 300
 BATCH_SIZE: dict[Task, int] = {"classification": 32, "retrieval": 128}
+Batch = tuple[list[Row], NDArray[np.uint8]]
 
 
 @dataclass(frozen=True)
@@ -45,11 +42,7 @@ class Schedule:
 
     @classmethod
     def plan(cls, task: Task, clips: int, options: FinetuneOptions) -> Schedule:
-        """Return the schedule for so many training clips.
-
-        Raises:
-            UsageError: there are more processes than clips in a batch.
-        """
+        """Return the schedule for so many clips; raises UsageError for more processes than clips a batch."""
         processes, size = distributed.world_size(), min(options.batch_size or BATCH_SIZE[task], clips)
         if size < processes:
             raise UsageError(
@@ -83,11 +76,7 @@ class ClipReader:
     size: int
 
     def read(self, clip: Clip) -> NDArray[np.uint8]:
-        """Return all cached frames of a clip: (3T,S,S,3).
-
-        Raises:
-            InputError: the video cannot be read.
-        """
+        """Return all cached frames of a clip (3T,S,S,3); raises InputError where it cannot be read."""
         path, start, end = clip
         return self.cache.read(path, self.frames, self.size, start, end)
 
@@ -103,7 +92,7 @@ class Batches:
         self, rows: Sequence[Row], schedule: Schedule, reader: ClipReader, *, by_class: bool, flip: bool
     ) -> None:
         self.schedule = schedule
-        self._reader, self._by_class, self._flip = reader, by_class, flip
+        self._reader, self._flip = reader, flip
         grouped: dict[object, list[Row]] = {}
         for row in rows:
             grouped.setdefault(row.text if by_class else row.clip, []).append(row)
@@ -113,23 +102,19 @@ class Batches:
     def epoch(self, number: int) -> list[Row]:
         """Return the rows of an epoch in order: each class as often, or each video once."""
         rng = np.random.default_rng([self.schedule.seed, 3, number])
-        if self._by_class:
-            quota = math.ceil(self._count / len(self._groups))
-            drawn = [group[i] for group in self._groups for i in _cycled(rng, len(group), quota)]
-        else:
-            drawn = [group[rng.integers(len(group))] for group in self._groups]
+        quota = math.ceil(self._count / len(self._groups))  # 1 where a group is a video
+        drawn: list[Row] = []
+        for group in self._groups:
+            rounds = [rng.permutation(len(group)) for _ in range(math.ceil(quota / len(group)))]
+            drawn += [group[i] for i in np.concatenate(rounds)[:quota]]
         return [drawn[i] for i in rng.permutation(len(drawn))[: self._count]]
-
-    def rows(self, step: int) -> list[Row]:
-        """Return the rows of a step's batch, over all processes."""
-        epoch, within = divmod(step, self.schedule.steps_per_epoch)
-        size = self.schedule.batch_size
-        batch = self.epoch(epoch)[within * size : (within + 1) * size]
-        return batch[: len(batch) // distributed.world_size() * distributed.world_size()]
 
     def load(self, step: int) -> Batch:
         """Return a step's rows, and this process's share of their frames, augmented: (B',T,S,S,3)."""
-        rows = self.rows(step)
+        epoch, within = divmod(step, self.schedule.steps_per_epoch)
+        size, processes = self.schedule.batch_size, distributed.world_size()
+        rows = self.epoch(epoch)[within * size : (within + 1) * size]
+        rows = rows[: len(rows) // processes * processes]
         return rows, np.stack([self._augmented(step, i, rows[i]) for i in distributed.share(len(rows))])
 
     def ahead(self, first: int) -> Generator[Batch, None, None]:
@@ -146,10 +131,3 @@ class Batches:
         chosen = np.arange(frames) * AROUND + rng.integers(AROUND, size=frames)
         picked: NDArray[np.uint8] = self._reader.read(row.clip)[chosen]
         return picked[:, :, ::-1] if self._flip and rng.random() < 0.5 else picked
-
-
-def _cycled(rng: np.random.Generator, count: int, wanted: int) -> list[int]:
-    out: list[int] = []
-    while len(out) < wanted:
-        out += rng.permutation(count).tolist()
-    return out[:wanted]

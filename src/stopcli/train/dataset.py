@@ -5,45 +5,43 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator
+from typing import Any
 
-from stopcli.data.split import few_shots, with_validation
-from stopcli.data.table import SPLITS, Dataset, Problem, unique_clips
+from stopcli.data.table import SPLITS, Clip, Dataset, Problem, unique_clips
 from stopcli.errors import BadDataset, InputError, StopError
 from stopcli.train import distributed
+from stopcli.train.batches import ClipReader
+from stopcli.train.options import TrainingCallback
 from stopcli.video.prefetch import prefetch
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from stopcli.data.table import Clip
-    from stopcli.train.batches import ClipReader
-    from stopcli.train.finetune import TrainingCallback
 
 ADVICE = "nothing was trained; fix these rows, or skip them with --skip-bad"
 
 
 def check_table(data: Dataset, callback: TrainingCallback, *, skip_bad: bool) -> Dataset:
-    """Find what can be seen without opening the videos: return the data set that is left.
+    """Find what can be seen without opening the videos; return the data set that is left.
 
-    Args:
-        data: as it was read.
-        callback: is told of each row that is skipped.
-        skip_bad: skip rows with problems instead of refusing them.
-
-    Raises:
-        BadDataset: there are problems and ``skip_bad`` is not set, or too little is left.
+    Raises BadDataset where too little is left, or where there are problems and ``skip_bad`` is not set:
+    else their rows are skipped.
     """
     return _accept(data.without(list(_class_problems(data))), (), callback, skip_bad=skip_bad)
 
 
 def check_videos(data: Dataset, reader: ClipReader, callback: TrainingCallback, *, skip_bad: bool) -> Dataset:
-    """Decode every clip once, into the cache: return the data set of those that can be read.
+    """Decode every clip once, into the cache; return the data set of those that can be read.
 
-    Raises:
-        BadDataset: as `check_table`.
+    Raises BadDataset as `check_table`.
     """
-    faults = _decode(data, reader, callback)
+    mine = distributed.every_nth(unique_clips(data.rows))
+    callback.decoding(len(mine))
+    own_faults: dict[Clip, InputError] = {}
+    for clip, item in prefetch(lambda clip: [reader.read(clip)], mine):
+        if isinstance(item, InputError):
+            own_faults[clip] = item
+        elif isinstance(item, StopError):
+            raise item
+        callback.decoded(clip[0])
+    faults = {clip: fault for part in distributed.gather_objects(own_faults) for clip, fault in part.items()}
     good = data.without([Problem(r.number, str(faults[r.clip])) for r in data.rows if r.clip in faults])
     return _accept(good.without(list(_class_problems(good))), data.problems, callback, skip_bad=skip_bad)
 
@@ -58,19 +56,6 @@ def _class_problems(data: Dataset) -> Iterator[Problem]:
             yield Problem(row.number, f"class {row.text!r} is in {row.split} but not in train")
         elif counts[row.text] == 1:
             yield Problem(row.number, f"class {row.text!r} has one clip only; two are the least")
-
-
-def _decode(data: Dataset, reader: ClipReader, callback: TrainingCallback) -> dict[Clip, InputError]:
-    mine = distributed.every_nth(unique_clips(data.rows))
-    callback.decoding(len(mine))
-    faults: dict[Clip, InputError] = {}
-    for clip, item in prefetch(lambda clip: [reader.read(clip)], mine):
-        if isinstance(item, InputError):
-            faults[clip] = item
-        elif isinstance(item, StopError):
-            raise item
-        callback.decoded(clip[0])
-    return {clip: fault for part in distributed.gather_objects(faults) for clip, fault in part.items()}
 
 
 def _accept(
@@ -88,12 +73,6 @@ def _accept(
             f"{data.source}: two or more labels are needed, found {data.labels[0]!r} only{data.listing}"
         )
     return data
-
-
-def divide(data: Dataset, shots: int | None, seed: int) -> Dataset:
-    """Return the data set with every row in a split, and at most ``shots`` training clips a class."""
-    data = with_validation(data, seed)
-    return few_shots(data, shots, seed) if shots is not None and data.task == "classification" else data
 
 
 def count_clips(data: Dataset) -> dict[str, int]:

@@ -6,11 +6,10 @@ Alone, every function here does nothing, and torch is not loaded. Letters: B cli
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
-
     import torch
     from torch import Tensor
 

@@ -2,86 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import closing
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Protocol
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
 
-from stopcli.data.labels import TEMPLATE, check_template
+from stopcli.data.split import few_shots, with_validation
 from stopcli.data.table import read_dataset
 from stopcli.errors import UsageError
-from stopcli.model.config import StopConfig
+from stopcli.model.config import StopConfig, read_config
+from stopcli.model.files import ModelFiles
+from stopcli.results import Finetuned
 from stopcli.settings import cache_folder
 from stopcli.train import distributed
 from stopcli.train.batches import ClipReader
-from stopcli.train.dataset import check_table, check_videos, divide
+from stopcli.train.dataset import check_table, check_videos
+from stopcli.train.options import FinetuneOptions, TrainingCallback
 from stopcli.train.run import FinetuneRun
 from stopcli.train.run_folder import RunFolder
 from stopcli.video.cache import FrameCache
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-    from pathlib import Path
-
-    from stopcli.model.config import Mode
-    from stopcli.model.files import ModelFiles
-    from stopcli.results import Finetuned, StepReport, TrainingPlan
     from stopcli.runtime.encoder import Encoder, EncoderOptions
-
-
-@dataclass(frozen=True)
-class FinetuneOptions:
-    """How to train; None takes what suits the data.
-
-    Raises:
-        UsageError: a value that makes no sense.
-    """
-
-    epochs: int | None = None
-    lr: float = 1e-3
-    """The highest learning rate."""
-    batch_size: int | None = None
-    """Clips a step, over all processes and pieces."""
-    shots: int | None = None
-    """Train on at most so many clips a class."""
-    seed: int = 0
-    spatial: Mode | None = None
-    temporal: Mode | None = None
-    """dynamic, static or off; None is as the model has it."""
-    flip: bool | None = None
-    """Mirror half of the clips; None does so unless a text speaks of left or right."""
-    template: str = TEMPLATE
-    """The sentence around a label, ``{}`` where it goes."""
-
-    def __post_init__(self) -> None:
-        for name, value in (("epochs", self.epochs), ("shots", self.shots)):
-            if value is not None and value < 1:
-                raise UsageError(f"--{name} must be at least 1, got {value}")
-        if not 0 < self.lr <= 1:
-            raise UsageError(f"--lr must be above 0 and at most 1, got {self.lr:g}")
-        if self.batch_size is not None and not 2 <= self.batch_size <= 65536:
-            raise UsageError(f"--batch-size must be auto or between 2 and 65536, got {self.batch_size}")
-        if self.spatial == self.temporal == "off":
-            raise UsageError("--spatial off and --temporal off leave nothing to train")
-        check_template(self.template)
-
-
-class TrainingCallback(Protocol):
-    """Who is told how a training goes."""
-
-    def decoding(self, total: int) -> None:
-        """So many clips will be read."""
-
-    def decoded(self, path: Path) -> None:
-        """One is read."""
-
-    def skipped(self, problem: str) -> None:
-        """A row is skipped."""
-
-    def plan(self, plan: TrainingPlan) -> None:
-        """Training is about to begin."""
-
-    def progress(self, report: StepReport) -> None:
-        """A step was taken."""
 
 
 def finetune(
@@ -121,7 +64,7 @@ def finetune(
     folder = RunFolder(output)
     folder.check(resume=resume, force=force)
     if resume and folder.finished:
-        return folder.result()
+        return folder.result(read_config(output))
     cache = FrameCache(cache_folder() / "frames")
     data = check_table(read_dataset(source), callback, skip_bad=skip_bad)
     base = resolve_model()
@@ -129,9 +72,10 @@ def finetune(
         raise UsageError(f"{output}: is the model to start from, and would be lost; choose another -o")
     encoder = _load(_with_prompts(base, options), encoder_options, options.seed)
     reader = ClipReader(cache, encoder.frames, encoder.size)
-    data = check_videos(data, reader, callback, skip_bad=skip_bad)
+    data = with_validation(check_videos(data, reader, callback, skip_bad=skip_bad), options.seed)
+    if options.shots is not None and data.task == "classification":
+        data = few_shots(data, options.shots, options.seed)
     origin = {"base": base.name, "origin": base.origin, "base_weights": base.weights_hash()}
-    data = divide(data, options.shots, options.seed)
     run = FinetuneRun(encoder, data, reader, folder, options, origin | {"command": command})
     callback.plan(run.begin(resume=resume))
     try:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import re
 import time
+from collections.abc import Generator
 from contextlib import closing
 from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from stopcli.data.labels import prompts_for
-from stopcli.data.table import SPLITS, unique_clips
+from stopcli.data.table import SPLITS, Dataset, unique_clips
 from stopcli.errors import UsageError
+from stopcli.model.config import ModelConfig
 from stopcli.output import figures
 from stopcli.results import Finetuned, StepReport, TrainingPlan
 from stopcli.train import distributed
@@ -21,13 +23,9 @@ from stopcli.train.run_folder import CONFUSION_FILE, CURVE_FILE, METRIC, RunFold
 from stopcli.train.trainer import State, Trainer
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
-
-    from stopcli.data.table import Dataset
-    from stopcli.model.config import ModelConfig
     from stopcli.runtime.encoder import Encoder
     from stopcli.train.batches import ClipReader
-    from stopcli.train.finetune import FinetuneOptions
+    from stopcli.train.options import FinetuneOptions
 
 SAVE_EVERY = 60.0  # seconds between states; one is saved with each validation too
 VALIDATIONS = 25  # about
@@ -42,8 +40,7 @@ class History:
     best_loss: float = 0.0
     best_step: int = 0
     seconds: float = 0.0
-    plain: dict[str, float] = field(default_factory=dict)
-    """Validation scores of plain CLIP."""
+    plain: dict[str, float] = field(default_factory=dict)  # validation scores of plain CLIP
     losses: list[tuple[int, float]] = field(default_factory=list)
     scores: list[tuple[int, float]] = field(default_factory=list)
 
@@ -57,8 +54,7 @@ class FinetuneRun:
     reader: ClipReader
     folder: RunFolder
     options: FinetuneOptions
-    origin: dict[str, Any]
-    """The model that training started from, as `train.finetune` describes it."""
+    origin: dict[str, Any]  # the model that training started from, as `train.finetune` describes it
     history: History = field(default_factory=History)
 
     def __post_init__(self) -> None:
@@ -76,20 +72,18 @@ class FinetuneRun:
         self.trainer = Trainer(encoder, self.schedule, sentences, by_class=self.by_class)
         chosen = {"flip": self.flip, "spatial": config.stop.spatial, "temporal": config.stop.temporal}
         length = asdict(self.schedule) | {"steps": self.schedule.steps, "processes": distributed.world_size()}
-        self.record = self.origin | {
+        self.record = self.origin | {  # what the model's config says of its training
             "data": describe(data),
             "settings": asdict(options) | length | chosen,
             "provenance": {k: v for k, v in encoder.describe().items() if k not in ("model", "weights")},
         }
-        """What the model's config says of its training."""
         labels, template = (data.labels, options.template) if self.by_class else (None, None)
         self._config = replace(config, frames=encoder.frames, labels=labels, template=template)
 
     def begin(self, *, resume: bool) -> TrainingPlan:
         """Score plain CLIP, or restore the saved state; make the folder ready; return what will be done.
 
-        Raises:
-            UsageError: the saved state is of a run with other settings.
+        Raises UsageError where the saved state is of a run with other settings.
         """
         history, schedule, started = self.history, self.schedule, time.monotonic()
         if resume and self.folder.interrupted:
@@ -183,8 +177,6 @@ class FinetuneRun:
         config = replace(self._config, extra={"training": training, "metrics": plain | metrics})
         self.folder.write_model(config, self.encoder.model, self.encoder.files.backbone)
         return config
-
-    # --------------------------------------------------------------------------------- state
 
     def save(self) -> None:
         """Save a state from which the run can be resumed."""

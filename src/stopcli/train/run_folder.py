@@ -8,8 +8,11 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from stopcli.data.table import Task
 from stopcli.errors import CannotWrite, CheckpointError, FileExists
 from stopcli.fileio import replacing, write_error, write_text
 from stopcli.hub.card import CARD_FILE, model_card
@@ -19,16 +22,12 @@ from stopcli.results import Finetuned
 from stopcli.train import distributed
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
-    from stopcli.data.table import Task
     from stopcli.model.stop import Stop
 
 METRICS_FILE, CURVE_FILE, CONFUSION_FILE = "metrics.jsonl", "curve.png", "confusion.png"
 STATE_FILE = ".state.safetensors"
 OURS = (CONFIG_FILE, WEIGHTS_FILE, METRICS_FILE, CARD_FILE, STATE_FILE, CURVE_FILE, CONFUSION_FILE)
-METRIC: dict[Task, str] = {"classification": "top-1", "retrieval": "R@1"}
-"""The score that decides which weights are best."""
+METRIC: dict[Task, str] = {"classification": "top-1", "retrieval": "R@1"}  # decides which weights are best
 
 
 class RunFolder:
@@ -41,9 +40,7 @@ class RunFolder:
     def check(self, *, resume: bool, force: bool) -> None:
         """Make sure that a run can be written here; change nothing.
 
-        Raises:
-            FileExists: it is a file, or holds something that nobody said what to do with.
-            CannotWrite: the operating system would refuse.
+        Raises FileExists if it is a file or holds what nobody said what to do with; CannotWrite.
         """
         path = self.path
         nearest = next(p for p in (path, *path.parents) if p.exists())
@@ -81,7 +78,10 @@ class RunFolder:
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             if step == 0:
-                for name in {*OURS, *_backbone_file(config), *self._older_backbone()}:
+                stale = {*OURS, *_backbone_file(config)}
+                with suppress(CheckpointError):  # no model there, or none that can be read
+                    stale.update(_backbone_file(read_config(self.path)))
+                for name in stale:
                     (self.path / name).unlink(missing_ok=True)
         except OSError as error:
             raise write_error(self.path, error) from error
@@ -90,18 +90,8 @@ class RunFolder:
         kept = [line for line in lines if line.endswith("}") and json.loads(line)["step"] <= step]
         write_text(log, "".join(f"{line}\n" for line in kept))
 
-    def _older_backbone(self) -> list[str]:
-        try:
-            return _backbone_file(read_config(self.path))
-        except CheckpointError:
-            return []
-
     def log(self, record: dict[str, Any]) -> None:
-        """Add a line to the metrics.
-
-        Raises:
-            CannotWrite: the operating system refused.
-        """
+        """Add a line to the metrics; raises CannotWrite."""
         if distributed.rank():
             return
         file = self.path / METRICS_FILE
@@ -136,27 +126,22 @@ class RunFolder:
         write_text(self.path / CARD_FILE, model_card(self.path.resolve().name, config.to_dict()))
         self.state_file.unlink(missing_ok=True)
 
-    def result(self, config: ModelConfig | None = None) -> Finetuned:
-        """Return what the run came to, by the config of its model; None reads it."""
-        config = config or read_config(self.path)
-        training, metrics = config.extra.get("training", {}), config.extra.get("metrics", {})
+    def result(self, config: ModelConfig) -> Finetuned:
+        """Return what the run came to, by the config of its model."""
+        training, metrics = config.extra["training"], config.extra["metrics"]
         task: Task = "classification" if config.labels else "retrieval"
         metric = METRIC[task]
-
-        def score(name: str) -> float | None:
-            value: float | None = metrics.get(name, {}).get(metric)
-            return value
-
+        score = {name: scores.get(metric) for name, scores in metrics.items()}
         return Finetuned(
             path=str(self.path),
             task=task,
             metric=metric,
-            validation=score("validation"),
-            validation_plain=score("validation, plain CLIP"),
-            test=score("test"),
-            test_plain=score("test, plain CLIP"),
-            steps=training.get("settings", {}).get("steps", 0),
-            seconds=training.get("seconds", 0.0),
+            validation=score.get("validation"),
+            validation_plain=score.get("validation, plain CLIP"),
+            test=score.get("test"),
+            test_plain=score.get("test, plain CLIP"),
+            steps=training["settings"]["steps"],
+            seconds=training["seconds"],
         )
 
 

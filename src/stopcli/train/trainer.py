@@ -10,24 +10,23 @@ from __future__ import annotations
 import json
 import math
 from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
+from stopcli.data.table import Row
 from stopcli.errors import CheckpointError, TrainingDiverged
 from stopcli.fileio import replacing
 from stopcli.train import distributed
 from stopcli.train.losses import class_loss, contrastive_loss
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from pathlib import Path
-
     import torch
-    from numpy.typing import NDArray
 
-    from stopcli.data.table import Row
     from stopcli.runtime.encoder import Encoder
     from stopcli.train.batches import Schedule
 
@@ -35,13 +34,10 @@ BETAS, EPS, WEIGHT_DECAY, CLIP_NORM = (0.9, 0.98), 1e-6, 0.2, 1.0  # as STOP's a
 
 
 class Trainer:
-    """Prompts being trained on a frozen backbone.
+    """Prompts being trained on a frozen backbone, by an encoder that was loaded with ``trainable``.
 
-    Args:
-        encoder: loaded with ``trainable``.
-        schedule: how long, at what rate.
-        texts: the sentence to embed for each label or caption of the rows; embedded once.
-        by_class: cross-entropy over all ``texts``; else symmetric InfoNCE within the batch.
+    ``texts`` holds the sentence to embed for each label or caption of the rows. The loss is cross-entropy
+    over all of them with ``by_class``, else symmetric InfoNCE within the batch.
     """
 
     def __init__(
@@ -60,16 +56,12 @@ class Trainer:
         self.step_number = 0
 
     def step(self, rows: Sequence[Row], pixels: NDArray[np.uint8]) -> float:
-        """Take one step on a batch; return its loss over all processes.
+        """Take one step on a batch's rows (B) and this process's share of its frames (B',T,S,S,3).
 
-        Args:
-            rows: of the whole batch (B).
-            pixels: this process's share (B',T,S,S,3).
-
-        Raises:
-            TrainingDiverged: the loss is not finite; the weights are as before.
+        Returns the loss over all processes; raises TrainingDiverged, with the weights as before, where it
+        is not finite.
         """
-        import torch
+        from torch.nn.utils import clip_grad_norm_
 
         loss = self.gradients(rows, pixels)
         if not math.isfinite(loss):
@@ -77,7 +69,7 @@ class Trainer:
                 f"the loss became {loss} at step {self.step_number + 1}; the best weights so far are kept. "
                 f"Try a smaller --lr (it was {self.schedule.lr:g}) or --precision fp32"
             )
-        torch.nn.utils.clip_grad_norm_(self.parameters.values(), CLIP_NORM)
+        clip_grad_norm_(self.parameters.values(), CLIP_NORM)
         for group in self._optimizer.param_groups:
             group["lr"] = self.schedule.rate(self.step_number)
         self._optimizer.step()
@@ -136,9 +128,8 @@ class Trainer:
         import torch
 
         videos = distributed.gather_rows(mine)  # (B,E)
-        own = distributed.share(len(rows))
+        own, ids = distributed.share(len(rows)), self._ids(rows)
         videos = torch.cat([videos[: own.start], mine, videos[own.stop :]])
-        ids = self._ids(rows)
         return contrastive_loss(videos, self._texts[ids], ids, self.encoder.logit_scale)
 
     def _ids(self, rows: Sequence[Row]) -> torch.Tensor:
@@ -153,10 +144,9 @@ class Trainer:
         return self.encoder.forward(pixels)
 
     def save_state(self, file: Path, values: dict[str, Any]) -> None:
-        """Write weights, the optimiser's state, the step number and ``values`` (plain ones).
+        """Write weights, the optimiser's state, the step number and ``values`` (plain ones), or nothing.
 
-        Raises:
-            CannotWrite: the operating system refused; the file is as it was.
+        Raises CannotWrite.
         """
         from safetensors.torch import save
 
@@ -169,11 +159,7 @@ class Trainer:
             part.write_bytes(save(tensors, metadata))
 
     def restore(self, state: State) -> None:
-        """Go back to where a state was saved.
-
-        Raises:
-            CheckpointError: it is of other prompts.
-        """
+        """Go back to where a state was saved; raises CheckpointError if it is of other prompts."""
         optimizer = {**self._optimizer.state_dict(), "state": state.optimizer}
         try:
             self.encoder.model.prompts.load_state_dict(state.weights)
@@ -193,15 +179,10 @@ class State:
     weights: dict[str, torch.Tensor]
     optimizer: dict[int, dict[str, torch.Tensor]]
     values: dict[str, Any]
-    """The plain values saved with it."""
 
     @classmethod
     def read(cls, file: Path) -> State:
-        """Read a state.
-
-        Raises:
-            CheckpointError: it is damaged.
-        """
+        """Read a state; raises CheckpointError if it is damaged."""
         from safetensors import SafetensorError, safe_open
 
         weights, optimizer = {}, defaultdict[int, dict[str, Any]](dict)

@@ -13,7 +13,7 @@ from stopcli.errors import FileExists, TrainingDiverged, UsageError
 from stopcli.fileio import file_hash
 from stopcli.model.checkpoint import load_prompts
 from stopcli.model.config import StopConfig
-from stopcli.train.finetune import FinetuneOptions
+from stopcli.train.options import FinetuneOptions
 from stopcli.train.run_folder import STATE_FILE
 from stopcli.train.trainer import Trainer
 

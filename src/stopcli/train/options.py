@@ -1,0 +1,61 @@
+"""How to train, and who is told how it goes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from stopcli.data.labels import TEMPLATE, check_template
+from stopcli.errors import UsageError
+from stopcli.model.config import Mode
+from stopcli.results import StepReport, TrainingPlan
+
+
+@dataclass(frozen=True)
+class FinetuneOptions:
+    """How to train; None takes what suits the data, and for the prompts' modes what the model has.
+
+    Raises UsageError for a value that makes no sense.
+    """
+
+    epochs: int | None = None
+    lr: float = 1e-3  # the highest of the schedule
+    batch_size: int | None = None  # clips a step, over all processes and pieces
+    shots: int | None = None  # train on at most so many clips a class
+    seed: int = 0
+    spatial: Mode | None = None
+    temporal: Mode | None = None
+    flip: bool | None = None  # mirror half of the clips; None does so unless a text speaks of left or right
+    template: str = TEMPLATE
+
+    def __post_init__(self) -> None:
+        for name, value in (("epochs", self.epochs), ("shots", self.shots)):
+            if value is not None and value < 1:
+                raise UsageError(f"--{name} must be at least 1, got {value}")
+        if not 0 < self.lr <= 1:
+            raise UsageError(f"--lr must be above 0 and at most 1, got {self.lr:g}")
+        if self.batch_size is not None and not 2 <= self.batch_size <= 65536:
+            raise UsageError(f"--batch-size must be auto or between 2 and 65536, got {self.batch_size}")
+        if self.spatial == self.temporal == "off":
+            raise UsageError("--spatial off and --temporal off leave nothing to train")
+        check_template(self.template)
+
+
+class TrainingCallback(Protocol):
+    """Who is told how a training goes."""
+
+    def decoding(self, total: int) -> None:
+        """So many clips will be read."""
+
+    def decoded(self, path: Path) -> None:
+        """One is read."""
+
+    def skipped(self, problem: str) -> None:
+        """A row is skipped."""
+
+    def plan(self, plan: TrainingPlan) -> None:
+        """Training is about to begin."""
+
+    def progress(self, report: StepReport) -> None:
+        """A step was taken."""
