@@ -19,7 +19,6 @@ from __future__ import annotations
 import argparse
 import math
 import random
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -82,20 +81,6 @@ def distort(images: Tensor, places: np.ndarray, turned: float) -> tuple[Tensor, 
     return (images + torch.empty(b, 3, 1, 1).uniform_(-0.08, 0.08)).clamp(0, 1), places
 
 
-@dataclass
-class Batch:
-    """Stills (B,3,S,S) in [0,1], their objects (B,) and the motions of their signs (B,), -1 for none."""
-
-    images: Tensor
-    objects: np.ndarray
-    motions: np.ndarray
-
-    @property
-    def signed(self) -> np.ndarray:
-        """Which stills carry a sign: (B,) bool."""
-        return self.motions >= 0
-
-
 class Stills:
     """A set of clips as stills with signs drawn on them."""
 
@@ -108,8 +93,12 @@ class Stills:
         self._names = SIGN_NAMES if args.words else MOTION_NAMES
         self._mirrored = np.array([self._names.index(MIRROR.get(n, n)) for n in self._names])
 
-    def draw(self, pairs: list[tuple[int, int]]) -> Batch:
-        """Draw a batch whose captions are among the (object, motion) pairs."""
+    def draw(self, pairs: list[tuple[int, int]]) -> tuple[Tensor, np.ndarray, np.ndarray]:
+        """Draw stills (B,3,S,S) in [0,1] with captions among the (object, motion) pairs.
+
+        Returns:
+            The stills, their objects (B,) and the motions of their signs (B,), -1 for none.
+        """
         rng, size = self._rng, self._args.batch
         pick = rng.integers(len(self._objects), size=size)
         which = rng.integers(self._frames.shape[1], size=size)
@@ -121,7 +110,7 @@ class Stills:
         self._add_signs(images, places, motions)
         if rng.random() < 0.5:  # mirror the whole batch, and with it what the signs say
             images, motions = images.flip(-1), np.where(motions < 0, -1, self._mirrored[motions])
-        return Batch(images, objects, motions)
+        return images, objects, motions
 
     def _choose_motions(self, objects: np.ndarray, pairs: list[tuple[int, int]]) -> np.ndarray:
         rng = self._rng
@@ -219,19 +208,17 @@ def main() -> None:
         further = np.arange(len(MOTION_NAMES), len(names))
         words = rng.choice(further, WORDS_A_STEP, False) if args.words else []
         pairs = seen + [(o, int(w)) for o in range(OBJECTS) for w in words]
-        batch = stills.draw(pairs)
+        images, shown, signs = stills.draw(pairs)
         with torch.autocast("cpu", dtype=torch.bfloat16):
-            image = model.encode_image((batch.images - mean) / std)
+            image = model.encode_image((images - mean) / std)
             text = text_features(model, tokenizer(phrasings(pairs, names)))
         image, text = F.normalize(image.float(), dim=-1), F.normalize(text.float(), dim=-1)  # (B,E), (N,E)
         scale = model.logit_scale.exp()
 
         row = {pair: i for i, pair in enumerate(pairs)}
-        captions = [
-            row[o, m] if m >= 0 else len(pairs) + o for o, m in zip(batch.objects, batch.motions, strict=True)
-        ]
-        objects, signed = torch.from_numpy(batch.objects), torch.from_numpy(batch.signed)
-        motions = torch.from_numpy(batch.motions[batch.signed])
+        captions = [row[o, m] if m >= 0 else len(pairs) + o for o, m in zip(shown, signs, strict=True)]
+        objects, signed = torch.from_numpy(shown), torch.from_numpy(signs >= 0)
+        motions = torch.from_numpy(signs[signs >= 0])
         pair_objects = torch.tensor([o for o, _ in pairs] + list(range(OBJECTS)))
         pair_motions = torch.tensor([m for _, m in pairs])
         to_text = scale * image @ text.T
@@ -253,7 +240,7 @@ def main() -> None:
         model.logit_scale.data.clamp_(0, math.log(100))
         last = step == args.steps - 1
         if step % 20 == 0 or last:
-            right = to_text[:, n:].argmax(1).numpy() == batch.motions
+            right = to_text[:, n:].argmax(1).numpy() == signs
             alone = text[n:].detach()
             between = (alone @ alone.T)[[0, 2, 4, 6], [1, 3, 5, 7]]  # of each reversible pair
             loop.report(
@@ -261,9 +248,9 @@ def main() -> None:
                 loss=loss.item(),
                 full=loss_full.item(),
                 object_top1=(to_text[:, p:n].argmax(1) == objects).float().mean(),
-                sign_top1=share(right[batch.signed]),
-                word_top1=share(right[batch.motions >= len(MOTION_NAMES)]),
-                turn_top1=share(right[np.isin(batch.motions, (6, 7))]),
+                sign_top1=share(right[signs >= 0]),
+                word_top1=share(right[signs >= len(MOTION_NAMES)]),
+                turn_top1=share(right[np.isin(signs, (6, 7))]),
                 scale=scale.item(),
                 cosine_left_right=between[0],
                 cosine_pairs_max=between.max(),

@@ -40,7 +40,7 @@ def prefetch(
                 if not _put(out, item, stopped):
                     return
         except Exception as error:
-            _put(out, _Raised(error), stopped)
+            _put(out, error, stopped)
         _put(out, _END, stopped)
 
     def start_next() -> None:
@@ -57,21 +57,13 @@ def prefetch(
         while running:
             job, out = running[0]
             while (item := out.get()) is not _END:
-                if not isinstance(item, _Raised):
-                    yield job, item
-                elif isinstance(item.error, StopError):
-                    yield job, item.error
-                else:
-                    raise item.error
+                if isinstance(item, Exception) and not isinstance(item, StopError):
+                    raise item
+                yield job, item
             running.popleft()
             start_next()
     finally:
         stopped.set()
-
-
-class _Raised:
-    def __init__(self, error: Exception) -> None:
-        self.error = error
 
 
 def _put(out: queue.Queue[Any], item: object, stopped: threading.Event) -> bool:

@@ -129,33 +129,20 @@ class VideoReader:
         return [] if groups and self._container.decodes_from_start_only() else groups
 
     def _after_seek(self, group: list[float]) -> Iterator[tuple[float, Any]]:
-        """Yield the frames at the times of one group of pictures."""
+        """Return the frames at the times of one group of pictures."""
         try:
             self._container.seek(self._timeline.origin + group[0])
         except OSError as error:
             raise _Distrusted from error
-        remaining = iter(group)
-        t = next(remaining)
-        previous: tuple[float, Any] | None = None
-        for shown, frame in self._decode():
-            while shown > t + 1e-6:
-                if previous is None:
-                    raise _Distrusted  # landed behind the wanted time
-                yield previous
-                following = next(remaining, None)
-                if following is None:
-                    return
-                t = following
-            previous = (shown, frame)
-        if previous is None or self.duration - previous[0] > max(1.0, 0.02 * self.duration):
-            raise _Distrusted  # ended too early to be the end of the file
-        yield previous
-        for _ in remaining:
-            yield previous
+        return self._on_screen(group, sought=True)
 
     def _sequential(self, times: list[float]) -> Iterator[tuple[float, Any]]:
-        """Yield the frames at the wanted times from one read of the whole file."""
+        """Return the frames at the times from one read of the whole file."""
         self._container.rewind(conceal=self.damaged)
+        return self._on_screen(times, sought=False)
+
+    def _on_screen(self, times: list[float], *, sought: bool) -> Iterator[tuple[float, Any]]:
+        """Decode on, and yield (seconds, frame) for each of the ascending times."""
         pending = iter(times)
         t: float | None = next(pending)
         previous: tuple[float, Any] | None = None
@@ -164,18 +151,22 @@ class VideoReader:
             if previous is not None:
                 gap = shown - previous[0]
             while t is not None and shown > t + 1e-6:
+                if previous is None and sought:
+                    raise _Distrusted  # landed behind the wanted time
                 yield previous or (shown, frame)
                 t = next(pending, None)
             if t is None:
                 return
             previous = (shown, frame)
+        if sought and (previous is None or self.duration - previous[0] > max(1.0, 0.02 * self.duration)):
+            raise _Distrusted  # ended too early to be the end of the file
         if previous is None:
             raise UnreadableVideo(f"{self.path}: no frame of it can be decoded; damaged or encrypted")
-        # the end of the file is known now; nothing but frames can be trusted about it
-        self.duration = previous[0] + min(gap, 10.0) if previous[0] > 0 else self.duration
-        while t is not None:
+        if not sought and previous[0] > 0:  # the end is known now; only frames can be trusted about it
+            self.duration = previous[0] + min(gap, 10.0)
+        yield previous
+        for _ in pending:
             yield previous
-            t = next(pending, None)
 
     def _check_size(self, width: int, height: int) -> None:
         if width * height > MAX_PIXELS:
