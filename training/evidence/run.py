@@ -25,11 +25,10 @@ from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING
 
+import stopcli
 from training.world.clips import train_clips
 from training.world.files import TRAINING_SETS
 from training.world.vocabulary import caption
-
-import stopcli
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageEnhance
+
 from training.world.backgrounds import PLAIN, UNSEEN, background, colors
 from training.world.clips import Format, file_format
 from training.world.files import write_files

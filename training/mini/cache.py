@@ -12,11 +12,11 @@ from multiprocessing import Pool
 from pathlib import Path
 
 import numpy as np
-from training.world.clips import Clip, clip_course, file_format, train_clips
-from training.world.files import TRAINING_SETS
 
 from stopcli.fileio import replacing
 from stopcli.video.clips import read_frames
+from training.world.clips import Clip, clip_course, file_format, train_clips
+from training.world.files import TRAINING_SETS
 
 K = 16  # frames kept of a clip; the prompts' training picks one of each two neighbours
 S = 96  # pixels

@@ -14,14 +14,14 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from training.world.clips import retrieval_clips, test_clips
-from training.world.files import RETRIEVAL_SEED, TEST_SEED, write_clips
-from training.world.vocabulary import MOTION_NAMES, OBJECT_NAMES, PAIRS, caption
 
 from stopcli.eval.metrics import ranks_of
 from stopcli.hub.registry import resolve
 from stopcli.results import EncodedClip
 from stopcli.runtime.encoder import Encoder, EncoderOptions
+from training.world.clips import retrieval_clips, test_clips
+from training.world.files import RETRIEVAL_SEED, TEST_SEED, write_clips
+from training.world.vocabulary import MOTION_NAMES, OBJECT_NAMES, PAIRS, caption
 
 
 def embed(encoder: Encoder, paths: list[Path]) -> np.ndarray:

@@ -13,9 +13,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from safetensors.torch import load_file, save_file
-from training.world.vocabulary import MOTION_NAMES, OBJECT_NAMES
 
 from stopcli.model.config import ModelConfig, read_config
+from training.world.vocabulary import MOTION_NAMES, OBJECT_NAMES
 
 TRAINING = {
     "data": "training/world: generated H.264 clips, 14,000 for stills, 28,000 for prompts; "

@@ -28,6 +28,7 @@ import torch.nn.functional as F
 from open_clip.model import CLIP
 from safetensors.torch import load_file, save_file
 from torch import Tensor
+
 from training.mini.arch import CONFIG, TEMPLATES
 from training.mini.cache import S, load, positions
 from training.mini.loop import Loop, options, seeded

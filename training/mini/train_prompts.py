@@ -19,6 +19,10 @@ import open_clip
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from stopcli.model.checkpoint import build_backbone, load_backbone_weights, load_prompts, save
+from stopcli.model.config import ModelConfig, StopConfig
+from stopcli.model.stop import Stop
 from training.mini.arch import CONFIG, FRAMES, NAME, TEMPLATES
 from training.mini.cache import load
 from training.mini.loop import Loop, options, seeded
@@ -32,10 +36,6 @@ from training.world.vocabulary import (
     caption,
     seen_pairs,
 )
-
-from stopcli.model.checkpoint import build_backbone, load_backbone_weights, load_prompts, save
-from stopcli.model.config import ModelConfig, StopConfig
-from stopcli.model.stop import Stop
 
 STOP = StopConfig(regions=8, eta=3, hidden=96, dropout=0.0)
 VALIDATION = 256  # clips at the end of a set

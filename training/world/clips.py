@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import av
 import numpy as np
 from PIL import Image
+
 from training.world.backgrounds import UNSEEN, add_distractors, background
 from training.world.motion import CLIPS, Course, Staging, course
 from training.world.sprites import load_sprites, sprite_at, tinted

@@ -13,10 +13,9 @@ from multiprocessing import Pool
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from stopcli.fileio import replacing
 from training.world.clips import Clip, render, retrieval_clips, test_clips, train_clips, write
 from training.world.motion import CLIPS, SPIN, STILLS, VARIED
-
-from stopcli.fileio import replacing
 
 if TYPE_CHECKING:
     from collections.abc import Callable

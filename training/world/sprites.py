@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
+
 from training.world.vocabulary import OBJECT_NAMES, OBJECTS
 
 ATLAS = Path(__file__).with_name("objects.png")
