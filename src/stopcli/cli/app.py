@@ -7,11 +7,7 @@ import sys
 from typing import Annotated, Any
 
 import typer
-from typer.completion import (  # type: ignore[attr-defined]
-    completion_init,
-    install_callback,
-    show_callback,
-)
+from typer.completion import completion_init, install_callback, show_callback  # type: ignore[attr-defined]
 from typer.exceptions import TyperException
 
 from stopcli import __version__

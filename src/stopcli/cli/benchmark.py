@@ -74,7 +74,7 @@ def accuracy(
         benchmark, missing = _located(s, dataset, annotations, videos)
         from stopcli.eval.accuracy import accuracy as measure
 
-        encoders = [s.load_named(name) for name in models or (None,)]
+        encoders = [s.load(s.find(name)) for name in models or (None,)]
         how: dict[str, Any] = {
             "template": template,
             "seed": seed,

@@ -35,7 +35,7 @@ class Interrupted(StopError):
 
 
 class _NothingUsable(Exception):
-    """All inputs are faulty and have been told: there is nothing to do."""
+    """All inputs are faulty and have been reported: there is nothing to do."""
 
 
 @dataclass
@@ -65,11 +65,7 @@ class Session:
         return EncoderOptions(c.device, c.precision.value, b.batch_size, c.frames, b.compile)
 
     def resolve(self, name: str | None = None, *, refresh: bool = False) -> ModelFiles:
-        """Find a model's files, by default those of --model; fetch what is not here.
-
-        Raises:
-            ModelError: one of its kinds.
-        """
+        """Find the files of a model, by default that of --model; fetch what is not here."""
         if self.compute.offline:
             os.environ["HF_HUB_OFFLINE"] = "1"  # before huggingface_hub is imported
         if self.show.quiet:
@@ -80,37 +76,27 @@ class Session:
         name = name or self.compute.model or default_model()
         return resolve(name, offline=self.compute.offline, refresh=refresh)
 
-    @cached_property
-    def files(self) -> ModelFiles:
-        """The files of the model; a model that knows only a toy world is said to."""
-        files = self.resolve()
-        self.introduce(files)
-        return files
-
-    def introduce(self, files: ModelFiles) -> None:
-        """Say of the bundled model what it knows; a model tuned from it has been told when it was made."""
+    def find(self, name: str | None = None) -> ModelFiles:
+        """Find the files of a model to work with, and say of the bundled one what it knows."""
         from stopcli.hub.registry import MINI
 
+        files = self.resolve(name)
         if files.name == MINI:
             self.say("note: mini knows only its generated world; real footage needs a real model")
+        return files
+
+    @cached_property
+    def files(self) -> ModelFiles:
+        """The files of the model to work with."""
+        return self.find()
 
     @cached_property
     def encoder(self) -> Encoder:
         """The model, loaded onto its device."""
         return self.load(self.files)
 
-    def load_named(self, name: str | None) -> Encoder:
-        """Load one of several models; None is the default one."""
-        files = self.resolve(name)
-        self.introduce(files)
-        return self.load(files)
-
     def load(self, files: ModelFiles) -> Encoder:
-        """Load a model onto the device.
-
-        Raises:
-            ModelError, DeviceError: one of their kinds.
-        """
+        """Load a model onto the device."""
         with waiting(f"loading {files.name}", quiet=self.show.quiet):
             from stopcli.runtime.device import device_name
             from stopcli.runtime.encoder import Encoder
@@ -123,11 +109,10 @@ class Session:
         return encoder
 
     def videos(self, paths: Sequence[Path] | None, files_from: Path | None = None) -> list[Path]:
-        """Return the videos that arguments, folders and lists name; those that are not there are told.
+        """Return the videos that arguments, folders and lists name; those that do not exist are reported.
 
         Raises:
-            UsageError: nothing was named. NothingFound: the folders hold no video.
-            InputError: the list cannot be read.
+            UsageError: nothing was named. NothingFound: no video in the folders. InputError: a bad list.
         """
         from stopcli.results import Failure
         from stopcli.video.discovery import find_videos
@@ -178,14 +163,13 @@ class Session:
         write_text(path, page(self.output.records, self.provenance))
         self.say(f"written: {path}")
 
-    @contextmanager
-    def engine(self, folder: Path | None) -> Iterator[SearchEngine]:
-        """Open an index with the model; the model is loaded when it is needed."""
+    def engine(self, folder: Path | None) -> SearchEngine:
+        """Open an index with the model, which is loaded when it is needed."""
         from stopcli.index.engine import SearchEngine
         from stopcli.index.store import default_folder
 
         precision = None if self.compute.precision.value == "auto" else self.compute.precision.value
-        with SearchEngine(
+        return SearchEngine(
             folder or default_folder(),
             self.files,
             lambda: self.encoder,
@@ -193,16 +177,13 @@ class Session:
             frames=self.compute.frames,
             say=self.say,
             progress=lambda total: self.progress("indexing", total),
-        ) as opened:
-            yield opened
+        )
 
-    @contextmanager
-    def index(self, folder: Path | None) -> Iterator[Index]:
+    def index(self, folder: Path | None) -> Index:
         """Open an index alone."""
         from stopcli.index.store import Index, default_folder
 
-        with Index(folder or default_folder()) as index:
-            yield index
+        return Index(folder or default_folder())
 
 
 @contextmanager
@@ -214,14 +195,9 @@ def session(
     *,
     kept: str = "",
 ) -> Iterator[Session]:
-    """Run a command's work: show its records, say its errors, heed Ctrl-C and a reader that has gone.
+    """Run a command's work: show its records, report its errors, handle Ctrl-C and a closed pipe.
 
-    Args:
-        command: its name, as JSON tells it.
-        show: how results are shown.
-        compute: which model, and how it is run.
-        batching: how many clips at once.
-        kept: what Ctrl-C leaves behind, in a sentence.
+    ``command`` is its name in JSON; ``kept`` says what Ctrl-C leaves behind.
 
     Raises:
         StopError: the work failed; it has been reported.

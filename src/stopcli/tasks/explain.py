@@ -18,6 +18,8 @@ from stopcli.results import Explanation
 from stopcli.video.clips import Frames, read_frames
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from stopcli.runtime.encoder import Encoder
 
 WINDOWS = 8  # over a clip, for the labels
@@ -41,9 +43,9 @@ def explain(
         block: which of the prompted blocks, from 1; None is the last but one, where regions have
             settled and the frames are still apart.
         labels: score these over time too.
-        template: a text with ``{}`` where a label goes; see `stopcli.data.labels.prompts_for`.
-        start: first second of the clip.
-        end: its last second.
+        template: see `stopcli.data.labels.prompts_for`.
+        start: first second of the clip, and
+        end: its last one.
 
     Raises:
         UsageError: the model has no prompts, or no such block. InputError: the video cannot be read.
@@ -56,10 +58,14 @@ def explain(
     chosen = block if block is not None else max(1, blocks - 1)
     if not 1 <= chosen <= blocks:
         raise UsageError(f"--block must be between 1 and {blocks}, got {chosen}")
-    grid = encoder.grid
     frames = len(clip.pixels)
     spatial, temporal = len(trace.regions) > 0, len(trace.counts) > 0
-    none = np.zeros((0, *grid))
+    shape = (frames, *encoder.grid) if spatial else (0, *encoder.grid)
+
+    def of_block(values: Tensor, known: bool, size: int) -> NDArray[np.float32]:
+        """Return what the chosen block did in this clip; zeros where the model has no such prompts."""
+        return values[chosen - 1, 0].float().numpy() if known else np.zeros(size, np.float32)
+
     spans, shares, whole = _label_curves(encoder, path, clip, labels, template)
     return Explanation(
         path=str(path),
@@ -68,14 +74,10 @@ def explain(
         blocks=blocks,
         frames=clip.pixels,
         times=clip.times,
-        regions=trace.regions[chosen - 1, 0].numpy().reshape(frames, *grid) if spatial else none.astype(bool),
-        scores=trace.scores[chosen - 1, 0].float().numpy().reshape(frames, *grid)
-        if spatial
-        else none.astype(np.float32),
-        variation=trace.variation[chosen - 1, 0].float().numpy()
-        if temporal
-        else np.zeros(frames - 1, np.float32),
-        counts=trace.counts[chosen - 1, 0].numpy() if temporal else np.zeros(frames - 1, np.int64),
+        regions=of_block(trace.regions, spatial, 0).reshape(shape) > 0,
+        scores=of_block(trace.scores, spatial, 0).reshape(shape),
+        variation=of_block(trace.variation, temporal, frames - 1),
+        counts=of_block(trace.counts, temporal, frames - 1).astype(np.int64),
         most=config.eta,
         labels=tuple(labels),
         spans=spans,
