@@ -1,39 +1,29 @@
-"""The model card of a fine-tuned model: Markdown with the front matter that the Hub reads.
-
-The front matter is huggingface_hub's, which escapes it, and holds the scores so that the Hub shows them.
-"""
+"""The model card; what is published names the files that a model was made of, never where they lie."""
 
 from __future__ import annotations
 
-from functools import cache
+import re
+import shlex
+from pathlib import PureWindowsPath
 from typing import TYPE_CHECKING, Any
-
-from stopcli.hub.redact import without_paths
 
 if TYPE_CHECKING:
     from huggingface_hub import ModelCardData
-    from jinja2 import Template
 
 CARD_FILE = "README.md"
-TAGS = ("video", "clip", "stop", "prompt-learning")
+_ABSOLUTE = re.compile(r"(?:file://|~|[A-Za-z]:)?[/\\]")
+_INSIDE = re.compile(r"(?<![\w:/\\.~])(?:file://|~|[A-Za-z]:)?[/\\][^\s\"',;)\]}]+")  # within a sentence
+_PATHS = {"base", "origin", "source"}  # values that are paths, relative ones too
 
 
 def card_data(name: str, config: dict[str, Any], license: str | None = None) -> ModelCardData:
-    """Return what the Hub reads at the head of a card.
-
-    Args:
-        name: the model's name.
-        config: what its ``config.json`` says.
-        license: an SPDX identifier; None is "other".
-    """
+    """Return the front matter of a card; huggingface_hub escapes it. Arguments as for `model_card`."""
     from huggingface_hub import EvalResult, ModelCardData
 
     labels, weights = config.get("labels"), config["backbone"].get("weights", "")
     task = "video-classification" if labels else "text-to-video-retrieval"
-    source = str(
-        without_paths(config.get("training", {}).get("data", {}).get("source") or "own videos", "source")
-    )
-    metrics = config.get("metrics", {})
+    data = config.get("training", {}).get("data", {})
+    source = str(without_paths(data.get("source") or "own videos", "source"))
     results = [
         EvalResult(
             task_type=task,
@@ -45,7 +35,7 @@ def card_data(name: str, config: dict[str, Any], license: str | None = None) -> 
             metric_value=round(float(value), 2),
         )
         for split in ("validation", "test")
-        for metric, value in metrics.get(split, {}).items()
+        for metric, value in config.get("metrics", {}).get(split, {}).items()
         if isinstance(value, int | float)
     ]
     return ModelCardData(
@@ -53,44 +43,30 @@ def card_data(name: str, config: dict[str, Any], license: str | None = None) -> 
         library_name="stopcli",
         base_model=weights[3:].partition("@")[0] if weights.startswith("hf:") else None,
         pipeline_tag=task if labels else None,
-        tags=[*TAGS, *([] if labels else [task])],
+        tags=["video", "clip", "stop", "prompt-learning", *([] if labels else [task])],
         model_name=name if results else None,
         eval_results=results or None,
     )
 
 
 def model_card(name: str, config: dict[str, Any], license: str | None = None) -> str:
-    """Return the card of a model folder; no path of the machine stands in it.
-
-    Args:
-        name: its title.
-        config: what its ``config.json`` says.
-        license: an SPDX identifier; None is "other".
-    """
-    labels, metrics = config.get("labels"), config.get("metrics", {})
-    training = without_paths(config.get("training", {}))
-    body = _template().render(
-        name=name,
-        config=config,
-        training=training,
-        settings=training.get("settings", {})
-        | {"started from": training.get("base")}
-        | training.get("provenance", {}),
-        purpose=f"Tells {len(labels)} classes apart" if labels else "Finds videos by text",
-        metrics=metrics,
-        columns=list(dict.fromkeys(column for scores in metrics.values() for column in scores)),
-    )
-    return f"---\n{card_data(name, config, license).to_yaml()}\n---\n{body}"
-
-
-@cache
-def _template() -> Template:
+    """Return the card of the model that ``config.json`` describes; ``license`` None is "other"."""
     from jinja2 import Environment, PackageLoader
 
     loader = PackageLoader("stopcli", "hub")
     environment = Environment(loader=loader, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True)
     environment.filters["cell"] = _cell
-    return environment.get_template("card_template.md")
+    metrics, training = config.get("metrics", {}), without_paths(config.get("training", {}))
+    start = {"started from": training.get("base")}
+    body = environment.get_template("card_template.md").render(
+        name=name,
+        config=config,
+        training=training,
+        settings=training.get("settings", {}) | start | training.get("provenance", {}),
+        metrics=metrics,
+        columns=list(dict.fromkeys(column for scores in metrics.values() for column in scores)),
+    )
+    return f"---\n{card_data(name, config, license).to_yaml()}\n---\n{body}"
 
 
 def _cell(value: Any) -> str:
@@ -99,3 +75,27 @@ def _cell(value: Any) -> str:
         return f"{value:.4g}"
     text = " ".join(str(value).split())
     return text.replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;")
+
+
+def without_paths(value: Any, key: str = "") -> Any:
+    """Return what JSON holds, under a key, with every path in it shortened to its last part."""
+    if isinstance(value, dict):
+        return {k: without_paths(v, k) for k, v in value.items()}
+    if isinstance(value, list):
+        return [without_paths(v, key) for v in value]
+    if not isinstance(value, str):
+        return value
+    if key == "command":
+        try:
+            words = shlex.split(value)
+        except ValueError:  # quotes that do not match
+            words = value.split()
+        return shlex.join("=".join(map(_last, word.split("="))) for word in words)
+    if key in _PATHS or _ABSOLUTE.match(value):
+        return _last(value)
+    return _INSIDE.sub(lambda match: _last(match[0]), value)
+
+
+def _last(text: str) -> str:
+    """Return the last part of a path, with either kind of slash; a Hub name stays whole."""
+    return text if text.startswith("hf:") else PureWindowsPath(text).name or text.strip("/\\")

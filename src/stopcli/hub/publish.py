@@ -8,33 +8,23 @@ from typing import Any
 
 from stopcli.errors import CheckpointError
 from stopcli.fileio import write_text
-from stopcli.hub.card import CARD_FILE, card_data, model_card
-from stopcli.hub.redact import without_paths
-from stopcli.model.config import CONFIG_FILE, WEIGHTS_FILE, read_config
-
-EXTRAS = ("metrics.jsonl", "curve.png", "confusion.png")
+from stopcli.hub.card import CARD_FILE, card_data, model_card, without_paths
+from stopcli.hub.registry import weight_files
+from stopcli.model.config import CONFIG_FILE, read_config
 
 
 def publishable(folder: Path, license: str | None = None) -> dict[str, Path | bytes]:
     """Check a model folder, write its card, and return the files to publish by their names.
 
     The settings are published without the paths of this machine. A card that a person has written on
-    keeps its text; only its front matter is brought up to date.
-
-    Args:
-        folder: the model folder.
-        license: an SPDX identifier for the card; None is the one that the settings name, if any.
+    keeps its text; its front matter is brought up to date. ``license`` None is the one of the settings.
 
     Raises:
         CheckpointError: it is no model folder, lacks a file, or its card has a broken front matter.
         CannotWrite: the card cannot be written.
     """
     config = read_config(folder)
-    names = [CONFIG_FILE]
-    if config.stop is not None:
-        names.append(WEIGHTS_FILE)
-    if config.weights.startswith("file:"):
-        names.append(config.weights.removeprefix("file:"))
+    names = [CONFIG_FILE, *weight_files(config)]
     for name in names:
         if not (folder / name).is_file():
             raise CheckpointError(f"{folder}: lacks {name}; is the training finished?")
@@ -45,9 +35,8 @@ def publishable(folder: Path, license: str | None = None) -> dict[str, Path | by
         write_text(card, model_card(title, values, license))
     elif license is not None:
         write_text(card, _renewed(card, title, values, license))
-    files: dict[str, Path | bytes] = {
-        name: folder / name for name in (*names, CARD_FILE, *EXTRAS) if (folder / name).is_file()
-    }
+    names += [CARD_FILE, "metrics.jsonl", "curve.png", "confusion.png"]
+    files: dict[str, Path | bytes] = {n: folder / n for n in names if (folder / n).is_file()}
     published = {**values, **without_paths(config.extra)}
     if published != values:
         files[CONFIG_FILE] = json.dumps(published, indent=2, ensure_ascii=False).encode()
@@ -60,15 +49,13 @@ def _renewed(path: Path, title: str, values: dict[str, Any], license: str) -> st
     from yaml import YAMLError  # type: ignore[import-untyped]
 
     text = path.read_text(encoding="utf-8")
+    if not text.startswith("---\n"):
+        text = f"---\n\n---\n{text}"
     try:
-        card = ModelCard(
-            text if text.startswith("---\n") else f"---\n\n---\n{text}", ignore_metadata_errors=True
-        )
+        card = ModelCard(text, ignore_metadata_errors=True)
     except (ValueError, YAMLError) as error:
-        reason = " ".join(str(error).split())
-        raise CheckpointError(
-            f"{path}: its front matter is no YAML ({reason}); fix it or delete the file"
-        ) from error
+        reason = f"its front matter is no YAML ({' '.join(str(error).split())})"
+        raise CheckpointError(f"{path}: {reason}; fix it or delete the file") from error
     for key, value in vars(card_data(title, values, license)).items():
         if key in ("license", "eval_results", "model_name") or card.data.get(key) is None:
             card.data[key] = value

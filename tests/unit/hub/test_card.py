@@ -9,9 +9,8 @@ from huggingface_hub import ModelCard
 
 from conftest import write_model
 from stopcli.errors import CheckpointError
-from stopcli.hub.card import card_data, model_card
+from stopcli.hub.card import card_data, model_card, without_paths
 from stopcli.hub.publish import publishable
-from stopcli.hub.redact import without_paths
 from stopcli.model.config import StopConfig
 
 TRAINING = {

@@ -16,6 +16,7 @@ from hub_server import COMMIT, Hub, serve
 from stopcli.errors import CheckpointError, DownloadError, ModelNotFound, OfflineError, UsageError
 from stopcli.hub import client, registry
 from stopcli.model.config import StopConfig
+from stopcli.tasks.models import describe_model, list_models
 
 NAME = "hf:someone/model"
 BIG = bytes(range(256)) * 400  # 102,400 bytes: stored apart
@@ -243,7 +244,7 @@ def test_a_built_in_backbone_comes_from_open_clips_own_repository(hub, tmp_path,
     assert registry.resolve("vit-b-32").backbone.read_bytes() == BIG
     assert registry.cached(registry.ENTRIES["vit-b-32"]) is not None
     assert registry.cached(registry.ENTRIES["vit-b-16"]) is None
-    here = {entry.name: entry.size for entry in registry.listing("vit-b-16") if entry.here}
+    here = {entry.name: entry.size for entry in list_models("vit-b-16") if entry.here}
     assert here["vit-b-32"] == len(BIG)
     assert set(here) == {"mini", "vit-b-32"}
 
@@ -302,7 +303,7 @@ def test_a_folder_is_a_model(toy):
     files = registry.resolve(str(toy))
     assert files.folder == toy
     assert files.config.frames == 4
-    info = registry.describe(files)
+    info = describe_model(files)
     assert (info.frames, info.license, info.sha256) == (4, "MIT", files.weights_hash())
     assert info.size == sum((toy / f"{name}.safetensors").stat().st_size for name in ("backbone", "model"))
 
