@@ -10,19 +10,17 @@ import csv
 import difflib
 import json
 import re
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from stopcli.data.labels import kinetics400
-from stopcli.data.table import read_dataset
+from stopcli.data.table import Clip, Task, read_dataset
 from stopcli.errors import BadDataset, FileMissing, UsageError
 from stopcli.video.discovery import find_videos
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
-
-    from stopcli.data.table import Clip, Task
 
 
 @dataclass(frozen=True)
@@ -58,33 +56,48 @@ class Benchmark:
         return tuple(dict.fromkeys(item.clip for items in self.splits for item in items))
 
 
+Splits = list[list[Item]]
+Labels = Sequence[str] | None  # None in retrieval
+Reader = Callable[[Sequence[Path]], tuple[Splits, Labels]]
+
+
 @dataclass(frozen=True)
 class DatasetSpec:
-    """A data set that has a name."""
+    """A data set that has a name: the files published with it, and how papers score it."""
 
-    name: str
-    title: str
     annotations: str
-    """Which files, as published."""
-    read: Callable[[Sequence[Path]], Benchmark]
+    protocol: str  # {} is the number of splits
+    read: Reader
+
+
+DATASETS: dict[str, DatasetSpec] = {}
+
+
+def _published(name: str, annotations: str, protocol: str) -> Callable[[Reader], Reader]:
+    """Make a function the reader of a data set."""
+
+    def register(read: Reader) -> Reader:
+        DATASETS[name] = DatasetSpec(annotations, protocol, read)
+        return read
+
+    return register
 
 
 def load(dataset: str, annotations: Sequence[Path]) -> Benchmark:
-    """Return what a data set asks.
+    """Return what a data set asks: one of `DATASETS`, or a table as `stopcli.data.table` reads it.
 
-    Args:
-        dataset: a name of `DATASETS`, or a table as `stopcli.data.table` reads it.
-        annotations: the files published with the data set, or the folder that holds them.
+    ``annotations`` are the files published with the data set, or the folder that holds them.
 
     Raises:
         UsageError: no such name. FileMissing: no annotations. BadDataset: they are not what was
             published, or the table has faults.
     """
-    spec = DATASETS.get(dataset.lower())
+    name = dataset.lower()
+    spec = DATASETS.get(name)
     if spec is None:
         if Path(dataset).exists():
             return _own_table(Path(dataset))
-        close = difflib.get_close_matches(dataset.lower(), DATASETS, 1)
+        close = difflib.get_close_matches(name, DATASETS, 1)
         hint = f"did you mean {close[0]}? " if close else ""
         raise UsageError(
             f"no data set {dataset!r}; {hint}Use one of {', '.join(DATASETS)}, or a CSV of your own"
@@ -95,15 +108,22 @@ def load(dataset: str, annotations: Sequence[Path]) -> Benchmark:
         problem = f"{missing[0]}: no such file" if missing else f"{dataset}: no annotations given"
         raise FileMissing(f"{problem}; --annotations wants {spec.annotations}")
     try:
-        benchmark = spec.read([f for f in files if f.is_file()])
+        splits, labels = spec.read([f for f in files if f.is_file()])
+        for item in chain.from_iterable(splits):
+            if labels is not None and item.texts[0] not in labels:
+                label = item.texts[0]
+                raise ValueError(f"{item.video} has the label {label!r}, none of the {len(labels)} classes")
     except (KeyError, ValueError, TypeError, IndexError) as error:
+        title = spec.protocol.partition(":")[0]
         raise BadDataset(
-            f"{files[0]}: not as {spec.title} publishes it ({error}); expected {spec.annotations}"
+            f"{files[0]}: not as {title} is published ({error}); expected {spec.annotations}"
         ) from error
-    if not any(benchmark.splits):
+    if not any(splits):
         names = ", ".join(f.name for f in files[:3])
         raise BadDataset(f"{names}: nothing to score in it; expected {spec.annotations}")
-    return benchmark
+    task: Task = "retrieval" if labels is None else "classification"
+    protocol = spec.protocol.format(len(splits))
+    return Benchmark(name, protocol, task, tuple(map(tuple, splits)), tuple(labels or ()))
 
 
 def locate(benchmark: Benchmark, folder: Path | None) -> tuple[Benchmark, tuple[str, ...]]:
@@ -132,155 +152,117 @@ def locate(benchmark: Benchmark, folder: Path | None) -> tuple[Benchmark, tuple[
     return replace(benchmark, splits=tuple(splits)), tuple(missing)
 
 
-# ----------------------------------------------------------------------------------- retrieval
+def _retrieval(captions: Mapping[str, Sequence[str]]) -> tuple[Splits, Labels]:
+    return [[Item(video, tuple(texts)) for video, texts in captions.items() if texts]], None
 
 
-def _retrieval(name: str, protocol: str, captions: dict[str, list[str]]) -> Benchmark:
-    items = tuple(Item(video, tuple(texts)) for video, texts in captions.items() if texts)
-    return Benchmark(name, protocol, "retrieval", (items,))
+@_published("msrvtt", "MSRVTT_JSFUSION_test.csv", "MSR-VTT 1k-A (JSFusion): one caption a video")
+def _msrvtt(files: Sequence[Path]) -> tuple[Splits, Labels]:
+    captions = defaultdict[str, list[str]](list)
+    for row in _csv(files):
+        captions[row["video_id"]].append(row["sentence"])
+    return _retrieval(captions)
 
 
-def _msrvtt(files: Sequence[Path]) -> Benchmark:
-    captions: dict[str, list[str]] = {}
-    with _one(files, ".csv").open(encoding="utf-8-sig", newline="") as stream:
-        for row in csv.DictReader(stream):
-            captions.setdefault(row["video_id"], []).append(row["sentence"])
-    return _retrieval("msrvtt", "MSR-VTT 1k-A (JSFusion): one caption a video", captions)
-
-
-def _msvd(files: Sequence[Path]) -> Benchmark:
+@_published("msvd", "test_list.txt and AllVideoDescriptions.txt", "MSVD test: every caption is a query")
+def _msvd(files: Sequence[Path]) -> tuple[Splits, Labels]:
     lists = [f for f in files if "list" in f.stem]
     described = [f for f in files if f not in lists and f.suffix == ".txt"]
     if not lists or not described:
         raise ValueError("a list of the test videos and the descriptions are needed")
-    wanted = dict.fromkeys(_lines(lists[0]))
-    captions: dict[str, list[str]] = {video: [] for video in wanted}
+    captions: dict[str, list[str]] = {video: [] for video in _lines(lists[0])}
     for line in _lines(described[0]):
         video, _, text = line.partition(" ")
         if video in captions and text:
             captions[video].append(text)
-    return _retrieval("msvd", "MSVD test: every caption is a query", captions)
+    return _retrieval(captions)
 
 
-def _activitynet(files: Sequence[Path]) -> Benchmark:
-    published = _json(_one(files, ".json"))
-    captions = {
-        video.removesuffix(".mp4"): [" ".join(s.strip() for s in v["sentences"])]
-        for video, v in published.items()
-    }
-    return _retrieval("activitynet", "ActivityNet Captions val_1: paragraph to video", captions)
+@_published("activitynet", "val_1.json", "ActivityNet Captions val_1: paragraph to video")
+def _activitynet(files: Sequence[Path]) -> tuple[Splits, Labels]:
+    published = _json(_one(files, ".json")).items()
+    return _retrieval(
+        {video.removesuffix(".mp4"): [" ".join(s.strip() for s in v["sentences"])] for video, v in published}
+    )
 
 
-def _didemo(files: Sequence[Path]) -> Benchmark:
-    joined: dict[str, list[str]] = {}
+@_published("didemo", "test_data.json", "DiDeMo test: all descriptions of a video as one paragraph")
+def _didemo(files: Sequence[Path]) -> tuple[Splits, Labels]:
+    captions = defaultdict[str, list[str]](list)
     for entry in _json(_one(files, ".json")):
-        joined.setdefault(_stem(entry["video"]), []).append(entry["description"].strip())
-    captions = {video: [" ".join(texts)] for video, texts in joined.items()}
-    return _retrieval("didemo", "DiDeMo test: all descriptions of a video as one paragraph", captions)
+        captions[_stem(entry["video"])].append(entry["description"].strip())
+    return _retrieval({video: [" ".join(texts)] for video, texts in captions.items()})
 
 
-def _vatex(files: Sequence[Path]) -> Benchmark:
+@_published("vatex", "its JSON, and a .txt of the test videos", "VATEX: every English caption is a query")
+def _vatex(files: Sequence[Path]) -> tuple[Splits, Labels]:
     lists = [f for f in files if f.suffix == ".txt"]
-    wanted = set(_lines(lists[0])) if lists else None
-    captions = {
-        entry["videoID"]: list(entry["enCap"])
-        for entry in _json(_one(files, ".json"))
-        if wanted is None or entry["videoID"] in wanted
-    }
-    return _retrieval("vatex", "VATEX: every English caption is a query", captions)
+    captions = {entry["videoID"]: entry["enCap"] for entry in _json(_one(files, ".json"))}
+    wanted = set(_lines(lists[0])) if lists else set(captions)
+    return _retrieval({video: texts for video, texts in captions.items() if video in wanted})
 
 
-# ------------------------------------------------------------------------------ classification
-
-
-def _classification(
-    name: str, protocol: str, splits: Sequence[Sequence[tuple[str, str]]], labels: Sequence[str]
-) -> Benchmark:
-    places = set(labels)
-    for items in splits:
-        for video, label in items:
-            if label not in places:
-                raise ValueError(
-                    f"{video} has the label {label!r}, which is none of the {len(labels)} classes"
-                )
-    clips = tuple(tuple(Item(video, (label,)) for video, label in items) for items in splits)
-    return Benchmark(name, protocol, "classification", clips, tuple(labels))
-
-
-def _listed(files: Sequence[Path]) -> tuple[list[list[tuple[str, str]]], list[str]]:
+def _listed(files: Sequence[Path]) -> tuple[Splits, Labels]:
     """Read lists of ``file number`` beside a list of class names, as research code keeps them."""
     names = _class_names(files)
     splits = []
     for file in files:
         rows = [line.rsplit(" ", 1) for line in _lines(file)]
         if rows and all(len(r) == 2 and r[1].isdigit() and re.search(r"\.\w{2,4}$", r[0]) for r in rows):
-            splits.append([(_stem(video), names[int(number)]) for video, number in rows])
+            splits.append([Item(_stem(video), (names[int(number)],)) for video, number in rows])
     return splits, names
 
 
 def _class_names(files: Sequence[Path]) -> list[str]:
-    file = next(
-        (f for f in files if re.search(r"label|class", f.stem, re.IGNORECASE) and f.suffix == ".txt"), None
-    )
-    if file is None:
+    lists = [f for f in files if re.search("label|class", f.stem, re.IGNORECASE) and f.suffix == ".txt"]
+    if not lists:
         raise ValueError("a list of the class names is needed, such as classInd.txt or label_map.txt")
-    return [_words(re.sub(r"^\d+ ", "", line)) for line in _lines(file)]
+    return [_words(re.sub(r"^\d+ ", "", line)) for line in _lines(lists[0])]
 
 
-def _hmdb51(files: Sequence[Path]) -> Benchmark:
-    official: dict[str, list[tuple[str, str]]] = {}
+@_published("hmdb51", "the folder testTrainMulti_7030_splits", "HMDB51: mean of {} official test split(s)")
+def _hmdb51(files: Sequence[Path]) -> tuple[Splits, Labels]:
+    official = defaultdict[str, list[Item]](list)
     labels: dict[str, None] = {}
     for file in files:
-        match = re.fullmatch(r"(.+)_test_split([123])", file.stem)
-        if match is None:
-            continue
-        label = _words(match[1])
-        labels[label] = None
-        for line in _lines(file):
-            video, _, use = line.rpartition(" ")
-            if use.strip() == "2":
-                official.setdefault(match[2], []).append((_stem(video.strip()), label))
-    if official:
-        splits, names = [official[k] for k in sorted(official)], list(labels)
-    else:
-        splits, names = _listed(files)
-    return _classification("hmdb51", f"HMDB51: mean of {len(splits)} official test split(s)", splits, names)
+        if match := re.fullmatch(r"(.+)_test_split([123])", file.stem):
+            label = _words(match[1])
+            labels[label] = None
+            for line in _lines(file):
+                video, _, use = line.rpartition(" ")
+                if use == "2":
+                    official[match[2]].append(Item(_stem(video.strip()), (label,)))
+    return ([official[k] for k in sorted(official)], list(labels)) if official else _listed(files)
 
 
-def _ucf101(files: Sequence[Path]) -> Benchmark:
-    names = _class_names(files)
-    lists = sorted((f for f in files if re.fullmatch(r".*testlist\d+", f.stem)), key=lambda f: f.stem)
+@_published("ucf101", "classInd.txt and testlist01.txt to 03", "UCF101: mean of {} official test split(s)")
+def _ucf101(files: Sequence[Path]) -> tuple[Splits, Labels]:
     splits = []
-    for file in lists:
+    for file in sorted((f for f in files if re.fullmatch(r".*testlist\d+", f.stem)), key=lambda f: f.stem):
         rows = [line.split()[0].split("/") for line in _lines(file)]
-        splits.append([(_stem(video), _words(label)) for label, video in rows])
-    return _classification("ucf101", f"UCF101: mean of {len(splits)} official test split(s)", splits, names)
+        splits.append([Item(_stem(video), (_words(label),)) for label, video in rows])
+    return splits, _class_names(files)
 
 
-def _ssv2(files: Sequence[Path]) -> Benchmark:
-    title = "Something-Something v2 validation"
+@_published("ssv2", "its -validation.json and its -labels.json", "Something-Something v2 validation")
+def _ssv2(files: Sequence[Path]) -> tuple[Splits, Labels]:
     published = [_json(f) for f in files if f.suffix == ".json"]
     entries = next((v for v in published if isinstance(v, list)), None)
     names = next((sorted(v, key=lambda k: int(v[k])) for v in published if isinstance(v, dict)), None)
-    if entries is not None and names is not None:
-        items = [(str(e["id"]), re.sub(r"[\[\]]", "", e["template"])) for e in entries]
-        return _classification("ssv2", title, [items], names)
-    splits, listed = _listed(files)
-    return _classification("ssv2", title, splits, listed)
+    if entries is None or names is None:
+        return _listed(files)
+    return [[Item(str(e["id"]), (re.sub(r"[\[\]]", "", e["template"]),)) for e in entries]], names
 
 
-def _kinetics400(files: Sequence[Path]) -> Benchmark:
-    title = "Kinetics-400 validation"
-    if any(f.suffix == ".csv" for f in files):
-        with _one(files, ".csv").open(encoding="utf-8-sig", newline="") as stream:
-            rows = list(csv.DictReader(stream))
-        items = [
-            (f"{r['youtube_id']}_{int(r['time_start']):06d}_{int(r['time_end']):06d}", r["label"])
-            for r in rows
-        ]
-        return _classification("kinetics400", title, [items], kinetics400())
-    splits, names = _listed(files)
-    return _classification("kinetics400", title, splits, names)
+@_published("kinetics400", "the validation CSV with label, youtube_id", "Kinetics-400 validation")
+def _kinetics400(files: Sequence[Path]) -> tuple[Splits, Labels]:
+    if not any(f.suffix == ".csv" for f in files):
+        return _listed(files)
+    items = [
+        Item(f"{r['youtube_id']}_{int(r['time_start']):06d}_{int(r['time_end']):06d}", (r["label"],))
+        for r in _csv(files)
+    ]
+    return [items], kinetics400()
 
 
 def _own_table(path: Path) -> Benchmark:
@@ -294,9 +276,9 @@ def _own_table(path: Path) -> Benchmark:
     labels = tuple(sorted({r.text for r in data.rows})) if data.task == "classification" else ()
     if labels and len(labels) < 2:
         raise BadDataset(f"{path}: two or more labels are needed to choose between, found {labels[0]!r} only")
-    texts: dict[Clip, list[str]] = {}
+    texts = defaultdict[Clip, list[str]](list)
     for row in data.of(split) if split else data.rows:
-        texts.setdefault(row.clip, []).append(row.text)
+        texts[row.clip].append(row.text)
     items = tuple(Item(p.stem, tuple(t), start, end, p) for (p, start, end), t in texts.items())
     return Benchmark(path.name, f"{path.name}: {split or 'all'} rows", data.task, (items,), labels)
 
@@ -308,14 +290,18 @@ def _one(files: Sequence[Path], suffix: str) -> Path:
     return matches[0]
 
 
+def _csv(files: Sequence[Path]) -> list[dict[str, str]]:
+    with _one(files, ".csv").open(encoding="utf-8-sig", newline="") as stream:
+        return list(csv.DictReader(stream))
+
+
 def _json(file: Path) -> Any:
     return json.loads(file.read_text(encoding="utf-8"))
 
 
-def _lines(file: Path) -> Iterator[str]:
-    for line in file.read_text(encoding="utf-8-sig").splitlines():
-        if line.strip():
-            yield line.strip()
+def _lines(file: Path) -> list[str]:
+    lines = file.read_text(encoding="utf-8-sig").splitlines()
+    return [line.strip() for line in lines if line.strip()]
 
 
 def _stem(name: str) -> str:
@@ -327,19 +313,3 @@ def _words(name: str) -> str:
     if " " in name:
         return name
     return re.sub(r"(?<=[a-z])(?=[A-Z])|_", " ", name).lower() if re.search(r"[A-Z_]", name) else name
-
-
-DATASETS = {
-    spec.name: spec
-    for spec in (
-        DatasetSpec("msrvtt", "MSR-VTT 1k-A", "MSRVTT_JSFUSION_test.csv", _msrvtt),
-        DatasetSpec("msvd", "MSVD", "test_list.txt and AllVideoDescriptions.txt", _msvd),
-        DatasetSpec("activitynet", "ActivityNet Captions", "val_1.json", _activitynet),
-        DatasetSpec("didemo", "DiDeMo", "test_data.json", _didemo),
-        DatasetSpec("vatex", "VATEX", "a JSON with videoID and enCap, and a .txt of the test videos", _vatex),
-        DatasetSpec("hmdb51", "HMDB51", "the folder testTrainMulti_7030_splits", _hmdb51),
-        DatasetSpec("ucf101", "UCF101", "classInd.txt and testlist01.txt to testlist03.txt", _ucf101),
-        DatasetSpec("ssv2", "Something-Something v2", "its -validation.json and its -labels.json", _ssv2),
-        DatasetSpec("kinetics400", "Kinetics-400", "the validation CSV with label, youtube_id", _kinetics400),
-    )
-}

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
 from importlib.resources import files as package_files
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from stopcli.errors import InputError, UsageError
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from stopcli.model.config import ModelConfig
+from stopcli.model.config import ModelConfig
 
 TEMPLATE = "a video of {}"
 
@@ -19,15 +16,8 @@ TEMPLATE = "a video of {}"
 def prompts_for(labels: Sequence[str], config: ModelConfig, template: str | None = None) -> list[str]:
     """Return the sentence that stands for each label: the one rule of every command.
 
-    A template that is given comes first, then the one saved with the model, then "a video of {}".
-
-    Args:
-        labels: N.
-        config: of the model.
-        template: a text with ``{}`` where the label goes.
-
-    Raises:
-        UsageError: a template without ``{}``.
+    A template that is given comes first, then the one saved with the model, then "a video of {}". Raises
+    UsageError for one without ``{}``.
     """
     around = template or config.template or TEMPLATE
     check_template(around)
@@ -35,11 +25,7 @@ def prompts_for(labels: Sequence[str], config: ModelConfig, template: str | None
 
 
 def check_template(template: str) -> None:
-    """Refuse a template that would make all labels the same sentence.
-
-    Raises:
-        UsageError: it lacks ``{}``.
-    """
+    """Raise UsageError for a template without ``{}``: it would make all labels the same sentence."""
     if "{}" not in template:
         raise UsageError(f"--template must hold {{}} where the label goes, got {template!r}")
 
@@ -56,46 +42,32 @@ def kinetics400() -> list[str]:
 
 
 def parse_labels(text: str) -> list[str]:
-    """Read the labels of an option: ``a,b,c``, or ``@FILE`` with one a line.
+    """Read the labels of an option: ``a,b,c``, or ``@FILE`` with one a line, where lines with # are skipped.
 
     Raises:
         UsageError: fewer than two labels, or one twice. InputError: the file cannot be read.
     """
-    labels = read_labels(Path(text[1:])) if text.startswith("@") else text.split(",")
+    labels = text.split(",")
+    if text.startswith("@"):
+        path = Path(text[1:])
+        try:
+            lines = path.read_text(encoding="utf-8-sig").splitlines()
+        except OSError as error:
+            raise InputError(f"{path}: {error.strerror}") from error
+        except UnicodeDecodeError as error:
+            raise InputError(f"{path}: not a text file in UTF-8") from error
+        labels = [line for line in lines if not line.lstrip().startswith("#")]
+        if not any(map(str.strip, labels)):
+            raise InputError(f"{path}: no label in it; write one a line")
     labels = [label.strip() for label in labels if label.strip()]
     check_labels(labels)
     return labels
 
 
-def read_labels(path: Path) -> list[str]:
-    """Read labels from a text file, one a line; empty lines and lines with # are skipped.
-
-    Raises:
-        InputError: it cannot be read, or holds no label.
-    """
-    try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except OSError as error:
-        raise InputError(f"{path}: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path}: not a text file in UTF-8") from error
-    labels = [line.strip() for line in lines]
-    labels = [line for line in labels if line and not line.startswith("#")]
-    if not labels:
-        raise InputError(f"{path}: no label in it; write one a line")
-    return labels
-
-
 def check_labels(labels: Sequence[str]) -> None:
-    """Make sure there is something to choose between.
-
-    Raises:
-        UsageError: fewer than two labels, or one twice.
-    """
+    """Raise UsageError unless there are two labels or more, each once: something to choose between."""
     if len(labels) < 2:
         raise UsageError(f"two or more labels are needed to choose between, got {len(labels)}")
-    twice = (
-        sorted({name for name in labels if labels.count(name) > 1}) if len(set(labels)) < len(labels) else []
-    )
-    if twice:
-        raise UsageError(f"label {twice[0]!r} is given twice")
+    label, count = Counter(labels).most_common(1)[0]
+    if count > 1:
+        raise UsageError(f"label {label!r} is given twice")

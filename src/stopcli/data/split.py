@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 import numpy as np
 
-if TYPE_CHECKING:
-    from stopcli.data.table import Dataset, Row
+from stopcli.data.table import Dataset, Row
 
 VALIDATION = 0.2  # share of the clips
 
@@ -31,31 +29,27 @@ def with_validation(data: Dataset, seed: int) -> Dataset:
 def _held_out(rows: list[Row], by_class: bool, seed: int) -> set[int]:
     """Choose the numbers of rows to hold out."""
     rng = np.random.default_rng([seed, 1])
-    units: dict[str, list[Row]] = defaultdict(list)  # what must stay together
+    units = defaultdict[str, list[Row]](list)  # what must stay together
     for row in rows:
         units[row.group if row.group is not None else f"\0{row.path}"].append(row)
-    strata: dict[str, list[Row]] = defaultdict(list)
-    for row in rows:
-        strata[row.text if by_class else ""].append(row)
-    left = {name: len(members) for name, members in strata.items()}
-    wanted = {
-        name: min(len(members) - 1, max(1, round(VALIDATION * len(members))))
-        for name, members in strata.items()
-    }
+
+    def count(members: list[Row]) -> Counter[str]:
+        return Counter(row.text if by_class else "" for row in members)
+
+    left = count(rows)
+    wanted = {name: min(total - 1, max(1, round(VALIDATION * total))) for name, total in left.items()}
     chosen: set[int] = set()
     order = sorted(units)
     for i in rng.permutation(len(order)):
         members = units[order[i]]
-        cost: dict[str, int] = defaultdict(int)
-        for row in members:
-            cost[row.text if by_class else ""] += 1
+        cost = count(members)
         some_wanted = any(wanted[name] > 0 for name in cost)
-        leaves_enough = all(left[name] > count for name, count in cost.items())
-        not_far_over = all(count <= max(1, 2 * wanted[name]) for name, count in cost.items())
+        leaves_enough = all(left[name] > number for name, number in cost.items())
+        not_far_over = all(number <= max(1, 2 * wanted[name]) for name, number in cost.items())
         if some_wanted and leaves_enough and not_far_over:
-            for name, count in cost.items():
-                wanted[name] -= count
-                left[name] -= count
+            for name, number in cost.items():
+                wanted[name] -= number
+                left[name] -= number
             chosen |= {row.number for row in members}
     return chosen
 

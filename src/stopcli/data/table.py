@@ -11,15 +11,13 @@ from __future__ import annotations
 
 import csv
 import json
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from stopcli.errors import BadDataset, FileMissing
 from stopcli.video.discovery import find_videos
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
 
 Task = Literal["classification", "retrieval"]
 Clip = tuple[Path, float | None, float | None]  # a file, and the seconds of it: None is the whole
@@ -32,11 +30,9 @@ TEXT_COLUMN: dict[Task, str] = {"classification": "label", "retrieval": "caption
 class Row:
     """One labelled clip."""
 
-    number: int
-    """As a spreadsheet counts: the header is row 1. In a folder of class folders, the file's place."""
+    number: int  # as a spreadsheet counts: the header is row 1; in class folders, the file's place
     path: Path
-    text: str
-    """Its label or caption."""
+    text: str  # its label or caption
     start: float | None = None
     end: float | None = None
     split: str | None = None
@@ -50,13 +46,13 @@ class Row:
 
 @dataclass(frozen=True)
 class Problem:
-    """One fault of a data set; ``row`` is None where it is the whole file's."""
+    """One fault of a data set."""
 
-    row: int | None
+    row: int
     message: str
 
     def __str__(self) -> str:
-        return f"row {self.row}: {self.message}" if self.row is not None else self.message
+        return f"row {self.row}: {self.message}"
 
 
 @dataclass(frozen=True)
@@ -71,8 +67,7 @@ class Dataset:
     @property
     def labels(self) -> tuple[str, ...]:
         """Return the class names, sorted: those of the rows for training where a split is given."""
-        training = [r for r in self.rows if r.split in (None, "train")]
-        return tuple(sorted({r.text for r in training}))
+        return tuple(sorted({r.text for r in self.rows if r.split in (None, "train")}))
 
     def of(self, split: str) -> tuple[Row, ...]:
         """Return the rows of a split."""
@@ -82,7 +77,7 @@ class Dataset:
         """Return the same with more problems, and without their rows."""
         bad = {p.row for p in problems}
         rows = tuple(r for r in self.rows if r.number not in bad)
-        together = sorted((*self.problems, *problems), key=lambda p: (p.row or 0, p.message))
+        together = sorted((*self.problems, *problems), key=lambda p: (p.row, p.message))
         return replace(self, rows=rows, problems=tuple(together))
 
     @property
@@ -91,14 +86,7 @@ class Dataset:
         return "".join(f"\n  {p}" for p in self.problems)
 
     def require_sound(self, advice: str) -> None:
-        """Refuse a data set with problems, listing them all.
-
-        Args:
-            advice: what was not done, and what to do next.
-
-        Raises:
-            BadDataset: there are problems.
-        """
+        """Raise BadDataset, listing all problems; ``advice`` says what was not done, and what to do next."""
         if self.problems:
             count = f"{len(self.problems)} problem{'s' if len(self.problems) > 1 else ''}"
             raise BadDataset(f"{self.source}: {count}, {advice}{self.listing}")
@@ -107,8 +95,7 @@ class Dataset:
 def read_dataset(source: Path) -> Dataset:
     """Read a data set; rows with faults become its problems.
 
-    Raises:
-        FileMissing, BadDataset: it is not there, or is no table at all.
+    Raises FileMissing or BadDataset where it is not there, or is no table at all.
     """
     if source.is_dir():
         return Dataset(source, "classification", tuple(_class_folders(source)))
@@ -220,16 +207,13 @@ def _jsonl(source: Path, text: str) -> Iterator[tuple[int, dict[str, Any]]]:
 def _class_folders(source: Path) -> Iterator[Row]:
     """Yield the videos of ``class/clip`` or of ``train/class/clip``."""
     folders = sorted(p for p in source.iterdir() if p.is_dir() and not p.name.startswith("."))
+    named: list[tuple[str | None, Path]] = [(None, p) for p in folders]
     if folders and {p.name for p in folders} <= set(SPLITS):
         named = [(split.name, p) for split in folders for p in sorted(split.iterdir()) if p.is_dir()]
-    else:
-        named = [("", p) for p in folders]
-    number = 0
-    for split, folder in named:
-        for path in find_videos([folder]):
-            number += 1
-            yield Row(number, path, folder.name.replace("_", " "), split=split or None)
-    if not number:
+    found = [(split, folder, path) for split, folder in named for path in find_videos([folder])]
+    for number, (split, folder, path) in enumerate(found, 1):
+        yield Row(number, path, folder.name.replace("_", " "), split=split)
+    if not found:
         raise BadDataset(f"{source}: no videos in class folders; expected {source}/LABEL/clip.mp4")
 
 

@@ -2,27 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from stopcli.data.labels import prompts_for
+from stopcli.data.table import Clip
 from stopcli.errors import InputError, StopError
 from stopcli.eval.metrics import RECALLS, accuracy_scores, interval, ranks_of, retrieval_scores, tops
 from stopcli.eval.retrieval import caption_ranks
+from stopcli.model.config import StopConfig
 from stopcli.results import BenchmarkScore, Failure
 from stopcli.video.clips import read_frames
 from stopcli.video.prefetch import prefetch
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
-
-    from numpy.typing import NDArray
-
     from stopcli.data.benchmarks import Benchmark
-    from stopcli.data.table import Clip
-    from stopcli.model.config import StopConfig
     from stopcli.runtime.encoder import Encoder
 
     Vectors = dict[Clip, NDArray[np.float32]]
@@ -50,13 +48,12 @@ METHODS = {
 class Report:
     """All that a benchmark measured."""
 
-    benchmark: Benchmark
-    """With the clips that could be read."""
+    benchmark: Benchmark  # with the clips that could be read
     missing: tuple[str, ...]
     failures: list[Failure]
     scores: list[BenchmarkScore] = field(default_factory=list)
+    # of each method, in classification: true and predicted class of every clip, over all splits
     predictions: dict[str, Predictions] = field(default_factory=dict)
-    """Of each method, in classification: true and predicted class of every clip, over all splits."""
 
 
 def method_name(config: StopConfig | None) -> str:
@@ -79,19 +76,10 @@ def accuracy(
 ) -> Report:
     """Score models, and the plain CLIP of each different backbone among them, on a benchmark.
 
-    Every clip is decoded once for all models that want the same frames of it.
-
-    Args:
-        encoders: the models.
-        benchmark: with the paths of its clips.
-        missing: names of videos that were not found; the scores say how many.
-        template: around a label; None is each model's own, else "a video of {}".
-        seed: of the bootstrap.
-        progress: called with each path that is done.
-        command: the command line, kept with the scores.
-
-    Raises:
-        InputError: none of the clips can be read.
+    Every clip is decoded once for all models that want the same frames of it. ``missing`` names the videos
+    that were not found: the scores say how many. ``template`` stands around a label; None is each model's
+    own, else "a video of {}". ``seed`` is the bootstrap's, ``progress`` is called with each path that is
+    done, ``command`` is kept with the scores. Raises InputError where none of the clips can be read.
     """
     methods = _with_plain(encoders)
     vectors, faults = _embed(methods, benchmark.clips, progress)
@@ -151,11 +139,12 @@ def _embed(
         path, start, end = clip
         return [[read_frames(path, t, s, start=start, end=end, threads=1).pixels for t, s in shapes]]
 
-    def flush(waiting: dict[Clip, list[NDArray[np.uint8]]]) -> None:
+    def flush() -> None:
         for method, into in zip(methods, vectors, strict=True):
             shape = shapes.index((method.frames, method.size))
             pixels = np.stack([frames[shape] for frames in waiting.values()])
             into.update(zip(waiting, method.encode_pixels(pixels), strict=True))
+        waiting.clear()
 
     waiting: dict[Clip, list[NDArray[np.uint8]]] = {}
     size = min(m.batch_size for m in methods)
@@ -165,12 +154,11 @@ def _embed(
         else:
             waiting[clip] = item
         if len(waiting) == size:
-            flush(waiting)
-            waiting = {}
+            flush()
         if progress is not None:
             progress(str(clip[0]))
     if waiting:
-        flush(waiting)
+        flush()
     return vectors, faults
 
 

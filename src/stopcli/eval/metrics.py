@@ -9,10 +9,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     Floats = NDArray[np.floating]
     Ints = NDArray[np.integer]
 
@@ -28,11 +27,9 @@ def ranks_of(scores: Floats, truth: Ints) -> NDArray[np.float64]:
 
 
 def best_ranks(scores: Floats, truths: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """Return, for rows with several right columns, the rank of the best of them: (Q,).
+    """Return, for rows of ``scores`` (Q,V) with several right columns, the rank of the best of them: (Q,).
 
-    Args:
-        scores: (Q,V).
-        truths: (Q,V); the right answers of each row, at least one.
+    ``truths`` (Q,V) says which are right, at least one in each row.
     """
     best = np.where(truths, scores, -np.inf).max(1)[:, None]
     wrong = ~truths
@@ -73,14 +70,10 @@ def confusion(truth: Ints, predictions: Ints, classes: int) -> NDArray[np.int64]
 def interval(
     values: Floats, groups: Ints | None = None, *, seed: int = 0, draws: int = 1000
 ) -> tuple[float, float]:
-    """Return the bootstrap 95 % interval (percentile) of the mean of values (N,).
+    """Return the bootstrap 95 % interval (percentile) of the mean of values (N,), one a query or clip.
 
-    Args:
-        values: one a query or clip.
-        groups: (N,) whose values depend on each other, such as the captions of one video: groups are
-            drawn, not values. None: each value is its own.
-        seed: of the draws.
-        draws: how many.
+    Values of one of the ``groups`` (N,) depend on each other, such as the captions of one video: groups
+    are drawn, not values. Without groups each value is its own.
     """
     places = np.arange(len(values)) if groups is None else np.unique(groups, return_inverse=True)[1]
     sums, counts = np.bincount(places, values), np.bincount(places)

@@ -6,7 +6,9 @@ import csv
 import io
 import json
 import re
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from stopcli.errors import FileExists
@@ -16,20 +18,13 @@ from stopcli.output import figures
 from stopcli.output.tables import cell, flat
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
-    from pathlib import Path
-
     from stopcli.eval.accuracy import Report
 
 FILES = ("results.json", "results.csv", "results.md")
 
 
 def check_folder(folder: Path, *, force: bool) -> None:
-    """Make sure that results can be written.
-
-    Raises:
-        FileExists: it is a file, or holds results already and ``force`` is not set.
-    """
+    """Raise FileExists for a file, or a folder that holds results already where ``force`` is not set."""
     if folder.exists() and not folder.is_dir():
         raise FileExists(f"{folder}: is a file; -o names the folder to write results to")
     existing = [folder / name for name in FILES if (folder / name).exists()]
@@ -38,11 +33,7 @@ def check_folder(folder: Path, *, force: bool) -> None:
 
 
 def write_report(folder: Path, report: Report) -> list[Path]:
-    """Write a benchmark's result; return the files.
-
-    Raises:
-        CannotWrite: the operating system refused.
-    """
+    """Write a benchmark's result and return the files; raises CannotWrite."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -2,33 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
-from stopcli.data.table import unique_clips
+from stopcli.data.table import Row, unique_clips
 from stopcli.eval.metrics import best_ranks, cross_entropy, ranks_of, retrieval_scores
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from numpy.typing import NDArray
-
-    from stopcli.data.table import Row
     from stopcli.runtime.encoder import Encoder
 
 
 def caption_ranks(
     videos: NDArray[np.float32], texts: NDArray[np.float32], owner: NDArray[np.int64]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return ranks of text-to-video (Q,) and video-to-text (V,) retrieval.
+    """Return ranks of text-to-video (Q,) and video-to-text (V,) retrieval of videos (V,E) and texts (Q,E).
 
-    A video with several captions is found by each of them; from the video, the best of them counts.
-
-    Args:
-        videos: (V,E).
-        texts: (Q,E).
-        owner: (Q,), which video each text belongs to.
+    ``owner`` (Q,) says which video each text belongs to. A video with several captions is found by each of
+    them; from the video, the best of them counts.
     """
     scores = texts @ videos.T
     own = owner == np.arange(len(videos))[:, None]  # (V,Q)
@@ -40,10 +33,7 @@ def caption_scores(
 ) -> tuple[dict[str, float], float]:
     """Return text-to-video scores and the contrastive loss of captioned clips.
 
-    Args:
-        encoder: the model, for the captions.
-        vectors: (N,E), one a row; rows of one clip have the same.
-        rows: N, each with its caption.
+    ``vectors`` (N,E) has one a row; rows of one clip have the same. ``encoder`` embeds the captions.
     """
     clip_ids = {clip: i for i, clip in enumerate(unique_clips(rows))}
     owner = np.array([clip_ids[r.clip] for r in rows])

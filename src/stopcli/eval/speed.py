@@ -5,6 +5,7 @@ from __future__ import annotations
 import statistics
 import tempfile
 import time
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from fractions import Fraction
 from functools import partial
@@ -13,14 +14,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from stopcli.model.files import ModelFiles
 from stopcli.results import Speed
 from stopcli.video.clips import read_frames
 from stopcli.video.prefetch import prefetch
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
-
-    from stopcli.model.files import ModelFiles
     from stopcli.runtime.encoder import Encoder, EncoderOptions
 
 ROUNDS = 5
@@ -37,15 +36,10 @@ def speed(
     batch_sizes: Sequence[int],
     say: Callable[[str], None],
 ) -> Iterator[Speed]:
-    """Measure stage by stage, and say what bounds the whole.
+    """Measure stage by stage; tell ``say`` in a sentence what bounds the whole.
 
-    Args:
-        files: the model; plain CLIP on its backbone is measured beside it, on the same frames.
-        options: where to compute.
-        paths: videos to decode; none makes one (10 s of 640x360, H.264) for the time of the run.
-        precisions: of the model's arithmetic.
-        batch_sizes: clips a batch.
-        say: is told the verdict, in a sentence.
+    Plain CLIP on the model's backbone is measured beside it, on the same frames. Without paths, videos to
+    decode (10 s of 640x360, H.264) are made for the time of the run. Batch sizes are in clips.
     """
     from stopcli.runtime.encoder import Encoder
 
@@ -100,18 +94,10 @@ def _encode(encoder: Encoder, size: int, peak: float | None) -> Iterator[Speed]:
     rounds = _interleaved([partial(model.encode_pixels, pixels) for model in models.values()])
     for (name, model), seconds in zip(models.items(), rounds, strict=True):
         tflops = count_flops(model, pixels) / seconds / 1e12
-        yield Speed(
-            "encode",
-            name,
-            model.precision,
-            size,
-            size / seconds,
-            "clips",
-            over_plain=seconds / rounds[0] if name == "STOP" else None,
-            tflops=tflops,
-            share=tflops / peak if peak else None,
-            peak_mib=peak_memory(model, pixels),
-        )
+        over_plain = seconds / rounds[0] if name == "STOP" else None
+        share, memory = tflops / peak if peak else None, peak_memory(model, pixels)
+        rate = size / seconds
+        yield Speed("encode", name, model.precision, size, rate, "clips", over_plain, tflops, share, memory)
 
 
 def _end_to_end(encoder: Encoder, videos: Sequence[Path]) -> Speed:

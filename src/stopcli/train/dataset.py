@@ -21,8 +21,7 @@ ADVICE = "nothing was trained; fix these rows, or skip them with --skip-bad"
 def check_table(data: Dataset, callback: TrainingCallback, *, skip_bad: bool) -> Dataset:
     """Find what can be seen without opening the videos; return the data set that is left.
 
-    Raises BadDataset where too little is left, or where there are problems and ``skip_bad`` is not set:
-    else their rows are skipped.
+    Raises BadDataset where that is too little, or where there are problems that ``skip_bad`` does not skip.
     """
     return _accept(data.without(list(_class_problems(data))), (), callback, skip_bad=skip_bad)
 
@@ -69,9 +68,8 @@ def _accept(
     if not any(r.split in (None, "train") for r in data.rows):
         raise BadDataset(f"{data.source}: no usable row is for training{data.listing}")
     if data.task == "classification" and len(data.labels) < 2:
-        raise BadDataset(
-            f"{data.source}: two or more labels are needed, found {data.labels[0]!r} only{data.listing}"
-        )
+        found = f"two or more labels are needed, found {data.labels[0]!r} only"
+        raise BadDataset(f"{data.source}: {found}{data.listing}")
     return data
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import replace
@@ -40,20 +41,11 @@ def finetune(
     skip_bad: bool = False,
     command: str | None = None,
 ) -> Finetuned:
-    """Train STOP prompts on labelled clips and write a model folder.
+    """Train STOP prompts on labelled clips (see `stopcli.data.table`) and write a model folder.
 
-    Args:
-        resolve_model: returns the model to start from, whose prompts are trained further where it has such
-            prompts; called only when the table was read and found good, because it may download.
-        source: a CSV, a JSONL, or a folder of class folders: see `stopcli.data.table`.
-        output: the model folder to write.
-        callback: who is told how it goes.
-        options: how to train.
-        encoder_options: where to compute.
-        resume: go on where the run in ``output`` was interrupted.
-        force: start over in a folder that holds a run; it is removed when training begins.
-        skip_bad: skip rows with faults instead of refusing them.
-        command: the command line, kept with the model.
+    ``resolve_model`` returns the model to start from, whose prompts are trained further where it has such; it
+    is called only when the table was read and found good, because it may download. ``force`` starts over in
+    a folder that holds a run, which is removed when training begins. ``command`` is kept with the model.
 
     Raises:
         FileExists: ``output`` holds something, and neither ``resume`` nor ``force`` was given.
@@ -70,7 +62,7 @@ def finetune(
     base = resolve_model()
     if base.folder is not None and base.folder.resolve() == output.resolve():
         raise UsageError(f"{output}: is the model to start from, and would be lost; choose another -o")
-    encoder = _load(_with_prompts(base, options), encoder_options, options.seed)
+    encoder = _load(base, options, encoder_options)
     reader = ClipReader(cache, encoder.frames, encoder.size)
     data = with_validation(check_videos(data, reader, callback, skip_bad=skip_bad), options.seed)
     if options.shots is not None and data.task == "classification":
@@ -88,26 +80,22 @@ def finetune(
     return run.finish()
 
 
-def _with_prompts(base: ModelFiles, options: FinetuneOptions) -> ModelFiles:
-    """Return the model to train: with its own prompts, or with new ones of the modes asked for."""
-    stop = base.config.stop or StopConfig()
-    stop = replace(stop, spatial=options.spatial or stop.spatial, temporal=options.temporal or stop.temporal)
-    if stop.spatial == stop.temporal == "off":
-        raise UsageError(f"--spatial off and --temporal off leave nothing to train of {base.name}")
-    if stop == base.config.stop:
-        return base
-    return replace(base, config=replace(base.config, stop=stop), folder=None)
-
-
-def _load(files: ModelFiles, options: EncoderOptions | None, seed: int) -> Encoder:
+def _load(base: ModelFiles, options: FinetuneOptions, encoder_options: EncoderOptions | None) -> Encoder:
+    """Load the model to train: with its own prompts, or with new ones of the modes asked for."""
     import torch
 
     from stopcli.runtime.encoder import Encoder, EncoderOptions
 
-    options = options or EncoderOptions()
-    if distributed.world_size() > 1 and options.device == "auto" and torch.cuda.is_available():
-        options = replace(options, device=f"cuda:{distributed.local_rank()}")
-    torch.manual_seed(seed)
-    encoder = Encoder(files, options, trainable=True)
+    stop = base.config.stop or StopConfig()
+    stop = replace(stop, spatial=options.spatial or stop.spatial, temporal=options.temporal or stop.temporal)
+    if stop.spatial == stop.temporal == "off":
+        raise UsageError(f"--spatial off and --temporal off leave nothing to train of {base.name}")
+    if stop != base.config.stop:
+        base = replace(base, config=replace(base.config, stop=stop), folder=None)
+    where = encoder_options or EncoderOptions()
+    if distributed.world_size() > 1 and where.device == "auto" and torch.cuda.is_available():
+        where = replace(where, device=f"cuda:{os.environ['LOCAL_RANK']}")
+    torch.manual_seed(options.seed)
+    encoder = Encoder(base, where, trainable=True)
     distributed.start(encoder.device)
     return encoder

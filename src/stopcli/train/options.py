@@ -45,17 +45,8 @@ class FinetuneOptions:
 class TrainingCallback(Protocol):
     """Who is told how a training goes."""
 
-    def decoding(self, total: int) -> None:
-        """So many clips will be read."""
-
-    def decoded(self, path: Path) -> None:
-        """One is read."""
-
-    def skipped(self, problem: str) -> None:
-        """A row is skipped."""
-
-    def plan(self, plan: TrainingPlan) -> None:
-        """Training is about to begin."""
-
-    def progress(self, report: StepReport) -> None:
-        """A step was taken."""
+    def decoding(self, total: int) -> None: ...  # so many clips will be read
+    def decoded(self, path: Path) -> None: ...  # one is read
+    def skipped(self, problem: str) -> None: ...  # a row is skipped
+    def plan(self, plan: TrainingPlan) -> None: ...  # training is about to begin
+    def progress(self, report: StepReport) -> None: ...  # a step was taken

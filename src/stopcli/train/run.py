@@ -4,28 +4,31 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from stopcli.data.labels import prompts_for
-from stopcli.data.table import SPLITS, Dataset, unique_clips
+from stopcli.data.table import SPLITS, Dataset, Row, unique_clips
 from stopcli.errors import UsageError
+from stopcli.eval.metrics import accuracy_scores, confusion, cross_entropy, ranks_of
+from stopcli.eval.retrieval import caption_scores
 from stopcli.model.config import ModelConfig
 from stopcli.output import figures
 from stopcli.results import Finetuned, StepReport, TrainingPlan
 from stopcli.train import distributed
-from stopcli.train.batches import Batches, Schedule
+from stopcli.train.batches import Batches, ClipReader, Schedule
 from stopcli.train.dataset import count_clips, describe
-from stopcli.train.evaluator import Evaluator
+from stopcli.train.options import FinetuneOptions
 from stopcli.train.run_folder import CONFUSION_FILE, CURVE_FILE, METRIC, RunFolder
 from stopcli.train.trainer import State, Trainer
 
 if TYPE_CHECKING:
     from stopcli.runtime.encoder import Encoder
-    from stopcli.train.batches import ClipReader
-    from stopcli.train.options import FinetuneOptions
 
 SAVE_EVERY = 60.0  # seconds between states; one is saved with each validation too
 VALIDATIONS = 25  # about
@@ -43,6 +46,15 @@ class History:
     plain: dict[str, float] = field(default_factory=dict)  # validation scores of plain CLIP
     losses: list[tuple[int, float]] = field(default_factory=list)
     scores: list[tuple[int, float]] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Scores in percent, the loss, and in classification the confusions (C,C): row is the truth."""
+
+    scores: dict[str, float]
+    loss: float
+    confusion: NDArray[np.int64] | None = None
 
 
 @dataclass
@@ -64,18 +76,22 @@ class FinetuneRun:
         self.by_class, self.metric = data.task == "classification", METRIC[data.task]
         texts = data.labels if self.by_class else tuple(dict.fromkeys(r.text for r in self.training))
         prompts = prompts_for(texts, config, options.template) if self.by_class else texts
-        sentences = dict(zip(texts, prompts, strict=True))
+        self.sentences = dict(zip(texts, prompts, strict=True))
         self.flip = options.flip if options.flip is not None else not any(map(HANDED.search, texts))
         clips = len(self.training) if self.by_class else len(unique_clips(self.training))
         self.schedule = Schedule.plan(data.task, clips, options)
-        self.evaluator = Evaluator(self.reader, sentences if self.by_class else None)
-        self.trainer = Trainer(encoder, self.schedule, sentences, by_class=self.by_class)
+        self.trainer = Trainer(encoder, self.schedule, self.sentences, by_class=self.by_class)
         chosen = {"flip": self.flip, "spatial": config.stop.spatial, "temporal": config.stop.temporal}
         length = asdict(self.schedule) | {"steps": self.schedule.steps, "processes": distributed.world_size()}
         self.record = self.origin | {  # what the model's config says of its training
             "data": describe(data),
             "settings": asdict(options) | length | chosen,
             "provenance": {k: v for k, v in encoder.describe().items() if k not in ("model", "weights")},
+        }
+        self.fingerprint = {  # what must be the same for a run to be resumed
+            **self.record["settings"],
+            "the data set": self.record["data"]["sha256"][:12],
+            "the model to start from": self.origin["base_weights"][:12],
         }
         labels, template = (data.labels, options.template) if self.by_class else (None, None)
         self._config = replace(config, frames=encoder.frames, labels=labels, template=template)
@@ -86,12 +102,12 @@ class FinetuneRun:
         Raises UsageError where the saved state is of a run with other settings.
         """
         history, schedule, started = self.history, self.schedule, time.monotonic()
-        if resume and self.folder.interrupted:
+        if resume and self.folder.state_file.exists():
             self._restore()
             history, done = self.history, self.trainer.step_number
             expected = history.seconds / max(1, done) * (schedule.steps - done)
         else:
-            plain = self.evaluator.evaluate(self.encoder.without_prompts(), self.validation)
+            plain = self._evaluate(self.encoder.without_prompts(), self.validation)
             history.plain = plain.scores if plain else {}
             views = 3 * schedule.steps * schedule.batch_size + VALIDATIONS * len(self.validation)
             expected = (time.monotonic() - started) / max(1, len(unique_clips(self.validation))) * views
@@ -137,10 +153,32 @@ class FinetuneRun:
                 epoch = (step - 1) // schedule.steps_per_epoch + 1
                 yield StepReport(step, schedule.steps, epoch, loss, score, history.best)
 
+    def _evaluate(self, encoder: Encoder, rows: Sequence[Row]) -> Evaluation | None:
+        """Score a model on held-out rows, if there are any; each process embeds a share of their clips."""
+        if not rows:
+            return None
+        encoder.model.train(False)
+        mine, size = distributed.every_nth(unique_clips(rows)), encoder.batch_size
+        batches = [mine[i : i + size] for i in range(0, len(mine), size)]
+        done = [vector for b in batches for vector in encoder.encode_pixels(self.reader.centres(b))]
+        parts = distributed.gather_objects(dict(zip(mine, done, strict=True)))
+        embedded = {clip: vector for part in parts for clip, vector in part.items()}
+        vectors = np.stack([embedded[r.clip] for r in rows])
+        if not self.by_class:
+            return Evaluation(*caption_scores(encoder, vectors, rows))
+        class_ids = {label: i for i, label in enumerate(self.sentences)}
+        truth = np.array([class_ids[r.text] for r in rows])
+        cosines, _ = encoder.label_scores(vectors, encoder.encode_texts(list(self.sentences.values())))
+        return Evaluation(
+            accuracy_scores(ranks_of(cosines, truth), len(class_ids)),
+            cross_entropy(encoder.logit_scale * cosines, truth),
+            confusion(truth, cosines.argmax(1), len(class_ids)),
+        )
+
     def _validate(self) -> float | None:
         """Score the weights on the validation clips; write them where they are the best so far."""
         history, step = self.history, self.trainer.step_number
-        result = self.evaluator.evaluate(self.encoder, self.validation)
+        result = self._evaluate(self.encoder, self.validation)
         score, loss = (result.scores[self.metric], result.loss) if result else (None, 0.0)
         if result and score is not None:
             history.scores.append((step, score))
@@ -153,9 +191,9 @@ class FinetuneRun:
     def finish(self) -> Finetuned:
         """Score the best weights, draw the pictures, write the card, drop the state."""
         self.folder.load_best(self.encoder.model)
-        validation = self.evaluator.evaluate(self.encoder, self.validation)
-        test = self.evaluator.evaluate(self.encoder, self.test)
-        plain = self.evaluator.evaluate(self.encoder.without_prompts(), self.test)
+        validation = self._evaluate(self.encoder, self.validation)
+        test = self._evaluate(self.encoder, self.test)
+        plain = self._evaluate(self.encoder.without_prompts(), self.test)
         results = {"validation": validation, "test": test, "test, plain CLIP": plain}
         config = self._write_model({name: r.scores for name, r in results.items() if r is not None})
         if distributed.rank() == 0:
@@ -181,22 +219,15 @@ class FinetuneRun:
     def save(self) -> None:
         """Save a state from which the run can be resumed."""
         if distributed.rank() == 0:
-            values = {"history": asdict(self.history), "fingerprint": self._fingerprint()}
+            values = {"history": asdict(self.history), "fingerprint": self.fingerprint}
             self.trainer.save_state(self.folder.state_file, values)
 
     def _restore(self) -> None:
         state = State.read(self.folder.state_file)
-        then, now = state.values["fingerprint"], self._fingerprint()
+        then, now = state.values["fingerprint"], self.fingerprint
         changes = [f"{k} was {then.get(k)!r}, now {now[k]!r}" for k in now if now[k] != then.get(k)]
         if changes:
-            raise UsageError(
-                f"{self.folder.path}: cannot resume with other settings: {'; '.join(changes)}; "
-                "use --force to start over"
-            )
+            found = f"cannot resume with other settings: {'; '.join(changes)}"
+            raise UsageError(f"{self.folder.path}: {found}; use --force to start over")
         self.trainer.restore(state)
         self.history = History(**state.values["history"])
-
-    def _fingerprint(self) -> dict[str, Any]:
-        """Return what must be the same for a run to be resumed."""
-        data, weights = self.record["data"]["sha256"][:12], self.record["base_weights"][:12]
-        return {**self.record["settings"], "the data set": data, "the model to start from": weights}

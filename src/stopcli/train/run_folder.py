@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from stopcli.model.stop import Stop
 
 METRICS_FILE, CURVE_FILE, CONFUSION_FILE = "metrics.jsonl", "curve.png", "confusion.png"
-STATE_FILE = ".state.safetensors"
+STATE_FILE = ".state.pt"
 OURS = (CONFIG_FILE, WEIGHTS_FILE, METRICS_FILE, CARD_FILE, STATE_FILE, CURVE_FILE, CONFUSION_FILE)
 METRIC: dict[Task, str] = {"classification": "top-1", "retrieval": "R@1"}  # decides which weights are best
 
@@ -50,22 +50,16 @@ class RunFolder:
             raise CannotWrite(f"{path}: the folder {nearest} cannot be written to; choose another -o")
         ours = any((path / name).exists() for name in OURS)
         if ours and not resume and not force:
-            raise FileExists(
-                f"{path}: holds a model already; go on with --resume, start over with --force, "
-                "or choose another -o"
-            )
+            advice = "go on with --resume, start over with --force, or choose another -o"
+            raise FileExists(f"{path}: holds a model already; {advice}")
         if path.exists() and not ours and any(path.iterdir()):
             raise FileExists(f"{path}: is not empty and holds no run; choose another -o")
 
     @property
-    def interrupted(self) -> bool:
-        """Whether a run stopped here on its way."""
-        return self.state_file.exists()
-
-    @property
     def finished(self) -> bool:
-        """Whether a run came to its end here."""
-        return not self.interrupted and all((self.path / n).exists() for n in (CARD_FILE, METRICS_FILE))
+        """Whether a run came to its end here; one that was interrupted has left its state."""
+        done = (self.path / CARD_FILE, self.path / METRICS_FILE)
+        return all(file.exists() for file in done) and not self.state_file.exists()
 
     def begin(self, step: int, config: ModelConfig) -> None:
         """Make the folder ready for the steps after ``step``.
@@ -131,18 +125,10 @@ class RunFolder:
         training, metrics = config.extra["training"], config.extra["metrics"]
         task: Task = "classification" if config.labels else "retrieval"
         metric = METRIC[task]
-        score = {name: scores.get(metric) for name, scores in metrics.items()}
-        return Finetuned(
-            path=str(self.path),
-            task=task,
-            metric=metric,
-            validation=score.get("validation"),
-            validation_plain=score.get("validation, plain CLIP"),
-            test=score.get("test"),
-            test_plain=score.get("test, plain CLIP"),
-            steps=training["settings"]["steps"],
-            seconds=training["seconds"],
-        )
+        names = ("validation", "validation, plain CLIP", "test", "test, plain CLIP")
+        scores = [metrics.get(name, {}).get(metric) for name in names]
+        length = {"steps": training["settings"]["steps"], "seconds": training["seconds"]}
+        return Finetuned(str(self.path), task, metric, *scores, **length)
 
 
 def _backbone_file(config: ModelConfig) -> list[str]:

@@ -7,12 +7,12 @@ Letters: B clips of a batch over all processes, B' of this one, T frames, S side
 
 from __future__ import annotations
 
-import json
+import io
 import math
-from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -22,13 +22,13 @@ from stopcli.data.table import Row
 from stopcli.errors import CheckpointError, TrainingDiverged
 from stopcli.fileio import replacing
 from stopcli.train import distributed
+from stopcli.train.batches import Schedule
 from stopcli.train.losses import class_loss, contrastive_loss
 
 if TYPE_CHECKING:
     import torch
 
     from stopcli.runtime.encoder import Encoder
-    from stopcli.train.batches import Schedule
 
 BETAS, EPS, WEIGHT_DECAY, CLIP_NORM = (0.9, 0.98), 1e-6, 0.2, 1.0  # as STOP's authors
 
@@ -56,10 +56,9 @@ class Trainer:
         self.step_number = 0
 
     def step(self, rows: Sequence[Row], pixels: NDArray[np.uint8]) -> float:
-        """Take one step on a batch's rows (B) and this process's share of its frames (B',T,S,S,3).
+        """Take a step on a batch's rows (B) and this process's frames of it (B',T,S,S,3); return the loss.
 
-        Returns the loss over all processes; raises TrainingDiverged, with the weights as before, where it
-        is not finite.
+        Raises TrainingDiverged, with the weights as before, where it is not finite.
         """
         from torch.nn.utils import clip_grad_norm_
 
@@ -144,30 +143,23 @@ class Trainer:
         return self.encoder.forward(pixels)
 
     def save_state(self, file: Path, values: dict[str, Any]) -> None:
-        """Write weights, the optimiser's state, the step number and ``values`` (plain ones), or nothing.
+        """Write all that training goes on from, and ``values`` (plain ones); raises CannotWrite."""
+        import torch
 
-        Raises CannotWrite.
-        """
-        from safetensors.torch import save
-
-        tensors = {f"weights.{name}": p.detach() for name, p in self.parameters.items()}
-        for i, state in self._optimizer.state_dict()["state"].items():
-            tensors |= {f"optimizer.{i}.{key}": tensor for key, tensor in state.items()}
-        tensors = {name: tensor.cpu().contiguous() for name, tensor in tensors.items()}
-        metadata = {"state": json.dumps(values | {"step": self.step_number})}
+        weights, optimizer = self.encoder.model.prompts.state_dict(), self._optimizer.state_dict()
+        buffer = io.BytesIO()
+        torch.save(vars(State(self.step_number, weights, optimizer, values)), buffer)
         with replacing(file, sync=True) as part:
-            part.write_bytes(save(tensors, metadata))
+            part.write_bytes(buffer.getbuffer())
 
     def restore(self, state: State) -> None:
         """Go back to where a state was saved; raises CheckpointError if it is of other prompts."""
-        optimizer = {**self._optimizer.state_dict(), "state": state.optimizer}
         try:
             self.encoder.model.prompts.load_state_dict(state.weights)
-            self._optimizer.load_state_dict(optimizer)
+            self._optimizer.load_state_dict(state.optimizer)
         except (RuntimeError, ValueError) as error:
-            raise CheckpointError(
-                "the saved state is of other prompts than these settings make; start over with --force"
-            ) from error
+            found = "the saved state is of other prompts than these settings make"
+            raise CheckpointError(f"{found}; start over with --force") from error
         self.step_number = state.step
 
 
@@ -177,25 +169,15 @@ class State:
 
     step: int
     weights: dict[str, torch.Tensor]
-    optimizer: dict[int, dict[str, torch.Tensor]]
+    optimizer: dict[str, Any]
     values: dict[str, Any]
 
     @classmethod
     def read(cls, file: Path) -> State:
         """Read a state; raises CheckpointError if it is damaged."""
-        from safetensors import SafetensorError, safe_open
+        import torch
 
-        weights, optimizer = {}, defaultdict[int, dict[str, Any]](dict)
         try:
-            with safe_open(file, "pt") as stored:
-                values = json.loads(stored.metadata()["state"])
-                for name in stored.keys():  # noqa: SIM118
-                    kind, _, rest = name.partition(".")
-                    if kind == "weights":
-                        weights[rest] = stored.get_tensor(name)
-                    else:
-                        i, _, key = rest.partition(".")
-                        optimizer[int(i)][key] = stored.get_tensor(name)
-                return cls(values.pop("step"), weights, optimizer, values)
-        except (SafetensorError, OSError, TypeError, KeyError, ValueError) as error:
+            return cls(**torch.load(file, map_location="cpu", weights_only=True))
+        except (OSError, RuntimeError, TypeError, ValueError, EOFError, UnpicklingError) as error:
             raise CheckpointError(f"{file}: damaged ({error}); start over with --force") from error

@@ -60,8 +60,8 @@ def test_a_batch_that_did_not_fit_counts_once(toy, labelled, tmp_path, monkeypat
 def test_a_state_takes_training_up_to_the_same_bits(toy, labelled, tmp_path):
     first, batches = toy_trainer(toy, labelled, tmp_path, batch=12, dropout=0.2)
     first.step(*batches.load(0))
-    first.save_state(tmp_path / "state.safetensors", {"note": "mine"})
-    state = State.read(tmp_path / "state.safetensors")
+    first.save_state(tmp_path / "state.pt", {"note": "mine"})
+    state = State.read(tmp_path / "state.pt")
     assert (state.step, state.values) == (1, {"note": "mine"})
     second, _ = toy_trainer(toy, labelled, tmp_path, batch=12, dropout=0.2)
     second.restore(state)
@@ -73,7 +73,7 @@ def test_a_state_takes_training_up_to_the_same_bits(toy, labelled, tmp_path):
 
 def test_a_state_that_is_damaged_or_of_other_prompts_is_refused(toy, labelled, tmp_path):
     trainer, _ = toy_trainer(toy, labelled, tmp_path, batch=12)
-    file = tmp_path / "state.safetensors"
+    file = tmp_path / "state.pt"
     trainer.save_state(file, {})
     state = State.read(file)
     state.weights.popitem()
