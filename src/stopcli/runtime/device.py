@@ -18,11 +18,7 @@ DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 def checked_device(name: str) -> torch.device:
-    """Return the device of that name.
-
-    Raises:
-        DeviceError: the machine has no such device.
-    """
+    """Return the device of that name; raises DeviceError if the machine has none."""
     try:
         device = torch.device(name)
     except RuntimeError as error:
@@ -41,11 +37,7 @@ def checked_device(name: str) -> torch.device:
 
 
 def choose_device(wanted: str, model: Stop, frames: int) -> tuple[torch.device, str]:
-    """Return a device and the reason for it; MPS only where it agrees with the CPU.
-
-    Raises:
-        DeviceError: the machine has no such device.
-    """
+    """Return a device and the reason for it; MPS only if it agrees with the CPU. Raises DeviceError."""
     if wanted != "auto":
         return checked_device(wanted), "asked for"
     if torch.cuda.is_available():

@@ -100,11 +100,7 @@ class Encoder:
         return twin
 
     def encode_texts(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """Embed texts -> (N,E) float32 of unit length; each text is computed once.
-
-        Raises:
-            UsageError: a text is empty.
-        """
+        """Embed texts -> (N,E) float32 of unit length, each once; raises UsageError for one that is empty."""
         return self._texts.encode(texts)
 
     def _embed_texts(self, texts: Sequence[str]) -> NDArray[np.float32]:
@@ -151,11 +147,7 @@ class Encoder:
         yield from _encoded(self, waiting, whole=window is None)
 
     def encode_pixels(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Embed decoded frames (B,T,S,S,3) uint8 -> (B,E) float32 of unit length.
-
-        Raises:
-            DeviceError: not even one clip fits into memory.
-        """
+        """Embed frames (B,T,S,S,3) uint8 -> (B,E) float32 of unit length; DeviceError if memory runs out."""
         out: list[NDArray[np.float32]] = []
         done = 0
 
@@ -178,11 +170,7 @@ class Encoder:
         return vectors.float()
 
     def trace(self, pixels: NDArray[np.uint8]) -> StopTrace:
-        """Return what the prompts do on clips (B,T,S,S,3), on the CPU: see `StopTrace`.
-
-        Raises:
-            UsageError: the model has no prompts.
-        """
+        """Return on the CPU what the prompts do on clips (B,T,S,S,3); UsageError for plain CLIP."""
         if self.files.config.stop is None:
             raise UsageError(
                 f"{self.files.name} is plain CLIP: it has no prompts to show; use a model with prompts"

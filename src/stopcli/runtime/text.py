@@ -34,11 +34,7 @@ class TextEncoder:
         self._known: dict[str, Vectors] = {}
 
     def encode(self, texts: Sequence[str]) -> Vectors:
-        """Embed texts -> (N,E) float32 of unit length.
-
-        Raises:
-            UsageError: a text is empty. CheckpointError: the model's files do not fit together.
-        """
+        """Embed texts -> (N,E) float32 of unit length; raises UsageError for one that is empty."""
         if any(not text.strip() for text in texts):
             raise UsageError("a text to embed is empty; every label or query needs a word")
         new = [t for t in dict.fromkeys(texts) if t not in self._known]

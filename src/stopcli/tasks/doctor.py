@@ -18,11 +18,7 @@ TIMEOUT = 5.0  # seconds to wait for the Hub
 
 
 def diagnose(device: str = "auto", precision: str = "auto", *, offline: bool = False) -> Diagnosis:
-    """Look at the machine, and compare the device with the CPU on fixed frames.
-
-    Raises:
-        DeviceError: the device asked for is absent.
-    """
+    """Look at the machine, and compare the device with the CPU on fixed frames. Raises DeviceError."""
     import torch
     from huggingface_hub import constants
 
@@ -65,13 +61,10 @@ def _version(package: str) -> str:
 def _cuda() -> str:
     import torch
 
-    if not torch.cuda.is_available():
-        built = torch.version.cuda
-        return (
-            f"no device found (torch is built for CUDA {built})" if built else "no (torch is built for CPUs)"
-        )
-    names = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
-    return ", ".join(names)
+    if torch.cuda.is_available():
+        return ", ".join(torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count()))
+    built = torch.version.cuda
+    return f"no device found (torch is built for CUDA {built})" if built else "no (torch is built for CPUs)"
 
 
 def _place(path: str) -> str:

@@ -77,12 +77,7 @@ def embed_videos(
 def embed_texts(
     encoder: Encoder, texts: Sequence[str], output: Path, *, force: bool = False
 ) -> list[Embedded]:
-    """Embed texts into ``output``; what it holds already is skipped.
-
-    Raises:
-        FileExists: ``output`` was made by another model or in another way.
-        UsageError: ``output`` has an unknown suffix, or a text is empty.
-    """
+    """Embed texts into ``output``, as `embed_videos` does videos; an empty text is a UsageError."""
     vectors = _open(encoder, output, {"kind": "texts", "window": None}, force)
     done = {row.path for row in vectors.rows}
     new = [t for t in dict.fromkeys(texts) if t not in done]

@@ -13,11 +13,7 @@ from stopcli.results import Written
 
 
 def copy_samples(folder: Path, *, force: bool = False) -> Iterator[Written]:
-    """Copy the bundled clips into a folder, made if it is not there.
-
-    Raises:
-        UsageError: the folder is a file. FileExists: a clip is there, and ``force`` is not set.
-    """
+    """Copy the bundled clips into a folder, made if need be. Raises UsageError, FileExists."""
     if folder.exists() and not folder.is_dir():
         raise UsageError(f"{folder}: is a file; name a folder")
     source = Path(str(package_files("stopcli") / "assets" / "samples"))

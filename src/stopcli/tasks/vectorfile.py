@@ -64,11 +64,7 @@ class VectorFile:
 
 
 def check_vector_file(path: Path) -> None:
-    """Make sure that a file of vectors can be written.
-
-    Raises:
-        UsageError: another suffix, .parquet without pyarrow, or a folder that does not exist.
-    """
+    """Make sure that a file of vectors can be written: suffix, folder, pyarrow. Raises UsageError."""
     check_output(path, force=True, option="--output", suffixes=SUFFIXES)
     if path.suffix == ".parquet":
         try:
@@ -80,11 +76,7 @@ def check_vector_file(path: Path) -> None:
 
 
 def load(path: Path) -> VectorFile:
-    """Read a file of vectors.
-
-    Raises:
-        InputError: it is damaged, or no file of vectors.
-    """
+    """Read a file of vectors; raises InputError if it is damaged or something else."""
     try:
         if path.suffix == ".npz":
             with np.load(path, allow_pickle=False) as arrays:
@@ -111,11 +103,7 @@ def load(path: Path) -> VectorFile:
 
 
 def save(path: Path, vectors: VectorFile) -> None:
-    """Write a file of vectors, whole or not at all.
-
-    Raises:
-        CannotWrite: the operating system refused.
-    """
+    """Write a file of vectors, whole or not at all; raises CannotWrite."""
     if path.suffix == ".npy":
         rows = [json.dumps(asdict(r), ensure_ascii=False) for r in vectors.rows]
         write_text(_sidecar(path), "\n".join([json.dumps(vectors.provenance), *rows]) + "\n")
