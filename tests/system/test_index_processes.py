@@ -26,7 +26,7 @@ from stopcli.index.store import Index
 from stopcli.index.types import FileRecord, NewEntry, Space
 
 KILLS = 50
-WRITES = {"open", "write", "ftruncate", "fsync", "execute", "executemany", "rename", "replace", "unlink"}
+WRITES = {"open", "write", "truncate", "fsync", "__exit__", "execute", "executemany", "replace", "unlink"}
 MODULES = ("stopcli.index", "stopcli.fileio", "pathlib")
 
 

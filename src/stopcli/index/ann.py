@@ -1,13 +1,12 @@
 """A faster, approximate way through very large indexes: usearch (``pip install 'stopcli[large]'``).
 
-Its file is a cache: built from the vectors, added to when they grow, thrown away and built again
-at any time. It only says which rows are worth a look; their files are then searched exactly, so hits,
-scores and ranges mean the same. Letters: R rows, E embedding size.
+Its file is a cache, built from the vectors and added to when they grow. It only says which rows are worth
+a look; their files are then searched exactly, so hits, scores and ranges mean the same.
+Letters: R rows, E embedding size.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
@@ -18,17 +17,11 @@ from numpy.typing import NDArray
 
 from stopcli.errors import CannotWrite
 from stopcli.fileio import replacing
+from stopcli.index.types import Say, Vectors
 
 LEAST = 2_000_000  # rows to search; below, the exact search is fast enough
 DEPTH = 512  # neighbours asked for
 CHUNK = 100_000  # rows read and added at once
-SETTINGS: dict[str, Any] = {
-    "metric": "ip",
-    "dtype": "f16",
-    "connectivity": 32,
-    "expansion_add": 128,
-    "expansion_search": 512,
-}
 
 
 def available() -> bool:
@@ -37,23 +30,17 @@ def available() -> bool:
 
 
 class ANNIndex:
-    """The graph of a space's vectors.
+    """The graph of a space's vectors (R,E); its file is made or brought up to date, which ``say`` tells."""
 
-    Args:
-        file: beside the vectors; made or brought up to date now.
-        vectors: (R,E).
-        say: called with a sentence when building takes time.
-    """
-
-    def __init__(self, file: Path, vectors: NDArray[np.float32], say: Callable[[str], None]) -> None:
+    def __init__(self, file: Path, vectors: Vectors, say: Say) -> None:
         from usearch.index import Index
 
-        self._graph: Any = Index(ndim=vectors.shape[1], **SETTINGS)
-        if file.is_file():
-            with suppress(Exception):  # whatever is wrong with it: it can be built again
-                self._graph.load(file)
+        search = {"connectivity": 32, "expansion_add": 128, "expansion_search": DEPTH}
+        self._graph: Any = Index(ndim=vectors.shape[1], metric="ip", dtype="f16", **search)
+        with suppress(Exception):  # whatever is wrong with it: it can be built again
+            self._graph.load(file)
         if len(self._graph) > len(vectors):
-            self._graph = Index(ndim=vectors.shape[1], **SETTINGS)
+            self._graph.reset()
         done = len(self._graph)
         if done == len(vectors):
             return
@@ -64,7 +51,6 @@ class ANNIndex:
         with suppress(CannotWrite), replacing(file) as new:  # a read-only place: slower next time, not wrong
             self._graph.save(new)
 
-    def rows(self, query: NDArray[np.float32]) -> NDArray[np.int64]:
+    def rows(self, query: Vectors) -> NDArray[np.int64]:
         """Return the rows nearest to a query (E,), about `DEPTH` of them."""
-        keys: NDArray[np.int64] = self._graph.search(query, DEPTH).keys.astype(np.int64)
-        return keys
+        return np.asarray(self._graph.search(query, DEPTH).keys, np.int64)

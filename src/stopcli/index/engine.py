@@ -3,50 +3,35 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from stopcli.errors import CannotWrite, FileMissing, StopError
+from stopcli.errors import CannotWrite, FileMissing, StopError, UsageError
 from stopcli.fileio import write_text
 from stopcli.index import ann, sync
-from stopcli.index.ranking import search, select
+from stopcli.index.ranking import Near, Selection, search, select
 from stopcli.index.store import Index
-from stopcli.index.types import WINDOW, Query, SearchResult, Snapshot, Space
+from stopcli.index.sync import FileDiff, Update
+from stopcli.index.types import Example, Paths, Query, Say, SearchRequest, SearchResult, Snapshot, Space
 from stopcli.model.files import ModelFiles
 from stopcli.runtime.text import TextEncoder
 from stopcli.settings import cache_folder
 from stopcli.video.clips import read_frames
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-    from typing_extensions import Self
-
-    from stopcli.index.ranking import Selection
-    from stopcli.index.types import Example, SearchRequest
     from stopcli.runtime.encoder import Encoder
 
-    Progress = Callable[[int], AbstractContextManager[Callable[[str], None]]]
 
+class SearchEngine(AbstractContextManager["SearchEngine"]):
+    """An index and a model, ready to search; ``load_encoder`` is called only if something must be embedded.
 
-class SearchEngine:
-    """An index and a model, ready to search; the model is loaded only if something must be embedded.
-
-    Args:
-        folder: of the index.
-        files: the model, and
-        load_encoder: what loads it.
-        precision: of the vectors; None takes what the index has, or what the device is fast at.
-        frames: of each window; None is the model's own.
-        wait: seconds to wait for another writer.
-        say: called with what costs time, in a sentence.
-        progress: given how many files will be embedded, yields what to call with the path of each.
-
-    Raises:
-        IndexUnusable: the folder holds no index that can be used, or cannot hold one.
+    ``precision`` None takes what the index has, or what the device is fast at; ``frames`` of each window,
+    None is the model's own; ``wait`` seconds for another writer; ``say`` is told what costs time, in a
+    sentence; ``progress``, given how many files will be embedded, yields what to call with each path.
+    Raises IndexUnusable: the folder holds no index that can be used, or cannot hold one.
     """
 
     def __init__(
@@ -58,116 +43,67 @@ class SearchEngine:
         precision: str | None = None,
         frames: int | None = None,
         wait: float = 600.0,
-        say: Callable[[str], None] = lambda _: None,
-        progress: Progress | None = None,
+        say: Say = lambda _: None,
+        progress: Callable[[int], AbstractContextManager[Say]] = lambda _: nullcontext(lambda _: None),
     ) -> None:
         self._files, self._load, self._precision = files, load_encoder, precision
         self._frames = frames or files.config.frames
-        self._say = say
-        self._progress = progress or (lambda _: nullcontext(lambda _: None))
-        self._texts = TextEncoder(files)
-        self._weights = weights_hash(files)
+        self._say, self._progress = say, progress
+        self._texts, self._weights = TextEncoder(files), weights_hash(files)
         self.index = Index(folder, wait=wait)
-
-    def __enter__(self) -> Self:
-        return self
 
     def __exit__(self, *_: object) -> None:
         self.index.close()
 
-    # ------------------------------------------------------------------------------- the index
-
-    def plan(self, videos: Sequence[Path], roots: Iterable[Path], window: float | None) -> sync.UpdatePlan:
-        """Return how files and index differ, and what would be embedded; nothing is changed.
-
-        Args:
-            videos: the files.
-            roots: the folders among what was named: walked whole.
-            window: seconds; None is whole files.
-        """
+    def plan(self, videos: Paths, roots: Paths, window: float | None) -> Update:
+        """Return how files, and folders that were walked whole, differ from the index; change nothing."""
         diff = sync.compare(self.index.database, videos, roots)
-        todo = diff.missing(self._snapshot(diff, window))
-        return sync.UpdatePlan(diff, tuple(diff.shown[path] for path in todo))
+        return Update(diff, self._snapshot(diff, window, self._precision))
 
-    def update(
-        self, videos: Sequence[Path], roots: Iterable[Path], window: float | None
-    ) -> sync.UpdateResult:
-        """Make the index agree with the files; the arguments are those of `plan`.
-
-        Raises:
-            IndexBusy: another process is writing. CannotWrite: the disk is full.
-            StopError: the model cannot be loaded.
-        """
-        diff, state, embedded = self._synchronize(videos, roots, window)
-        return sync.UpdateResult(diff, embedded, diff.all_failures(state))
-
-    def _snapshot(self, diff: sync.FileDiff, window: float | None, precision: str | None = None) -> Snapshot:
-        precision = precision or self._precision
-        return self.index.snapshot(diff.contents(), self._weights, precision, self._frames, window)
-
-    def _synchronize(
-        self, videos: Sequence[Path], roots: Iterable[Path], window: float | None
-    ) -> tuple[sync.FileDiff, Snapshot, int]:
-        """Write what must be written, and return what the index then knows of the files.
-
-        The files are looked at once; again only if another process wrote after that.
-        """
-        database, roots = self.index.database, list(roots)
+    def update(self, videos: Paths, roots: Paths, window: float | None) -> Update:
+        """Make the index agree with the files, or raise IndexBusy, CannotWrite or ModelError."""
+        database = self.index.database
         version = database.version()
-        diff = sync.compare(database, videos, roots)
-        state = self._snapshot(diff, window)
-        if not (diff.changed or diff.gone or diff.missing(state)):
-            return diff, state, 0
+        plan = self.plan(videos, roots, window)
+        if not (plan.diff.changed or plan.diff.gone or plan.todo):
+            return plan
         with self.index.writing():
-            if database.version() != version:
-                diff = sync.compare(database, videos, roots)
-                state = self._snapshot(diff, window)
-            todo = diff.missing(state)
-            sync.settle(database, diff, todo)
+            if database.version() != version:  # another process wrote since the files were looked at
+                plan = self.plan(videos, roots, window)
+            todo = plan.diff.missing(plan.state)
+            sync.settle(database, plan.diff, todo)
             if not todo:
-                return diff, state, 0
+                return plan
             encoder = self._encoder
             key = (self._files.name, self._weights, encoder.precision, self._frames, window)
-            space = database.make_space(Space(*key, encoder.model.backbone.embed_dim))
-            todo = diff.missing(self._snapshot(diff, window, space.precision))
-            self._announce(space, len(todo))
+            space = database.make_space(Space(*key, encoder.model.backbone.clip.visual.output_dim))
+            todo = plan.diff.missing(self._snapshot(plan.diff, window, space.precision))
+            if not space.rows and any(other.rows for other in database.spaces()):
+                note = f"note: {len(todo)} files must be embedded for these settings"
+                self._say(f"{note}; the vectors of others are kept (stop index info)")
             with self._progress(len(todo)) as progress:
-                embedded = sync.embed(self.index, space, diff, todo, encoder, progress)
-            return diff, self._snapshot(diff, window, space.precision), embedded
+                embedded = sync.embed(self.index, space, plan.diff, todo, encoder, progress)
+            return Update(plan.diff, self._snapshot(plan.diff, window, space.precision), embedded)
 
-    def _announce(self, space: Space, count: int) -> None:
-        """Say that other settings cost embedding again, and lose nothing."""
-        others = [other for other in self.index.database.spaces() if other.id != space.id and other.rows]
-        if space.rows or not others:
-            return
-        kept = others[-1]
-        what = f"windows of {kept.window:g} s" if kept.window else "whole files"
-        self._say(
-            f"note: {count} files must be embedded for these settings; "
-            f"the vectors of {kept.model}, {kept.precision}, {kept.frames} frames, {what} are kept"
-        )
+    def _snapshot(self, diff: FileDiff, window: float | None, precision: str | None) -> Snapshot:
+        return self.index.snapshot(diff.contents(), self._weights, precision, self._frames, window)
 
-    # ------------------------------------------------------------------------------ the search
-
-    def search(self, request: SearchRequest, videos: Sequence[Path], roots: Iterable[Path]) -> SearchResult:
+    def search(self, request: SearchRequest, videos: Paths, roots: Paths) -> SearchResult:
         """Bring the index up to date with the files, as `update` does, and answer.
 
-        Raises:
-            UsageError: a text is empty. InputError: an example cannot be used.
+        Raises UsageError: a text is empty or no text; InputError: an example cannot be used.
         """
         texts = self._embed([*request.texts, *request.unlike])
-        queries = [Query(text, texts[text]) for text in request.texts]
-        queries += [self._query(example, request.window) for example in request.examples]
-        diff, state, _ = self._synchronize(videos, roots, request.window)
+        examples = [self._query(example, request.window) for example in request.examples]
+        queries = texts[: len(request.texts)] + examples
+        unlike = [text.vector for text in texts[len(request.texts) :]]
+        diff, state, _ = self.update(videos, roots, request.window)
         selection = select(diff, state, request.filters)
-        unlike = [texts[text] for text in request.unlike]
         near = self._near(state, selection)
         hits = search(state.vectors, selection, queries, request.filters, unlike, near)
         return SearchResult(tuple(hits), diff.all_failures(state))
 
-    def _near(
-        self, state: Snapshot, selection: Selection
-    ) -> Callable[[NDArray[np.float32]], NDArray[np.int64]] | None:
+    def _near(self, state: Snapshot, selection: Selection) -> Near | None:
         """Return what finds the rows near a query, where there are so many that looking at all is slow."""
         if state.space is None or selection.count.sum() < ann.LEAST:
             return None
@@ -181,8 +117,11 @@ class SearchEngine:
     def _encoder(self) -> Encoder:
         return self._load()
 
-    def _embed(self, texts: Sequence[str]) -> dict[str, NDArray[np.float32]]:
+    def _embed(self, texts: Sequence[str]) -> list[Query]:
         """Return texts embedded: kept ones without a model, new ones by the text tower alone."""
+        for text in texts:
+            if text != text.encode(errors="ignore").decode():
+                raise UsageError(f"{text!a}: is not valid UTF-8; write it again, as text")
         database = self.index.database
         vectors = database.texts(self._weights, texts)
         if new := [text for text in dict.fromkeys(texts) if text not in vectors]:
@@ -190,18 +129,15 @@ class SearchEngine:
             with suppress(StopError):  # read-only, full or busy: computed again next time
                 database.save_texts(self._weights, fresh)
             vectors |= fresh
-        return vectors
+        return [Query(text, vectors[text]) for text in texts]
 
     def _query(self, example: Example, window: float | None) -> Query:
         if not example.path.is_file():
             raise FileMissing(f"{example.path}: no such file; it was given as the example to look for")
-        encoder, start, end, name = self._encoder, None, None, str(example.path)
-        if example.at is not None:
-            half = (window or WINDOW) / 2
-            start, end, name = max(0.0, example.at - half), example.at + half, f"{name}@{example.at:g}"
-        frames = read_frames(example.path, encoder.frames, encoder.size, start=start, end=end)
-        (vector,) = encoder.encode_pixels(frames.pixels[None])
-        return Query(name, vector)
+        start, end = example.span(window)
+        frames = read_frames(example.path, self._encoder.frames, self._encoder.size, start=start, end=end)
+        (vector,) = self._encoder.encode_pixels(frames.pixels[None])
+        return Query(example.name, vector)
 
 
 def weights_hash(files: ModelFiles) -> str:
@@ -209,10 +145,9 @@ def weights_hash(files: ModelFiles) -> str:
     cache = cache_folder() / "weights.json"
     parts = [(part, part.stat()) for part in (files.backbone, files.prompts) if part is not None]
     key = " ".join(f"{part.absolute()}:{status.st_size}:{status.st_mtime_ns}" for part, status in parts)
-    try:
+    known = {}
+    with suppress(OSError, ValueError, TypeError):  # not there, or broken
         known = dict(json.loads(cache.read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError):
-        known = {}
     if key not in known:
         known[key] = files.weights_hash()
         with suppress(OSError, CannotWrite):

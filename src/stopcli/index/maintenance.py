@@ -2,44 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections import Counter
 from contextlib import suppress
-from itertools import islice
-from pathlib import Path
-from typing import TYPE_CHECKING
 
-from stopcli.index import vectors
+from stopcli.fileio import replacing
 from stopcli.index.database import FORMAT
+from stopcli.index.store import Index
 from stopcli.index.sync import absolute, below
-from stopcli.index.types import Entry, NewEntry
+from stopcli.index.types import Entry, Files, NewEntry, Paths, Space
 from stopcli.results import IndexedFile, IndexInfo, IndexSpace
-
-if TYPE_CHECKING:
-    from stopcli.index.store import Index
-    from stopcli.index.types import Files, Space
 
 BATCH = 256  # contents taken over at once
 
 
-def files_of(index: Index, paths: Sequence[Path]) -> Files:
+def files_of(index: Index, paths: Paths) -> Files:
     """Return the files of the index that are one of the paths, or lie below one of them."""
     places = [absolute(path) for path in paths]
     return index.database.files_at(places) | index.database.files_below(map(below, places))
 
 
-def listing(index: Index, paths: Sequence[Path] = ()) -> list[IndexedFile]:
+def listing(index: Index, paths: Paths = ()) -> list[IndexedFile]:
     """Return the files of the index, all or those below the paths, by path."""
     database = index.database
     files = files_of(index, paths) if paths else database.files()
     contents = {record.content for record in files.values()} if paths else None
-    counts: dict[str, int] = {}
+    counts: Counter[str] = Counter()
     faults: dict[str, str] = {}
     for space in database.spaces():
-        for content, entry in database.entries(space, contents).items():
-            counts[content] = counts.get(content, 0) + entry.count
+        counts.update({content: e.count for content, e in database.entries(space, contents).items()})
         faults |= {content: fault.error for content, fault in database.faults(space, contents).items()}
     return [
-        IndexedFile(str(path), record.size, counts.get(record.content, 0), faults.get(record.content))
+        IndexedFile(str(path), record.size, counts[record.content], faults.get(record.content))
         for path, record in sorted(files.items())
     ]
 
@@ -47,20 +40,15 @@ def listing(index: Index, paths: Sequence[Path] = ()) -> list[IndexedFile]:
 def describe(index: Index) -> IndexInfo:
     """Return what the index holds, and for which settings."""
     size = sum(path.stat().st_size for path in index.folder.iterdir() if path.is_file())
-    spaces = tuple(
-        IndexSpace(s.model, s.weights, s.precision, s.frames, s.window, s.rows)
-        for s in index.database.spaces()
-    )
-    return IndexInfo(str(index.folder), FORMAT, len(index.database.files()), size, spaces)
+    spaces = index.database.spaces()
+    shown = (IndexSpace(s.model, s.weights, s.precision, s.frames, s.window, s.rows) for s in spaces)
+    return IndexInfo(str(index.folder), FORMAT, len(index.database.files()), size, tuple(shown))
 
 
-def remove(index: Index, paths: Sequence[Path] | None) -> int:
-    """Drop the files that are one of the paths or below one; return how many.
+def remove(index: Index, paths: Paths | None) -> int:
+    """Drop the files that are one of the paths or below one, or raise IndexBusy; return how many.
 
     Their vectors stay until `compact`, in case they come back; ``paths`` None drops all, vectors too.
-
-    Raises:
-        IndexBusy: another process is writing.
     """
     with index.writing():
         files = index.database.files() if paths is None else files_of(index, paths)
@@ -71,11 +59,7 @@ def remove(index: Index, paths: Sequence[Path] | None) -> int:
 
 
 def compact(index: Index) -> int:
-    """Drop the vectors that no file has any more, and old faults; return the bytes that were freed.
-
-    Raises:
-        IndexBusy: another process is writing. CannotWrite: no room for the file of those that stay.
-    """
+    """Drop what no file has any more, or raise IndexBusy or CannotWrite; return the bytes that were freed."""
     with index.writing():
         contents = {record.content for record in index.database.files().values()}
         freed = sum(_compact_space(index, space, contents) for space in index.database.spaces())
@@ -88,10 +72,10 @@ def compact(index: Index) -> int:
     return freed
 
 
-def _compact_space(index: Index, space: Space, contents: Iterable[str]) -> int:
+def _compact_space(index: Index, space: Space, contents: set[str]) -> int:
     kept, row = {}, 0
-    used = dict(sorted(index.database.entries(space, contents).items(), key=lambda item: item[1].first))
-    for content, entry in used.items():
+    used = sorted(index.database.entries(space, contents).items(), key=lambda item: item[1].first)
+    for content, entry in used:
         kept[content] = Entry(row, entry.count, entry.duration)
         row += entry.count
     if row == space.rows:
@@ -100,19 +84,14 @@ def _compact_space(index: Index, space: Space, contents: Iterable[str]) -> int:
     file = f"{stem}.{int(number or 0) + 1}.f32"
     if used:  # otherwise the vectors may be lost, and this is how to be rid of them
         matrix = index.vectors(space)
-        vectors.write(index.folder / file, (matrix[e.first : e.first + e.count] for e in used.values()))
+        with replacing(index.folder / file, sync=True) as new, new.open("wb") as stream:
+            stream.writelines(matrix[e.first : e.first + e.count].data for _, e in used)
     index.database.replace(space, file, row, kept)
     return (space.rows - row) * space.size * 4
 
 
 def merge(index: Index, source: Index) -> tuple[int, int]:
-    """Take over another index's files, vectors and faults; return how many files and vectors came.
-
-    What both have stays as it is here.
-
-    Raises:
-        IndexBusy: another process is writing. CannotWrite: the disk is full.
-    """
+    """Take over what only another index has, or raise IndexBusy; return how many files and vectors came."""
     with index.writing():
         rows = sum(_merge_space(index, source, space) for space in source.database.spaces())
         theirs = source.database.files()
@@ -125,14 +104,11 @@ def merge(index: Index, source: Index) -> tuple[int, int]:
 def _merge_space(index: Index, source: Index, space: Space) -> int:
     entries, matrix = source.database.entries(space), source.vectors(space)
     here = index.database.make_space(space)
-    have = index.database.entries(here, entries)
-    new = (
-        NewEntry(content, entry.duration, matrix[entry.first : entry.first + entry.count])
-        for content, entry in entries.items()
-        if content not in have
-    )
-    before = here.rows
-    while batch := list(islice(new, BATCH)):
+    have, before = index.database.entries(here, entries), here.rows
+    new = [(content, entry) for content, entry in entries.items() if content not in have]
+    for i in range(0, len(new), BATCH):
+        part = new[i : i + BATCH]
+        batch = [NewEntry(c, e.duration, matrix[e.first : e.first + e.count]) for c, e in part]
         here = index.add(here, batch, {}, {})
     index.add(here, [], source.database.faults(space), {})
     return here.rows - before

@@ -6,18 +6,15 @@ Letters: R rows (windows) of a space, F files that may answer, N rows of those, 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from fnmatch import fnmatch
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
+from stopcli.index.sync import FileDiff
+from stopcli.index.types import Entry, Filters, Query, Snapshot, Vectors
 from stopcli.results import Hit
-
-if TYPE_CHECKING:
-    from stopcli.index.sync import FileDiff
-    from stopcli.index.types import Filters, Query, Snapshot
 
 MERGE = 0.25  # of the way from a hit's score down to the mean: neighbours above it belong to the hit
 SAMPLE = 20_000  # rows that tell the mean, where not all are looked at
@@ -25,14 +22,15 @@ POOL = 32  # candidates sorted for each hit wanted
 SPARSE = 4  # fewer than one row in so many: they are read alone
 CHUNK = 512  # of those, read at once: what fits a processor's cache
 
+Near = Callable[[Vectors], NDArray[np.int64]]  # rows worth a look, by query (E,)
+
 
 @dataclass(frozen=True)
 class Selection:
     """The files that may answer, in the order of their vectors; all arrays (F,)."""
 
     first: NDArray[np.int64]
-    count: NDArray[np.int64]
-    """At least 1."""
+    count: NDArray[np.int64]  # at least 1
     duration: NDArray[np.float64]
     paths: tuple[str, ...]
     window: float | None
@@ -49,66 +47,47 @@ class Selection:
         inside = (owner >= 0) & (rows < (self.first + self.count)[owner])
         kept = np.unique(owner[inside])
         paths = tuple(self.paths[f] for f in kept)
-        return replace(
-            self, first=self.first[kept], count=self.count[kept], duration=self.duration[kept], paths=paths
-        )
-
-    def span(self, file: int, begin: int, end: int) -> tuple[float | None, float | None]:
-        """Return the seconds of windows ``begin`` to ``end`` (inclusive) of a file."""
-        if self.window is None:
-            return None, None
-        last = end == self.count[file] - 1
-        return begin * self.window, float(self.duration[file]) if last else (end + 1) * self.window
+        return Selection(self.first[kept], self.count[kept], self.duration[kept], paths, self.window)
 
 
 def select(diff: FileDiff, state: Snapshot, filters: Filters) -> Selection:
     """Choose the files that may answer; of several with the same content, the first does."""
-    chosen: dict[int, tuple[int, float, str]] = {}
+    chosen: dict[int, tuple[Entry, str]] = {}
     longest = np.inf if filters.max_duration is None else filters.max_duration
     for path, record in diff.present.items():
-        entry = state.entries.get(record.content)
-        if entry is None or not entry.count or entry.first in chosen:
+        entry, shown = state.entries.get(record.content), diff.shown[path]
+        if entry is None or not (filters.min_duration or 0.0) <= entry.duration <= longest:
             continue
-        if not (filters.min_duration or 0.0) <= entry.duration <= longest:
-            continue
-        if filters.glob is None or fnmatch(diff.shown[path], filters.glob):
-            chosen[entry.first] = entry.count, entry.duration, diff.shown[path]
-    order = sorted(chosen)
+        if filters.glob is None or fnmatch(shown, filters.glob):
+            chosen.setdefault(entry.first, (entry, shown))
+    kept = [chosen[first] for first in sorted(chosen)]
     return Selection(
-        np.array(order, np.int64),
-        np.array([chosen[f][0] for f in order], np.int64),
-        np.array([chosen[f][1] for f in order], np.float64),
-        tuple(chosen[f][2] for f in order),
+        np.array([entry.first for entry, _ in kept], np.int64),
+        np.array([entry.count for entry, _ in kept], np.int64),
+        np.array([entry.duration for entry, _ in kept], np.float64),
+        tuple(shown for _, shown in kept),
         state.space.window if state.space else None,
     )
 
 
 def search(
-    vectors: NDArray[np.float32],
+    vectors: Vectors,
     selection: Selection,
     queries: Sequence[Query],
     filters: Filters,
-    unlike: Sequence[NDArray[np.float32]] = (),
-    near: Callable[[NDArray[np.float32]], NDArray[np.int64]] | None = None,
+    unlike: Sequence[Vectors] = (),
+    near: Near | None = None,
 ) -> list[Hit]:
-    """Rank moments by the cosine of their vector with each query's, exactly.
+    """Rank the selected of a space's vectors (R,E), and ``near`` a query if given, by cosine; exactly.
 
-    Neighbouring windows that both score are one hit, which carries the best one's score.
-
-    Args:
-        vectors: (R,E), all rows of the space.
-        selection: which of them may answer.
-        queries: what is looked for.
-        filters: how many hits a query, and what they must be like.
-        unlike: vectors (E,) of what is not wanted: a moment that is nearer to one of them is no hit.
-        near: the rows whose files are worth a look, by query (E,); None looks at all.
+    Neighbouring windows that both score are one hit, with the best score; no hit is nearer to ``unlike``.
     """
     hits: list[Hit] = []
     matrix = np.asarray(vectors)
     sample = matrix[:: max(1, len(matrix) // SAMPLE)]
     for query in queries:
         chosen = selection if near is None else selection.owning(near(query.vector))
-        if not len(chosen.first):
+        if not chosen.paths:
             continue
         rows = chosen.rows()
         scores = _cosines(matrix, rows, query.vector)
@@ -119,20 +98,16 @@ def search(
     return hits
 
 
-def _cosines(
-    matrix: NDArray[np.float32], rows: NDArray[np.int64], query: NDArray[np.float32]
-) -> NDArray[np.float32]:
+def _cosines(matrix: Vectors, rows: NDArray[np.int64], query: Vectors) -> Vectors:
     """Return the cosines (N,) of rows with a query, at a cost that goes by the rows."""
     if len(rows) * SPARSE < len(matrix):
         parts = (rows[i : i + CHUNK] for i in range(0, len(rows), CHUNK))
         return np.concatenate([matrix[part] @ query for part in parts])
-    scores: NDArray[np.float32] = matrix @ query
+    scores: Vectors = matrix @ query
     return scores if len(rows) == len(matrix) else scores[rows]
 
 
-def _hits(
-    name: str, scores: NDArray[np.float32], mean: float, selection: Selection, filters: Filters
-) -> list[Hit]:
+def _hits(name: str, scores: Vectors, mean: float, selection: Selection, filters: Filters) -> list[Hit]:
     """Return the best moments, given the scores (N,) of the selection's rows."""
     floor = -np.inf if filters.min_score is None else filters.min_score
     starts = np.cumsum(selection.count) - selection.count
@@ -154,16 +129,16 @@ def _hits(
         while end + 1 < stop and end + 1 not in used and scores[end + 1] >= cut:
             end += 1
         used.update(range(begin, end + 1))
-        span = selection.span(file, begin - start, end - start)
-        hits.append(Hit(name, len(hits) + 1, selection.paths[file], *span, score))
+        since = until = None
+        if selection.window is not None:
+            since, until = (begin - start) * selection.window, (end + 1 - start) * selection.window
+            until = float(selection.duration[file]) if end == stop - 1 else until
+        hits.append(Hit(name, len(hits) + 1, selection.paths[file], since, until, score))
     return hits
 
 
-def _best_first(scores: NDArray[np.float32], pool: int) -> Iterator[int]:
-    """Yield rows from the best score down, of equals the first; no more are sorted than are asked for.
-
-    A row may come again.
-    """
+def _best_first(scores: Vectors, pool: int) -> Iterator[int]:
+    """Yield rows from the best score down, of equals the first; none is sorted in vain, some come again."""
     while True:
         rows = np.argpartition(scores, -pool)[-pool:] if pool < len(scores) else np.arange(len(scores))
         yield from rows[np.lexsort((rows, -scores[rows]))].tolist()

@@ -1,26 +1,21 @@
-"""What an index is made of, and what a search asks for and answers.
-
-Letters: n vectors of one file, R rows of a space, E embedding size.
-"""
+"""What an index is made of, what a search asks for and answers. n vectors of a file, R of a space, E wide."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from stopcli.results import Failure, Hit
 
-if TYPE_CHECKING:
-    Entries: TypeAlias = "Mapping[str, Entry]"  # by content
-    Faults: TypeAlias = "Mapping[str, Fault]"  # by content
-    Files: TypeAlias = "Mapping[Path, FileRecord]"  # by absolute path
-
 WINDOW = 8.0  # seconds of a window
+Vectors = NDArray[np.float32]
+Paths = Sequence[Path]
+Say = Callable[[str], object]
 
 
 @dataclass(frozen=True)
@@ -32,17 +27,13 @@ class Space:
     precision: str
     frames: int
     window: float | None
-    size: int
-    """E."""
+    size: int  # E
     id: int = 0
-    rows: int = 0
-    """R."""
-    file: str = ""
-    """The name of the file of its vectors; another after every compaction."""
+    rows: int = 0  # R
+    file: str = ""  # of its vectors; called otherwise after every compaction
 
 
-@dataclass(frozen=True)
-class FileRecord:
+class FileRecord(NamedTuple):
     """A file as the index last saw it; ``content`` is its key, whatever the file is called."""
 
     size: int
@@ -59,78 +50,79 @@ class Entry:
     duration: float
 
 
-@dataclass(frozen=True)
-class NewEntry:
+class NewEntry(NamedTuple):
     """A content to add: its duration in seconds and its vectors (n,E)."""
 
     content: str
     duration: float
-    vectors: NDArray[np.float32]
+    vectors: Vectors
 
 
-@dataclass(frozen=True)
-class Fault:
+class Fault(NamedTuple):
     """Why a content cannot be embedded: the class of the error, and its message."""
 
     error: str
     message: str
 
 
-@dataclass(frozen=True)
-class Snapshot:
-    """One state of a space; without a space, nothing was ever embedded for these settings."""
-
-    space: Space | None = None
-    entries: Entries = field(default_factory=dict)
-    faults: Faults = field(default_factory=dict)
-    vectors: NDArray[np.float32] = field(default_factory=lambda: np.zeros((0, 0), np.float32))
-    """(R,E)."""
+Entries = Mapping[str, Entry]  # by content
+Faults = Mapping[str, Fault]  # by content
+Files = Mapping[Path, FileRecord]  # by absolute path
 
 
-@dataclass(frozen=True)
-class Filters:
-    """What a hit must be like; seconds, cosines."""
+class Snapshot(NamedTuple):
+    """One state of a space, vectors (R,E); without a space, nothing was ever embedded for these settings."""
+
+    space: Space | None
+    entries: Entries
+    faults: Faults
+    vectors: Vectors
+
+
+class Filters(NamedTuple):
+    """What a hit must be like; durations are seconds of the whole file."""
 
     top_k: int = 10
-    min_score: float | None = None
-    glob: str | None = None
-    """Of the path as shown, ``*`` matches everything: ``*/2021/*``."""
+    min_score: float | None = None  # cosine
+    glob: str | None = None  # of the path as shown; ``*`` matches slashes too: ``*/2021/*``
     min_duration: float | None = None
     max_duration: float | None = None
-    """Of the whole file."""
 
 
-@dataclass(frozen=True)
-class Example:
+class Example(NamedTuple):
     """A video, or the moment of it around ``at`` seconds, as a query."""
 
     path: Path
     at: float | None = None
 
+    @property
+    def name(self) -> str:
+        return str(self.path) if self.at is None else f"{self.path}@{self.at:g}"
 
-@dataclass(frozen=True)
-class SearchRequest:
+    def span(self, window: float | None) -> tuple[float, float] | tuple[None, None]:
+        """Return from where to where (seconds) to look; a window long, unless all of it is the example."""
+        half = (window or WINDOW) / 2
+        return (None, None) if self.at is None else (max(0.0, self.at - half), self.at + half)
+
+
+class SearchRequest(NamedTuple):
     """All that one search wants to know."""
 
     texts: tuple[str, ...] = ()
-    unlike: tuple[str, ...] = ()
-    """Texts: moments nearer to one of them are no hits."""
+    unlike: tuple[str, ...] = ()  # texts: moments nearer to one of them are no hits
     examples: tuple[Example, ...] = ()
-    window: float | None = WINDOW
-    """Seconds of a window; None searches whole files."""
-    filters: Filters = field(default_factory=Filters)
+    window: float | None = WINDOW  # seconds; None searches whole files
+    filters: Filters = Filters()
 
 
-@dataclass(frozen=True)
-class Query:
+class Query(NamedTuple):
     """A text or an example, by name, and its vector (E,)."""
 
     name: str
-    vector: NDArray[np.float32]
+    vector: Vectors
 
 
-@dataclass(frozen=True)
-class SearchResult:
+class SearchResult(NamedTuple):
     """Hits, query by query, best first; and the files that cannot be searched."""
 
     hits: tuple[Hit, ...]

@@ -102,7 +102,7 @@ def test_a_full_disk_loses_nothing(tmp_path, monkeypatch):
         raise OSError(errno.ENOSPC, "No space left on device")
 
     with monkeypatch.context() as patch, pytest.raises(CannotWrite, match=r"disk is full .* MB free"):
-        patch.setattr(os, "write", full)
+        patch.setattr(os, "fsync", full)
         with index.writing():
             index.add(space_of(index), [ONE], {}, {Path("/v/n.mp4"): FileRecord(1, 1, "new")})
     assert space_of(index).rows == 12

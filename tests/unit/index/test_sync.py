@@ -16,7 +16,7 @@ from stopcli.results import EncodedClip, Failure
 
 
 class Encoder:
-    """Stands in for the model: two windows a file, but for files that begin with ``bad``."""
+    """Stands in for the model: two windows a file, but for files that begin with ``bad`` or ``lost``."""
 
     def __init__(self, stop_at: str | None = None) -> None:
         self.stop_at = stop_at
@@ -26,6 +26,9 @@ class Encoder:
         for path in paths:
             if path.name == self.stop_at:
                 raise KeyboardInterrupt
+            if path.name.startswith("lost"):
+                yield Failure(str(path), "file-missing", f"{path}: no such file")
+                continue
             vector = np.full(4, int.from_bytes(path.read_bytes()[-1:], "big"), np.float32)
             yield EncodedClip(str(path), 0.0, 8.0, vector, 8.0)
             if path.name.startswith("bad"):
@@ -140,6 +143,19 @@ def test_faults_are_kept_and_name_the_file_as_it_is_called_now(index, tree, monk
     assert index.database.faults(space_of(index)) == {
         diff.present[tree / "worse.mp4"].content: Fault("unreadable-video", "{path}: damaged")
     }
+
+
+def test_a_file_that_goes_away_before_it_is_read_is_told_and_tried_again(index, tree):
+    (tree / "lost.mp4").write_bytes(b"video lost")
+    assert update(index, tree) == 3
+    diff = compare(index, tree)
+    (failure,) = diff.all_failures(state(index, diff))
+    assert (failure.path, failure.error) == (str(tree / "lost.mp4"), "file-missing")
+    assert index.database.faults(space_of(index)) == {}
+    (tree / "lost.mp4").rename(tree / "back.mp4")
+    assert update(index, tree) == 1
+    diff = compare(index, tree)
+    assert diff.all_failures(state(index, diff)) == ()
 
 
 def test_ctrl_c_keeps_the_files_that_are_whole(index, tree):
