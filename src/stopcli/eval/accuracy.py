@@ -88,12 +88,10 @@ def accuracy(
     splits = (tuple(item for item in items if item.clip not in faults) for items in benchmark.splits)
     benchmark = replace(benchmark, splits=tuple(filter(None, splits)))
     report = Report(benchmark, missing, [Failure.of(clip[0], fault) for clip, fault in faults.items()])
-    absent, common = len(missing) + len(faults), {"protocol": benchmark.protocol, "command": command}
+    clips, absent = len(benchmark.clips), len(missing) + len(faults)
     for name, encoder, embedded in zip(_names(methods), methods, vectors, strict=True):
-        provenance = encoder.describe() | common | {"seed": seed}
-        blank = BenchmarkScore(
-            name, benchmark.name, "", {}, {}, len(benchmark.clips), absent, False, provenance
-        )
+        how = encoder.describe() | {"protocol": benchmark.protocol, "command": command, "seed": seed}
+        blank = BenchmarkScore(name, benchmark.name, "", {}, {}, clips, absent, False, how)
         if benchmark.task == "retrieval":
             report.scores += _retrieve(benchmark, encoder, embedded, blank)
             continue
@@ -107,15 +105,13 @@ def accuracy(
 
 def _with_plain(encoders: Sequence[Encoder]) -> list[Encoder]:
     """Put before the models the plain CLIP of each backbone, once, unless it is given itself."""
-    seen = {(r.files.weights_hash(), r.frames) for r in encoders if r.files.config.stop is None}
-    plain = []
-    for encoder in encoders:
-        twin = encoder.without_prompts()
-        key = twin.files.weights_hash(), twin.frames
-        if key not in seen:
-            seen.add(key)
-            plain.append(twin)
-    return [*plain, *encoders]
+
+    def key(encoder: Encoder) -> tuple[str, int]:
+        return encoder.files.weights_hash(), encoder.frames
+
+    given = {key(encoder) for encoder in encoders if encoder.files.config.stop is None}
+    plain = {key(twin): twin for twin in (encoder.without_prompts() for encoder in encoders)}
+    return [*(twin for name, twin in plain.items() if name not in given), *encoders]
 
 
 def _names(methods: Sequence[Encoder]) -> list[str]:

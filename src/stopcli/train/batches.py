@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 from collections.abc import Generator, Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,11 +17,8 @@ from stopcli.data.table import Clip, Row, Task
 from stopcli.errors import StopError, UsageError
 from stopcli.train import distributed
 from stopcli.train.options import FinetuneOptions
-from stopcli.video.cache import AROUND
+from stopcli.video.cache import AROUND, FrameCache
 from stopcli.video.prefetch import prefetch
-
-if TYPE_CHECKING:
-    from stopcli.video.cache import FrameCache
 
 WARM_UP = 0.1  # share of the steps
 LEAST_STEPS, LEAST_EPOCHS, MOST_EPOCHS = 300, 5, 300

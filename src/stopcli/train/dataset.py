@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from stopcli.data.table import SPLITS, Clip, Dataset, Problem, unique_clips
@@ -18,12 +18,26 @@ from stopcli.video.prefetch import prefetch
 ADVICE = "nothing was trained; fix these rows, or skip them with --skip-bad"
 
 
-def check_table(data: Dataset, callback: TrainingCallback, *, skip_bad: bool) -> Dataset:
+def check_table(
+    data: Dataset, callback: TrainingCallback, *, skip_bad: bool, reported: Sequence[Problem] = ()
+) -> Dataset:
     """Find what can be seen without opening the videos; return the data set that is left.
 
     Raises BadDataset where that is too little, or where there are problems that ``skip_bad`` does not skip.
+    The callback is told of those that are not ``reported`` yet.
     """
-    return _accept(data.without(list(_class_problems(data))), (), callback, skip_bad=skip_bad)
+    data = data.without(list(_class_problems(data)))
+    if not skip_bad:
+        data.require_sound(ADVICE)
+    for problem in data.problems:
+        if problem not in reported:
+            callback.skipped(str(problem))
+    if not any(r.split in (None, "train") for r in data.rows):
+        raise BadDataset(f"{data.source}: no usable row is for training{data.listing}")
+    if data.task == "classification" and len(data.labels) < 2:
+        found = f"two or more labels are needed, found {data.labels[0]!r} only"
+        raise BadDataset(f"{data.source}: {found}{data.listing}")
+    return data
 
 
 def check_videos(data: Dataset, reader: ClipReader, callback: TrainingCallback, *, skip_bad: bool) -> Dataset:
@@ -40,9 +54,9 @@ def check_videos(data: Dataset, reader: ClipReader, callback: TrainingCallback, 
         elif isinstance(item, StopError):
             raise item
         callback.decoded(clip[0])
-    faults = {clip: fault for part in distributed.gather_objects(own_faults) for clip, fault in part.items()}
+    faults = distributed.gather_dict(own_faults)
     good = data.without([Problem(r.number, str(faults[r.clip])) for r in data.rows if r.clip in faults])
-    return _accept(good.without(list(_class_problems(good))), data.problems, callback, skip_bad=skip_bad)
+    return check_table(good, callback, skip_bad=skip_bad, reported=data.problems)
 
 
 def _class_problems(data: Dataset) -> Iterator[Problem]:
@@ -55,22 +69,6 @@ def _class_problems(data: Dataset) -> Iterator[Problem]:
             yield Problem(row.number, f"class {row.text!r} is in {row.split} but not in train")
         elif counts[row.text] == 1:
             yield Problem(row.number, f"class {row.text!r} has one clip only; two are the least")
-
-
-def _accept(
-    data: Dataset, reported: tuple[Problem, ...], callback: TrainingCallback, *, skip_bad: bool
-) -> Dataset:
-    if not skip_bad:
-        data.require_sound(ADVICE)
-    for problem in data.problems:
-        if problem not in reported:
-            callback.skipped(str(problem))
-    if not any(r.split in (None, "train") for r in data.rows):
-        raise BadDataset(f"{data.source}: no usable row is for training{data.listing}")
-    if data.task == "classification" and len(data.labels) < 2:
-        found = f"two or more labels are needed, found {data.labels[0]!r} only"
-        raise BadDataset(f"{data.source}: {found}{data.listing}")
-    return data
 
 
 def count_clips(data: Dataset) -> dict[str, int]:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 T = TypeVar("T")
+Key = TypeVar("Key")
 
 
 def rank() -> int:
@@ -62,12 +63,12 @@ def gather_rows(rows: Tensor) -> Tensor:
     return out.flatten(0, 1)
 
 
-def gather_objects(value: T) -> list[T]:
-    """Return what each process has, in the order of the ranks."""
-    out: list[Any] = [value] * world_size()
+def gather_dict(own: dict[Key, T]) -> dict[Key, T]:
+    """Return the entries of all processes."""
+    parts: list[Any] = [own] * world_size()
     if world_size() > 1:
-        _dist().all_gather_object(out, value)
-    return out
+        _dist().all_gather_object(parts, own)
+    return {key: value for part in parts for key, value in part.items()}
 
 
 def sum_gradients(parameters: Iterable[torch.nn.Parameter]) -> None:

@@ -161,8 +161,7 @@ class FinetuneRun:
         mine, size = distributed.every_nth(unique_clips(rows)), encoder.batch_size
         batches = [mine[i : i + size] for i in range(0, len(mine), size)]
         done = [vector for b in batches for vector in encoder.encode_pixels(self.reader.centres(b))]
-        parts = distributed.gather_objects(dict(zip(mine, done, strict=True)))
-        embedded = {clip: vector for part in parts for clip, vector in part.items()}
+        embedded = distributed.gather_dict(dict(zip(mine, done, strict=True)))
         vectors = np.stack([embedded[r.clip] for r in rows])
         if not self.by_class:
             return Evaluation(*caption_scores(encoder, vectors, rows))

@@ -87,7 +87,7 @@ class Trainer:
         """Cross-entropy is a sum over clips, so the gradients of pieces that fit into memory add up."""
         import torch
 
-        self._optimizer.zero_grad(set_to_none=True)
+        self._optimizer.zero_grad()
         truth = self._ids([rows[i] for i in distributed.share(len(rows))])
         size = self.encoder.batch_size
         total = torch.zeros(1, device=truth.device)
@@ -106,7 +106,7 @@ class Trainer:
         """
         import torch
 
-        self._optimizer.zero_grad(set_to_none=True)
+        self._optimizer.zero_grad()
         pieces = np.split(pixels, range(self.encoder.batch_size, len(pixels), self.encoder.batch_size))
         if len(pieces) == 1:
             mine = self._embed(pixels, 0)
