@@ -13,8 +13,8 @@ from stopcli.eval.metrics import cross_entropy
 from stopcli.hub.registry import resolve
 from stopcli.runtime.encoder import Encoder
 from stopcli.train.batches import Batches, ClipReader, Schedule
-from stopcli.train.options import FinetuneOptions
 from stopcli.train.losses import class_loss, contrastive_loss
+from stopcli.train.options import FinetuneOptions
 from stopcli.train.run_folder import RunFolder
 from stopcli.train.trainer import State
 from stopcli.video.cache import FrameCache
