@@ -1,4 +1,4 @@
-"""Pictures of numbers, drawn by matplotlib: how a training went, which classes were confused."""
+"""PNGs of numbers, drawn by matplotlib; `CannotWrite` where a file cannot be written."""
 
 from __future__ import annotations
 
@@ -22,20 +22,9 @@ def curve(
     metric: str,
     plain: float | None,
 ) -> None:
-    """Draw loss and validation score by step.
-
-    Args:
-        path: the PNG to write.
-        losses: (step, loss).
-        scores: (step, percent).
-        metric: what the scores measure.
-        plain: the score of plain CLIP in percent, if there is one.
-
-    Raises:
-        CannotWrite: the file cannot be written.
-    """
+    """Draw (step, loss), and (step, percent) of ``metric`` beside the percent of plain CLIP."""
     figure, left = _figure(7.0, 4.0)
-    steps, values = np.array([s for s, _ in losses]), np.array([v for _, v in losses])
+    steps, values = np.array(losses, float).reshape(-1, 2).T
     left.plot(steps, values, color=BLUE, alpha=0.25, linewidth=1)
     width = max(1, len(values) // 25)
     if len(values) > 2 * width:
@@ -44,9 +33,10 @@ def curve(
     left.set_xlabel("step")
     left.set_ylabel("training loss", color=BLUE)
     left.set_ylim(bottom=0)
+    left.set_xlim(left=0)
     right = left.twinx()
     if scores:
-        right.plot([s for s, _ in scores], [v for _, v in scores], color=ORANGE, marker="o", markersize=3)
+        right.plot(*zip(*scores, strict=True), color=ORANGE, marker="o", markersize=3)
     right.set_ylabel(f"validation {metric}, %", color=ORANGE)
     right.set_ylim(0, 102)
     if plain is not None:
@@ -56,17 +46,7 @@ def curve(
 
 
 def confusion(path: Path, counts: NDArray[np.int64], labels: Sequence[str], title: str) -> None:
-    """Draw which class (row) was taken for which (column), each row in shares of its clips.
-
-    Args:
-        path: the PNG to write.
-        counts: (C,C) clips by true and predicted class.
-        labels: the C classes.
-        title: stands above.
-
-    Raises:
-        CannotWrite: the file cannot be written.
-    """
+    """Draw (C,C) clips by true class (row) and predicted one, in shares of the row."""
     n, labels = len(labels), [literal(label) for label in labels]
     side = min(22.0, max(4.5, 1.8 + 0.34 * n))
     figure, axes = _figure(side + 0.8, side)
@@ -76,8 +56,7 @@ def confusion(path: Path, counts: NDArray[np.int64], labels: Sequence[str], titl
     size = 9 if n <= 30 else 6 if n <= 120 else 3
     axes.set_xticks(range(n), labels, rotation=90, fontsize=size)
     axes.set_yticks(range(n), labels, fontsize=size)
-    axes.set_xlabel("predicted")
-    axes.set_ylabel("true")
+    axes.set(xlabel="predicted", ylabel="true")
     axes.set_title(literal(title), fontsize=10)
     if n <= 30:
         for i, j in np.argwhere(counts > 0):

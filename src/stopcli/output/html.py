@@ -1,7 +1,6 @@
-"""Pages that need nothing but a browser: hits with pictures, a timeline, an explanation.
+"""Pages that need nothing but a browser; Jinja2 escapes every text in ``templates/``.
 
-One file each, no script from elsewhere; videos play from where they lie, at their moment (media
-fragments). The templates are in ``templates/``, and Jinja2 escapes every text in them.
+Videos play from where they lie, at their moment. ``provenance`` is a sentence on how a page was made.
 """
 
 from __future__ import annotations
@@ -32,52 +31,25 @@ HUES = (220, 25, 140, 275, 190, 345, 85, 50)
 
 
 def hits_page(hits: Sequence[Hit], provenance: str) -> str:
-    """Show the hits of each query with a picture of their moment; return the whole document.
-
-    Args:
-        hits: query by query, best first.
-        provenance: one sentence on how they were found.
-    """
+    """Return a document with the hits of each query, best first, and a picture of their moment."""
     queries = list(dict.fromkeys(hit.query for hit in hits)) or ["No hits"]
     return _render("hits.html", provenance, title=f"{queries[0]} - stop retrieve", queries=queries, hits=hits)
 
 
 def timeline_page(classifications: Sequence[Classification], provenance: str) -> str:
-    """Show what each window of each video was called, one line a video; return the whole document.
-
-    Args:
-        classifications: windows in order of time, video by video.
-        provenance: one sentence on how they were classified.
-    """
+    """Return a document with a line for each video: what each window was called, in order of time."""
     labels = dict.fromkeys(result.scores[0].label for result in classifications)
     videos: dict[str, list[Classification]] = {}
     for result in classifications:
         videos.setdefault(result.path, []).append(result)
     lengths = {path: max(w.end or 0.0 for w in windows) or 1.0 for path, windows in videos.items()}
     hues = {label: _hue(i) for i, label in enumerate(labels)}
-    values = {"title": "Timeline - stop classify", "videos": videos, "lengths": lengths, "hues": hues}
-    return _render("timeline.html", provenance, **values)
+    title = "Timeline - stop classify"
+    return _render("timeline.html", provenance, title=title, videos=videos, lengths=lengths, hues=hues)
 
 
 def explanation_page(explanation: Explanation, provenance: str) -> str:
-    """Show what the prompts did in a clip, and how to read it; return the whole document.
-
-    Args:
-        explanation: what to show.
-        provenance: one sentence on how it was made.
-    """
-    times, counts = explanation.times, explanation.counts
-    spatial, temporal = len(explanation.regions) > 0, bool(counts.any())
-    frames = [
-        {
-            "time": f"{time:.1f} s",
-            "picture": jpeg(explanation.frames[i]),
-            "regions": np.argwhere(explanation.regions[i]).tolist() if spatial else [],
-            "heat": jpeg(heat(explanation, i)) if spatial else None,
-            "prompts": int(counts[i]) if temporal and i < len(counts) else None,
-        }
-        for i, time in enumerate(times)
-    ]
+    """Return a document with what the prompts did in a clip, and how to read it."""
     middles = explanation.spans.mean(1)
     across = 100 * (middles - middles[:1]) / max(1e-9, np.ptp(middles)) if len(middles) else middles
     series = [
@@ -92,18 +64,9 @@ def explanation_page(explanation: Explanation, provenance: str) -> str:
         }
         for k, c in enumerate(shown_labels(explanation))
     ]
-    return _render(
-        "explanation.html",
-        provenance,
-        title=f"{Path(explanation.path).name}: what STOP looks at",
-        explanation=explanation,
-        spatial=spatial,
-        temporal=temporal,
-        grid=explanation.regions.shape[1:] if spatial else (1, 1),
-        frames=frames,
-        series=series,
-        middles=middles,
-    )
+    values = {"explanation": explanation, "series": series, "middles": middles}
+    title = f"{Path(explanation.path).name}: what STOP looks at"
+    return _render("explanation.html", provenance, title=title, **values)
 
 
 def address(path: str) -> str:
@@ -133,11 +96,6 @@ def _moment(path: str, start: float | None, end: float | None) -> str:
     return address(path) + (f"#t={start:g},{end:g}" if start is not None and end is not None else "")
 
 
-def _poster(hit: Hit) -> str | None:
-    middle = (hit.start + hit.end) / 2 if hit.start is not None and hit.end is not None else 0.0
-    return thumbnail(hit.path, middle)
-
-
 def _hue(i: int) -> int:
     """Return the hue of the i-th label, in degrees."""
     return (HUES[i % len(HUES)] + 13 * (i // len(HUES))) % 360
@@ -154,13 +112,9 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {
-        "moment": _moment,
-        "name": lambda path: printable(Path(path).name),
-        "poster": _poster,
-        "printable": printable,
-    }
-    environment.globals |= {"clock": clock, "span": span, "thumbnail": thumbnail}
+    environment.filters |= {"jpeg": jpeg, "moment": _moment, "printable": printable}
+    environment.globals |= {"clock": clock, "span": span, "thumbnail": thumbnail, "heat": heat}
+    environment.globals |= {"basename": os.path.basename, "argwhere": np.argwhere}
     return environment
 
 

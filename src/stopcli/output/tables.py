@@ -1,16 +1,12 @@
-"""How each kind of record is shown: one `View` a record, looked up in `VIEWS`.
-
-A view gives the columns of a table, one short line for ``--quiet``, and flat rows for CSV. A new record
-needs a line in `VIEWS` and nothing else.
-"""
+"""How each kind of record is shown: a new one needs a line in `VIEWS`."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, fields
 from itertools import groupby
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from stopcli import results as r
 from stopcli.results import span
@@ -18,38 +14,29 @@ from stopcli.results import span
 BAR = 20  # characters of a full bar
 
 
-@dataclass(frozen=True)
-class Cell:
+class Cell(NamedTuple):
     """A piece of text in a table, and how it looks."""
 
     text: str
     style: str = ""
 
 
-@dataclass(frozen=True)
-class Column:
+class Column(NamedTuple):
     """A column of a table."""
 
     name: str
     kind: Literal["text", "number", "path", "bar"] = "text"
 
 
-@dataclass(frozen=True)
-class Table:
+TIME, VIDEO, SCORE = Column("time"), Column("video", "path"), Column("score", "number")
+
+
+class Table(NamedTuple):
     """Columns, and rows of one cell each; without a header it is a list of facts."""
 
     columns: tuple[Column, ...]
     rows: list[list[Cell]]
     header: bool = True
-
-
-@dataclass(frozen=True)
-class View:
-    """How records of one kind are shown."""
-
-    table: Callable[[Sequence[Any]], Table]
-    short: Callable[[Any], str] = lambda record: str(record.path)
-    flat: Callable[[Any], Iterable[dict[str, Any]]] = lambda record: [_plain(to_dict(record))]
 
 
 def to_dict(record: Any) -> dict[str, Any]:
@@ -64,62 +51,49 @@ def table_of(records: Sequence[Any]) -> Table:
     return VIEWS[type(records[0])].table(records)
 
 
-# ------------------------------------------------------------------------------------ tables
-
-
-def _cells(*values: object) -> list[Cell]:
-    return [v if isinstance(v, Cell) else Cell(str(v)) for v in values]
-
-
-def _timed(records: Sequence[Any]) -> bool:
-    return any(record.start is not None for record in records)
+def _table(rows: Iterable[Sequence[object]], *columns: Column, header: bool = True) -> Table:
+    """Make a table; the times are left out where every clip is a whole file."""
+    cells = [[v if isinstance(v, Cell) else Cell(str(v)) for v in row] for row in rows]
+    shown = [i for i, c in enumerate(columns) if c is not TIME or any(row[i].text for row in cells)]
+    return Table(tuple(columns[i] for i in shown), [[row[i] for i in shown] for row in cells], header)
 
 
 def _classifications(records: Sequence[r.Classification]) -> Table:
-    timed = _timed(records)
     rows = []
     for path, clips in groupby(records, key=lambda record: record.path):
         for n, clip in enumerate(clips):
             for i, score in enumerate(clip.scores):
-                shown = path if i == 0 and (n == 0 or not timed) else ""
-                when = [span(clip.start, clip.end) if i == 0 else ""] if timed else []
-                label = Cell(score.label, "bold" if i == 0 else "dim")
-                rows.append(
-                    _cells(shown, *when, label, f"{score.score:.1%}", Cell(_bar(score.score), "cyan"))
-                )
-    time = [Column("time")] if timed else []
-    columns = (Column("video", "path"), *time, Column("label"), Column("score", "number"), Column("", "bar"))
-    return Table(columns, rows)
+                label = Cell(score.label, "dim" if i else "bold")
+                full, rest = divmod(round(score.score * BAR * 8), 8)
+                bar = Cell("█" * full + (" ▏▎▍▌▋▊▉"[rest] if rest else ""), "cyan")
+                when = "" if i else span(clip.start, clip.end)
+                rows.append(("" if i or (n and when) else path, when, label, f"{score.score:.1%}", bar))
+    return _table(rows, VIDEO, TIME, Column("label"), SCORE, Column("", "bar"))
 
 
 def _hits(records: Sequence[r.Hit]) -> Table:
-    time = [Column("time")] if _timed(records) else []
-    rows = []
-    for hit in records:
-        when = [span(hit.start, hit.end)] if time else []
-        rows.append(_cells(hit.query if hit.rank == 1 else "", hit.rank, f"{hit.score:.3f}", hit.path, *when))
-    head = (Column("query"), Column("rank", "number"), Column("score", "number"), Column("video", "path"))
-    return Table((*head, *time), rows)
+    rows = [
+        (h.query if h.rank == 1 else "", h.rank, f"{h.score:.3f}", h.path, span(h.start, h.end))
+        for h in records
+    ]
+    return _table(rows, Column("query"), Column("rank", "number"), SCORE, VIDEO, TIME)
 
 
 def _embedded(records: Sequence[r.Embedded]) -> Table:
-    time = [Column("time")] if _timed(records) else []
-    rows = [_cells(e.row, e.path, *([span(e.start, e.end)] if time else [])) for e in records]
-    return Table((Column("row", "number"), Column("video", "path"), *time), rows)
+    rows = [(e.row, e.path, span(e.start, e.end)) for e in records]
+    return _table(rows, Column("row", "number"), VIDEO, TIME)
 
 
 def _finetuned(records: Sequence[r.Finetuned]) -> Table:
-    result = records[0]
-    rows = []
-    for name, plain, tuned in (
-        ("validation", result.validation_plain, result.validation),
-        ("test", result.test_plain, result.test),
-    ):
-        if tuned is not None:
-            before = "" if plain is None else f"{plain:.1f} %"
-            rows.append(_cells(f"{name} {result.metric}", before, Cell(f"{tuned:.1f} %", "bold")))
-    columns = (Column(result.path, "path"), Column("plain CLIP", "number"), Column("fine-tuned", "number"))
-    return Table(columns, rows)
+    (f,) = records
+    scores = (("validation", f.validation_plain, f.validation), ("test", f.test_plain, f.test))
+    rows = [
+        (f"{name} {f.metric}", "" if plain is None else f"{plain:.1f} %", Cell(f"{tuned:.1f} %", "bold"))
+        for name, plain, tuned in scores
+        if tuned is not None
+    ]
+    numbers = Column("plain CLIP", "number"), Column("fine-tuned", "number")
+    return _table(rows, Column(f.path, "path"), *numbers)
 
 
 def _benchmark(records: Sequence[r.BenchmarkScore]) -> Table:
@@ -128,63 +102,68 @@ def _benchmark(records: Sequence[r.BenchmarkScore]) -> Table:
     for direction, scores in groupby(records, key=lambda record: record.direction):
         for n, score in enumerate(scores):
             method = Cell(score.method, "dim" if score.published else "")
-            cells = [cell(score, name) for name in names]
-            rows.append(_cells(method, "" if n else direction, *cells, score.clips or ""))
-    numbers = [Column(name, "number") for name in (*names, "clips")]
-    return Table((Column("method"), Column("direction"), *numbers), rows)
+            cells = (cell(score, name) for name in names)
+            rows.append((method, "" if n else direction, *cells, score.clips or ""))
+    numbers = (Column(name, "number") for name in (*names, "clips"))
+    return _table(rows, Column("method"), Column("direction"), *numbers)
+
+
+def cell(score: r.BenchmarkScore, name: str) -> str:
+    """Return a score with its interval, as tables show it."""
+    value = f"{score.scores[name]:.1f}" if name in score.scores else ""
+    if name not in score.interval:
+        return value
+    low, high = score.interval[name]
+    return f"{value} ({low:.1f}-{high:.1f})"
+
+
+def flat(score: r.BenchmarkScore) -> dict[str, object]:
+    """Return a score as one row of plain values."""
+    out: dict[str, object] = {"method": score.method, "dataset": score.dataset, "direction": score.direction}
+    for name in ("top-1", "top-5", "R@1", "R@5", "R@10", "MdR", "MnR"):
+        low, high = score.interval.get(name, (None, None))
+        out |= {name: score.scores.get(name), f"{name} low": low, f"{name} high": high}
+    return out | {"clips": score.clips, "missing": score.missing, "published": score.published}
 
 
 def _speeds(records: Sequence[r.Speed]) -> Table:
+    forms = ("{:.2f}x", "{:.2f}", "{:.0%}", "{:,.0f}")
     rows = []
     for s in records:
-        optional = (
-            ("{:.2f}x", s.over_plain),
-            ("{:.2f}", s.tflops),
-            ("{:.0%}", s.share),
-            ("{:,.0f}", s.peak_mib),
-        )
-        measured = ["" if value is None else shown.format(value) for shown, value in optional]
+        values = (s.over_plain, s.tflops, s.share, s.peak_mib)
+        measured = ("" if v is None else form.format(v) for form, v in zip(forms, values, strict=True))
         rate = f"{s.per_second:,.2f} {s.unit}"
-        rows.append(_cells(s.stage, s.model, s.precision, s.batch_size, rate, *measured))
+        rows.append((s.stage, s.model, s.precision, s.batch_size, rate, *measured))
     numbers = ("batch", "per second", "over plain", "TFLOP/s", "share", "MiB")
-    texts = (Column("stage"), Column("model"), Column("precision"))
-    return Table((*texts, *(Column(n, "number") for n in numbers)), rows)
+    columns = (Column(name, "number") for name in numbers)
+    return _table(rows, Column("stage"), Column("model"), Column("precision"), *columns)
 
 
 def _indexed(records: Sequence[r.IndexedFile]) -> Table:
-    rows = [_cells(f.vectors, f"{f.size / 1e6:.1f}", f.path, f.fault or "") for f in records]
-    columns = (Column("vectors", "number"), Column("MB", "number"), Column("file", "path"), Column("fault"))
-    return Table(columns, rows)
+    rows = [(f.vectors, f"{f.size / 1e6:.1f}", f.path, f.fault or "") for f in records]
+    numbers = Column("vectors", "number"), Column("MB", "number")
+    return _table(rows, *numbers, Column("file", "path"), Column("fault"))
 
 
 def _models(records: Sequence[r.ModelEntry]) -> Table:
     rows = []
     for m in records:
-        here = "yes" if m.here else "no"
+        name = f"{m.name} (default)" if m.default else m.name
         size = "" if m.size is None else _megabytes(m.size)
-        rows.append(
-            _cells(f"{m.name} (default)" if m.default else m.name, here, size, m.license, m.description)
-        )
-    columns = (
-        Column("name"),
-        Column("here"),
-        Column("size", "number"),
-        Column("license"),
-        Column("description"),
-    )
-    return Table(columns, rows)
+        rows.append((name, _text(m.here), size, m.license, m.description))
+    texts = Column("license"), Column("description")
+    return _table(rows, Column("name"), Column("here"), Column("size", "number"), *texts)
 
 
 def _written(records: Sequence[r.Written]) -> Table:
-    return Table(
-        (Column("path", "path"), Column("")), [_cells(w.path, w.description) for w in records], header=False
-    )
+    rows = [(w.path, w.description) for w in records]
+    return _table(rows, Column("path", "path"), Column(""), header=False)
 
 
-def facts(pairs: Iterable[tuple[str, Any]]) -> Table:
+def _facts(pairs: Iterable[tuple[str, Any]]) -> Table:
     """Return names and values, one pair a line; absent values are left out."""
-    rows = [_cells(Cell(name, "bold"), _text(value)) for name, value in pairs if value is not None]
-    return Table((Column("name"), Column("value")), rows, header=False)
+    rows = [(Cell(name, "bold"), _text(value)) for name, value in pairs if value is not None]
+    return _table(rows, Column("name"), Column("value"), header=False)
 
 
 def _text(value: Any) -> str:
@@ -201,53 +180,35 @@ def _text(value: Any) -> str:
     return str(value)
 
 
-def _record_facts(record: Any) -> Table:
-    values = {f.name: getattr(record, f.name) for f in fields(record)}
+def _megabytes(size: int) -> str:
+    return f"{size / 1e6:.1f} MB"
+
+
+def _record_facts(records: Sequence[Any]) -> Table:
     pairs: list[tuple[str, Any]] = []
-    for name, value in values.items():
+    for name, value in vars(records[0]).items():
         if name in ("training", "metrics") and value:
             pairs += [(f"{name}: {key}", inner) for key, inner in value.items()]
         else:
             pairs.append((name, _megabytes(value) if name in ("size", "freed") else value))
-    return facts(pairs)
+    return _facts(pairs)
 
 
 def _index_info(records: Sequence[r.IndexInfo]) -> Table:
-    info = records[0]
-    pairs: list[tuple[str, Any]] = [
-        ("folder", info.folder),
-        ("format", info.format),
-        ("files", info.files),
-        ("size", _megabytes(info.bytes)),
-    ]
+    (info,) = records
+    pairs: list[tuple[str, Any]] = [("folder", info.folder), ("format", info.format), ("files", info.files)]
+    pairs.append(("size", _megabytes(info.bytes)))
     for s in info.spaces:
         window = f"windows of {s.window:g} s" if s.window else "whole files"
         made = f"{window}, {s.frames} frames, {s.precision}, weights {s.weights[:12]}"
         pairs.append((s.model, f"{s.vectors} vectors: {made}"))
-    return facts(pairs)
+    return _facts(pairs)
 
 
-# ------------------------------------------------------------------------- scores, flat rows
-
-
-def cell(score: r.BenchmarkScore, name: str) -> str:
-    """Return a score with its interval, as tables show it."""
-    if name not in score.scores:
-        return ""
-    value = f"{score.scores[name]:.1f}"
-    if name not in score.interval:
-        return value
-    low, high = score.interval[name]
-    return f"{value} ({low:.1f}-{high:.1f})"
-
-
-def flat(score: r.BenchmarkScore) -> dict[str, object]:
-    """Return a score as one row of plain values."""
-    out: dict[str, object] = {"method": score.method, "dataset": score.dataset, "direction": score.direction}
-    for name in ("top-1", "top-5", "R@1", "R@5", "R@10", "MdR", "MnR"):
-        low, high = score.interval.get(name, (None, None))
-        out |= {name: score.scores.get(name), f"{name} low": low, f"{name} high": high}
-    return out | {"clips": score.clips, "missing": score.missing, "published": score.published}
+def _flat_index(info: r.IndexInfo) -> Iterable[dict[str, Any]]:
+    whole = {name: value for name, value in vars(info).items() if name != "spaces"}
+    for space in info.spaces or (None,):
+        yield whole | {f.name: getattr(space, f.name, None) for f in fields(r.IndexSpace)}
 
 
 def _flat_scores(record: r.Classification) -> Iterable[dict[str, Any]]:
@@ -255,30 +216,18 @@ def _flat_scores(record: r.Classification) -> Iterable[dict[str, Any]]:
         yield {"path": record.path, "start": record.start, "end": record.end, "rank": rank, **asdict(score)}
 
 
-def _flat_index(info: r.IndexInfo) -> Iterable[dict[str, Any]]:
-    whole = {"folder": info.folder, "format": info.format, "files": info.files, "bytes": info.bytes}
-    names = [f.name for f in fields(r.IndexSpace)]
-    for space in info.spaces or (None,):
-        yield whole | {n: getattr(space, n, None) for n in names}
+def _flat(record: Any) -> Iterable[dict[str, Any]]:
+    """Return the one row of a record that CSV can hold: nested values as JSON."""
+    nested = {k: v for k, v in to_dict(record).items() if isinstance(v, (dict, list, tuple))}
+    yield to_dict(record) | {k: json.dumps(v, ensure_ascii=False) for k, v in nested.items()}
 
 
-def _plain(values: dict[str, Any]) -> dict[str, Any]:
-    """Return values that a CSV cell can hold: nested ones as JSON."""
-    nested = (dict, list, tuple)
-    return {k: json.dumps(v, ensure_ascii=False) if isinstance(v, nested) else v for k, v in values.items()}
+class View(NamedTuple):
+    """How records of one kind are shown: as a table, in a line for ``--quiet``, as rows for CSV."""
 
-
-def _bar(share: float) -> str:
-    full, rest = divmod(round(share * BAR * 8), 8)
-    return "█" * full + (" ▏▎▍▌▋▊▉"[rest] if rest else "")
-
-
-def _megabytes(size: int) -> str:
-    return f"{size / 1e6:.1f} MB"
-
-
-def _facts_view(short: Callable[[Any], str]) -> View:
-    return View(lambda records: _record_facts(records[0]), short)
+    table: Callable[[Sequence[Any]], Table]
+    short: Callable[[Any], str] = lambda record: str(record.path)
+    flat: Callable[[Any], Iterable[dict[str, Any]]] = _flat
 
 
 VIEWS: dict[type, View] = {
@@ -294,9 +243,11 @@ VIEWS: dict[type, View] = {
     r.Speed: View(_speeds, lambda s: f"{s.stage}\t{s.per_second:.2f}"),
     r.IndexedFile: View(_indexed),
     r.IndexInfo: View(_index_info, lambda info: info.folder, _flat_index),
-    r.IndexChange: _facts_view(lambda change: change.folder),
+    r.IndexChange: View(_record_facts, lambda change: change.folder),
     r.ModelEntry: View(_models, lambda model: model.name),
-    r.ModelInfo: _facts_view(lambda model: model.name),
+    r.ModelInfo: View(_record_facts, lambda model: model.name),
     r.Written: View(_written),
-    r.Diagnosis: View(lambda d: facts(d[0].facts.items()), lambda d: "healthy" if d.healthy else "unhealthy"),
+    r.Diagnosis: View(
+        lambda d: _facts(d[0].facts.items()), lambda d: "healthy" if d.healthy else "unhealthy"
+    ),
 }

@@ -1,7 +1,4 @@
-"""Filmstrips in the terminal: real pixels where the terminal can, else half blocks.
-
-Kitty, iTerm2 and sixel graphics come from textual-image (``pip install 'stopcli[preview]'``).
-"""
+"""Filmstrips in the terminal: pixels through textual-image (the extra "preview"), else half blocks."""
 
 from __future__ import annotations
 
@@ -29,11 +26,11 @@ def show(console: Console, hits: Sequence[Hit]) -> None:
     from rich.text import Text
 
     for hit in hits:
-        when = span(hit.start, hit.end)
-        console.print(Text(printable(f"{hit.rank}. {hit.score:.3f} {hit.path} {when}")))
+        name = f"{hit.rank}. {hit.score:.3f} {hit.path} {span(hit.start, hit.end)}"
+        console.print(Text(printable(name)))
         strip = filmstrip(hit, 2 * ROWS * 8)
         if strip is not None:
-            console.print(drawn(strip, console.width))
+            console.print(_drawn(strip, console.width))
 
 
 def filmstrip(hit: Hit, height: int) -> NDArray[np.uint8] | None:
@@ -48,7 +45,7 @@ def filmstrip(hit: Hit, height: int) -> NDArray[np.uint8] | None:
     return np.concatenate([p[:lowest] for p in pictures], 1)
 
 
-def drawn(strip: NDArray[np.uint8], width: int) -> Any:
+def _drawn(strip: NDArray[np.uint8], width: int) -> Any:
     """Return what Rich prints for a strip: graphics of the terminal, or half blocks."""
     from PIL import Image
 
@@ -57,11 +54,11 @@ def drawn(strip: NDArray[np.uint8], width: int) -> Any:
     try:
         from textual_image.renderable import Image as Graphics
     except ImportError:
-        return half_blocks(image, columns)
+        return _half_blocks(image, columns)
     return Graphics(image, width=columns, height="auto")
 
 
-def half_blocks(image: Any, columns: int) -> Any:
+def _half_blocks(image: Any, columns: int) -> Any:
     """Return a picture made of upper half blocks: two pixels a character."""
     from rich.style import Style
     from rich.text import Text

@@ -88,7 +88,7 @@ def test_a_film_walks_through_the_frames(explanation, tmp_path):
     film(explanation, tmp_path / "e.mp4")
     with open_video(tmp_path / "e.mp4") as video:
         assert video.duration == pytest.approx(4 * 0.8, abs=0.2)
-    assert [p.name for p in tmp_path.iterdir()] == ["e.mp4"]
+    assert [p.name for p in tmp_path.iterdir() if p.is_file()] == ["e.mp4"]
 
 
 def test_a_film_that_cannot_be_written_is_one_clear_error(explanation, tmp_path):
