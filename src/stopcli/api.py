@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from stopcli.data.labels import TEMPLATE
 from stopcli.errors import InputError, UsageError
 from stopcli.hub.registry import resolve
 from stopcli.index.types import WINDOW, Example, Filters, SearchRequest
@@ -228,7 +227,7 @@ class Model:
         spatial: Mode | None = None,
         temporal: Mode | None = None,
         flip: bool | None = None,
-        template: str = TEMPLATE,
+        template: str | None = None,
         resume: bool = False,
         force: bool = False,
         skip_bad: bool = False,

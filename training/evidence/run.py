@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
     Job = tuple[tuple, Callable[[], dict]]
 
+TEMPLATE = "a video of {}"  # around the labels, whatever the model's own is
 METHODS = {
     "static prompts": ("static", "static"),
     "spatial only": ("dynamic", "off"),
@@ -75,8 +76,10 @@ class Runs:
         """Run ``stop finetune``; return its folder and its JSON record."""
         folder = self.out / "runs" / name
         folder.parent.mkdir(exist_ok=True)
-        settings = ("--model", model, "-o", folder, "--resume", *more, "--format", "json")
-        record = json.loads(self.module("stopcli", "finetune", data, *settings))["data"][0]
+        settings = ("--model", model, "-o", folder, "--resume", "--template", TEMPLATE, *more)
+        record = json.loads(self.module("stopcli", "finetune", data, *settings, "--format", "json"))["data"][
+            0
+        ]
         return folder, record | {"path": folder.name}
 
     def world(self, method: str, seed: int) -> dict:

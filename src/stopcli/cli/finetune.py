@@ -70,14 +70,13 @@ class Training:
 
     def options(self) -> FinetuneOptions:
         """Return what the library is told."""
-        from stopcli.data.labels import TEMPLATE
         from stopcli.train.options import FinetuneOptions
 
         if self.batch_size == 1:
             raise UsageError("--batch-size must be at least 2: one clip alone teaches nothing by contrast")
         values: dict[str, Any] = {name: getattr(self, name) for name in self.__dataclass_fields__}
         modes = {name: values[name] and values[name].value for name in ("spatial", "temporal")}
-        return FinetuneOptions(**{**values, **modes, "template": self.template or TEMPLATE})
+        return FinetuneOptions(**{**values, **modes})
 
 
 @o.shares(Training, o.Compute, o.Show)

@@ -19,9 +19,15 @@ def prompts_for(labels: Sequence[str], config: ModelConfig, template: str | None
     A template that is given comes first, then the one saved with the model, then "a video of {}". Raises
     UsageError for one without ``{}``.
     """
-    around = template or config.template or TEMPLATE
-    check_template(around)
+    around = template_for(config, template)
     return [around.replace("{}", label) for label in labels]
+
+
+def template_for(config: ModelConfig, template: str | None = None) -> str:
+    """Return the template given, else the one saved with the model, else "a video of {}"."""
+    chosen = template or config.template or TEMPLATE
+    check_template(chosen)
+    return chosen
 
 
 def check_template(template: str) -> None:

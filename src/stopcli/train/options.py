@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from stopcli.data.labels import TEMPLATE, check_template
+from stopcli.data.labels import check_template
 from stopcli.errors import UsageError
 from stopcli.model.config import Mode
 from stopcli.results import StepReport, TrainingPlan
@@ -27,7 +27,7 @@ class FinetuneOptions:
     spatial: Mode | None = None
     temporal: Mode | None = None
     flip: bool | None = None  # mirror half of the clips; None does so unless a text speaks of left or right
-    template: str = TEMPLATE
+    template: str | None = None  # see `stopcli.data.labels.prompts_for`
 
     def __post_init__(self) -> None:
         for name, value in (("epochs", self.epochs), ("shots", self.shots)):
@@ -39,7 +39,8 @@ class FinetuneOptions:
             raise UsageError(f"--batch-size must be auto or between 2 and 65536, got {self.batch_size}")
         if self.spatial == self.temporal == "off":
             raise UsageError("--spatial off and --temporal off leave nothing to train")
-        check_template(self.template)
+        if self.template is not None:
+            check_template(self.template)
 
 
 class TrainingCallback(Protocol):

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from stopcli.data.labels import prompts_for
+from stopcli.data.labels import prompts_for, template_for
 from stopcli.data.table import SPLITS, Dataset, Row, unique_clips
 from stopcli.errors import UsageError
 from stopcli.eval.metrics import accuracy_scores, confusion, cross_entropy, ranks_of
@@ -93,7 +93,8 @@ class FinetuneRun:
             "the data set": self.record["data"]["sha256"][:12],
             "the model to start from": self.origin["base_weights"][:12],
         }
-        labels, template = (data.labels, options.template) if self.by_class else (None, None)
+        labels = data.labels if self.by_class else None
+        template = template_for(config, options.template) if self.by_class else None
         self._config = replace(config, frames=encoder.frames, labels=labels, template=template)
 
     def begin(self, *, resume: bool) -> TrainingPlan:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from stopcli.model.stop import Stop
 
 METRICS_FILE, CURVE_FILE, CONFUSION_FILE = "metrics.jsonl", "curve.png", "confusion.png"
-STATE_FILE = ".state.pt"
+STATE_FILE = ".state.safetensors"
 OURS = (CONFIG_FILE, WEIGHTS_FILE, METRICS_FILE, CARD_FILE, STATE_FILE, CURVE_FILE, CONFUSION_FILE)
 METRIC: dict[Task, str] = {"classification": "top-1", "retrieval": "R@1"}  # decides which weights are best
 

@@ -7,12 +7,12 @@ Letters: B clips of a batch over all processes, B' of this one, T frames, S side
 
 from __future__ import annotations
 
-import io
+import json
 import math
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -144,19 +144,21 @@ class Trainer:
 
     def save_state(self, file: Path, values: dict[str, Any]) -> None:
         """Write all that training goes on from, and ``values`` (plain ones); raises CannotWrite."""
-        import torch
+        from safetensors.torch import save
 
-        weights, optimizer = self.encoder.model.prompts.state_dict(), self._optimizer.state_dict()
-        buffer = io.BytesIO()
-        torch.save(vars(State(self.step_number, weights, optimizer, values)), buffer)
+        tensors = {f"weights.{n}": t for n, t in self.encoder.model.prompts.state_dict().items()}
+        for i, moments in self._optimizer.state_dict()["state"].items():
+            tensors |= {f"optimizer.{i}.{name}": t for name, t in moments.items()}
+        tensors = {name: t.detach().cpu().contiguous() for name, t in tensors.items()}
+        metadata = {"state": json.dumps(values | {"step": self.step_number})}
         with replacing(file, sync=True) as part:
-            part.write_bytes(buffer.getbuffer())
+            part.write_bytes(save(tensors, metadata))
 
     def restore(self, state: State) -> None:
         """Go back to where a state was saved; raises CheckpointError if it is of other prompts."""
         try:
             self.encoder.model.prompts.load_state_dict(state.weights)
-            self._optimizer.load_state_dict(state.optimizer)
+            self._optimizer.load_state_dict({**self._optimizer.state_dict(), "state": state.moments})
         except (RuntimeError, ValueError) as error:
             found = "the saved state is of other prompts than these settings make"
             raise CheckpointError(f"{found}; start over with --force") from error
@@ -169,15 +171,25 @@ class State:
 
     step: int
     weights: dict[str, torch.Tensor]
-    optimizer: dict[str, Any]
+    moments: dict[int, dict[str, torch.Tensor]]  # of the optimizer, by parameter
     values: dict[str, Any]
 
     @classmethod
     def read(cls, file: Path) -> State:
         """Read a state; raises CheckpointError if it is damaged."""
-        import torch
+        from safetensors import SafetensorError, safe_open
 
+        weights, moments = {}, defaultdict[int, dict[str, Any]](dict)
         try:
-            return cls(**torch.load(file, map_location="cpu", weights_only=True))
-        except (OSError, RuntimeError, TypeError, ValueError, EOFError, UnpicklingError) as error:
+            with safe_open(file, "pt") as tensors:
+                values = json.loads(tensors.metadata()["state"])
+                for name in tensors.keys():  # noqa: SIM118
+                    kind, _, rest = name.partition(".")
+                    if kind == "weights":
+                        weights[rest] = tensors.get_tensor(name)
+                    else:
+                        i, _, moment = rest.partition(".")
+                        moments[int(i)][moment] = tensors.get_tensor(name)
+            return cls(values.pop("step"), weights, moments, values)
+        except (SafetensorError, OSError, TypeError, KeyError, ValueError) as error:
             raise CheckpointError(f"{file}: damaged ({error}); start over with --force") from error
