@@ -86,6 +86,18 @@ def write_text(path: Path, text: str, *, sync: bool = False) -> None:
         part.write_text(text, encoding="utf-8", errors="surrogateescape")
 
 
+def make_folder(path: Path) -> None:
+    """Make a folder and those above it, where they are not there.
+
+    Raises:
+        CannotWrite: the operating system refused.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise write_error(path, error) from error
+
+
 def write_error(path: Path, error: OSError) -> CannotWrite:
     """Say in one sentence why a file could not be written."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):

@@ -8,7 +8,7 @@ import os
 import pytest
 
 from stopcli.errors import CannotWrite, FileExists, UsageError
-from stopcli.fileio import check_output, content_key, file_hash, replacing, write_text
+from stopcli.fileio import check_output, content_key, file_hash, make_folder, replacing, write_text
 
 
 def test_a_file_appears_when_the_block_ends(tmp_path):
@@ -49,6 +49,14 @@ def test_a_link_laid_out_in_advance_is_not_followed(tmp_path, monkeypatch):
     with pytest.raises(CannotWrite, match="cannot be written"):
         write_text(tmp_path / "a.txt", "attack")
     assert victim.read_text() == "mine"
+
+
+def test_a_folder_is_made_with_those_above_it_or_refused(tmp_path):
+    make_folder(tmp_path / "a" / "b")
+    make_folder(tmp_path / "a" / "b")
+    (tmp_path / "file").touch()
+    with pytest.raises(CannotWrite, match=r"file/b: cannot be written"):
+        make_folder(tmp_path / "file" / "b")
 
 
 def test_a_full_disk_is_one_sentence(tmp_path):

@@ -6,12 +6,13 @@ prompt modules only. Of pickled files nothing but tensors is loaded: no code in 
 
 from __future__ import annotations
 
+import difflib
 import json
 from pathlib import Path
 from typing import Any
 
 from stopcli.errors import CheckpointError
-from stopcli.fileio import replacing, write_error, write_text
+from stopcli.fileio import make_folder, replacing, write_text
 from stopcli.model.config import CONFIG_FILE, WEIGHTS_FILE, ModelConfig
 
 
@@ -36,8 +37,6 @@ def build_backbone(
 
     settings = config if config is not None else open_clip.get_model_config(architecture)
     if settings is None:
-        import difflib
-
         close = difflib.get_close_matches(architecture, open_clip.list_models(), 3)
         hint = f"; did you mean {' or '.join(close)}?" if close else ""
         raise CheckpointError(f"open_clip knows no architecture {architecture!r}{hint}")
@@ -50,21 +49,16 @@ def build_backbone(
             clip = (open_clip.CustomTextCLIP if custom_text else open_clip.CLIP)(**settings)
     except (TypeError, KeyError, AssertionError, RuntimeError) as error:
         raise CheckpointError(f"{architecture}: not a backbone that can be built ({error})") from error
-    return Backbone(clip, architecture, mean=preprocess.get("mean"), std=preprocess.get("std"))
+    return Backbone(clip, architecture, preprocess)
 
 
 def load_backbone_weights(backbone: Any, file: Path, *, text_only: bool = False) -> None:
     """Load open_clip's state dict into a backbone, all of it and nothing else.
 
-    Args:
-        backbone: to be filled.
-        file: the state dict.
-        text_only: leave the vision tower empty, and its weights on the disk.
-
-    Raises:
-        CheckpointError: the file is damaged, or of another architecture.
+    ``text_only`` leaves the vision tower empty, and its weights on the disk. CheckpointError: the file
+    is damaged, or of another architecture.
     """
-    skip = "visual." if text_only else None
+    skip = ("visual.",) if text_only else ()
     _load_strict(backbone.clip, file, f"backbone {backbone.architecture}", skip)
     backbone.fill_buffers()
 
@@ -72,8 +66,7 @@ def load_backbone_weights(backbone: Any, file: Path, *, text_only: bool = False)
 def load_prompts(model: Any, folder: Path) -> None:
     """Load ``model.safetensors`` into the prompt modules, all of it and nothing else.
 
-    Raises:
-        CheckpointError: the file is absent, damaged, or of another configuration.
+    CheckpointError: it is absent, damaged, or of another configuration.
     """
     file = folder / WEIGHTS_FILE
     if not file.is_file():
@@ -81,59 +74,45 @@ def load_prompts(model: Any, folder: Path) -> None:
     _load_strict(model.prompts, file, "the prompts of its config.json")
 
 
-def _load_strict(module: Any, file: Path, what: str, skip: str | None = None) -> None:
+def _load_strict(module: Any, file: Path, what: str, skip: tuple[str, ...] = ()) -> None:
+    """Load a state dict, less the names that begin with ``skip``."""
     import torch
     from safetensors import SafetensorError, safe_open
 
     try:
         if file.suffix == ".safetensors":
             with safe_open(file, "pt") as tensors:
-                names = [n for n in tensors.keys() if skip is None or not n.startswith(skip)]  # noqa: SIM118
+                names = [n for n in tensors.keys() if not n.startswith(skip)]  # noqa: SIM118
                 state = {name: tensors.get_tensor(name) for name in names}
         else:
-            state = torch.load(file, map_location="cpu", weights_only=True)
+            loaded = torch.load(file, map_location="cpu", weights_only=True)
+            state = {name: tensor for name, tensor in loaded.items() if not name.startswith(skip)}
     except (SafetensorError, OSError, RuntimeError, EOFError) as error:
         raise CheckpointError(f"{file}: damaged ({error}); fetch or copy it again") from error
-    expected = module.state_dict()
-    if skip is not None:
-        expected, state = ({k: v for k, v in d.items() if not k.startswith(skip)} for d in (expected, state))
-    missing = sorted(set(expected) - set(state))
-    surplus = sorted(set(state) - set(expected))
-    if missing or surplus:
-        fault = f"lacks {missing[0]}" if missing else f"holds {surplus[0]}, which does not belong there"
-        more = len(missing) + len(surplus) - 1
-        raise CheckpointError(
-            f"{file}: not weights for {what}: it {fault}" + (f" (and {more} more)" if more else "")
-        )
-    for name, value in expected.items():
-        if state[name].shape != value.shape:
-            raise CheckpointError(
-                f"{file}: not weights for {what}: {name} is {tuple(state[name].shape)}, "
-                f"expected {tuple(value.shape)}"
-            )
+    expected = {name: value for name, value in module.state_dict().items() if not name.startswith(skip)}
+    faults = [f"it lacks {n}" for n in sorted(expected.keys() - state.keys())]
+    faults += [f"it holds {n}, which does not belong there" for n in sorted(state.keys() - expected.keys())]
+    faults += [
+        f"{name} is {tuple(state[name].shape)}, expected {tuple(value.shape)}"
+        for name, value in expected.items()
+        if name in state and state[name].shape != value.shape
+    ]
+    if faults:
+        more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
+        raise CheckpointError(f"{file}: not weights for {what}: {faults[0]}{more}")
     # taken over, not copied; in the module's own dtype, whatever the file's
-    module.load_state_dict(
-        {k: state[k].to(v.dtype) for k, v in expected.items()}, assign=True, strict=skip is None
-    )
+    weights = {name: state[name].to(value.dtype) for name, value in expected.items()}
+    module.load_state_dict(weights, assign=True, strict=not skip)
 
 
 def save(folder: Path, config: ModelConfig, model: Any | None) -> None:
-    """Write a model folder; each file appears whole or not at all.
+    """Write a model folder: its config, and the prompts of a `Stop`; each file whole or not at all.
 
-    Args:
-        folder: made if it is not there.
-        config: what to write to ``config.json``.
-        model: the `Stop` whose prompts are saved; None for plain CLIP.
-
-    Raises:
-        CannotWrite: the operating system refused.
+    CannotWrite: the operating system refused.
     """
     from safetensors.torch import save as to_bytes
 
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise write_error(folder, error) from error
+    make_folder(folder)
     if model is not None and config.stop is not None:
         state = {k: v.detach().cpu().contiguous() for k, v in model.prompts.state_dict().items()}
         with replacing(folder / WEIGHTS_FILE) as part:

@@ -6,7 +6,7 @@ Letters: N images or texts, B videos, S tokens of a joint sequence, P patches, D
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -14,10 +14,6 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from stopcli.errors import CheckpointError
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
 
 # OpenAI's CLIP, as in open_clip.constants
 _MEAN = (0.48145466, 0.4578275, 0.40821073)
@@ -34,52 +30,37 @@ class Preprocess:
 
 
 class Backbone(nn.Module):
-    """An open_clip CLIP with a ViT of the original kind, frozen.
+    """An open_clip CLIP with a ViT of the original kind, frozen; CheckpointError for any other tower.
 
-    Raises:
-        CheckpointError: the tower is no ViT whose class token and blocks are at hand.
+    ``preprocess`` may hold ``mean`` and ``std``, where they are not CLIP's own.
     """
 
-    def __init__(
-        self,
-        clip: Any,
-        architecture: str,
-        *,
-        mean: Sequence[float] | None = None,
-        std: Sequence[float] | None = None,
-    ) -> None:
+    def __init__(self, clip: Any, architecture: str, preprocess: dict[str, Any]) -> None:
         super().__init__()
         visual = clip.visual
-        lacking = [
-            name
-            for name in ("class_embedding", "conv1", "transformer", "ln_post", "proj", "grid_size")
-            if not hasattr(visual, name)
-        ]
-        if lacking or getattr(visual, "attn_pool", None) is not None or visual.pool_type != "tok":
+        needed = ("class_embedding", "conv1", "transformer", "ln_post", "proj", "grid_size")
+        is_vit = all(hasattr(visual, name) for name in needed)
+        if not is_vit or getattr(visual, "attn_pool", None) is not None or visual.pool_type != "tok":
             raise CheckpointError(
                 f"{architecture}: its vision tower is a {type(visual).__name__} without a class token "
                 "of its own; STOP needs an open_clip ViT such as ViT-B-32"
             )
-        block = visual.transformer.resblocks[0]
-        if not isinstance(block.attn, nn.MultiheadAttention):
-            raise CheckpointError(f"{architecture}: attention of kind {type(block.attn).__name__}")
+        attention = visual.transformer.resblocks[0].attn
+        if not isinstance(attention, nn.MultiheadAttention):
+            raise CheckpointError(f"{architecture}: attention of kind {type(attention).__name__}")
+        height, width = visual.image_size
+        if height != width:
+            raise CheckpointError(f"{architecture}: frames of {width}x{height}; only squares are supported")
         self.architecture = architecture
         self.clip = clip.eval().requires_grad_(False)
         self.blocks = visual.transformer.resblocks
         self.width: int = visual.conv1.out_channels
         self.grid: tuple[int, int] = tuple(visual.grid_size)
-        self.embed_dim: int = visual.output_dim
-        height, width = visual.image_size
-        if height != width:
-            raise CheckpointError(f"{architecture}: frames of {width}x{height}; only squares are supported")
-        self.preprocess = Preprocess(int(height), tuple(mean or _MEAN), tuple(std or _STD))
+        mean, std = preprocess.get("mean") or _MEAN, preprocess.get("std") or _STD
+        self.preprocess = Preprocess(int(height), tuple(mean), tuple(std))
 
     def fill_buffers(self) -> None:
-        """Compute what is in no file, where the model was built empty: the text tower's causal mask.
-
-        Raises:
-            CheckpointError: the tower has something else that is in no file.
-        """
+        """Compute what is in no file, where the model was built empty: the text tower's causal mask."""
         for name, buffer in list(self.clip.named_buffers()):
             if not buffer.is_meta:
                 continue
@@ -88,16 +69,6 @@ class Backbone(nn.Module):
                 raise CheckpointError(f"{self.architecture}: nothing says how to fill {name}")
             mask = torch.full(buffer.shape, float("-inf"), dtype=buffer.dtype).triu_(1)
             self.clip.get_submodule(owner).register_buffer(last, mask, persistent=False)
-
-    def encode_image(self, images: Tensor) -> Tensor:
-        """Embed (N,3,S,S) -> (N,E), not normalised: open_clip's own encode_image."""
-        out: Tensor = self.clip.encode_image(images)
-        return out
-
-    def encode_text(self, tokens: Tensor) -> Tensor:
-        """Embed token ids (N,77) -> (N,E), not normalised: open_clip's own encode_text."""
-        out: Tensor = self.clip.encode_text(tokens)
-        return out
 
     @property
     def logit_scale(self) -> Tensor:
@@ -131,13 +102,9 @@ class Backbone(nn.Module):
         return attention
 
     def run_block(self, index: int, x: Tensor, keep: Tensor | None, wanted: int) -> Tensor:
-        """Run one block on (B,S,D) and return its first ``wanted`` tokens.
+        """Run block ``index`` on a joint sequence (B,S,D), for its first ``wanted`` tokens only.
 
-        Args:
-            index: of the block.
-            x: the joint sequence.
-            keep: (B,S) bool; tokens with False are seen by none. None keeps all.
-            wanted: how many leading tokens to compute; all of x is still attended to.
+        All of x is still attended to, less the tokens where ``keep`` (B,S) is False; None keeps all.
         """
         block = self.blocks[index]
         attention = block.attn

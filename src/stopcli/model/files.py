@@ -18,29 +18,25 @@ class ModelFiles:
 
     name: str
     config: ModelConfig
-    folder: Path | None
-    """Where the prompts lie; None for plain CLIP without a folder."""
-    backbone: Path
-    """open_clip's state dict."""
+    folder: Path | None  # where the prompts lie; None for plain CLIP without a folder
+    backbone: Path  # open_clip's state dict
     preprocess: dict[str, Any] = field(default_factory=dict)
 
     @property
     def origin(self) -> str:
-        """Return the named model that this one was tuned from, however often; its own name if none."""
+        """The named model that this one was tuned from, however often; its own name if none."""
         training = self.config.extra.get("training")
         origin = training.get("origin") if isinstance(training, dict) else None
         return str(origin or self.name)
 
     @property
     def prompts(self) -> Path | None:
-        """Return the file of the prompt weights, if the model has any."""
+        """The file of the prompt weights, if the model has any."""
         return self.folder / WEIGHTS_FILE if self.folder and self.config.stop else None
 
     def weights_hash(self) -> str:
         """Return one SHA-256 over backbone and prompts: the same weights, the same hash."""
-        parts = [_weights_sha256(self.backbone)]
-        if self.prompts is not None:
-            parts.append(_weights_sha256(self.prompts))
+        parts = [_weights_sha256(file) for file in (self.backbone, self.prompts) if file is not None]
         return hashlib.sha256("".join(parts).encode()).hexdigest()
 
 

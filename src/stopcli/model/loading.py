@@ -2,37 +2,28 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from stopcli.errors import CheckpointError
 from stopcli.model.checkpoint import build_backbone, load_backbone_weights, load_prompts
+from stopcli.model.config import ModelConfig
+from stopcli.model.files import ModelFiles
 from stopcli.model.stop import Stop
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    import numpy as np
-    from numpy.typing import NDArray
-
-    from stopcli.model.config import ModelConfig
-    from stopcli.model.files import ModelFiles
 
 
 def embed_texts_alone(files: ModelFiles, texts: Sequence[str]) -> NDArray[np.float32]:
-    """Embed texts -> (N,E) of unit length, on the CPU in fp32, with nothing loaded but the text tower.
-
-    Raises:
-        CheckpointError: the files do not fit together.
-    """
+    """Embed texts -> (N,E) of unit length, as `load_model` would, with nothing loaded but the text tower."""
     config = files.config
     backbone = build_backbone(config.architecture, config.backbone_config, files.preprocess, empty=True)
     load_backbone_weights(backbone, files.backbone, text_only=True)
+    tokens = tokenizer_of(config)(list(texts))
     with torch.inference_mode():
-        vectors: NDArray[np.float32] = (
-            Stop(backbone, None).eval().encode_text(tokenizer_of(config)(list(texts))).numpy()
-        )
+        vectors: NDArray[np.float32] = Stop(backbone, None).eval().encode_text(tokens).numpy()
     return vectors
 
 
@@ -48,11 +39,7 @@ def tokenizer_of(config: ModelConfig) -> Any:
 
 
 def load_model(files: ModelFiles) -> Stop:
-    """Build a model and load its weights, on the CPU in fp32.
-
-    Raises:
-        CheckpointError: the files do not fit together.
-    """
+    """Build a model and load its weights; CheckpointError where the files do not fit together."""
     config = files.config
     backbone = build_backbone(config.architecture, config.backbone_config, files.preprocess, empty=True)
     load_backbone_weights(backbone, files.backbone)

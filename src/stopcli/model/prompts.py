@@ -19,23 +19,20 @@ from stopcli.model.config import StopConfig
 
 
 class TimeConv(nn.Module):
-    """A 3D convolution of kernel (3,1,1), computed as one matrix product.
+    """A 3D convolution of kernel (3,1,1), computed as one matrix product."""
 
-    The ends are repeated, not padded with zeros: all frames of a still video stay alike.
-    """
-
-    def __init__(self, channels: int, out: int, *, bias: bool = True) -> None:
+    def __init__(self, channels: int, out: int) -> None:
         super().__init__()
         self.taps = nn.Linear(channels, 3 * out, bias=False)
-        self.bias = nn.Parameter(torch.zeros(out)) if bias else None
+        self.bias = nn.Parameter(torch.zeros(out))
 
     def forward(self, x: Tensor) -> Tensor:
         """(B,T,P,C) -> (B,T,P,out)."""
         before, now, after = self.taps(x).chunk(3, dim=-1)
+        # the ends are repeated, not padded with zeros: all frames of a still video stay alike
         before = torch.cat([before[:, :1], before[:, :-1]], 1)
         after = torch.cat([after[:, 1:], after[:, -1:]], 1)
-        y: Tensor = before + now + after
-        out: Tensor = y if self.bias is None else y + self.bias
+        out: Tensor = before + now + after + self.bias
         return out
 
 
@@ -56,14 +53,12 @@ class SpaceConv(nn.Module):
 
 
 class TemporalDynamics(nn.Module):
-    """N^s: how much happens at each patch, from the patch through time and its neighbours.
-
-    No bias in the end: scores are scaled within each frame, so none could change them.
-    """
+    """N^s: how much happens at each patch, from the patch through time and its neighbours."""
 
     def __init__(self, width: int, grid: tuple[int, int], channels: int = 16) -> None:
         super().__init__()
         self.time = TimeConv(width, channels)
+        # no bias: scores are scaled within each frame, so none could change them
         self.space = SpaceConv(channels, 1, grid, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -73,10 +68,7 @@ class TemporalDynamics(nn.Module):
 
 
 class SpatialPrompter(nn.Module):
-    """P^s: a prompt for every patch from its frame and the two beside it.
-
-    The last layer starts at zero: spatial prompts begin as no-ops.
-    """
+    """P^s: a prompt for every patch from its frame and the two beside it."""
 
     def __init__(self, width: int, grid: tuple[int, int], hidden: int, dropout: float) -> None:
         super().__init__()
@@ -85,7 +77,7 @@ class SpatialPrompter(nn.Module):
         self.middle = nn.Linear(hidden, hidden)
         self.last = nn.Linear(hidden, width)
         self.dropout = nn.Dropout(dropout)
-        nn.init.zeros_(self.last.weight)
+        nn.init.zeros_(self.last.weight)  # spatial prompts begin as no-ops
         nn.init.zeros_(self.last.bias)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -141,12 +133,12 @@ class PromptModules(nn.Module):
 
     def __init__(self, config: StopConfig, width: int, grid: tuple[int, int]) -> None:
         super().__init__()
-        patches = grid[0] * grid[1]
+        self.config = config
         if config.spatial == "dynamic":
             self.temporal_dynamics = TemporalDynamics(width, grid)
             self.spatial_prompter = SpatialPrompter(width, grid, config.hidden, config.dropout)
         elif config.spatial == "static":
-            self.patch_offsets = nn.Parameter(torch.zeros(patches, width))
+            self.patch_offsets = nn.Parameter(torch.zeros(grid[0] * grid[1], width))
         if config.temporal == "dynamic":
             self.frame_variation = FrameVariation(width, grid)
             self.temporal_prompter = TemporalPrompter(width, grid, config.hidden, config.eta, config.dropout)

@@ -8,45 +8,36 @@ the vision tower, E embedding size, L prompted blocks.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
+from stopcli.model.clip import Backbone
+from stopcli.model.config import StopConfig
 from stopcli.model.prompts import PromptModules
-
-if TYPE_CHECKING:
-    from stopcli.model.clip import Backbone
-    from stopcli.model.config import StopConfig
 
 NO_CHANGE = 1e-4  # of the tokens' size: smaller differences between frames are arithmetic noise
 
 
 @dataclass(frozen=True)
 class StopTrace:
-    """What the prompts did, block by block: for pictures, tests and curiosity.
+    """What the prompts did, block by block; empty where there are none of a kind."""
 
-    regions (L,B,T,P) bool; scores (L,B,T,P) in [0,1]; variation (L,B,G) in [0,1];
-    counts (L,B,G) whole numbers from 0 to eta.
-    """
-
-    regions: Tensor
-    scores: Tensor
-    variation: Tensor
-    counts: Tensor
+    regions: Tensor  # (L,B,T,P) bool
+    scores: Tensor  # (L,B,T,P) in [0,1]
+    variation: Tensor  # (L,B,G) in [0,1]
+    counts: Tensor  # (L,B,G) whole numbers from 0 to eta
 
 
-@dataclass(frozen=True)
-class _Spatial:
-    tokens: Tensor  # h^s (B,T,P,D)
+class _Spatial(NamedTuple):
     mask: Tensor  # r (B,T,P), with a straight-through gradient
     scores: Tensor  # W^s (B,T,P)
 
 
-@dataclass(frozen=True)
-class _Temporal:
+class _Temporal(NamedTuple):
     tokens: Tensor  # (B,G*eta,D)
     keep: Tensor  # (B,G*eta) bool
     variation: Tensor  # W^t (B,G)
@@ -57,10 +48,7 @@ class Stop(nn.Module):
     """A CLIP backbone, with STOP's prompts or (``config`` None) without: plain CLIP.
 
     Plain CLIP embeds a video as CLIP4Clip's meanP: image embeddings normalised, averaged over the
-    frames, normalised again.
-
-    Raises:
-        ValueError: a configuration that does not fit the backbone.
+    frames, normalised again. A configuration that does not fit the backbone is a ValueError.
     """
 
     def __init__(self, backbone: Backbone, config: StopConfig | None) -> None:
@@ -94,60 +82,54 @@ class Stop(nn.Module):
 
     def encode_text(self, tokens: Tensor) -> Tensor:
         """Embed token ids (N,77 or the tower's own length) -> (N,E), unit length."""
-        return F.normalize(self.backbone.encode_text(tokens).float(), dim=-1)
+        return F.normalize(self.backbone.clip.encode_text(tokens).float(), dim=-1)
 
     def encode_video(self, pixels: Tensor) -> Tensor:
         """Embed normalised frames (B,T,3,S,S) -> (B,E), unit length."""
-        return self._encode(pixels, None)
+        return self._encode(pixels)[0]
 
     def trace(self, pixels: Tensor) -> tuple[Tensor, StopTrace]:
-        """Embed as `encode_video`, and tell where the prompts went.
+        """Embed as `encode_video`, and tell where the prompts went."""
+        video, steps = self._encode(pixels)
+        spatial = [s for s, _ in steps if s is not None]
+        temporal = [t for _, t in steps if t is not None]
+        return video, StopTrace(
+            regions=_stack([s.mask for s in spatial]) > 0.5,
+            scores=_stack([s.scores for s in spatial]),
+            variation=_stack([t.variation for t in temporal]),
+            counts=_stack([t.counts for t in temporal]).long(),
+        )
 
-        Raises:
-            ValueError: plain CLIP has no prompts to tell of.
-        """
-        if self.config is None:
-            raise ValueError("plain CLIP has no prompts")
-        steps: list[tuple[_Spatial | None, _Temporal | None]] = []
-        video = self._encode(pixels, steps)
-        return video, _stack(steps)
-
-    def _encode(self, pixels: Tensor, steps: list[Any] | None) -> Tensor:
+    def _encode(self, pixels: Tensor) -> tuple[Tensor, list[tuple[_Spatial | None, _Temporal | None]]]:
+        """Return the embeddings, and what the prompts did in each prompted block."""
         b, t = pixels.shape[:2]
         frames = rearrange(pixels, "b t c h w -> (b t) c h w")
         if self.config is None:
-            image = F.normalize(self.backbone.encode_image(frames).float(), dim=-1)  # (B*T,E)
-            return F.normalize(image.view(b, t, -1).mean(1), dim=-1)
+            image = F.normalize(self.backbone.clip.encode_image(frames).float(), dim=-1)  # (B*T,E)
+            return F.normalize(image.view(b, t, -1).mean(1), dim=-1), []
         c, h = self.backbone.embed_patches(frames)  # (D), (B*T,P,D)
         c = c.expand(b, 1, -1).to(h.dtype)
         h = rearrange(h, "(b t) p d -> b t p d", t=t)
         last = len(self.backbone.blocks) - 1
-        for index in range(len(self.backbone.blocks)):
-            spatial, temporal = self._prompt(index, c, h)
-            if steps is not None and index in self._module_of:
+        steps = []
+        for index in range(last + 1):
+            temporal = None
+            if index in self._module_of:
+                modules = self.prompts[self._module_of[index]]
+                h, spatial = self._spatial(modules, index, c, h)
+                temporal = self._temporal(modules, h, spatial)
                 steps.append((spatial, temporal))
-            h = spatial.tokens if spatial is not None else h
             c, h = self._block(index, c, h, temporal, class_only=index == last)
-        return F.normalize(self.backbone.project(c.squeeze(1)).float(), dim=-1)
+        return F.normalize(self.backbone.project(c.squeeze(1)).float(), dim=-1), steps
 
-    def _prompt(self, index: int, c: Tensor, h: Tensor) -> tuple[_Spatial | None, _Temporal | None]:
-        if index not in self._module_of:
-            return None, None
-        modules = self.prompts[self._module_of[index]]
-        spatial = self._spatial(modules, index, c, h)
-        frames = spatial.tokens if spatial is not None else h
-        mask = spatial.mask if spatial is not None else None
-        return spatial, self._temporal(modules, frames, mask)
-
-    def _spatial(self, modules: Any, index: int, c: Tensor, h: Tensor) -> _Spatial | None:
-        """Score the patches, choose N_s of each frame, prompt those (equations 3 to 6)."""
-        config = self.config
-        assert config is not None
+    def _spatial(self, modules: Any, index: int, c: Tensor, h: Tensor) -> tuple[Tensor, _Spatial | None]:
+        """Score the patches, choose N_s of each frame, prompt those (equations 3 to 6): h^s (B,T,P,D)."""
+        config: StopConfig = modules.config
         if config.spatial == "off":
-            return None
+            return h, None
         if config.spatial == "static":
             zero = h.new_zeros(h.shape[:3], dtype=torch.float32)
-            return _Spatial(h + modules.patch_offsets.to(h.dtype), zero, zero)
+            return h + modules.patch_offsets.to(h.dtype), _Spatial(zero, zero)
         x = F.layer_norm(h, h.shape[-1:])
         attention = self.backbone.class_attention(index, c, h)  # A (B,T,P)
         dynamics = modules.temporal_dynamics(x).float()  # M (B,T,P)
@@ -155,12 +137,11 @@ class Stop(nn.Module):
         chosen = top_mask(scores, config.regions)
         mask = chosen + chosen * (scores - scores.detach())  # straight-through
         prompt = modules.spatial_prompter(x)
-        return _Spatial(h + mask.unsqueeze(-1).to(h.dtype) * prompt, mask, scores)
+        return h + mask.unsqueeze(-1).to(h.dtype) * prompt, _Spatial(mask, scores)
 
-    def _temporal(self, modules: Any, h: Tensor, mask: Tensor | None) -> _Temporal | None:
+    def _temporal(self, modules: Any, h: Tensor, spatial: _Spatial | None) -> _Temporal | None:
         """Count and make the prompts of each gap (equations 7 to 11)."""
-        config = self.config
-        assert config is not None
+        config: StopConfig = modules.config
         gaps = h.shape[1] - 1
         if config.temporal == "off" or gaps == 0:
             return None
@@ -171,11 +152,11 @@ class Stop(nn.Module):
             return _Temporal(tokens, keep, torch.ones_like(full, dtype=torch.float32), full)
         change = frame_changes(h)  # D (B,G,P,D)
         v = modules.frame_variation(change).float()  # (B,G,P)
-        inside = torch.maximum(mask[:, :-1], mask[:, 1:]) if mask is not None else torch.zeros_like(v)
+        mask = spatial.mask if spatial is not None else v.new_zeros(h.shape[:3])
+        inside = torch.maximum(mask[:, :-1], mask[:, 1:])
         variation = scale_over_gaps(((1 + config.beta * inside) * v).mean(-1))  # W^t (B,G)
         counts = torch.ceil(config.eta * variation.detach())  # N^t (B,G)
-        slots = torch.arange(config.eta, device=h.device)
-        keep = slots < counts.unsqueeze(-1)  # (B,G,eta)
+        keep = torch.arange(config.eta, device=h.device) < counts.unsqueeze(-1)  # (B,G,eta)
         # straight-through on the mask, plus the (1 + W^t) weight
         weight = 1 + variation + (variation - variation.detach()) * config.eta
         tokens = modules.temporal_prompter(change) * weight[..., None, None].to(h.dtype)
@@ -196,9 +177,10 @@ class Stop(nn.Module):
             seen = torch.ones(b, 1 + t * p, dtype=torch.bool, device=h.device)
             keep = torch.cat([seen, temporal.keep], 1)  # (B, 1+T*P+G*eta)
         x = torch.cat(parts, 1)
-        wanted = 1 if class_only else 1 + t * p
-        x = self.backbone.run_block(index, x, keep, wanted)
-        return x[:, :1], rearrange(x[:, 1:], "b (t p) d -> b t p d", t=t) if not class_only else h
+        if class_only:
+            return self.backbone.run_block(index, x, keep, 1), h
+        x = self.backbone.run_block(index, x, keep, 1 + t * p)
+        return x[:, :1], rearrange(x[:, 1:], "b (t p) d -> b t p d", t=t)
 
 
 def _unit(x: Tensor) -> Tensor:
@@ -226,10 +208,7 @@ def frame_changes(h: Tensor) -> Tensor:
 
 
 def scale_over_gaps(v: Tensor) -> Tensor:
-    """Scale (B,G) to [0,1] over the gaps of each video (min-max).
-
-    No change anywhere gives 0; equal changes everywhere give 1.
-    """
+    """Scale (B,G) to [0,1] over the gaps of each video; no change at all is 0, equal changes are 1."""
     low, high = v.amin(-1, keepdim=True), v.amax(-1, keepdim=True)
     spread = high - low
     level = spread <= 1e-6 * high  # also true where all is zero
@@ -237,13 +216,5 @@ def scale_over_gaps(v: Tensor) -> Tensor:
     return torch.where(level, (v > 0).to(v.dtype), scaled)
 
 
-def _stack(steps: list[tuple[_Spatial | None, _Temporal | None]]) -> StopTrace:
-    spatial = [s for s, _ in steps if s is not None]
-    temporal = [t for _, t in steps if t is not None]
-    none = torch.zeros(0)
-    return StopTrace(
-        regions=torch.stack([s.mask > 0.5 for s in spatial]) if spatial else none.bool(),
-        scores=torch.stack([s.scores for s in spatial]) if spatial else none,
-        variation=torch.stack([t.variation for t in temporal]) if temporal else none,
-        counts=torch.stack([t.counts for t in temporal]) if temporal else none.long(),
-    )
+def _stack(tensors: list[Tensor]) -> Tensor:
+    return torch.stack(tensors) if tensors else torch.zeros(0)

@@ -11,20 +11,16 @@ import os
 import shutil
 import threading
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from stopcli.errors import CannotWrite, UnreadableVideo
-from stopcli.fileio import content_key, replacing, write_error
+from stopcli.fileio import content_key, make_folder, replacing
 from stopcli.settings import frames_limit
 from stopcli.video.clips import read_frames
 from stopcli.video.reader import check_file
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from numpy.typing import NDArray
 
 AROUND = 3  # frames kept of a segment; its centre is the middle one
 VERSION = "1"  # of how frames are decoded; other versions' files are never read
@@ -32,55 +28,39 @@ LIMIT = 50 << 30  # bytes
 
 
 class FrameCache:
-    """A folder of decoded clips.
+    """A folder of decoded clips; ``decoded`` counts those that this run did not find in it.
 
     Files that this run uses are never evicted by it: where they do not all fit, the rest is decoded
     each time, instead of every file pushing out another.
 
     Args:
-        folder: made if it is not there.
+        folder: made if it is not there, else CannotWrite.
         limit: bytes; None is the user's setting, else 50 GiB or half of what the disk has free.
-
-    Raises:
-        CannotWrite: the folder cannot be made.
     """
 
     def __init__(self, folder: Path, limit: int | None = None) -> None:
+        make_folder(folder)
         self.folder = folder
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise write_error(folder, error) from error
+        self.decoded = 0
         self._files = _scan(folder)
         self._bytes = sum(size for _, size in self._files.values())
         free = shutil.disk_usage(folder).free + self._bytes
         self.limit = limit or frames_limit() or min(LIMIT, free // 2)
         self._mine: set[str] = set()
-        self.decoded = 0
-        """Clips that were not in the cache and had to be decoded, since it was opened."""
         self._keys: dict[Path, str] = {}
         self._lock = threading.Lock()
 
     def read(
         self, path: Path, frames: int, size: int, start: float | None = None, end: float | None = None
     ) -> NDArray[np.uint8]:
-        """Return a clip's frames (3T,S,S,3) uint8, from the cache or decoded into it.
-
-        Args:
-            path: a video file.
-            frames: T.
-            size: S, pixels.
-            start: first second of the clip.
-            end: its last second.
-
-        Raises:
-            InputError: the video cannot be read.
-        """
+        """Return a clip's frames (3T,S,S,3), cached or decoded now; errors as `read_frames`."""
         try:
-            name = self._name(path, frames, size, start, end)
+            key = self._keys.get(path) or self._keys.setdefault(path, content_key(path))
         except OSError as error:
             check_file(path)
             raise UnreadableVideo(f"{path}: cannot be read ({error.strerror})") from error
+        text = f"{VERSION} {key} {frames} {size} {start} {end}"
+        name = hashlib.sha256(text.encode()).hexdigest()[:40] + ".npy"
         self._mine.add(name)
         try:
             pixels: NDArray[np.uint8] = np.load(self.folder / name, mmap_mode="r")
@@ -92,11 +72,6 @@ class FrameCache:
         self.decoded += 1
         self._store(name, pixels)
         return pixels
-
-    def _name(self, path: Path, frames: int, size: int, start: float | None, end: float | None) -> str:
-        key = self._keys.get(path) or self._keys.setdefault(path, content_key(path))
-        text = f"{VERSION} {key} {frames} {size} {start} {end}"
-        return hashlib.sha256(text.encode()).hexdigest()[:40] + ".npy"
 
     def _store(self, name: str, pixels: NDArray[np.uint8]) -> None:
         with self._lock:

@@ -5,21 +5,17 @@ Times are seconds from the first frame. Letters: T frames, S side in pixels.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from stopcli.errors import UnreadableVideo
 from stopcli.video.reader import VideoReader, open_video
 from stopcli.video.sampling import sample_times, windows
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-    from pathlib import Path
-
-    from numpy.typing import NDArray
 
 
 @dataclass(frozen=True)
@@ -31,6 +27,12 @@ class Frames:
     start: float
     end: float
 
+    @classmethod
+    def of(cls, decoded: Iterable[tuple[float, NDArray[np.uint8]]], start: float, end: float) -> Frames:
+        """Stack what `VideoReader.frames_at` yields."""
+        times, pixels = zip(*decoded, strict=True)
+        return cls(np.stack(pixels), np.array(times), start, end)
+
 
 def read_frames(
     path: str | Path,
@@ -41,15 +43,9 @@ def read_frames(
     end: float | None = None,
     threads: int = 0,
 ) -> Frames:
-    """Read ``frames`` frames at segment centres, the short side resized to ``size``, centre cut.
+    """Read T frames at segment centres, the short side resized to S, the centre cut out.
 
-    Args:
-        path: a video file.
-        frames: T, how many.
-        size: S, pixels.
-        start: first second wanted; None is the beginning.
-        end: last second wanted; None is the end.
-        threads: of the decoder; 0 lets FFmpeg choose.
+    ``threads`` are the decoder's; 0 lets FFmpeg choose.
 
     Raises:
         InputError: one of its kinds, with the file's fault in one sentence.
@@ -59,58 +55,42 @@ def read_frames(
         if begin >= video.duration and start is not None:
             raise UnreadableVideo(f"{path}: it ends at {video.duration:.2f} s, but {begin:.2f} s was wanted")
         stop = min(end, video.duration) if end is not None else video.duration
-        pixels, times = _collect(video, sample_times(stop - begin, frames, begin), size)
+        clip = _read_part(video, begin, stop, frames, size)
         if end is None and video.duration < stop * 0.98 - 0.05:
             # the file ended early: sample what is really there
-            stop = video.duration
-            pixels, times = _collect(video, sample_times(stop - begin, frames, begin), size)
-        return Frames(pixels, times, begin, stop)
+            clip = _read_part(video, begin, video.duration, frames, size)
+        return clip
+
+
+def _read_part(video: VideoReader, start: float, end: float, frames: int, size: int) -> Frames:
+    wanted = sample_times(end - start, frames, start)
+    was_damaged = video.damaged
+    decoded = list(video.frames_at(wanted, size))
+    if video.damaged and not was_damaged:  # damage shows late: what came before it may be harmed too
+        decoded = list(video.frames_at(wanted, size))
+    return Frames.of(decoded, start, end)
 
 
 def read_windows(
     path: str | Path, frames: int, size: int, window: float, *, threads: int = 0
 ) -> Iterator[Frames]:
-    """Yield ``frames`` frames of each window of ``window`` seconds, in one pass over the file.
+    """Yield T frames of each window of so many seconds, as `read_frames`, in one pass over the file.
 
     Memory holds one window, whatever the file's length.
-
-    Raises:
-        InputError: as `read_frames`.
     """
     with open_video(path, threads=threads) as video:
         spans = windows(video.duration, window)
         wanted = np.concatenate([sample_times(b - a, frames, a) for a, b in spans])
         decoded = video.frames_at(wanted, size)
         for index, (a, b) in enumerate(spans):
-            buffer = list(islice(decoded, frames))
+            buffer = list(islice(decoded, frames))  # may correct the duration
             if index and a >= video.duration:
                 return  # the header promised more than there is
-            times, pixels = zip(*buffer, strict=True)
-            yield Frames(np.stack(pixels), np.array(times), a, min(b, video.duration))
+            yield Frames.of(buffer, a, min(b, video.duration))
 
 
 def read_pictures(path: str | Path, times: Sequence[float], size: int) -> list[NDArray[np.uint8]]:
-    """Read whole frames for people to look at: (H,W,3) uint8, the short side S pixels.
-
-    Args:
-        path: a video file.
-        times: seconds, ascending.
-        size: S.
-
-    Raises:
-        InputError: as `read_frames`.
-    """
+    """Read whole frames (H,W,3) at ascending times for people to look at; errors as `read_frames`."""
     with open_video(path) as video:
         last = max(0.0, video.duration - 0.01)
         return [p for _, p in video.frames_at([min(t, last) for t in times], size, whole=True)]
-
-
-def _collect(
-    video: VideoReader, wanted: NDArray[np.float64], size: int
-) -> tuple[NDArray[np.uint8], NDArray[np.float64]]:
-    was_damaged = video.damaged
-    decoded = list(video.frames_at(wanted, size))
-    if video.damaged and not was_damaged:  # damage shows late: what came before it may be harmed too
-        decoded = list(video.frames_at(wanted, size))
-    times, pixels = zip(*decoded, strict=True)
-    return np.stack(pixels), np.array(times)

@@ -7,28 +7,18 @@ from __future__ import annotations
 
 import re
 import time
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 from stopcli.errors import InputError, NoVideoStream, UnreadableVideo, VideoTimeout
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
 
 STALL_SECONDS = 20.0  # without a new frame: the decoder hangs
 TIME_LIMIT = 1800.0  # seconds for one file
 
 
 class Container:
-    """An open file.
-
-    Args:
-        path: the file.
-        threads: of the decoder; 0 lets FFmpeg choose.
-
-    Raises:
-        UnreadableVideo, NoVideoStream.
-    """
+    """An open file; UnreadableVideo or NoVideoStream if it cannot be opened as a video."""
 
     def __init__(self, path: str | Path, threads: int) -> None:
         self.path = path
@@ -41,49 +31,31 @@ class Container:
 
         try:
             # a name with a colon would be taken for a protocol: the prefix makes it a file
-            self._file: Any = av.open(
+            self.file: Any = av.open(
                 f"file:{self.path}", timeout=(STALL_SECONDS, STALL_SECONDS), **lenient_tags()
             )
         except (av.FFmpegError, OSError, ValueError) as error:
             raise UnreadableVideo(f"{self.path}: not a video that can be opened ({reason(error)})") from error
         self._at_start = True
         try:
-            self.stream = _choose_stream(self._file, self.path)
+            self.stream = _choose_stream(self.file, self.path)
         except InputError:
             self.close()
             raise
         self.codec = self.stream.codec_context
         self.codec.thread_type = "SLICE" if conceal else "AUTO"
-        threads = 2 if conceal else self._threads
-        if threads:
-            self.codec.thread_count = threads
+        self.codec.thread_count = 2 if conceal else self._threads
 
     def close(self) -> None:
         """Give the file back."""
-        self._file.close()
-
-    @property
-    def format(self) -> str:
-        """FFmpeg's name of the container's format."""
-        return str(self._file.format.name)
-
-    @property
-    def claimed_duration(self) -> float:
-        """Seconds, as the header says; 0 where it says nothing."""
-        if self.stream.duration and self.stream.time_base:
-            return float(self.stream.duration * self.stream.time_base)
-        return self._file.duration / 1_000_000 if self._file.duration else 0.0
+        self.file.close()
 
     def packets(self) -> Iterator[Any]:
-        """Yield the stream's packets until the end or the first unreadable one.
-
-        Raises:
-            VideoTimeout: the file takes too long.
-        """
+        """Yield the stream's packets until the end or the first unreadable one; VideoTimeout if too slow."""
         import av
 
         self._at_start = False
-        packets = self._file.demux(self.stream)
+        packets = self.file.demux(self.stream)
         while True:
             try:
                 packet = next(packets)
@@ -94,14 +66,10 @@ class Container:
             yield packet
 
     def seek(self, seconds: float) -> None:
-        """Go to the last key frame at or before a time of the stream's own clock.
-
-        Raises:
-            OSError: the file cannot be read from another place.
-        """
+        """Go to the last key frame at or before a time of the stream's own clock; OSError if it cannot."""
         self._at_start = False
         stamp = round(seconds / float(self.stream.time_base))
-        self._file.seek(stamp, stream=self.stream, backward=True, any_frame=False)
+        self.file.seek(stamp, stream=self.stream, backward=True, any_frame=False)
 
     def rewind(self, *, conceal: bool = False) -> None:
         """Go back to the first packet: by opening the file again, which cannot fail half-way.

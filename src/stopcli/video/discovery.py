@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from stopcli.errors import InputError
 from stopcli.video.reader import open_video
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
 
 EXTENSIONS = frozenset({
     ".3g2", ".3gp", ".asf", ".avi", ".divx", ".dv", ".f4v", ".flv", ".gif", ".h264", ".hevc", ".m2ts",
@@ -26,8 +23,7 @@ def find_videos(paths: Sequence[str | Path]) -> Iterator[Path]:
     without an extension counts if it opens as a video. What is named is taken at its word, even
     if it is not there: reading it will say so.
     """
-    for given in paths:
-        path = Path(given)
+    for path in map(Path, paths):
         if path.is_dir():
             yield from _walk(path)
         else:
@@ -44,13 +40,13 @@ def _walk(top: Path) -> Iterator[Path]:
             continue
         try:
             with os.scandir(path) as scan:
-                entries = sorted((e for e in scan if not e.name.startswith(".")), key=lambda e: e.name)
+                entries = sorted(scan, key=lambda e: e.name, reverse=True)
         except OSError:
             yield path  # reading it will say why not
             continue
-        for entry in reversed(entries):
+        for entry in entries:
             is_folder = _is_folder(entry)
-            if not (is_folder and entry.is_symlink()):
+            if not entry.name.startswith(".") and not (is_folder and entry.is_symlink()):
                 waiting.append((path / entry.name, is_folder))
 
 

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from fractions import Fraction
+from typing import Any
 
 import numpy as np
-
-if TYPE_CHECKING:
-    from fractions import Fraction
-
-    from numpy.typing import NDArray
+from numpy.typing import NDArray
 
 MAX_ASPECT = 32  # longer frames are squeezed to this before the centre is cut out
 
@@ -31,10 +28,10 @@ def to_pixels(frame: Any, size: int, aspect: Fraction | None, *, whole: bool = F
     turn = frame.rotation  # degrees counter-clockwise; files may say anything
     if turn % 90 == 0 and -360 <= turn <= 360:
         rgb = np.rot90(rgb, turn // 90 % 4)
-    if whole:
-        return np.ascontiguousarray(rgb)
-    top, left = (rgb.shape[0] - size) // 2, (rgb.shape[1] - size) // 2
-    pixels: NDArray[np.uint8] = np.ascontiguousarray(rgb[top : top + size, left : left + size])
+    if not whole:
+        top, left = (rgb.shape[0] - size) // 2, (rgb.shape[1] - size) // 2
+        rgb = rgb[top : top + size, left : left + size]
+    pixels: NDArray[np.uint8] = np.ascontiguousarray(rgb)
     return pixels
 
 
@@ -42,13 +39,13 @@ class Clock:
     """Tells when a frame is shown, from stamps that may be absent or out of order.
 
     As FFmpeg's best-effort timestamp: whichever of presentation and decoding stamps has been out
-    of order less often, ``prefer`` at first.
+    of order less often. ``origin`` is the first frame's time, ``rate`` frames a second.
     """
 
-    def __init__(self, origin: float, rate: float, prefer: str) -> None:
+    def __init__(self, origin: float, rate: float, *, prefer_dts: bool) -> None:
         self._origin, self._step = origin, 1 / rate
         self._last = {"pts": -(1 << 62), "dts": -(1 << 62)}
-        self._faults = {"pts": int(prefer == "dts"), "dts": 0}
+        self._faults = {"pts": int(prefer_dts), "dts": 0}
         self._shown: float | None = None
 
     def read(self, frame: Any) -> float:

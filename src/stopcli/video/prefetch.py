@@ -6,12 +6,11 @@ import os
 import queue
 import threading
 from collections import deque
-from typing import TYPE_CHECKING, Any, TypeVar
+from collections.abc import Callable, Generator, Iterable
+from itertools import islice
+from typing import Any, TypeVar
 
 from stopcli.errors import StopError
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterable
 
 Job = TypeVar("Job")
 Item = TypeVar("Item")
@@ -32,7 +31,6 @@ def prefetch(
     count = workers or max(2, min(8, os.cpu_count() or 2))
     stopped = threading.Event()
     pending = iter(jobs)
-    running: deque[tuple[Job, queue.Queue[Any]]] = deque()
 
     def work(job: Job, out: queue.Queue[Any]) -> None:
         try:
@@ -43,17 +41,14 @@ def prefetch(
             _put(out, error, stopped)
         _put(out, _END, stopped)
 
-    def start_next() -> None:
-        for job in pending:
-            out: queue.Queue[Any] = queue.Queue(AHEAD)
-            running.append((job, out))
-            # a daemon: an interrupted command need not wait for a decoder deep in a long file
-            threading.Thread(target=work, args=(job, out), name="decode", daemon=True).start()
-            return
+    def start(job: Job) -> tuple[Job, queue.Queue[Any]]:
+        out: queue.Queue[Any] = queue.Queue(AHEAD)
+        # a daemon: an interrupted command need not wait for a decoder deep in a long file
+        threading.Thread(target=work, args=(job, out), name="decode", daemon=True).start()
+        return job, out
 
     try:
-        for _ in range(count):
-            start_next()
+        running = deque(map(start, islice(pending, count)))
         while running:
             job, out = running[0]
             while (item := out.get()) is not _END:
@@ -61,7 +56,7 @@ def prefetch(
                     raise item
                 yield job, item
             running.popleft()
-            start_next()
+            running.extend(map(start, islice(pending, 1)))
     finally:
         stopped.set()
 

@@ -3,29 +3,25 @@
 Times are seconds from the first frame. The frame *at* a time is the one on screen then: the last
 whose presentation time is not later. What the header says is a plan that the decoded frames must
 confirm; a plan that fails is dropped for a sequential read, because wrong frames are worse than
-slow frames.
-
-Letters: S side in pixels.
+slow frames. Letters: S side in pixels.
 """
 
 from __future__ import annotations
 
 import stat
 import time
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from stopcli.errors import FileMissing, UnreadableVideo, VideoTimeout, VideoTooLarge
 from stopcli.video.container import STALL_SECONDS, Container, reason
 from stopcli.video.pixels import Clock, to_pixels
 from stopcli.video.timeline import read_timeline
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-
-    import numpy as np
-    from numpy.typing import NDArray
 
 MAX_PIXELS = 8192 * 8192  # of one frame; more is a mistake or an attack
 
@@ -34,9 +30,7 @@ MAX_PIXELS = 8192 * 8192  # of one frame; more is a mistake or an attack
 def open_video(path: str | Path, *, threads: int = 0) -> Iterator[VideoReader]:
     """Open a file, find its video stream, and close it again whatever happens.
 
-    Args:
-        path: a video file.
-        threads: of the decoder; 0 lets FFmpeg choose.
+    ``threads`` are the decoder's; 0 lets FFmpeg choose.
 
     Raises:
         FileMissing, UnreadableVideo, NoVideoStream, VideoTooLarge.
@@ -44,23 +38,15 @@ def open_video(path: str | Path, *, threads: int = 0) -> Iterator[VideoReader]:
     import av
 
     check_file(Path(path))
-    video = None
     try:
-        video = VideoReader(path, threads)
-        yield video
+        with closing(Container(path, threads)) as container:
+            yield VideoReader(container)
     except (av.FFmpegError, MemoryError) as error:
         raise UnreadableVideo(f"{path}: damaged or encrypted ({reason(error)})") from error
-    finally:
-        if video is not None:
-            video.close()
 
 
 def check_file(path: Path) -> None:
-    """Make sure that a path names a file with something in it.
-
-    Raises:
-        FileMissing: it names nothing. UnreadableVideo: it names something else.
-    """
+    """Make sure that a path names a file with something in it; else FileMissing or UnreadableVideo."""
     try:
         info = path.stat()
         if stat.S_ISDIR(info.st_mode):
@@ -79,21 +65,12 @@ def check_file(path: Path) -> None:
 class VideoReader:
     """An open file; decoding corrects `duration` where the header lied, and finds the file `damaged`."""
 
-    def __init__(self, path: str | Path, threads: int) -> None:
-        self.path = path
+    def __init__(self, container: Container) -> None:
         self.damaged = False
-        self._container = Container(path, threads)
-        try:
-            self._check_size(self._container.codec.width, self._container.codec.height)
-            self._timeline = read_timeline(self._container)
-        except BaseException:
-            self.close()
-            raise
+        self._container = container
+        self._check_size(container.codec.width, container.codec.height)
+        self._timeline = read_timeline(container)
         self.duration = self._timeline.duration
-
-    def close(self) -> None:
-        """Give the file back."""
-        self._container.close()
 
     def frames_at(
         self, wanted: Sequence[float] | NDArray[np.float64], size: int, *, whole: bool = False
@@ -103,8 +80,7 @@ class VideoReader:
         ``whole`` frames are not cut to squares: their short side is S.
 
         Raises:
-            UnreadableVideo: no frame decodes.
-            VideoTimeout: the decoder hangs or takes too long.
+            UnreadableVideo: no frame decodes. VideoTimeout: the decoder hangs or takes too long.
         """
         times = [float(t) for t in wanted]
         done = 0
@@ -161,7 +137,8 @@ class VideoReader:
         if sought and (previous is None or self.duration - previous[0] > max(1.0, 0.02 * self.duration)):
             raise _Distrusted  # ended too early to be the end of the file
         if previous is None:
-            raise UnreadableVideo(f"{self.path}: no frame of it can be decoded; damaged or encrypted")
+            path = self._container.path
+            raise UnreadableVideo(f"{path}: no frame of it can be decoded; damaged or encrypted")
         if not sought and previous[0] > 0:  # the end is known now; only frames can be trusted about it
             self.duration = previous[0] + min(gap, 10.0)
         yield previous
@@ -171,8 +148,8 @@ class VideoReader:
     def _check_size(self, width: int, height: int) -> None:
         if width * height > MAX_PIXELS:
             raise VideoTooLarge(
-                f"{self.path}: frames of {width}x{height} pixels; the limit is "
-                f"{MAX_PIXELS // 1_000_000} million pixels"
+                f"{self._container.path}: frames of {width}x{height} pixels; "
+                f"the limit is {MAX_PIXELS // 1_000_000} million pixels"
             )
 
     def _to_pixels(self, frame: Any, size: int, whole: bool = False) -> NDArray[np.uint8]:
@@ -180,17 +157,12 @@ class VideoReader:
         return to_pixels(frame, size, self._container.stream.sample_aspect_ratio, whole=whole)
 
     def _decode(self) -> Iterator[tuple[float, Any]]:
-        """Yield (seconds, frame) until the end.
-
-        Raises:
-            _Distrusted: the first damaged packet or frame, unless the file is known to be
-                `damaged`; then such packets are passed over.
-        """
+        """Yield (seconds, frame); `_Distrusted` at the first fault, which a `damaged` file passes over."""
         import av
 
-        stamps = "dts" if self._container.format == "avi" else "pts"  # AVI has no others
         rate = float(self._container.stream.average_rate or 25)
-        clock = Clock(self._timeline.origin, rate, stamps)
+        only_dts = self._container.file.format.name == "avi"
+        clock = Clock(self._timeline.origin, rate, prefer_dts=only_dts)
         last_progress = time.monotonic()
         for packet in self._container.packets():
             try:
@@ -206,7 +178,7 @@ class VideoReader:
             if frames:
                 last_progress = time.monotonic()
             elif time.monotonic() - last_progress > STALL_SECONDS:
-                raise VideoTimeout(f"{self.path}: no frame for {STALL_SECONDS:.0f} s; skipped")
+                raise VideoTimeout(f"{self._container.path}: no frame for {STALL_SECONDS:.0f} s; skipped")
 
 
 class _Distrusted(Exception):

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 from itertools import pairwise
-from typing import TYPE_CHECKING
 
 import numpy as np
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
+from numpy.typing import NDArray
 
 
 def sample_times(duration: float, frames: int, start: float = 0.0) -> NDArray[np.float64]:
@@ -20,5 +17,4 @@ def sample_times(duration: float, frames: int, start: float = 0.0) -> NDArray[np
 def windows(duration: float, window: float) -> list[tuple[float, float]]:
     """Cut ``duration`` seconds into pieces of ``window`` seconds; a rest of less than half joins the last."""
     count = max(1, int(duration / window + 0.5))
-    edges = [i * window for i in range(count)] + [duration]
-    return list(pairwise(edges))
+    return list(pairwise([*(i * window for i in range(count)), duration]))

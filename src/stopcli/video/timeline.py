@@ -7,10 +7,8 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from stopcli.video.container import Container
+from stopcli.video.container import Container
 
 SEQUENTIAL_SHARE = 0.75  # of the file to be decoded anyway: reading on is cheaper than seeking
 
@@ -19,11 +17,9 @@ SEQUENTIAL_SHARE = 0.75  # of the file to be decoded anyway: reading on is cheap
 class Timeline:
     """Where a video begins and ends, and where decoding may start."""
 
-    origin: float
-    """The first frame's time on the stream's own clock, seconds."""
+    origin: float  # the first frame's time on the stream's own clock
     duration: float
-    keys: tuple[float, ...]
-    """The key frames' times; empty where the file has no index."""
+    keys: tuple[float, ...]  # the key frames' times; empty where the file has no index
 
     def group_by_key_frame(self, times: list[float]) -> list[list[float]]:
         """Group ascending times by the key frame to decode them from; empty means: read sequentially."""
@@ -37,15 +33,14 @@ class Timeline:
 
 
 def read_timeline(container: Container) -> Timeline:
-    """Read the times from the header, or from all packets where the header contradicts itself.
-
-    Raises:
-        VideoTimeout: the file takes too long.
-    """
+    """Read the times from the header, or from all packets where the header contradicts itself."""
     stream = container.stream
     keys, indexed = _read_index(container)
     origin = float(stream.start_time * stream.time_base) if stream.start_time is not None else None
-    claimed = container.claimed_duration
+    if stream.duration and stream.time_base:
+        claimed = float(stream.duration * stream.time_base)
+    else:
+        claimed = (container.file.duration or 0) / 1_000_000
     if origin is not None and claimed > 0:
         if indexed is not None:
             if abs(claimed - indexed) <= max(0.5, 0.02 * claimed):

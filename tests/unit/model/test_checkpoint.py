@@ -118,8 +118,7 @@ def test_a_config_that_is_no_json_is_refused(folder):
 
 @pytest.mark.parametrize("name", ["ViT-B-32", "ViT-B-16-quickgelu", "ViT-L-14"])
 def test_the_named_towers_build_from_the_same_code(name):
-    with torch.device("meta"):
-        backbone = build_backbone(name, None, {})
+    backbone = build_backbone(name, None, {}, empty=True)
     side = {"ViT-B-32": 7, "ViT-B-16-quickgelu": 14, "ViT-L-14": 16}[name]
     assert backbone.grid == (side, side)
     assert backbone.preprocess.size == 224
