@@ -35,11 +35,7 @@ def content_key(path: Path) -> str:
 
 
 def file_hash(path: Path) -> str:
-    """Return a file's SHA-256.
-
-    Raises:
-        OSError: it cannot be read.
-    """
+    """Return a file's SHA-256; raises OSError."""
     with path.open("rb") as stream:
         digest = hashlib.sha256()
         while block := stream.read(1 << 20):
@@ -77,21 +73,13 @@ def replacing(path: Path, *, sync: bool = False) -> Iterator[Path]:
 
 
 def write_text(path: Path, text: str, *, sync: bool = False) -> None:
-    """Write a text file whole or not at all; undecodable names in it keep their bytes.
-
-    Raises:
-        CannotWrite: the operating system refused.
-    """
+    """Write a text file whole or not at all; undecodable names in it keep their bytes; raises CannotWrite."""
     with replacing(path, sync=sync) as part:
         part.write_text(text, encoding="utf-8", errors="surrogateescape")
 
 
 def make_folder(path: Path) -> None:
-    """Make a folder and those above it, where they are not there.
-
-    Raises:
-        CannotWrite: the operating system refused.
-    """
+    """Make a folder and those above it, where they are not there; raises CannotWrite."""
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:

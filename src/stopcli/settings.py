@@ -42,11 +42,7 @@ def data_folder() -> Path:
 
 
 def frames_limit() -> int | None:
-    """Return how many bytes of decoded frames may be kept; None for the default.
-
-    Raises:
-        UsageError: STOPCLI_FRAMES_GB is no positive number.
-    """
+    """Return how many bytes of decoded frames may be kept; None for the default; raises UsageError."""
     value = os.environ.get("STOPCLI_FRAMES_GB")
     if not value:
         return None
@@ -60,11 +56,7 @@ def frames_limit() -> int | None:
 
 
 def default_model() -> str:
-    """Return the model to use where none is named.
-
-    Raises:
-        UsageError: the settings file is no TOML or says what cannot be.
-    """
+    """Return the model to use where none is named; raises UsageError."""
     named = os.environ.get("STOPCLI_MODEL")
     if named:
         return named

@@ -11,7 +11,7 @@ import typer
 
 from stopcli.cli import options as o
 from stopcli.cli.session import Session, session
-from stopcli.errors import ExitStatus, UsageError
+from stopcli.errors import UsageError
 
 if TYPE_CHECKING:
     from stopcli.data.benchmarks import Benchmark
@@ -57,7 +57,7 @@ def accuracy(
     seed: o.Seed = 0,
     output: Annotated[Path | None, _output] = None,
     force: o.Force = False,
-) -> ExitStatus:
+) -> None:
     """Score models on a data set, beside plain CLIP on the same backbone.
 
     Protocols are those of the papers; nothing is downloaded. Missing videos are counted and named.
@@ -85,7 +85,6 @@ def accuracy(
         s.output.add_all([*report.failures, *report.scores])
         if output is not None:
             s.say(f"written: {', '.join(map(str, write_report(output, report)))}")
-    return s.exit_status
 
 
 def _located(
@@ -115,7 +114,7 @@ def speed(
     frames: o.FrameCount = None,
     compile: o.Compile = False,
     offline: o.Offline = False,
-) -> ExitStatus:
+) -> None:
     """Measure decoding, the model and both together, and say what bounds the whole."""
     compute = o.Compute(model=model, device=device, frames=frames, offline=offline)
     with session("benchmark speed", show, compute, o.Batching(batch_size=None, compile=compile)) as s:
@@ -125,7 +124,6 @@ def speed(
         from stopcli.eval.speed import speed as measure
 
         s.output.add_all(measure(s.files, s.options, videos, precisions=kinds, batch_sizes=sizes, say=s.say))
-    return s.exit_status
 
 
 def _choices(option: str, text: str, allowed: list[str]) -> list[str]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from stopcli.cli import options as o
 from stopcli.cli.session import session
-from stopcli.errors import ExitStatus
 
 EXAMPLES = """Examples:
   stop classify clip.mp4 --labels "a dog,a cat,a horse"
@@ -26,7 +25,7 @@ def command(
     html: o.Html = None,
     force: o.Force = False,
     show: o.Show,
-) -> ExitStatus:
+) -> None:
     """Say which label each video shows.
 
     Without labels: the model's own, else the 400 actions of Kinetics.
@@ -49,4 +48,3 @@ def command(
             from stopcli.output.html import timeline_page
 
             s.write_page(html, timeline_page)
-    return s.exit_status

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import typer
+
 from stopcli.cli import options as o
 from stopcli.cli.session import session
 from stopcli.errors import ExitStatus
@@ -18,11 +20,12 @@ def command(
     device: o.DeviceName = "auto",
     precision: o.PrecisionName = o.Precision.auto,
     offline: o.Offline = False,
-) -> ExitStatus:
+) -> None:
     """Show versions, devices and folders, and check that the device computes correctly."""
     with session("doctor", show) as s:
         from stopcli.tasks.doctor import diagnose
 
         diagnosis = diagnose(device, precision.value, offline=offline)
         s.output.add(diagnosis)
-    return s.exit_status if diagnosis.healthy else ExitStatus.DEVICE
+        if not diagnosis.healthy:
+            raise typer.Exit(int(ExitStatus.DEVICE))

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from stopcli.cli import options as o
 from stopcli.cli.session import session
-from stopcli.errors import ExitStatus, InputError
-
-if TYPE_CHECKING:
-    from stopcli.results import Explanation
+from stopcli.errors import InputError
+from stopcli.results import Explanation
 
 EXAMPLES = """Examples:
   stop explain clip.mp4 --model my-model -o clip.png
@@ -22,28 +20,27 @@ EXAMPLES = """Examples:
 SUFFIXES = (".png", ".html", ".mp4")
 
 
+_video = typer.Argument(metavar="VIDEO", help="One video.")
+_output = o.output_option("--output", "-o", metavar="FILE", help="A .png, .html or .mp4 to write.")
+_block = typer.Option(metavar="N", min=1, help="Which prompted block; default: the last but one.")
+_start = o.input_option(metavar="SECONDS", min=0, help="Where the clip begins.")
+_end = o.input_option(metavar="SECONDS", min=0, help="Where the clip ends.")
+
+
 @o.shares(o.Compute, o.Show)
 def command(
     *,
-    video: Annotated[Path, typer.Argument(metavar="VIDEO", help="One video.")],
+    video: Annotated[Path, _video],
     labels: o.Labels = None,
     template: o.Template = None,
-    start: Annotated[
-        float | None, o.input_option(metavar="SECONDS", min=0, help="Where the clip begins.")
-    ] = None,
-    end: Annotated[
-        float | None, o.input_option(metavar="SECONDS", min=0, help="Where the clip ends.")
-    ] = None,
+    start: Annotated[float | None, _start] = None,
+    end: Annotated[float | None, _end] = None,
     compute: o.Compute,
-    output: Annotated[
-        Path, o.output_option("--output", "-o", metavar="FILE", help="A .png, .html or .mp4 to write.")
-    ],
-    block: Annotated[
-        int | None, typer.Option(metavar="N", min=1, help="Which prompted block; default: the last but one.")
-    ] = None,
+    output: Annotated[Path, _output],
+    block: Annotated[int | None, _block] = None,
     force: o.Force = False,
     show: o.Show,
-) -> ExitStatus:
+) -> None:
     """Draw what STOP looks at in a video: regions, region scores, prompts between the frames."""
     with session("explain", show, compute) as s:
         from stopcli.data.labels import parse_labels
@@ -63,7 +60,6 @@ def command(
         _write(explanation, output, s.provenance)
         prompts = f"{int(explanation.counts.sum())} temporal prompts"
         s.output.add(Written(str(output), f"block {explanation.block} of {explanation.blocks}, {prompts}"))
-    return s.exit_status
 
 
 def _write(explanation: Explanation, output: Path, provenance: str) -> None:

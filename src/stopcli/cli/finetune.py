@@ -16,7 +16,7 @@ import typer
 from stopcli.cli import options as o
 from stopcli.cli.progress import Bar
 from stopcli.cli.session import Session, session
-from stopcli.errors import ExitStatus, UsageError
+from stopcli.errors import UsageError
 from stopcli.results import Finetuned, StepReport, TrainingPlan
 
 if TYPE_CHECKING:
@@ -90,7 +90,7 @@ def command(
     force: Annotated[bool, _force] = False,
     skip_bad: Annotated[bool, _skip_bad] = False,
     show: o.Show,
-) -> ExitStatus:
+) -> None:
     """Adapt a model to your own labelled clips; the result is a model for every other command.
 
     CLIP stays frozen: only STOP's prompts are trained. Faults of the table are all listed, by row,
@@ -115,7 +115,6 @@ def command(
         else:
             s.output.mute()
         distributed.shutdown()
-    return s.exit_status
 
 
 def _say_next(s: Session, result: Finetuned) -> None:

@@ -10,7 +10,7 @@ import typer
 from stopcli.cli import options as o
 from stopcli.cli.retrieve import Index
 from stopcli.cli.session import session
-from stopcli.errors import ExitStatus, UsageError
+from stopcli.errors import UsageError
 
 EXAMPLES = """Examples:
   stop index update videos/
@@ -22,10 +22,11 @@ EXAMPLES = """Examples:
 app = typer.Typer(help="Manage the index that retrieve searches.", no_args_is_help=True)
 
 
-@app.command(
-    "update",
-    epilog="Examples:\n  stop index update videos/\n  stop index update videos/ --dry-run -m vit-l-14",
-)
+_dry_run = typer.Option("--dry-run", help="Show what would be done, and do nothing.")
+UPDATE = "Examples:\n  stop index update videos/\n  stop index update videos/ --dry-run -m vit-l-14"
+
+
+@app.command("update", epilog=UPDATE)
 @o.shares(o.Compute, o.Batching, o.Show)
 def update(
     *,
@@ -36,11 +37,9 @@ def update(
     compute: o.Compute,
     batching: o.Batching,
     index: Index = None,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Say what would be done, and do nothing.")
-    ] = False,
+    dry_run: Annotated[bool, _dry_run] = False,
     show: o.Show,
-) -> ExitStatus:
+) -> None:
     """Embed what is new or changed, follow what moved, remove what is gone."""
     with session("index update", show, compute, batching, kept="what is indexed is kept") as s:
         from stopcli.results import IndexChange, Written
@@ -53,24 +52,22 @@ def update(
                 moved, gone = len(plan.diff.moved), len(plan.diff.gone)
                 s.say(f"{len(plan.todo)} to embed, {moved} moved, {gone - moved} removed")
                 s.output.add_all(Written(path, "would be embedded") for path in plan.todo)
-                return s.exit_status
+                return
             result = engine.update(videos, s.roots(paths), span)
             folder, moved = str(engine.index.folder), len(result.diff.moved)
         removed = len(result.diff.gone) - moved
         s.output.add(IndexChange(folder, embedded=result.embedded, moved=moved, removed=removed))
         s.output.add_all(result.failures)
-    return s.exit_status
 
 
 @app.command("ls", epilog="Examples:\n  stop index ls\n  stop index ls videos/ --format csv")
 @o.shares(o.Show)
-def ls(show: o.Show, paths: o.Paths = None, index: Index = None) -> ExitStatus:
+def ls(show: o.Show, paths: o.Paths = None, index: Index = None) -> None:
     """List the files of the index, and how many vectors each has."""
     with session("index ls", show) as s, s.index(index) as opened:
         from stopcli.index.maintenance import listing
 
         s.output.add_all(listing(opened, paths or []))
-    return s.exit_status
 
 
 @app.command("rm", epilog="Examples:\n  stop index rm videos/old/\n  stop index rm --all")
@@ -80,7 +77,7 @@ def rm(
     paths: o.Paths = None,
     everything: Annotated[bool, typer.Option("--all", help="Empty the index.")] = False,
     index: Index = None,
-) -> ExitStatus:
+) -> None:
     """Remove files from the index; the videos themselves are never touched."""
     with session("index rm", show) as s:
         from stopcli.results import IndexChange
@@ -92,7 +89,6 @@ def rm(
         with s.index(index) as opened:
             removed = remove(opened, None if everything else paths or [])
             s.output.add(IndexChange(str(opened.folder), removed=removed))
-    return s.exit_status
 
 
 @app.command(
@@ -103,7 +99,7 @@ def merge(
     show: o.Show,
     other: Annotated[Path, typer.Argument(metavar="DIR", help="Another index's folder.")],
     index: Index = None,
-) -> ExitStatus:
+) -> None:
     """Take over the files and vectors of another index."""
     with session("index merge", show) as s, s.index(index) as opened:
         from stopcli.results import IndexChange
@@ -117,27 +113,24 @@ def merge(
         with s.index(other) as source:
             files, vectors = take_over(opened, source)
         s.output.add(IndexChange(str(opened.folder), added=files, vectors=vectors))
-    return s.exit_status
 
 
 @app.command("compact", epilog="Examples:\n  stop index compact\n  stop index compact --index my-index/")
 @o.shares(o.Show)
-def compact(show: o.Show, index: Index = None) -> ExitStatus:
+def compact(show: o.Show, index: Index = None) -> None:
     """Free the room of vectors whose files are gone."""
     with session("index compact", show) as s, s.index(index) as opened:
         from stopcli.index.maintenance import compact as free
         from stopcli.results import IndexChange
 
         s.output.add(IndexChange(str(opened.folder), freed=free(opened)))
-    return s.exit_status
 
 
 @app.command("info", epilog="Examples:\n  stop index info\n  stop index info --format json")
 @o.shares(o.Show)
-def info(show: o.Show, index: Index = None) -> ExitStatus:
+def info(show: o.Show, index: Index = None) -> None:
     """Show where the index is, and what it holds for which model."""
     with session("index info", show) as s, s.index(index) as opened:
         from stopcli.index.maintenance import describe
 
         s.output.add(describe(opened))
-    return s.exit_status

@@ -10,7 +10,6 @@ import typer
 from stopcli.cli import options as o
 from stopcli.cli.completion import complete_model
 from stopcli.cli.session import session
-from stopcli.errors import ExitStatus
 
 EXAMPLES = """Examples:
   stop models list
@@ -30,19 +29,18 @@ Name = Annotated[
 
 @app.command("list", epilog="Examples:\n  stop models list\n  stop models list --format json")
 @o.shares(o.Show)
-def list_(show: o.Show) -> ExitStatus:
+def list_(show: o.Show) -> None:
     """List the models that have a name, and whether their files are here."""
     with session("models list", show) as s:
         from stopcli.settings import default_model
         from stopcli.tasks.models import list_models
 
         s.output.add_all(list_models(default_model()))
-    return s.exit_status
 
 
 @app.command("info", epilog="Examples:\n  stop models info mini\n  stop models info ./my-model --format json")
 @o.shares(o.Show)
-def info(show: o.Show, name: Name, offline: o.Offline = False) -> ExitStatus:
+def info(show: o.Show, name: Name, offline: o.Offline = False) -> None:
     """Show a model's files, size, settings, license and provenance.
 
     A model whose files are not here is fetched, unless --offline.
@@ -51,12 +49,11 @@ def info(show: o.Show, name: Name, offline: o.Offline = False) -> ExitStatus:
         from stopcli.tasks.models import describe_model
 
         s.output.add(describe_model(s.resolve()))
-    return s.exit_status
 
 
 @app.command("pull", epilog="Examples:\n  stop models pull vit-b-32\n  stop models pull hf:org/repo@v1")
 @o.shares(o.Show)
-def pull(show: o.Show, name: Name) -> ExitStatus:
+def pull(show: o.Show, name: Name) -> None:
     """Fetch a model's files, or newer ones, into the cache; from then on it works offline."""
     kept = "what has arrived is kept; run the same command to go on"
     with session("models pull", show, o.Compute(model=name), kept=kept) as s:
@@ -64,7 +61,6 @@ def pull(show: o.Show, name: Name) -> ExitStatus:
 
         files = s.resolve(refresh=True)
         s.output.add(Written(str(files.folder or files.backbone), files.name))
-    return s.exit_status
 
 
 @app.command("push", epilog=PUSH_EXAMPLES)
@@ -77,7 +73,7 @@ def push(
         str | None, typer.Option(metavar="SPDX", help="For the card, such as apache-2.0.")
     ] = None,
     public: Annotated[bool, typer.Option("--public", help="Let everyone see it; default: private.")] = False,
-) -> ExitStatus:
+) -> None:
     """Send a model folder to the Hub: weights, settings, card and pictures; private unless --public."""
     with session("models push", show, kept="nothing was published") as s:
         from stopcli.hub.client import push as send
@@ -90,4 +86,3 @@ def push(
         address = send(files, name, private=not public, message=f"stopcli: {folder.resolve().name}")
         s.output.add(Written(address, "public" if public else "private"))
         s.say(f"next, anywhere: stop classify --model hf:{name} VIDEO|DIR...")
-    return s.exit_status

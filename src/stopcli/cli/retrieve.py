@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -15,7 +14,7 @@ import typer
 from stopcli.cli import options as o
 from stopcli.cli.completion import complete_index
 from stopcli.cli.session import Session, session
-from stopcli.errors import ExitStatus, UsageError
+from stopcli.errors import UsageError
 
 if TYPE_CHECKING:
     from stopcli.index.types import Example, SearchRequest
@@ -60,11 +59,7 @@ class Search:
     top_k: o.TopK = 10
 
     def request(self) -> SearchRequest:
-        """Return what the index is asked.
-
-        Raises:
-            UsageError: nothing is looked for.
-        """
+        """Return what the index is asked; raises UsageError if nothing is looked for."""
         from stopcli.index.types import Filters, SearchRequest
 
         if not self.query and not self.like:
@@ -86,7 +81,7 @@ def command(
     html: o.Html = None,
     force: o.Force = False,
     show: o.Show,
-) -> ExitStatus:
+) -> None:
     """Find the moments of videos that a sentence or an example means.
 
     The first search of a folder builds an index; later ones look only at what changed. The sentence may
@@ -102,15 +97,13 @@ def command(
         videos = s.videos(search.paths, search.files_from)
         with s.engine(index) as engine:
             result = engine.search(request, videos, s.roots(search.paths))
-        s.output.add_all(result.hits)
-        s.output.add_all(result.failures)
+        s.output.add_all([*result.hits, *result.failures])
         if html is not None:
             from stopcli.output.html import hits_page
 
             s.write_page(html, hits_page)
-    if preview:
-        _show_preview(s)
-    return s.exit_status
+        if preview:
+            _show_preview(s)
 
 
 def first_word(search: Search) -> Search:
@@ -124,11 +117,7 @@ def first_word(search: Search) -> Search:
 
 
 def example(text: str) -> Example:
-    """Read ``FILE`` or ``FILE@TIME``.
-
-    Raises:
-        UsageError: it is neither.
-    """
+    """Read ``FILE`` or ``FILE@TIME``; raises UsageError."""
     from stopcli.index.types import Example
 
     match = re.fullmatch(r"(.+)@(?:(?:(\d+):)?(\d+):)?(\d+(?:\.\d+)?)", text)
@@ -150,5 +139,4 @@ def _show_preview(s: Session) -> None:
         return
     from stopcli.output.terminal import show
 
-    hits: Sequence[object] = s.output.records
-    show(console, hits)  # type: ignore[arg-type]
+    show(console, s.output.records)

@@ -9,7 +9,6 @@ import typer
 
 from stopcli.cli import options as o
 from stopcli.cli.session import session
-from stopcli.errors import ExitStatus
 
 EXAMPLES = """Examples:
   stop samples samples/
@@ -21,10 +20,9 @@ def command(
     show: o.Show,
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="Made if it is not there.")],
     force: o.Force = False,
-) -> ExitStatus:
+) -> None:
     """Copy the bundled clips into a folder, to try the commands on."""
     with session("samples", show) as s:
         from stopcli.tasks.samples import copy_samples
 
         s.output.add_all(list(copy_samples(folder, force=force)))
-    return s.exit_status

@@ -17,11 +17,11 @@ import typer
 from stopcli.cli.options import Batching, Compute, Show
 from stopcli.cli.progress import progress_bar, waiting
 from stopcli.errors import ExitStatus, FileMissing, InputError, NothingFound, StopError, UsageError
+from stopcli.model.files import ModelFiles
 
 if TYPE_CHECKING:
     from stopcli.index.engine import SearchEngine
     from stopcli.index.store import Index
-    from stopcli.model.files import ModelFiles
     from stopcli.output.sink import Sink
     from stopcli.runtime.encoder import Encoder, EncoderOptions
 
@@ -46,11 +46,6 @@ class Session:
     show: Show = field(default_factory=Show)
     compute: Compute = field(default_factory=Compute)
     batching: Batching = field(default_factory=lambda: Batching(batch_size=None))
-
-    @property
-    def exit_status(self) -> ExitStatus:
-        """What the process should answer, as things stand."""
-        return self.output.exit_status
 
     def say(self, text: str) -> None:
         """Talk to the user, on stderr, unless --quiet."""
@@ -220,7 +215,7 @@ def session(
         except BrokenPipeError:  # the reader has seen enough, as with `| head`
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             raise typer.Exit from None
-    if not output.records and output.exit_status:
+    if output.exit_status:
         raise typer.Exit(int(output.exit_status))
 
 

@@ -12,7 +12,7 @@ from importlib.resources import files as package_files
 from pathlib import Path
 from typing import Any
 
-from stopcli.errors import ModelNotFound, OfflineError
+from stopcli.errors import ModelNotFound
 from stopcli.hub.client import fetch, split_hub_name
 from stopcli.model.config import CONFIG_FILE, WEIGHTS_FILE, ModelConfig, read_config
 from stopcli.model.files import ModelFiles
@@ -82,14 +82,6 @@ def resolve(name: str, *, offline: bool = False, refresh: bool = False) -> Model
     hint = f" (did you mean {close[0]}?)" if close else ""
     names = ", ".join(ENTRIES)
     raise ModelNotFound(f"no model {name!r}{hint}; use one of {names}, a model folder, or hf:org/repo")
-
-
-def cached(entry: NamedModel) -> Path | None:
-    """Return a named model's backbone file if it is at hand; no request is made."""
-    try:
-        return resolve(entry.name, offline=True).backbone
-    except (OfflineError, ModelNotFound):
-        return None
 
 
 def weight_files(config: ModelConfig) -> list[str]:

@@ -76,7 +76,7 @@ class SearchEngine(AbstractContextManager["SearchEngine"]):
                 return plan
             encoder = self._encoder
             key = (self._files.name, self._weights, encoder.precision, self._frames, window)
-            space = database.make_space(Space(*key, encoder.model.backbone.clip.visual.output_dim))
+            space = database.make_space(Space(*key, encoder.model.backbone.embed_dim))
             todo = plan.diff.missing(self._snapshot(plan.diff, window, space.precision))
             if not space.rows and any(other.rows for other in database.spaces()):
                 note = f"note: {len(todo)} files must be embedded for these settings"

@@ -56,6 +56,7 @@ class Backbone(nn.Module):
         self.blocks = visual.transformer.resblocks
         self.width: int = visual.conv1.out_channels
         self.grid: tuple[int, int] = tuple(visual.grid_size)
+        self.embed_dim: int = visual.output_dim
         mean, std = preprocess.get("mean") or _MEAN, preprocess.get("std") or _STD
         self.preprocess = Preprocess(int(height), tuple(mean), tuple(std))
 

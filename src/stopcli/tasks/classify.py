@@ -24,15 +24,10 @@ def classify(
     top_k: int = 5,
     window: float | None = None,
 ) -> Iterator[Classification | Failure]:
-    """Score each clip, or each window of it, against the labels.
+    """Score each clip, or each window of so many seconds, against the labels.
 
-    Args:
-        encoder: the model.
-        paths: video files.
-        labels: what to choose between; None takes the model's own, else the 400 actions of Kinetics.
-        template: a text with ``{}`` where the label goes; see `stopcli.data.labels.prompts_for`.
-        top_k: how many labels to return, best first; scores still sum to 1 over all of them.
-        window: seconds of a window; None scores whole clips.
+    ``labels`` None takes the model's own, else the 400 actions of Kinetics; ``top_k`` are returned, best
+    first, and scores sum to 1 over all of them. For ``template`` see `stopcli.data.labels.prompts_for`.
 
     Raises:
         UsageError: a template without ``{}``, fewer than two labels, or one twice.

@@ -26,20 +26,11 @@ def embed_videos(
 ) -> tuple[list[Embedded], list[Failure]]:
     """Embed files into ``output``; what it holds already is skipped, changed files are redone.
 
-    Args:
-        encoder: the model.
-        paths: video files.
-        output: a .npz, .npy or .parquet file, made or added to.
-        window: seconds of a window; None embeds whole files.
-        force: start over instead of adding.
-        progress: called with each path when it is done or skipped.
-
-    Returns:
-        Where each of ``paths`` stands in the output, and the files that could not be used.
+    ``window`` (seconds) None embeds whole files; ``progress`` is called with each path that is done.
+    Returns where each of ``paths`` stands in the output, and the files that could not be used.
 
     Raises:
-        FileExists: ``output`` was made by another model or in another way.
-        UsageError: ``output`` has an unknown suffix.
+        FileExists: ``output`` was made in another way. UsageError: it has an unknown suffix.
     """
     vectors = _open(encoder, output, {"kind": "videos", "window": window}, force)
     journal = Journal(output, vectors.provenance)

@@ -37,15 +37,8 @@ def explain(
 ) -> Explanation:
     """Run the model on a clip and return what its prompts did.
 
-    Args:
-        encoder: a model with prompts.
-        path: a video file.
-        block: which of the prompted blocks, from 1; None is the last but one, where regions have
-            settled and the frames are still apart.
-        labels: score these over time too.
-        template: see `stopcli.data.labels.prompts_for`.
-        start: first second of the clip, and
-        end: its last one.
+    ``block`` counts the prompted blocks from 1; None is the last but one, where regions have settled and
+    the frames are still apart. ``labels`` are scored over time too. ``start`` and ``end`` are seconds.
 
     Raises:
         UsageError: the model has no prompts, or no such block. InputError: the video cannot be read.
