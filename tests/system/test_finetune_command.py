@@ -41,7 +41,7 @@ def test_a_csv_becomes_a_model_that_every_command_takes(labelled, toy, tmp_path,
     assert config["labels"] == ["closing", "opening"]
     assert config["metrics"]["validation, plain CLIP"]["top-1"] == 50.0
     assert config["training"]["origin"] == str(toy)
-    assert config["training"]["command"].startswith("stop ")
+    assert config["training"]["command"].startswith("stop")
     status, answer = run_json("classify", labelled / "12.mp4", labelled / "13.mp4", "--model", out, *CPU)
     assert status == 0
     assert [d["scores"][0]["label"] for d in answer["data"]] == ["closing", "opening"]
