@@ -31,10 +31,10 @@ def test_every_command_shows_an_example(run, command):
 
 def test_every_command_has_a_whole_summary(run, monkeypatch):
     monkeypatch.setenv("COLUMNS", "80")
-    _, out, _ = run("--help")
-    text = " ".join(out.replace("│", " ").split())
-    assert "Find the moments of videos that a sentence or an example means." in text
-    assert "Adapt a model to your own labelled clips; the result is a model for every other command." in text
+    for words in [*FAILURES, *filter(None, GROUPS)]:
+        group, _, name = words.rpartition(" ")
+        _, out, _ = run(*group.split(), "--help")
+        assert re.search(rf"│ {name} +[A-Z][^│]*\. *│", out), words  # a sentence that ends on its line
 
 
 def test_options_are_grouped(run):

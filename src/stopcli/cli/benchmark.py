@@ -58,7 +58,7 @@ def accuracy(
     output: Annotated[Path | None, _output] = None,
     force: o.Force = False,
 ) -> None:
-    """Score models on a data set, beside plain CLIP on the same backbone.
+    """Score models on a data set, beside plain CLIP.
 
     Protocols are those of the papers; nothing is downloaded. Missing videos are counted and named.
     """
@@ -115,7 +115,7 @@ def speed(
     compile: o.Compile = False,
     offline: o.Offline = False,
 ) -> None:
-    """Measure decoding, the model and both together, and say what bounds the whole."""
+    """Measure decoding, the model, and both together."""
     compute = o.Compute(model=model, device=device, frames=frames, offline=offline)
     with session("benchmark speed", show, compute, o.Batching(batch_size=None, compile=compile)) as s:
         kinds = _choices("--precisions", precisions, [p.value for p in o.Precision])

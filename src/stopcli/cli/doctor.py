@@ -21,7 +21,7 @@ def command(
     precision: o.PrecisionName = o.Precision.auto,
     offline: o.Offline = False,
 ) -> None:
-    """Show versions, devices and folders, and check that the device computes correctly."""
+    """Show versions, devices and folders, and check the device."""
     with session("doctor", show) as s:
         from stopcli.tasks.doctor import diagnose
 

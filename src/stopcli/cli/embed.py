@@ -33,9 +33,9 @@ def command(
     force: Annotated[bool, _force] = False,
     show: o.Show,
 ) -> None:
-    """Write the vectors of videos or texts to a file, for your own programs.
+    """Write the vectors of videos or texts to a file.
 
-    What OUT holds already is skipped, so an interrupted run resumes where it was.
+    The file is for your own programs. What it holds already is skipped, so an interrupted run resumes.
     """
     with session("embed", show, compute, batching, kept="what is done is kept; run it again to go on") as s:
         from stopcli.results import Failure

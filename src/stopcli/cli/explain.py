@@ -41,7 +41,10 @@ def command(
     force: o.Force = False,
     show: o.Show,
 ) -> None:
-    """Draw what STOP looks at in a video: regions, region scores, prompts between the frames."""
+    """Draw what STOP looks at in a video, and where its prompts go.
+
+    The picture shows regions, region scores, and the prompts between the frames.
+    """
     with session("explain", show, compute) as s:
         from stopcli.data.labels import parse_labels
         from stopcli.fileio import check_output

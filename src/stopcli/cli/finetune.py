@@ -72,8 +72,6 @@ class Training:
         """Return what the library is told."""
         from stopcli.train.options import FinetuneOptions
 
-        if self.batch_size == 1:
-            raise UsageError("--batch-size must be at least 2: one clip alone teaches nothing by contrast")
         values: dict[str, Any] = {name: getattr(self, name) for name in self.__dataclass_fields__}
         modes = {name: values[name] and values[name].value for name in ("spatial", "temporal")}
         return FinetuneOptions(**{**values, **modes})
@@ -91,10 +89,10 @@ def command(
     skip_bad: Annotated[bool, _skip_bad] = False,
     show: o.Show,
 ) -> None:
-    """Adapt a model to your own labelled clips; the result is a model for every other command.
+    """Adapt a model to your own labelled clips.
 
-    CLIP stays frozen: only STOP's prompts are trained. Faults of the table are all listed, by row,
-    before anything is trained.
+    The result is a model for every other command. CLIP stays frozen: only STOP's prompts are trained.
+    Faults of the table are all listed, by row, before anything is trained.
     """
     folder = output or Path(f"{data.resolve().stem}-model")
     with session("finetune", show, compute, kept=f"{folder} keeps what was learnt; go on with --resume") as s:

@@ -40,7 +40,7 @@ def update(
     dry_run: Annotated[bool, _dry_run] = False,
     show: o.Show,
 ) -> None:
-    """Embed what is new or changed, follow what moved, remove what is gone."""
+    """Embed what is new or changed, and remove what is gone."""
     with session("index update", show, compute, batching, kept="what is indexed is kept") as s:
         from stopcli.results import IndexChange, Written
 
@@ -78,7 +78,7 @@ def rm(
     everything: Annotated[bool, typer.Option("--all", help="Empty the index.")] = False,
     index: Index = None,
 ) -> None:
-    """Remove files from the index; the videos themselves are never touched."""
+    """Remove files from the index, never the videos themselves."""
     with session("index rm", show) as s:
         from stopcli.results import IndexChange
 

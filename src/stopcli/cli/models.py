@@ -54,7 +54,10 @@ def info(show: o.Show, name: Name, offline: o.Offline = False) -> None:
 @app.command("pull", epilog="Examples:\n  stop models pull vit-b-32\n  stop models pull hf:org/repo@v1")
 @o.shares(o.Show)
 def pull(show: o.Show, name: Name) -> None:
-    """Fetch a model's files, or newer ones, into the cache; from then on it works offline."""
+    """Fetch a model's files, or newer ones, into the cache.
+
+    From then on the model works offline.
+    """
     kept = "what has arrived is kept; run the same command to go on"
     with session("models pull", show, o.Compute(model=name), kept=kept) as s:
         from stopcli.results import Written
@@ -74,7 +77,10 @@ def push(
     ] = None,
     public: Annotated[bool, typer.Option("--public", help="Let everyone see it; default: private.")] = False,
 ) -> None:
-    """Send a model folder to the Hub: weights, settings, card and pictures; private unless --public."""
+    """Send a model folder to the Hub.
+
+    Weights, settings, card and pictures are sent. The repository is private unless --public is given.
+    """
     with session("models push", show, kept="nothing was published") as s:
         from stopcli.hub.client import push as send
         from stopcli.hub.client import split_hub_name
