@@ -17,8 +17,9 @@ $(STAMP): pyproject.toml $(LOCK)
 	$(BIN)/pip install --quiet --constraint $(LOCK) --editable . $(DEV)
 	touch $@
 
+demo: export STOPCLI_HOME = $(VENV)/home
 demo: $(STAMP)
-	$(BIN)/stop samples $(VENV)/samples --force --quiet
+	$(BIN)/stop samples $(VENV)/samples --force > /dev/null
 	$(BIN)/stop classify --model mini --top-k 2 $(VENV)/samples
 	$(BIN)/stop retrieve --model mini "a dog moving left" $(VENV)/samples --top-k 3
 

@@ -20,7 +20,7 @@ from stopcli.errors import IndexBusy, IndexUnusable, StopError
 from stopcli.fileio import write_error
 from stopcli.index.types import Entries, Entry, Fault, Faults, FileRecord, Files, Space, Vectors
 
-FORMAT = 1
+FORMAT = 2
 BATCH = 500  # values of one statement
 SPACES = 'model, weights, precision, frames, "window", size, id, rows, file'
 FILES = "SELECT path, size, mtime_ns, content FROM files"
@@ -69,7 +69,8 @@ class Database:
                     self._create()
             if (number := self._pragma("user_version")) != FORMAT:
                 found = f"{path}: format {number}, this stopcli reads {FORMAT}"
-                raise IndexUnusable(f"{found}; upgrade stopcli, or name another with --index")
+                way = "upgrade stopcli" if number > FORMAT else "delete its folder, and it is made again"
+                raise IndexUnusable(f"{found}; {way}, or name another with --index")
         except StopError:
             self.close()
             raise

@@ -61,11 +61,12 @@ def test_spaces_do_not_mix(tmp_path):
 
 def test_another_format_and_a_broken_file_are_refused(tmp_path):
     filled_index(tmp_path).close()
-    db = sqlite3.connect(tmp_path / DATABASE)
-    db.execute(f"PRAGMA user_version={FORMAT + 1}")
-    db.close()
-    with pytest.raises(IndexUnusable, match="upgrade stopcli"):
-        Index(tmp_path)
+    for number, advice in ((FORMAT + 1, "upgrade stopcli"), (FORMAT - 1, "delete its folder")):
+        db = sqlite3.connect(tmp_path / DATABASE)
+        db.execute(f"PRAGMA user_version={number}")
+        db.close()
+        with pytest.raises(IndexUnusable, match=advice):
+            Index(tmp_path)
     (tmp_path / "b").mkdir()
     (tmp_path / "b" / DATABASE).write_bytes(b"no database at all" * 100)
     with pytest.raises(IndexUnusable, match="not an index"):
