@@ -12,6 +12,7 @@ import pytest
 from index_toys import filled_index, space_of, toy_space, vectors_by_content
 
 from stopcli.errors import CannotWrite
+from stopcli.index.database import FORMAT
 from stopcli.index.maintenance import compact, describe, listing, merge, remove
 from stopcli.index.types import Fault, FileRecord, NewEntry
 from stopcli.results import IndexedFile, IndexSpace
@@ -96,7 +97,7 @@ def test_listing_and_describing_tell_what_is_there(tmp_path):
         "/v/deep/9.mp4",
     ]
     info = describe(index)
-    assert (info.folder, info.format, info.files) == (str(tmp_path), 1, 4)
+    assert (info.folder, info.format, info.files) == (str(tmp_path), FORMAT, 4)
     assert info.bytes > 7 * 16
     assert info.spaces == (
         IndexSpace("toy", "w" * 64, "fp32", 4, 8.0, 6), IndexSpace("toy", "w" * 64, "fp32", 4, None, 1),
