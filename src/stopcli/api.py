@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from stopcli.errors import InputError, UsageError
+from stopcli.errors import InputError, NothingFound, UsageError
 from stopcli.hub.registry import resolve
 from stopcli.index.types import WINDOW, Example, Filters, SearchRequest
 from stopcli.model.config import Mode
@@ -37,16 +37,16 @@ class Results(list[Item], Generic[Item]):
     """A list of records, and the inputs that could not be used; shows itself as a table in a notebook.
 
     Raises:
-        InputError: no input at all could be used.
+        InputError: none of so many inputs could be used.
     """
 
     failures: list[Failure]
 
-    def __init__(self, items: Iterable[Item | Failure] = ()) -> None:
+    def __init__(self, items: Iterable[Item | Failure] = (), inputs: int = 0) -> None:
         everything = list(items)
         super().__init__(i for i in everything if not isinstance(i, Failure))
         self.failures = [i for i in everything if isinstance(i, Failure)]
-        if self.failures and not self:
+        if self.failures and not self and len(self.failures) >= inputs:
             raise InputError("; ".join(f.message for f in self.failures[:3]))
 
     def to_records(self) -> list[dict[str, Any]]:
@@ -126,8 +126,10 @@ class Model:
         from stopcli.tasks.classify import classify
 
         names = None if labels is None else _texts(labels, "labels")
-        how: dict[str, Any] = {"template": template, "top_k": top_k, "window": window}
-        return Results(classify(self.encoder, _videos(paths), labels=names, **how))
+        found = classify(
+            self.encoder, _videos(paths), labels=names, template=template, top_k=top_k, window=window
+        )
+        return Results(found)
 
     def retrieve(
         self,
@@ -138,6 +140,9 @@ class Model:
         like: Sequence[tuple[str | Path, float | None]] = (),
         top_k: int = 10,
         min_score: float | None = None,
+        glob: str | None = None,
+        min_duration: float | None = None,
+        max_duration: float | None = None,
         window: float | None = WINDOW,
         index: str | Path | None = None,
     ) -> Results[Hit]:
@@ -154,6 +159,9 @@ class Model:
             like: videos as queries, each with a second of it, or None for all of it.
             top_k: hits a query.
             min_score: the least cosine of a hit.
+            glob: what its path is like: ``*/2021/*``.
+            min_duration: of its file, seconds.
+            max_duration: of its file, seconds.
             window: seconds; None searches whole files.
             index: the index's folder; None is the default one.
         """
@@ -162,14 +170,15 @@ class Model:
 
         texts = (query,) if isinstance(query, str) else tuple(query)
         examples = tuple(Example(Path(path), at) for path, at in like)
-        filters = Filters(top_k=top_k, min_score=min_score)
+        filters = Filters(top_k, min_score, glob, min_duration, max_duration)
         request = SearchRequest(texts, tuple(_texts(unlike, "unlike")), examples, window, filters)
-        folders = [Path(p) for p in _as_list(paths) if Path(p).is_dir()]
+        videos, folders = _videos(paths), [Path(p) for p in _as_list(paths) if Path(p).is_dir()]
         folder, encoder = Path(index) if index is not None else default_folder(), self.encoder
-        how: dict[str, Any] = {"precision": encoder.precision, "frames": encoder.frames}
-        with SearchEngine(folder, encoder.files, lambda: encoder, **how) as engine:
-            result = engine.search(request, _videos(paths), folders)
-        return Results([*result.hits, *result.failures])
+        with SearchEngine(
+            folder, encoder.files, lambda: encoder, precision=encoder.precision, frames=encoder.frames
+        ) as engine:
+            result = engine.search(request, videos, folders)
+        return Results([*result.hits, *result.failures], len(videos))
 
     def embed(self, paths: Paths, *, window: float | None = None) -> Embeddings:
         """Embed videos, or windows of them.
@@ -209,10 +218,11 @@ class Model:
         """
         from stopcli.tasks.explain import explain
 
-        span = {"start": start, "end": end}
         names = _texts(labels, "labels")
-        found = explain(self.encoder, path, block=block, labels=names, template=template, **span)
-        return ShownExplanation(**vars(found))
+        explanation = explain(
+            self.encoder, path, block=block, labels=names, template=template, start=start, end=end
+        )
+        return ShownExplanation(**vars(explanation))
 
     def finetune(
         self,
@@ -243,9 +253,17 @@ class Model:
         from stopcli.train.options import FinetuneOptions
 
         options = FinetuneOptions(epochs, lr, batch_size, shots, seed, spatial, temporal, flip, template)
-        compute, source, folder = self.encoder.options, Path(data), Path(output)
-        how: dict[str, Any] = {"resume": resume, "force": force, "skip_bad": skip_bad}
-        return finetune(lambda: self.encoder.files, source, folder, _Silent(), options, compute, **how)
+        return finetune(
+            lambda: self.encoder.files,
+            Path(data),
+            Path(output),
+            _Silent(),
+            options,
+            self.encoder.options,
+            resume=resume,
+            force=force,
+            skip_bad=skip_bad,
+        )
 
     def benchmark(
         self,
@@ -282,7 +300,10 @@ class _Silent:
 
 
 def _videos(paths: Paths) -> list[Path]:
-    return list(dict.fromkeys(find_videos(_as_list(paths))))
+    videos = list(dict.fromkeys(find_videos(_as_list(paths))))
+    if not videos:
+        raise NothingFound(f"no video found in {paths}")
+    return videos
 
 
 def _as_list(paths: Paths) -> Sequence[str | Path]:

@@ -49,11 +49,7 @@ def replacing(path: Path, *, sync: bool = False) -> Iterator[Path]:
 
     The name is unique and was made by nobody else: two processes never share it, and a symbolic link
     laid out in advance is not followed. When the block fails, the new file is removed and ``path`` is
-    as it was.
-
-    Args:
-        path: the file to write.
-        sync: wait until the disk has the data, so that not even a power cut leaves half of it.
+    as it was. ``sync`` waits until the disk has the data, so that not even a power cut leaves half of it.
 
     Raises:
         CannotWrite: the operating system refused; says what, where and how much room is left.
@@ -86,6 +82,15 @@ def make_folder(path: Path) -> None:
         raise write_error(path, error) from error
 
 
+def append_line(path: Path, line: str) -> None:
+    """Add a line to a text file; raises CannotWrite."""
+    try:
+        with path.open("a", encoding="utf-8") as stream:
+            stream.write(line + "\n")
+    except OSError as error:
+        raise write_error(path, error) from error
+
+
 def write_error(path: Path, error: OSError) -> CannotWrite:
     """Say in one sentence why a file could not be written."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
@@ -98,17 +103,11 @@ def write_error(path: Path, error: OSError) -> CannotWrite:
 
 
 def check_output(path: Path, *, force: bool, option: str = "-o", suffixes: Sequence[str] = ()) -> None:
-    """Make sure before any work is done that a file can be written.
-
-    Args:
-        path: the file.
-        force: whether it may replace one that is there.
-        option: the option that names it, for the message.
-        suffixes: what its name may end in; empty is anything.
+    """Make sure before any work is done that a file can be written; ``option`` names it in messages.
 
     Raises:
-        UsageError: its name ends otherwise, or its folder does not exist.
-        FileExists: it is there, and ``force`` is not set. CannotWrite: its folder cannot be written to.
+        UsageError: its name does not end in one of ``suffixes``, or its folder does not exist.
+        FileExists: it is there, and ``force`` is not set. CannotWrite: its folder is not writable.
     """
     if suffixes and path.suffix not in suffixes:
         raise UsageError(f"{option} {path}: the name must end in {', '.join(suffixes)}")

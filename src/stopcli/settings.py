@@ -31,14 +31,12 @@ def config_file() -> Path:
 
 def cache_folder() -> Path:
     """Return where stopcli keeps what it can make again."""
-    home = os.environ.get("STOPCLI_HOME")
-    return Path(home) if home else Path(platformdirs.user_cache_dir("stopcli", appauthor=False))
+    return Path(os.environ.get("STOPCLI_HOME") or platformdirs.user_cache_dir("stopcli", appauthor=False))
 
 
 def data_folder() -> Path:
     """Return where stopcli keeps what took long to make: the index."""
-    home = os.environ.get("STOPCLI_HOME")
-    return Path(home) if home else Path(platformdirs.user_data_dir("stopcli", appauthor=False))
+    return Path(os.environ.get("STOPCLI_HOME") or platformdirs.user_data_dir("stopcli", appauthor=False))
 
 
 def frames_limit() -> int | None:

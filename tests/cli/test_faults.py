@@ -135,3 +135,35 @@ def test_a_frames_limit_that_is_no_number_is_told(run, tmp_path, monkeypatch, to
     table.write_text("path,label\nx.mp4,dog\na.mp4,dog\nb.mp4,cat\nc.mp4,cat\n")
     status, _, err = run("finetune", table, "-m", toy, "-o", tmp_path / "out")
     assert (status, "STOPCLI_FRAMES_GB must be a number of gigabytes" in err) == (2, True), err
+
+
+def test_a_search_that_finds_nothing_does_not_say_that_nothing_was_done(run, run_json, toy, clips):
+    """Two good videos and a broken one: the search was done, and its answer is empty."""
+    arguments = ("retrieve", "a dog", clips, "-m", toy, "--min-score", "2")
+    status, _, err = run(*arguments)
+    assert (status, "nothing was done" in err) == (1, False), err
+    assert "broken.mp4" in err
+    status, told = run_json(*arguments)
+    assert (told["data"], len(told["errors"])) == ([], 1)
+
+
+@pytest.mark.parametrize("command", ["explain", "classify"])
+def test_a_device_that_is_not_here_is_told_before_a_model_is_fetched(run, command, video, monkeypatch):
+    monkeypatch.setattr("stopcli.hub.registry.fetch", lambda *_, **__: pytest.fail("fetched"))
+    more = ["-o", "x.png"] if command == "explain" else []
+    status, _, err = run(command, video, "-m", "vit-b-32", "--device", "cuda:99", *more)
+    assert status in (2, 5), err  # a plain model has nothing to explain, which is told first
+
+
+def test_a_plain_model_has_nothing_to_explain(run, video, monkeypatch, plain, tmp_path):
+    monkeypatch.setattr("stopcli.hub.registry.fetch", lambda *_, **__: pytest.fail("fetched"))
+    monkeypatch.setattr("stopcli.runtime.encoder.load_model", lambda *_: pytest.fail("loaded"))
+    for model in ("vit-b-32", plain):
+        status, _, err = run("explain", video, "-m", model, "-o", tmp_path / "x.png")
+        assert (status, "it has no prompts to show" in err) == (2, True), err
+
+
+def test_a_path_that_the_index_does_not_know_is_told(run):
+    for command in ("ls", "rm"):
+        status, out, err = run("index", command, "nowhere.mp4")
+        assert (status, out, "neither in the index nor on the disk" in err) == (3, "", True), err

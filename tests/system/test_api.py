@@ -68,6 +68,17 @@ def test_retrieve_gives_one_list(model, clips):
     assert hits[0].path == str(clips / "a.mp4")
 
 
+def test_a_search_without_hits_is_an_empty_list(model, clips):
+    hits = model.retrieve("a dog", clips, min_score=2.0)
+    assert (list(hits), [f.error for f in hits.failures]) == ([], ["unreadable-video"])
+
+
+def test_a_folder_without_videos_is_an_error(model, tmp_path):
+    for verb in (model.embed, model.classify):
+        with pytest.raises(InputError, match="no video found"):
+            verb(tmp_path)
+
+
 def test_embed_gives_an_array(model, clips):
     found = model.embed(clips)
     assert found.vectors.shape == (2, 32)

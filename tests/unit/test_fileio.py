@@ -8,7 +8,15 @@ import os
 import pytest
 
 from stopcli.errors import CannotWrite, FileExists, UsageError
-from stopcli.fileio import check_output, content_key, file_hash, make_folder, replacing, write_text
+from stopcli.fileio import (
+    append_line,
+    check_output,
+    content_key,
+    file_hash,
+    make_folder,
+    replacing,
+    write_text,
+)
 
 
 def test_a_file_appears_when_the_block_ends(tmp_path):
@@ -123,3 +131,11 @@ def test_a_hash_is_sha256(tmp_path):
     path = tmp_path / "a"
     path.write_bytes(b"abc")
     assert file_hash(path) == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+
+
+def test_a_line_is_added_or_one_sentence_says_why_not(tmp_path):
+    append_line(tmp_path / "log", "one")
+    append_line(tmp_path / "log", "two")
+    assert (tmp_path / "log").read_text() == "one\ntwo\n"
+    with pytest.raises(CannotWrite, match="cannot be written"):
+        append_line(tmp_path / "no" / "log", "x")

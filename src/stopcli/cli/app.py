@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args
 
 import typer
 from typer.completion import completion_init, install_callback, show_callback  # type: ignore[attr-defined]
@@ -73,11 +73,7 @@ def _root(
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run a command line and return its exit status.
-
-    Args:
-        arguments: without the program's name; None takes those of the process.
-    """
+    """Run a command line, by default that of the process, and return its exit status."""
     given = sys.argv[1:] if arguments is None else arguments
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
@@ -148,4 +144,4 @@ def _format(given: list[str]) -> str:
 
     words = " ".join(given).replace("--format=", "--format ").split()
     value = words[words.index("--format") + 1] if "--format" in words[:-1] else "auto"
-    return value if value in {f.value for f in Format} else "auto"
+    return value if value in get_args(Format) else "auto"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 import typer
 
@@ -16,12 +16,12 @@ from stopcli.errors import UsageError
 if TYPE_CHECKING:
     from stopcli.data.benchmarks import Benchmark
 
-EXAMPLES = """Examples:
-  stop benchmark accuracy --dataset msrvtt --annotations MSRVTT_JSFUSION_test.csv --videos msrvtt/
-  stop benchmark accuracy --dataset my.csv --model my-model --model other-model
-  stop benchmark speed --model vit-b-32 footage/"""
+EXAMPLES = (
+    "Examples:\n  stop benchmark accuracy --dataset my.csv --model my-model\n  stop benchmark speed footage/"
+)
 ACCURACY_EXAMPLES = """Examples:
-  stop benchmark accuracy --dataset my.csv --model my-model
+  stop benchmark accuracy --dataset my.csv --model my-model --model other-model
+  stop benchmark accuracy --dataset msrvtt --annotations MSRVTT_JSFUSION_test.csv --videos msrvtt/
   stop benchmark accuracy --dataset ucf101 --annotations ucfTrainTestlist/ --videos UCF-101/ -o ucf/"""
 SPEED_EXAMPLES = """Examples:
   stop benchmark speed --model mini
@@ -41,19 +41,17 @@ _precisions = o.model_option(metavar="P,P,...", help="auto, fp32, bf16, fp16.")
 
 
 @app.command("accuracy", epilog=ACCURACY_EXAMPLES)
-@o.shares(o.Show)
+@o.shares(o.Device, o.Show)
 def accuracy(
+    *,
     show: o.Show,
     dataset: Annotated[str, _dataset],
     videos: Annotated[Path | None, _videos] = None,
     annotations: Annotated[list[Path] | None, _annotations] = None,
     template: o.Template = None,
     models: o.ModelNames = None,
-    device: o.DeviceName = "auto",
-    precision: o.PrecisionName = o.Precision.auto,
+    device: o.Device,
     batch_size: o.BatchSize = "auto",
-    frames: o.FrameCount = None,
-    offline: o.Offline = False,
     seed: o.Seed = 0,
     output: Annotated[Path | None, _output] = None,
     force: o.Force = False,
@@ -62,7 +60,7 @@ def accuracy(
 
     Protocols are those of the papers; nothing is downloaded. Missing videos are counted and named.
     """
-    compute = o.Compute(device=device, precision=precision, frames=frames, offline=offline)
+    compute = o.Compute(**vars(device))
     with session("benchmark accuracy", show, compute, o.Batching(batch_size=batch_size)) as s:
         from stopcli.data.labels import check_template
         from stopcli.eval.report import check_folder, write_report
@@ -75,12 +73,9 @@ def accuracy(
         from stopcli.eval.accuracy import accuracy as measure
 
         encoders = [s.load(s.find(name)) for name in models or (None,)]
-        how: dict[str, Any] = {
-            "template": template,
-            "seed": seed,
-            "command": shlex.join(["stop", *sys.argv[1:]]),
-        }
+        line = shlex.join(["stop", *sys.argv[1:]])
         with s.progress("reading", len(benchmark.clips)) as done:
+            how: dict[str, Any] = {"template": template, "seed": seed, "command": line}
             report = measure(encoders, benchmark, missing=missing, progress=done, **how)
         s.output.add_all([*report.failures, *report.scores])
         if output is not None:
@@ -118,7 +113,7 @@ def speed(
     """Measure decoding, the model, and both together."""
     compute = o.Compute(model=model, device=device, frames=frames, offline=offline)
     with session("benchmark speed", show, compute, o.Batching(batch_size=None, compile=compile)) as s:
-        kinds = _choices("--precisions", precisions, [p.value for p in o.Precision])
+        kinds = _choices("--precisions", precisions, [*get_args(o.Precision)])
         sizes = [int(n) for n in _choices("--batch-sizes", batch_sizes, [str(n) for n in range(1, 4097)])]
         videos = s.videos(paths) if paths else []
         from stopcli.eval.speed import speed as measure

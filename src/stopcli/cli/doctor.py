@@ -18,14 +18,14 @@ EXAMPLES = """Examples:
 def command(
     show: o.Show,
     device: o.DeviceName = "auto",
-    precision: o.PrecisionName = o.Precision.auto,
+    precision: o.PrecisionName = "auto",
     offline: o.Offline = False,
 ) -> None:
     """Show versions, devices and folders, and check the device."""
     with session("doctor", show) as s:
         from stopcli.tasks.doctor import diagnose
 
-        diagnosis = diagnose(device, precision.value, offline=offline)
+        diagnosis = diagnose(device, precision, offline=offline)
         s.output.add(diagnosis)
         if not diagnosis.healthy:
             raise typer.Exit(int(ExitStatus.DEVICE))

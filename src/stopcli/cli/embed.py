@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 from stopcli.cli import options as o
 from stopcli.cli.session import session
@@ -51,8 +51,9 @@ def command(
             rows, failures = embed_texts(s.encoder, text, output, force=force), list[Failure]()
         else:
             with s.progress("embedding", len(videos)) as done:
-                how: dict[str, Any] = {"window": window, "force": force, "progress": done}
-                rows, failures = embed_videos(s.encoder, videos, output, **how)
+                rows, failures = embed_videos(
+                    s.encoder, videos, output, window=window, force=force, progress=done
+                )
         s.output.add_all([*rows, *failures])
         if rows:
             s.say(f"{output}: {len(rows)} vectors")

@@ -46,15 +46,18 @@ def command(
     The picture shows regions, region scores, and the prompts between the frames.
     """
     with session("explain", show, compute) as s:
-        from stopcli.data.labels import parse_labels
+        from stopcli.data.labels import check_template, parse_labels
         from stopcli.fileio import check_output
         from stopcli.results import Written
 
         names = parse_labels(labels) if labels else []
+        if template is not None:
+            check_template(template)
         check_output(output, force=force, suffixes=SUFFIXES)
         s.videos([video])
         if video.is_dir():
             raise InputError(f"{video}: is a folder; name one video")
+        s.require_prompts()
         from stopcli.tasks.explain import explain
 
         explanation = explain(

@@ -6,7 +6,6 @@ import shlex
 import sys
 from contextlib import closing
 from dataclasses import dataclass
-from enum import Enum
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -17,6 +16,7 @@ from stopcli.cli import options as o
 from stopcli.cli.progress import Bar
 from stopcli.cli.session import Session, session
 from stopcli.errors import UsageError
+from stopcli.model.config import Mode
 from stopcli.results import Finetuned, StepReport, TrainingPlan
 
 if TYPE_CHECKING:
@@ -30,14 +30,6 @@ Then:
   stop classify --model my-model footage/"""
 
 training_option = partial(typer.Option, rich_help_panel="Training")
-
-
-class Mode(str, Enum):
-    """Values of --spatial and --temporal."""
-
-    dynamic = "dynamic"
-    static = "static"
-    off = "off"
 
 
 _epochs = training_option(metavar="N", min=1, help="Passes over the clips; default: by their number.")
@@ -72,9 +64,7 @@ class Training:
         """Return what the library is told."""
         from stopcli.train.options import FinetuneOptions
 
-        values: dict[str, Any] = {name: getattr(self, name) for name in self.__dataclass_fields__}
-        modes = {name: values[name] and values[name].value for name in ("spatial", "temporal")}
-        return FinetuneOptions(**{**values, **modes})
+        return FinetuneOptions(**vars(self))
 
 
 @o.shares(Training, o.Compute, o.Show)
@@ -111,7 +101,7 @@ def command(
             s.output.add(result)
             _say_next(s, result)
         else:
-            s.output.mute()
+            s.output.format = "none"
         distributed.shutdown()
 
 

@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from stopcli.cli import options as o
 from stopcli.cli.retrieve import Index
 from stopcli.cli.session import session
-from stopcli.errors import UsageError
+from stopcli.errors import FileMissing, UsageError
 
-EXAMPLES = """Examples:
-  stop index update videos/
-  stop index update videos/ --dry-run
-  stop index ls videos/ --format csv
-  stop index rm videos/old/
-  stop index merge /mnt/laptop/index"""
+if TYPE_CHECKING:
+    from stopcli.index.store import Index as OpenIndex
 
+EXAMPLES = "Examples:\n  stop index update videos/\n  stop index ls videos/ --format csv\n  stop index info"
 app = typer.Typer(help="Manage the index that retrieve searches.", no_args_is_help=True)
 
 
@@ -67,6 +64,7 @@ def ls(show: o.Show, paths: o.Paths = None, index: Index = None) -> None:
     with session("index ls", show) as s, s.index(index) as opened:
         from stopcli.index.maintenance import listing
 
+        _check_known(opened, paths)
         s.output.add_all(listing(opened, paths or []))
 
 
@@ -87,6 +85,7 @@ def rm(
         from stopcli.index.maintenance import remove
 
         with s.index(index) as opened:
+            _check_known(opened, paths)
             removed = remove(opened, None if everything else paths or [])
             s.output.add(IndexChange(str(opened.folder), removed=removed))
 
@@ -104,6 +103,8 @@ def merge(
     with session("index merge", show) as s, s.index(index) as opened:
         from stopcli.results import IndexChange
 
+        if not other.exists():
+            raise FileMissing(f"{other}: no such folder")
         if not (other / "index.sqlite").is_file():
             raise UsageError(f"{other}: holds no index")
         if other.resolve() == opened.folder.resolve():
@@ -134,3 +135,12 @@ def info(show: o.Show, index: Index = None) -> None:
         from stopcli.index.maintenance import describe
 
         s.output.add(describe(opened))
+
+
+def _check_known(index: OpenIndex, paths: list[Path] | None) -> None:
+    """Refuse a path that is neither in the index nor on the disk; raises FileMissing."""
+    from stopcli.index.maintenance import files_of
+
+    for path in paths or ():
+        if not path.exists() and not files_of(index, [path]):
+            raise FileMissing(f"{path}: neither in the index nor on the disk")

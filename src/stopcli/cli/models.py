@@ -10,12 +10,9 @@ import typer
 from stopcli.cli import options as o
 from stopcli.cli.completion import complete_model
 from stopcli.cli.session import session
+from stopcli.errors import FileMissing
 
-EXAMPLES = """Examples:
-  stop models list
-  stop models info mini
-  stop models pull hf:org/repo
-  stop models push my-model/ me/my-model"""
+EXAMPLES = "Examples:\n  stop models list\n  stop models info mini\n  stop models pull hf:org/repo"
 PUSH_EXAMPLES = """Examples:
   stop models push my-model/ me/my-model
   stop models push my-model/ me/my-model --license apache-2.0 --public"""
@@ -87,6 +84,8 @@ def push(
         from stopcli.hub.publish import publishable
         from stopcli.results import Written
 
+        if not folder.is_dir():
+            raise FileMissing(f"{folder}: no such folder; name a model folder")
         name, _ = split_hub_name(f"hf:{repo.removeprefix('hf:')}")
         files = publishable(folder, license)
         address = send(files, name, private=not public, message=f"stopcli: {folder.resolve().name}")

@@ -5,10 +5,9 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass, fields
-from enum import Enum
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, TypeVar, get_type_hints
+from typing import Annotated, Any, Literal, TypeVar, get_type_hints
 
 import typer
 
@@ -20,23 +19,8 @@ output_option = partial(typer.Option, rich_help_panel="Output")
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 
-class Precision(str, Enum):
-    """Values of --precision."""
-
-    auto = "auto"
-    fp32 = "fp32"
-    bf16 = "bf16"
-    fp16 = "fp16"
-
-
-class Format(str, Enum):
-    """Values of --format."""
-
-    auto = "auto"
-    table = "table"
-    json = "json"
-    jsonl = "jsonl"
-    csv = "csv"
+Precision = Literal["auto", "fp32", "bf16", "fp16"]
+Format = Literal["auto", "table", "json", "jsonl", "csv"]
 
 
 def number_or_auto(text: str) -> int | None:
@@ -104,21 +88,27 @@ Offline = Annotated[bool, _offline]
 class Show:
     """How results are shown."""
 
-    format: Annotated[Format, _format] = Format.auto
+    format: Annotated[Format, _format] = "auto"
     quiet: Annotated[bool, _quiet] = False
     null: Annotated[bool, _null] = False
     verbose: Annotated[bool, _verbose] = False
 
 
 @dataclass(frozen=True, kw_only=True)
-class Compute:
-    """Which model, and how it is run."""
+class Device:
+    """Where and how a model is run."""
 
-    model: ModelName = None
     device: DeviceName = "auto"
-    precision: PrecisionName = Precision.auto
+    precision: PrecisionName = "auto"
     frames: FrameCount = None
     offline: Offline = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Compute(Device):
+    """Which model, and where and how it is run."""
+
+    model: ModelName = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,22 +10,20 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import typer
 
 from stopcli.cli.options import Batching, Compute, Show
 from stopcli.cli.progress import progress_bar, waiting
 from stopcli.errors import ExitStatus, FileMissing, InputError, NothingFound, StopError, UsageError
-from stopcli.model.files import ModelFiles
 
 if TYPE_CHECKING:
     from stopcli.index.engine import SearchEngine
     from stopcli.index.store import Index
+    from stopcli.model.files import ModelFiles
     from stopcli.output.sink import Sink
     from stopcli.runtime.encoder import Encoder, EncoderOptions
-
-Item = TypeVar("Item")
 
 
 class Interrupted(StopError):
@@ -57,7 +55,7 @@ class Session:
         from stopcli.runtime.encoder import EncoderOptions
 
         c, b = self.compute, self.batching
-        return EncoderOptions(c.device, c.precision.value, b.batch_size, c.frames, b.compile)
+        return EncoderOptions(c.device, c.precision, b.batch_size, c.frames, b.compile)
 
     def resolve(self, name: str | None = None, *, refresh: bool = False) -> ModelFiles:
         """Find the files of a model, by default that of --model; fetch what is not here."""
@@ -75,6 +73,10 @@ class Session:
         """Find the files of a model to work with, and say of the bundled one what it knows."""
         from stopcli.hub.registry import MINI
 
+        if self.compute.device != "auto":  # a device that is not here is told before anything is fetched
+            from stopcli.runtime.device import checked_device
+
+            checked_device(self.compute.device)
         files = self.resolve(name)
         if files.name == MINI:
             self.say("note: mini knows only its generated world; real footage needs a real model")
@@ -84,6 +86,16 @@ class Session:
     def files(self) -> ModelFiles:
         """The files of the model to work with."""
         return self.find()
+
+    def require_prompts(self) -> None:
+        """Refuse a model without prompts before it is loaded, a named one before it is fetched."""
+        from stopcli.hub.registry import ENTRIES, MINI
+        from stopcli.settings import default_model
+
+        name = self.compute.model or default_model()
+        plain = name in ENTRIES and name != MINI and ENTRIES[name].prompts is None
+        if plain or self.files.config.stop is None:
+            raise UsageError(f"{name} is plain CLIP: it has no prompts to show; use a model with prompts")
 
     @cached_property
     def encoder(self) -> Encoder:
@@ -126,14 +138,15 @@ class Session:
         found = list(dict.fromkeys(find_videos([p for p in named if p not in missing])))
         if not found:
             raise NothingFound(f"no video found in {', '.join(map(str, named[:3]))}")
+        self.output.inputs = len(found) + len(missing)
         return found
 
-    def watched(self, what: str, total: int, items: Iterable[Item]) -> Iterator[Item]:
+    def watched(self, what: str, total: int, items: Iterable[Any]) -> Iterator[Any]:
         """Yield results (that have a path) while a bar shows how many files are done."""
         with self.progress(what, total) as done:
             for item in items:
                 yield item
-                done(str(item.path))  # type: ignore[attr-defined]
+                done(str(item.path))
 
     def progress(self, what: str, total: int) -> AbstractContextManager[Callable[[str], None]]:
         """Show a bar over ``total`` files; gives what to call with each path that is done."""
@@ -163,7 +176,7 @@ class Session:
         from stopcli.index.engine import SearchEngine
         from stopcli.index.store import default_folder
 
-        precision = None if self.compute.precision.value == "auto" else self.compute.precision.value
+        precision = None if self.compute.precision == "auto" else self.compute.precision
         return SearchEngine(
             folder or default_folder(),
             self.files,
@@ -199,7 +212,7 @@ def session(
     """
     from stopcli.output.sink import Sink
 
-    output = Sink(command, show.format.value, quiet=show.quiet, null=show.null)
+    output = Sink(command, show.format, quiet=show.quiet, null=show.null)
     run = Session(output, show, compute or Compute(), batching or Batching(batch_size=None))
     with warnings.catch_warnings():
         if not show.verbose:

@@ -97,6 +97,8 @@ def load(dataset: str, annotations: Sequence[Path]) -> Benchmark:
     if spec is None:
         if Path(dataset).exists():
             return _own_table(Path(dataset))
+        if Path(dataset).suffix or "/" in dataset:
+            raise FileMissing(f"{dataset}: no such file")
         close = difflib.get_close_matches(name, DATASETS, 1)
         hint = f"did you mean {close[0]}? " if close else ""
         raise UsageError(

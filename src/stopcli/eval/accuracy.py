@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from stopcli.data.labels import prompts_for
+from stopcli.data.labels import check_template, prompts_for
 from stopcli.data.table import Clip
 from stopcli.errors import InputError, StopError
 from stopcli.eval.metrics import RECALLS, accuracy_scores, interval, ranks_of, retrieval_scores, tops
@@ -81,6 +81,8 @@ def accuracy(
     own, else "a video of {}". ``seed`` is the bootstrap's, ``progress`` is called with each path that is
     done, ``command`` is kept with the scores. Raises InputError where none of the clips can be read.
     """
+    if template is not None:
+        check_template(template)
     methods = _with_plain(encoders)
     vectors, faults = _embed(methods, benchmark.clips, progress)
     if len(faults) == len(benchmark.clips):

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from stopcli.errors import FileExists
 from stopcli.eval.metrics import confusion
-from stopcli.fileio import write_error, write_text
+from stopcli.fileio import make_folder, write_text
 from stopcli.output import figures
 from stopcli.output.tables import cell, flat
 
@@ -34,10 +34,7 @@ def check_folder(folder: Path, *, force: bool) -> None:
 
 def write_report(folder: Path, report: Report) -> list[Path]:
     """Write a benchmark's result and return the files; raises CannotWrite."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise write_error(folder, error) from error
+    make_folder(folder)
     results = {
         "schema": 1,
         "benchmark": report.benchmark.protocol,

@@ -63,14 +63,15 @@ def fetch(
         cached = try_to_load_from_cache(repo, filename, revision=revision)
     except HFValidationError as error:
         raise UsageError(f"hf:{repo} names no Hub model: {error}") from error
-    if isinstance(cached, str) and (offline or not refresh):
+    if isinstance(cached, str) and not refresh:
         return Path(cached)
     way_out = (
         f"on a connected machine run 'stop models pull {model or 'hf:' + repo}' and copy its cache folder to "
         f"{constants.HF_HUB_CACHE}, or set HF_HOME to a copy (--model mini only tries the command out)"
     )
     if offline:
-        raise OfflineError(f"{where} is not in the cache, and offline mode allows no download; {way_out}")
+        state = "may be out of date" if isinstance(cached, str) else "is not in the cache"
+        raise OfflineError(f"{where} {state}, and offline mode allows no download; {way_out}")
     try:
         _ask(hf_hub_url(repo, filename, revision=revision), where)
     except HfHubHTTPError as error:

@@ -17,7 +17,7 @@ def publishable(folder: Path, license: str | None = None) -> dict[str, Path | by
     """Check a model folder, write its card, and return the files to publish by their names.
 
     The settings are published without the paths of this machine. A card that a person has written on
-    keeps its text; its front matter is brought up to date. ``license`` None is the one of the settings.
+    keeps its text; with a license, its front matter is renewed. ``license`` None is that of the settings.
 
     Raises:
         CheckpointError: it is no model folder, lacks a file, or its card has a broken front matter.

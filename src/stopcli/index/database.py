@@ -49,8 +49,8 @@ def explain(path: Path, error: sqlite3.Error, writer: str = "another process") -
         return IndexBusy(f"{path}: {writer} is writing to the index; try again when it is done")
     if reason == "database or disk is full":
         return write_error(path, OSError(errno.ENOSPC, reason))
-    found = f"{path}: not an index that can be used ({reason})"
-    return IndexUnusable(f"{found}; remove it, or name another with --index")
+    problem = f"{path}: not an index that can be used ({reason})"
+    return IndexUnusable(f"{problem}; remove it, or name another with --index")
 
 
 class Database:
@@ -68,9 +68,9 @@ class Database:
                 if self._pragma("user_version") == 0:
                     self._create()
             if (number := self._pragma("user_version")) != FORMAT:
-                found = f"{path}: format {number}, this stopcli reads {FORMAT}"
+                problem = f"{path}: format {number}, this stopcli reads {FORMAT}"
                 way = "upgrade stopcli" if number > FORMAT else "delete its folder, and it is made again"
-                raise IndexUnusable(f"{found}; {way}, or name another with --index")
+                raise IndexUnusable(f"{problem}; {way}, or name another with --index")
         except StopError:
             self.close()
             raise

@@ -70,14 +70,14 @@ class SearchEngine(AbstractContextManager["SearchEngine"]):
         with self.index.writing():
             if database.version() != version:  # another process wrote since the files were looked at
                 plan = self.plan(videos, roots, window)
-            todo = plan.diff.missing(plan.state)
-            sync.settle(database, plan.diff, todo)
-            if not todo:
+            if not plan.todo:
+                sync.settle(database, plan.diff, ())
                 return plan
             encoder = self._encoder
             key = (self._files.name, self._weights, encoder.precision, self._frames, window)
             space = database.make_space(Space(*key, encoder.model.backbone.embed_dim))
             todo = plan.diff.missing(self._snapshot(plan.diff, window, space.precision))
+            sync.settle(database, plan.diff, todo)
             if not space.rows and any(other.rows for other in database.spaces()):
                 note = f"note: {len(todo)} files must be embedded for these settings"
                 self._say(f"{note}; the vectors of others are kept (stop index info)")

@@ -43,8 +43,8 @@ class Index(AbstractContextManager["Index"]):
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            found = f"{folder}: cannot hold an index ({error.strerror})"
-            raise IndexUnusable(f"{found}; name another place with --index or STOPCLI_HOME") from error
+            problem = f"{folder}: cannot hold an index ({error.strerror})"
+            raise IndexUnusable(f"{problem}; name another place with --index or STOPCLI_HOME") from error
         self._writable = os.access(folder, os.W_OK)
         self.database = Database(folder / DATABASE, writable=self._writable)
 

@@ -100,7 +100,7 @@ def compare(database: Database, videos: Paths, roots: Iterable[Path]) -> FileDif
             unseen.append(below(place))
     changed = [path for path, record in present.items() if record != known.get(path)]
     lost = [path for path in known if path not in present and str(path).startswith(inside)]
-    gone = [path for path in lost if not str(path).startswith(tuple(unseen))]
+    gone = [path for path in lost if not below(str(path)).startswith(tuple(unseen))]
     left = {known[path].content: path for path in gone}
     new = [path for path in changed if path not in known and present[path].content in left]
     moved = [(left[present[path].content], path) for path in new]

@@ -37,6 +37,7 @@ class Sink:
         self.command = command
         self.format = format if format not in ("auto", "table") else "quiet" if quiet else "table"
         self.records: list[Any] = []
+        self.inputs = 0  # how many there are, where they are counted
         self._quiet = quiet
         self._end = "\0" if null else "\n"
         self._failures: list[Failure] = []
@@ -49,7 +50,7 @@ class Sink:
         if isinstance(error, StopError):
             error.reported = True
             self._fail(Failure(None, error.kind, str(error)))
-        elif kind is None and self._failures and not self.records:
+        elif kind is None and self.exit_status == ExitStatus.INPUT:
             count = len(self._failures)
             inputs = "the input could not" if count == 1 else f"none of the {count} inputs could"
             self._talk(f"error: nothing was done: {inputs} be used")
@@ -67,7 +68,8 @@ class Sink:
         """What the process should answer: whether no input failed, or some, or all."""
         if not self._failures:
             return ExitStatus.OK
-        return ExitStatus.FAILED if self.records else ExitStatus.INPUT
+        some = self.records or len(self._failures) < self.inputs
+        return ExitStatus.FAILED if some else ExitStatus.INPUT
 
     def add(self, record: Any) -> None:
         """Show a record, or keep it for the end."""
@@ -90,10 +92,6 @@ class Sink:
         """Show several records."""
         for record in records:
             self.add(record)
-
-    def mute(self) -> None:
-        """Show nothing: another process speaks for all."""
-        self.format = "none"
 
     def say(self, text: str) -> None:
         """Talk to the user, on stderr, unless --quiet."""

@@ -190,8 +190,8 @@ def _record_facts(records: Sequence[Any]) -> Table:
         if name in ("training", "metrics") and value:
             pairs += [(f"{name}: {key}", inner) for key, inner in value.items()]
         else:
-            pairs.append((name, _megabytes(value) if name in ("size", "freed") else value))
-    return _facts(pairs)
+            pairs.append((name, _megabytes(value) if value and name in ("size", "freed") else value))
+    return _facts((name, value) for name, value in pairs if value != 0)  # counts of what was not done
 
 
 def _index_info(records: Sequence[r.IndexInfo]) -> Table:

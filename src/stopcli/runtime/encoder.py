@@ -47,17 +47,13 @@ class EncoderOptions:
 
 
 class Encoder:
-    """A model on a device.
+    """A model on a device; prompts that its config names but no folder holds are drawn from torch's seed.
 
-    Args:
-        files: the model; prompts that its config names but no folder holds are drawn from torch's seed.
-        options: how to run it.
-        trainable: weights in fp32, prompts with gradients; ``precision`` is then autocast's.
+    ``trainable`` keeps weights in fp32 and gives prompts gradients; ``precision`` is then autocast's.
 
     Raises:
-        DeviceError: the device is absent or wrong.
-        CheckpointError: the model's files do not fit together.
-        UsageError: an option the device does not have.
+        DeviceError: the device is absent or wrong. CheckpointError: the model's files do not fit
+            together. UsageError: an option the device does not have.
     """
 
     def __init__(

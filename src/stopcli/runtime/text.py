@@ -22,12 +22,7 @@ if TYPE_CHECKING:
 
 
 class TextEncoder:
-    """Embeds texts with a model's text tower; each text is computed once.
-
-    Args:
-        files: the model.
-        tower: embeds texts -> (N,E) with a model that is loaded; None loads a text tower when needed.
-    """
+    """Embeds texts, each once: with ``tower``, of a model that is loaded, else with a text tower alone."""
 
     def __init__(self, files: ModelFiles, tower: Callable[[Sequence[str]], Vectors] | None = None) -> None:
         self._files, self._tower = files, tower or self._load

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from stopcli.data.labels import check_labels, default_labels, prompts_for
+from stopcli.errors import UsageError
 from stopcli.results import Classification, Failure, Score
 
 if TYPE_CHECKING:
@@ -35,6 +36,8 @@ def classify(
     config = encoder.files.config
     names = list(labels) if labels is not None else default_labels(config)
     check_labels(names)
+    if top_k < 1:
+        raise UsageError(f"top_k must be at least 1, got {top_k}")
     texts = encoder.encode_texts(prompts_for(names, config, template))
     for item in encoder.encode_videos(paths, window=window):
         if isinstance(item, Failure):

@@ -11,11 +11,7 @@ from stopcli.results import ModelEntry, ModelInfo
 
 
 def list_models(default: str) -> Iterator[ModelEntry]:
-    """Return the named models, and whether their files are here; no request is made.
-
-    Args:
-        default: which of them is used where none is named.
-    """
+    """Return the named models, and whether their files are here; no request is made."""
     for entry in ENTRIES.values():
         try:
             size = _size(resolve(entry.name, offline=True))

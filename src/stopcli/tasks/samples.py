@@ -8,7 +8,7 @@ from importlib.resources import files as package_files
 from pathlib import Path
 
 from stopcli.errors import UsageError
-from stopcli.fileio import check_output, replacing
+from stopcli.fileio import check_output, make_folder, replacing
 from stopcli.results import Written
 
 
@@ -18,7 +18,7 @@ def copy_samples(folder: Path, *, force: bool = False) -> Iterator[Written]:
         raise UsageError(f"{folder}: is a file; name a folder")
     source = Path(str(package_files("stopcli") / "assets" / "samples"))
     clips = sorted(source.glob("*.mp4"))
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     for clip in clips:
         check_output(folder / clip.name, force=force, option="DIR")
     for clip in clips:

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stopcli.errors import InputError, UsageError
-from stopcli.fileio import check_output, replacing, write_text
+from stopcli.fileio import append_line, check_output, replacing, write_text
 
 SUFFIXES = (".npz", ".npy", ".parquet")
 
@@ -82,7 +82,10 @@ def load(path: Path) -> VectorFile:
             with np.load(path, allow_pickle=False) as arrays:
                 matrix, provenance = arrays["vectors"], json.loads(str(arrays["provenance"]))
                 columns = [arrays[name].tolist() for name in ("paths", "starts", "ends", "sizes", "mtimes")]
-            rows = [Row(p, _none(a), _none(b), s, m) for p, a, b, s, m in zip(*columns, strict=True)]
+            rows = [
+                Row(p, None if np.isnan(a) else a, None if np.isnan(b) else b, s, m)
+                for p, a, b, s, m in zip(*columns, strict=True)
+            ]
         elif path.suffix == ".npy":
             matrix = np.load(path, allow_pickle=False)
             lines = _sidecar(path).read_text(encoding="utf-8").splitlines()
@@ -123,8 +126,8 @@ def _arrays(vectors: VectorFile) -> dict[str, Any]:
     return {
         "vectors": vectors.matrix(),
         "paths": np.array([r.path for r in rows], dtype=np.str_),
-        "starts": np.array([_nan(r.start) for r in rows]),
-        "ends": np.array([_nan(r.end) for r in rows]),
+        "starts": np.array([r.start for r in rows], float),
+        "ends": np.array([r.end for r in rows], float),
         "sizes": np.array([r.size for r in rows], np.int64),
         "mtimes": np.array([r.mtime_ns for r in rows], np.int64),
         "provenance": np.array(json.dumps(vectors.provenance)),
@@ -147,14 +150,6 @@ def _save_parquet(path: Path, vectors: VectorFile) -> None:
 
 def _sidecar(path: Path) -> Path:
     return path.with_suffix(".jsonl")
-
-
-def _none(value: float) -> float | None:
-    return None if np.isnan(value) else value
-
-
-def _nan(value: float | None) -> float:
-    return float("nan") if value is None else value
 
 
 class Journal:
@@ -196,8 +191,7 @@ class Journal:
     def append(self, rows: Sequence[Row], vectors: Sequence[NDArray[np.float32]]) -> None:
         """Add the rows of one file."""
         entry = {"rows": [asdict(r) for r in rows], "vectors": [v.tobytes().hex() for v in vectors]}
-        with self.path.open("a", encoding="utf-8") as stream:
-            stream.write(json.dumps(entry) + "\n")
+        append_line(self.path, json.dumps(entry))
 
     def end(self) -> None:
         """Remove the journal: the output holds everything now."""

@@ -35,8 +35,8 @@ def check_table(
     if not any(r.split in (None, "train") for r in data.rows):
         raise BadDataset(f"{data.source}: no usable row is for training{data.listing}")
     if data.task == "classification" and len(data.labels) < 2:
-        found = f"two or more labels are needed, found {data.labels[0]!r} only"
-        raise BadDataset(f"{data.source}: {found}{data.listing}")
+        message = f"two or more labels are needed, found {data.labels[0]!r} only"
+        raise BadDataset(f"{data.source}: {message}{data.listing}")
     return data
 
 

@@ -27,6 +27,11 @@ def world_size() -> int:
     return int(os.environ.get("WORLD_SIZE", "1"))
 
 
+def local_rank() -> int:
+    """Return this process's number on its machine: which GPU is its own."""
+    return int(os.environ.get("LOCAL_RANK", "0"))
+
+
 def start(device: torch.device) -> None:
     """Join the other processes, over NCCL between GPUs, else over gloo."""
     if world_size() > 1 and not _dist().is_initialized():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import replace
@@ -94,7 +93,7 @@ def _load(base: ModelFiles, options: FinetuneOptions, encoder_options: EncoderOp
         base = replace(base, config=replace(base.config, stop=stop), folder=None)
     where = encoder_options or EncoderOptions()
     if distributed.world_size() > 1 and where.device == "auto" and torch.cuda.is_available():
-        where = replace(where, device=f"cuda:{os.environ['LOCAL_RANK']}")
+        where = replace(where, device=f"cuda:{distributed.local_rank()}")
     torch.manual_seed(options.seed)
     encoder = Encoder(base, where, trainable=True)
     distributed.start(encoder.device)

@@ -227,7 +227,7 @@ class FinetuneRun:
         then, now = state.values["fingerprint"], self.fingerprint
         changes = [f"{k} was {then.get(k)!r}, now {now[k]!r}" for k in now if now[k] != then.get(k)]
         if changes:
-            found = f"cannot resume with other settings: {'; '.join(changes)}"
-            raise UsageError(f"{self.folder.path}: {found}; use --force to start over")
+            problem = f"cannot resume with other settings: {'; '.join(changes)}"
+            raise UsageError(f"{self.folder.path}: {problem}; use --force to start over")
         self.trainer.restore(state)
         self.history = History(**state.values["history"])

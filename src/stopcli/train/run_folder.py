@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from stopcli.data.table import Task
 from stopcli.errors import CannotWrite, CheckpointError, FileExists
-from stopcli.fileio import replacing, write_error, write_text
+from stopcli.fileio import append_line, replacing, write_error, write_text
 from stopcli.hub.card import CARD_FILE, model_card
 from stopcli.model.checkpoint import save
 from stopcli.model.config import CONFIG_FILE, WEIGHTS_FILE, ModelConfig, read_config
@@ -52,6 +52,9 @@ class RunFolder:
         if ours and not resume and not force:
             advice = "go on with --resume, start over with --force, or choose another -o"
             raise FileExists(f"{path}: holds a model already; {advice}")
+        if ours and resume and not (self.state_file.exists() or (path / METRICS_FILE).exists()):
+            advice = "start over with --force, or choose another -o"
+            raise FileExists(f"{path}: holds a model, but no run to resume; {advice}")
         if path.exists() and not ours and any(path.iterdir()):
             raise FileExists(f"{path}: is not empty and holds no run; choose another -o")
 
@@ -88,12 +91,7 @@ class RunFolder:
         """Add a line to the metrics; raises CannotWrite."""
         if distributed.rank():
             return
-        file = self.path / METRICS_FILE
-        try:
-            with file.open("a", encoding="utf-8") as stream:
-                stream.write(json.dumps(record) + "\n")
-        except OSError as error:
-            raise write_error(file, error) from error
+        append_line(self.path / METRICS_FILE, json.dumps(record))
 
     def write_model(self, config: ModelConfig, model: Stop, backbone: Path) -> None:
         """Write the model as it stands; a backbone that lies in a file comes along, once."""

@@ -160,8 +160,8 @@ class Trainer:
             self.encoder.model.prompts.load_state_dict(state.weights)
             self._optimizer.load_state_dict({**self._optimizer.state_dict(), "state": state.moments})
         except (RuntimeError, ValueError) as error:
-            found = "the saved state is of other prompts than these settings make"
-            raise CheckpointError(f"{found}; start over with --force") from error
+            problem = "the saved state is of other prompts than these settings make"
+            raise CheckpointError(f"{problem}; start over with --force") from error
         self.step_number = state.step
 
 

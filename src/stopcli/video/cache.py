@@ -33,9 +33,8 @@ class FrameCache:
     Files that this run uses are never evicted by it: where they do not all fit, the rest is decoded
     each time, instead of every file pushing out another.
 
-    Args:
-        folder: made if it is not there, else CannotWrite.
-        limit: bytes; None is the user's setting, else 50 GiB or half of what the disk has free.
+    The folder is made if need be, or CannotWrite. ``limit`` (bytes) None is the user's setting, else
+    50 GiB or half of what the disk has free.
     """
 
     def __init__(self, folder: Path, limit: int | None = None) -> None:

@@ -231,6 +231,26 @@ def test_other_settings_keep_the_old_vectors(run, tree, toy, tmp_path):
     assert len(hits) == 4
 
 
+def test_a_file_that_moved_is_followed_whatever_precision_was_expected(tmp_path, tree, toy):
+    """The vectors of one precision are most, but the model at hand computes in another."""
+    files = resolve(str(toy))
+
+    def engine(precision, wanted):
+        options = EncoderOptions(device="cpu", precision=precision)
+        return SearchEngine(tmp_path / "index", files, lambda: Encoder(files, options), precision=wanted)
+
+    with engine("bf16", "bf16") as bf16:
+        bf16.update(videos(tree), [tree], 2.0)
+    alone = write_video(tree / "alone.mp4", frames=25, fps=10)
+    with engine("fp32", "fp32") as fp32:
+        fp32.update([alone], [], 2.0)
+    alone.rename(tree / "renamed.mp4")
+    with engine("fp32", None) as either:
+        either.update(videos(tree), [tree], 2.0)
+        assert set(either.index.database.files()) == set(videos(tree))
+        assert either.update(videos(tree), [tree], 2.0).todo == ()
+
+
 def test_queries_by_moment_video_and_filters(run, tree, toy):
     _, hits, err = ask(run, tree, toy, "--like", f"{tree}/deep/3.mp4@5", "--like", tree / "0.mp4")
     names = list(dict.fromkeys(h["query"] for h in hits))

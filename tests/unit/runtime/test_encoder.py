@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 
 import numpy as np
 import pytest
@@ -176,9 +175,7 @@ def test_prefetch_keeps_order_and_bounds():
         with lock:
             open_jobs.add(job)
             most[0] = max(most[0], len(open_jobs))
-        for i in range(3):
-            time.sleep(0.002 * (5 - job % 5))
-            yield job * 10 + i
+        yield from (job * 10 + i for i in range(3))
         with lock:
             open_jobs.discard(job)
 
@@ -188,17 +185,22 @@ def test_prefetch_keeps_order_and_bounds():
 
 
 def test_prefetch_works_ahead_of_a_slow_reader_but_not_far():
-    made = []
+    """Two jobs are read ahead until their queues are full: each then waits with one item in its hands."""
+    decoded, full = [], threading.Barrier(3)
 
     def read(job):
         for i in range(100):
-            made.append((job, i))
+            decoded.append((job, i))
+            if i == AHEAD:  # one more than a queue holds
+                full.wait()
             yield i
 
     items = prefetch(read, [0, 1, 2], workers=2)
+    first = threading.Thread(target=full.wait)  # nobody takes an item until both have come so far
+    first.start()
     next(items)
-    time.sleep(0.3)
-    assert len(made) <= 2 * (AHEAD + 2)
+    first.join()
+    assert len(decoded) <= 2 * (AHEAD + 2)
     items.close()
 
 

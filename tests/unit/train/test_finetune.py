@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import pytest
 import torch
@@ -97,6 +98,16 @@ def test_nothing_is_overwritten(tmp_path, adapt):
     for path in (tmp_path / "file", tmp_path / "file" / "below"):
         with pytest.raises(FileExists, match="is a file"):
             adapt(path)
+
+
+def test_resume_never_touches_a_model_that_holds_no_run(tmp_path, adapt, toy):
+    """A model that was downloaded, say: there is nothing to go on with, and nothing is overwritten."""
+    model = tmp_path / "downloaded"
+    shutil.copytree(toy, model)
+    before = {p.name: p.read_bytes() for p in model.iterdir()}
+    with pytest.raises(FileExists, match="no run to resume"):
+        adapt(model, resume=True)
+    assert {p.name: p.read_bytes() for p in model.iterdir()} == before
 
 
 def test_a_forced_run_leaves_nothing_of_the_old_model(tmp_path, adapt, toy, labelled):
