@@ -1,7 +1,18 @@
-"""``python -m stopcli`` is ``stop``."""
+"""``python -m stopcli`` and the command ``stop``: Ctrl-C ends well even while Python still imports."""
 
 import sys
 
-from stopcli.cli.app import main
 
-sys.exit(main())
+def run() -> int:
+    """Run the command line of the process."""
+    try:
+        from stopcli.cli.app import main
+
+        return main()
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(run())

@@ -139,10 +139,9 @@ class Finetuned:
 
 @dataclass(frozen=True)
 class BenchmarkScore:
-    """A method's scores on a data set, in one direction; percent, but for ranks.
+    """A method's scores in one direction, percent but for ranks, with bootstrap 95 % intervals of the means.
 
-    ``interval`` holds bootstrap 95 % intervals of the means. ``published`` rows are the authors'
-    figures, not measured here. ``provenance`` says how a measured one was made.
+    ``published`` ones are the authors' figures; ``provenance`` says how a measured one was made.
     """
 
     method: str
@@ -267,10 +266,7 @@ class Diagnosis:
 
 @dataclass(frozen=True)
 class Failure:
-    """An input that could not be used, and why: ``error`` is the class of fault.
-
-    ``path`` is None where the fault is not one input's: it ended the command.
-    """
+    """An input that could not be used, the class of fault, and why; ``path`` None ended the command."""
 
     path: str | None
     error: str

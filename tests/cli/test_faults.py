@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import sys
 
 import pytest
@@ -23,11 +24,15 @@ def video(tmp_path):
         (["clasify", "x"], 2, "Did you mean 'classify'?"),
         (["index", "updat", "x"], 2, "Did you mean 'update'?"),
         (["classify"], 2, "no video named"),
-        (["classify", "VIDEO", "--frames", "0"], 2, "'--frames'"),
+        (["classify", "VIDEO", "--frames", "0"], 2, "'--frames': must be at least 1"),
         (["classify", "VIDEO", "--batch-size", "many"], 2, "must be auto or a number from 1"),
         (["classify", "VIDEO", "--window", "0"], 2, "'--window'"),
         (["classify", "VIDEO", "--top-k", "0"], 2, "'--top-k'"),
-        (["classify", "VIDEO", "--labels", "one"], 2, "two or more labels"),
+        (["classify", "VIDEO", "--labels", "one"], 2, "separate them with commas"),
+        (["classify", "VIDEO", "--html", "x.txt"], 2, "must end in .html, .htm"),
+        (["classify", "VIDEO", "--window", "1:00"], 2, "must be a number"),
+        (["explain", "VIDEO", "-o", "y.png", "--start", "2", "--end", "1"], 2, "--end must be after --start"),
+        (["models", "lst"], 2, "see 'stop models --help'"),
         (["classify", "VIDEO", "--labels", "a,b,a"], 2, "'a' is given twice"),
         (["classify", "VIDEO", "--labels", "@none.txt"], 3, "none.txt: No such file"),
         (["classify", "VIDEO", "--labels", "a,b", "--template", "x"], 2, "must hold {}"),
@@ -43,7 +48,8 @@ def video(tmp_path):
         (["finetune", "none.csv", "--epochs", "0"], 2, "'--epochs'"),
         (["finetune", "none.csv", "--resume", "--force"], 2, "give one of them"),
         (["benchmark", "speed", "--precisions", "fp8"], 2, "--precisions takes auto, fp32, bf16, fp16"),
-        (["index", "rm"], 2, "name files or folders, or --all"),
+        (["index", "rm"], 2, "name files or folders, or give --all"),
+        (["index", "rm", "--all", "VIDEO"], 2, "name files or folders, or give --all"),
         (["models", "info", "hf:x"], 2, "hf:org/repo"),
     ],
 )
@@ -160,10 +166,37 @@ def test_a_plain_model_has_nothing_to_explain(run, video, monkeypatch, plain, tm
     monkeypatch.setattr("stopcli.runtime.encoder.load_model", lambda *_: pytest.fail("loaded"))
     for model in ("vit-b-32", plain):
         status, _, err = run("explain", video, "-m", model, "-o", tmp_path / "x.png")
-        assert (status, "it has no prompts to show" in err) == (2, True), err
+        assert (status, "has no prompts to show" in err) == (2, True), err
 
 
 def test_a_path_that_the_index_does_not_know_is_told(run):
     for command in ("ls", "rm"):
         status, out, err = run("index", command, "nowhere.mp4")
         assert (status, out, "neither in the index nor on the disk" in err) == (3, "", True), err
+
+
+def test_an_output_never_replaces_the_video_itself(run, toy, tmp_path):
+    video = write_video(tmp_path / "a.mp4", frames=5)
+    before = video.read_bytes()
+    status, _, err = run("explain", video, "-o", video, "--force", "-m", toy)
+    assert (status, "is the video itself" in err, video.read_bytes() == before) == (2, True, True), err
+
+
+def test_the_rows_beside_an_npy_are_never_somebody_elses_file(run, toy, video, tmp_path):
+    mine = tmp_path / "v.jsonl"
+    mine.write_text("mine")
+    status, _, err = run("embed", video, "-o", tmp_path / "v.npy", "-m", toy)
+    assert (status, "v.jsonl" in err, mine.read_text()) == (3, True, "mine"), err
+
+
+def test_a_full_disk_behind_stdout_is_one_line(toy, video):
+    done = subprocess.run(
+        ["bash", "-c", f"{sys.executable} -m stopcli models list > /dev/full"], capture_output=True, text=True
+    )
+    assert done.returncode == 1
+    assert done.stderr == "error: the output cannot be written (No space left on device)\n"
+
+
+def test_a_search_without_hits_says_so(run, toy, video):
+    status, out, err = run("retrieve", "a dog", video, "-m", toy, "--min-score", "2")
+    assert (status, out, "no hits" in err) == (0, "", True)

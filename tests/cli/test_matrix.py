@@ -20,11 +20,11 @@ FAILURES = {
     "benchmark accuracy": (["--dataset", "nowhere.csv"], 3, "file-missing"),
     "benchmark speed": (["nowhere.mp4"], 3, "file-missing"),
     "index update": (["nowhere.mp4"], 3, "file-missing"),
-    "index ls": (["--index", "a-file"], 1, "index-unusable"),
+    "index ls": (["--index", "nowhere"], 3, "file-missing"),
     "index rm": (["nowhere"], 3, "file-missing"),
     "index merge": (["nowhere"], 3, "file-missing"),
-    "index compact": (["--index", "a-file"], 1, "index-unusable"),
-    "index info": (["--index", "a-file"], 1, "index-unusable"),
+    "index compact": (["--index", "nowhere"], 3, "file-missing"),
+    "index info": (["--index", "broken"], 1, "index-unusable"),
     "models list": (["--nonsense"], 2, "usage-error"),
     "models info": (["nosuch"], 4, "model-not-found"),
     "models pull": (["nosuch"], 4, "model-not-found"),
@@ -52,6 +52,8 @@ def test_no_command_is_left_out():
 def test_a_failure_is_told_in_every_format(run, command, format, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "a-file").write_text("not a folder")
+    (tmp_path / "broken").mkdir()
+    (tmp_path / "broken" / "index.sqlite").write_text("no database")
     arguments, expected, fault = FAILURES[command]
     status, out, err = run(*command.split(), *arguments, "--format", format)
     assert status == expected, err
@@ -103,7 +105,7 @@ def place(tmp_path, monkeypatch, toy, run):
         write_video(tmp_path / f"{name}.mp4", frames=5 + i)
     table = "".join(f"{name}.mp4,{'dog' if i < 2 else 'cat'}\n" for i, name in enumerate(names))
     (tmp_path / "t.csv").write_text(f"path,label\n{table}")
-    run("index", "info", "--index", "other")
+    run("index", "update", "y.mp4", "-m", "toy", "--index", "other")
 
 
 @pytest.mark.parametrize("format", ("json", "jsonl", "csv", "table"))

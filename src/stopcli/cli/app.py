@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from typing import Annotated, Any, get_args
@@ -25,6 +26,13 @@ from stopcli.cli import (
 )
 from stopcli.errors import ExitStatus, StopError, UsageError
 
+PLAIN = {  # how Typer says it, and how this project does
+    "Input should be greater than or equal to": "must be at least",
+    "Input should be less than or equal to": "must be at most",
+    "Input should be a valid number, unable to parse string as a number": "must be a number",
+    "Input should be a valid integer, unable to parse string as an integer": "must be a whole number",
+    "Value error, ": "",
+}
 MAIN, MANAGE = "Commands", "Models, index and installation"
 
 app = typer.Typer(
@@ -83,19 +91,27 @@ def main(arguments: list[str] | None = None) -> int:
     command: Any = typer.main.get_command(app)
     _drop_types(command)
     try:
-        return int(command(args=given, prog_name="stop", standalone_mode=False) or ExitStatus.OK)
+        status = int(command(args=given, prog_name="stop", standalone_mode=False) or ExitStatus.OK)
+        sys.stdout.flush()
+        return status
     except StopError as error:
         return _report(error, given)
     except TyperException as error:
         message = error.format_message().rstrip(".")
         if not message:  # help was shown, for want of a command
             return int(ExitStatus.USAGE)
-        known = _command(given).split(" ")[0] in command.commands
-        hint = f"; see 'stop {_command(given)}--help'" if known else ""
+        for theirs, ours in PLAIN.items():
+            message = message.replace(theirs, ours)
+        hint = f"; see 'stop {_command(given, command)}--help'"
         return _report(UsageError(message[:1].lower() + message[1:] + hint), given)
     except typer.Abort:
         print("interrupted", file=sys.stderr)
         return int(ExitStatus.INTERRUPTED)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EIO):
+            raise
+        print(f"error: the output cannot be written ({error.strerror})", file=sys.stderr)
+        return int(ExitStatus.FAILED)
     except SystemExit as exit_request:
         return exit_request.code if isinstance(exit_request.code, int) else int(bool(exit_request.code))
 
@@ -123,19 +139,21 @@ def _report(error: StopError, given: list[str]) -> int:
 
         from stopcli.output.sink import Sink
 
-        with suppress(StopError), Sink(_command(given).strip(), _format(given)):
+        name = _command(given, typer.main.get_command(app)).strip() or given[0]
+        with suppress(StopError), Sink(name, _format(given)):
             raise error
     return int(error.exit_status)
 
 
-def _command(given: list[str]) -> str:
-    """Return the command's words, as far as they can be made out, with a space behind."""
-    words: list[str] = []
-    for word in given[:2]:
-        if word.startswith("-") or (words and words[0] not in ("benchmark", "models", "index")):
+def _command(given: list[str], command: Any) -> str:
+    """Return the command's words, as far as there is such a command, with a space behind each."""
+    words = ""
+    for word in given:
+        command = getattr(command, "commands", {}).get(word)
+        if command is None:
             break
-        words.append(word)
-    return "".join(f"{word} " for word in words)
+        words += f"{word} "
+    return words
 
 
 def _format(given: list[str]) -> str:

@@ -65,8 +65,7 @@ def accuracy(
         from stopcli.data.labels import check_template
         from stopcli.eval.report import check_folder, write_report
 
-        if template is not None:
-            check_template(template)
+        check_template(template)
         if output is not None:
             check_folder(output, force=force)
         benchmark, missing = _located(s, dataset, annotations, videos)

@@ -35,10 +35,9 @@ def command(
         from stopcli.fileio import check_output
 
         names = parse_labels(labels) if labels is not None else None
-        if template is not None:
-            check_template(template)
+        check_template(template)
         if html is not None:
-            check_output(html, force=force, option="--html")
+            check_output(html, force=force, option="--html", suffixes=(".html", ".htm"))
         videos = s.videos(paths, files_from)
         from stopcli.tasks.classify import classify
 

@@ -9,7 +9,7 @@ import typer
 
 from stopcli.cli import options as o
 from stopcli.cli.session import session
-from stopcli.errors import InputError
+from stopcli.errors import InputError, UsageError
 from stopcli.results import Explanation
 
 EXAMPLES = """Examples:
@@ -51,10 +51,13 @@ def command(
         from stopcli.results import Written
 
         names = parse_labels(labels) if labels else []
-        if template is not None:
-            check_template(template)
+        check_template(template)
         check_output(output, force=force, suffixes=SUFFIXES)
         s.videos([video])
+        if output.exists() and output.samefile(video):
+            raise UsageError(f"--output {output}: is the video itself; choose another name")
+        if end is not None and end <= (start or 0):
+            raise UsageError(f"--end must be after --start, got {end:g} and {start or 0:g}")
         if video.is_dir():
             raise InputError(f"{video}: is a folder; name one video")
         s.require_prompts()

@@ -25,9 +25,7 @@ if TYPE_CHECKING:
 EXAMPLES = """Examples:
   stop finetune labels.csv -o my-model
   stop finetune labels.csv -o my-model --resume
-  stop finetune clips/ --shots 16 --epochs 30      # a folder of class folders\n
-Then:
-  stop classify --model my-model footage/"""
+  stop finetune clips/ --shots 16 --epochs 30      # a folder of class folders\n"""
 
 training_option = partial(typer.Option, rich_help_panel="Training")
 

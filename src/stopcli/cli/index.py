@@ -80,8 +80,8 @@ def rm(
     with session("index rm", show) as s:
         from stopcli.results import IndexChange
 
-        if not paths and not everything:
-            raise UsageError("name files or folders, or --all")
+        if bool(paths) == everything:
+            raise UsageError("name files or folders, or give --all")
         from stopcli.index.maintenance import remove
 
         with s.index(index) as opened:
@@ -103,10 +103,6 @@ def merge(
     with session("index merge", show) as s, s.index(index) as opened:
         from stopcli.results import IndexChange
 
-        if not other.exists():
-            raise FileMissing(f"{other}: no such folder")
-        if not (other / "index.sqlite").is_file():
-            raise UsageError(f"{other}: holds no index")
         if other.resolve() == opened.folder.resolve():
             raise UsageError(f"{other}: is this very index")
         from stopcli.index.maintenance import merge as take_over

@@ -21,14 +21,11 @@ if TYPE_CHECKING:
 
 EXAMPLES = """Examples:
   stop retrieve "a man cooking" videos/
-  stop retrieve --query "a fox" --not "a dog" trail-camera/ --top-k 20
-  stop retrieve --query "a goal" match.mkv --html goals.html
+  stop retrieve --query "a fox" --not "a dog" trail-camera/ --html hits.html
   stop retrieve --like interview.mp4@1:23 videos/
   stop retrieve --like example.mp4 --whole videos/ -q -0 | xargs -0 ls -l"""
 
 search_option = partial(typer.Option, rich_help_panel="Search")
-
-
 _query = search_option(metavar="TEXT", help="What to look for; may be given again.")
 _unlike = search_option("--not", metavar="TEXT", help="Leave out what this describes better.")
 _like = search_option(metavar="FILE[@TIME]", help="What to be like: a video, or a moment (1:23.5) of it.")
@@ -63,7 +60,7 @@ class Search:
         from stopcli.index.types import Filters, SearchRequest
 
         if not self.query and not self.like:
-            raise UsageError('nothing to look for; give --query "a sentence" or --like FILE[@TIME]')
+            raise UsageError("nothing to look for; put a sentence first, or give --query or --like")
         window = None if self.whole else self.window
         examples = tuple(example(text) for text in self.like or ())
         filters = Filters(self.top_k, self.min_score, self.glob, self.min_duration, self.max_duration)
@@ -93,12 +90,14 @@ def command(
         search = first_word(search)
         request = search.request()
         if html is not None:
-            check_output(html, force=force, option="--html")
+            check_output(html, force=force, option="--html", suffixes=(".html", ".htm"))
         videos = s.videos(search.paths, search.files_from)
         with s.engine(index) as engine:
             result = engine.search(request, videos, s.roots(search.paths))
         s.output.add_all([*result.hits, *result.failures])
-        if html is not None:
+        if not result.hits:
+            s.say("no hits; a lower --min-score or a wider filter may find some")
+        elif html is not None:
             from stopcli.output.html import hits_page
 
             s.write_page(html, hits_page)

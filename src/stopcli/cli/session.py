@@ -92,10 +92,10 @@ class Session:
         from stopcli.hub.registry import ENTRIES, MINI
         from stopcli.settings import default_model
 
-        name = self.compute.model or default_model()
-        plain = name in ENTRIES and name != MINI and ENTRIES[name].prompts is None
+        entry = ENTRIES.get(self.compute.model or default_model())
+        plain = entry is not None and entry.name != MINI and entry.prompts is None
         if plain or self.files.config.stop is None:
-            raise UsageError(f"{name} is plain CLIP: it has no prompts to show; use a model with prompts")
+            raise UsageError("plain CLIP has no prompts to show; use a --model with prompts")
 
     @cached_property
     def encoder(self) -> Encoder:
@@ -116,11 +116,7 @@ class Session:
         return encoder
 
     def videos(self, paths: Sequence[Path] | None, files_from: Path | None = None) -> list[Path]:
-        """Return the videos that arguments, folders and lists name; those that do not exist are reported.
-
-        Raises:
-            UsageError: nothing was named. NothingFound: no video in the folders. InputError: a bad list.
-        """
+        """Return the videos that arguments, folders and lists name; those that do not exist are reported."""
         from stopcli.results import Failure
         from stopcli.video.discovery import find_videos
 
@@ -189,8 +185,10 @@ class Session:
 
     def index(self, folder: Path | None) -> Index:
         """Open an index alone."""
-        from stopcli.index.store import Index, default_folder
+        from stopcli.index.store import DATABASE, Index, default_folder
 
+        if folder is not None and not (folder / DATABASE).exists():
+            raise FileMissing(f"{folder}: holds no index; 'stop index update' makes one")
         return Index(folder or default_folder())
 
 
@@ -205,10 +203,7 @@ def session(
 ) -> Iterator[Session]:
     """Run a command's work: show its records, report its errors, handle Ctrl-C and a closed pipe.
 
-    ``command`` is its name in JSON; ``kept`` says what Ctrl-C leaves behind.
-
-    Raises:
-        StopError: the work failed; it has been reported.
+    ``command`` is its name in JSON; ``kept`` says what Ctrl-C leaves behind. Errors pass on, reported.
     """
     from stopcli.output.sink import Sink
 

@@ -30,9 +30,9 @@ def template_for(config: ModelConfig, template: str | None = None) -> str:
     return chosen
 
 
-def check_template(template: str) -> None:
+def check_template(template: str | None) -> None:
     """Raise UsageError for a template without ``{}``: it would make all labels the same sentence."""
-    if "{}" not in template:
+    if template is not None and "{}" not in template:
         raise UsageError(f"--template must hold {{}} where the label goes, got {template!r}")
 
 
@@ -73,7 +73,8 @@ def parse_labels(text: str) -> list[str]:
 def check_labels(labels: Sequence[str]) -> None:
     """Raise UsageError unless there are two labels or more, each once: something to choose between."""
     if len(labels) < 2:
-        raise UsageError(f"two or more labels are needed to choose between, got {len(labels)}")
+        way = "separate them with commas, or read them with @FILE"
+        raise UsageError(f"two or more labels are needed to choose between, got {len(labels)}; {way}")
     label, count = Counter(labels).most_common(1)[0]
     if count > 1:
         raise UsageError(f"label {label!r} is given twice")

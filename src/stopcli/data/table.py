@@ -106,7 +106,8 @@ def read_dataset(source: Path) -> Dataset:
     try:
         text = source.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
-        raise BadDataset(f"{source}: not readable as text in UTF-8 ({error})") from error
+        wanted = "a CSV, a JSONL, or a folder of class folders"
+        raise BadDataset(f"{source}: not readable as text in UTF-8; expected {wanted}") from error
     read = _jsonl if source.suffix.lower() in (".jsonl", ".ndjson") else _table
     return _from_records(source, list(read(source, text)))
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from stopcli.data.benchmarks import Benchmark
 from stopcli.data.labels import check_template, prompts_for
 from stopcli.data.table import Clip
 from stopcli.errors import InputError, StopError
@@ -20,7 +21,6 @@ from stopcli.video.clips import read_frames
 from stopcli.video.prefetch import prefetch
 
 if TYPE_CHECKING:
-    from stopcli.data.benchmarks import Benchmark
     from stopcli.runtime.encoder import Encoder
 
     Vectors = dict[Clip, NDArray[np.float32]]
@@ -81,8 +81,7 @@ def accuracy(
     own, else "a video of {}". ``seed`` is the bootstrap's, ``progress`` is called with each path that is
     done, ``command`` is kept with the scores. Raises InputError where none of the clips can be read.
     """
-    if template is not None:
-        check_template(template)
+    check_template(template)
     methods = _with_plain(encoders)
     vectors, faults = _embed(methods, benchmark.clips, progress)
     if len(faults) == len(benchmark.clips):

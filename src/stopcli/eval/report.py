@@ -9,16 +9,13 @@ import re
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from stopcli.errors import FileExists
+from stopcli.eval.accuracy import Report
 from stopcli.eval.metrics import confusion
 from stopcli.fileio import make_folder, write_text
 from stopcli.output import figures
 from stopcli.output.tables import cell, flat
-
-if TYPE_CHECKING:
-    from stopcli.eval.accuracy import Report
 
 FILES = ("results.json", "results.csv", "results.md")
 

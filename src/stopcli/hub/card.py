@@ -22,8 +22,9 @@ def card_data(name: str, config: dict[str, Any], license: str | None = None) -> 
 
     labels, weights = config.get("labels"), config["backbone"].get("weights", "")
     task = "video-classification" if labels else "text-to-video-retrieval"
-    data = config.get("training", {}).get("data", {})
-    source = str(without_paths(data.get("source") or "own videos", "source"))
+    data = config.get("training", {}).get("data")
+    source = data.get("source") if isinstance(data, dict) else None
+    source = str(without_paths(source or "own videos", "source"))
     results = [
         EvalResult(
             task_type=task,

@@ -133,7 +133,8 @@ class SearchEngine(AbstractContextManager["SearchEngine"]):
 
     def _query(self, example: Example, window: float | None) -> Query:
         if not example.path.is_file():
-            raise FileMissing(f"{example.path}: no such file; it was given as the example to look for")
+            problem = "is a folder" if example.path.is_dir() else "no such file"
+            raise FileMissing(f"{example.path}: {problem}; --like takes one video to look for")
         start, end = example.span(window)
         frames = read_frames(example.path, self._encoder.frames, self._encoder.size, start=start, end=end)
         (vector,) = self._encoder.encode_pixels(frames.pixels[None])

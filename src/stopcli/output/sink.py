@@ -1,7 +1,6 @@
-"""From records to stdout: tables for people, json, jsonl and csv for programs.
+"""From every command's records and failures to stdout: tables for people, json, jsonl and csv for programs.
 
-Every command and every failure goes through a `Sink`. stdout is data and stderr is talk: errors are said
-there too, whatever the format.
+Errors are said on stderr too, whatever the format.
 """
 
 from __future__ import annotations
@@ -11,21 +10,19 @@ import json
 import re
 import sys
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from contextlib import AbstractContextManager
+from typing import Any
 
 from stopcli.errors import ExitStatus, StopError
 from stopcli.output.tables import VIEWS, Table, table_of, to_dict
 from stopcli.results import Failure
-
-if TYPE_CHECKING:
-    from typing_extensions import Self
 
 SCHEMA = 1
 NARROW = 110  # columns: bars are left out of narrower terminals, so that names have room
 PLAIN_WIDTH = 10_000  # columns of a table that no terminal cuts
 
 
-class Sink:
+class Sink(AbstractContextManager["Sink"]):
     """The records of one command, shown as they come where the format allows it.
 
     A context manager around all of the command's work: an error that ends it is a record too, of no path.
@@ -42,9 +39,6 @@ class Sink:
         self._end = "\0" if null else "\n"
         self._failures: list[Failure] = []
         self._csv: csv.DictWriter[str] | None = None
-
-    def __enter__(self) -> Self:
-        return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: object) -> None:
         if isinstance(error, StopError):

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import torch
 
 from stopcli.errors import DeviceError
-
-if TYPE_CHECKING:
-    from stopcli.model.stop import Stop
+from stopcli.model.stop import Stop
 
 AGREEMENT = 0.999  # cosine between a device's and the CPU's embedding of the same frames
 CPU_TRAINING_BYTES = 4 << 30

@@ -127,6 +127,8 @@ class Encoder:
 
         Decoding runs ahead of the model in threads, a bounded number of clips at most.
         """
+        if window is not None and window <= 0:
+            raise UsageError(f"a window must be longer than 0 seconds, got {window:g}")
         threads = 0 if len(paths) == 1 else 1
 
         def read(path: str | Path) -> Iterable[Frames]:

@@ -1,8 +1,7 @@
-"""The one way from texts to vectors, by whatever is quickest: nothing, NumPy, or torch.
+"""The one way from texts to vectors, by whatever is quickest: a loaded model, NumPy, or torch.
 
-A loaded model embeds texts itself. Where none is loaded, CLIP's own kind of text tower runs in NumPy,
-because importing torch takes ten times as long as embedding a sentence; any other kind is loaded into
-torch, without its vision tower. Letters: N texts, E embedding size.
+CLIP's own kind of text tower runs in NumPy, because importing torch takes ten times as long as embedding
+a sentence; any other is loaded into torch, without its vision tower. Letters: N texts, E embedding size.
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import version
 from pathlib import Path
 
 import stopcli
@@ -28,7 +28,7 @@ def diagnose(device: str = "auto", precision: str = "auto", *, offline: bool = F
     facts = {
         "stopcli": stopcli.__version__,
         "python": f"{platform.python_version()} on {platform.system()} {platform.machine()}",
-        **{name: _version(name) for name in PACKAGES},
+        **{name: version(name) for name in PACKAGES},
         "processors": str(os.cpu_count()),
         "threads of torch": str(torch.get_num_threads()),
         "cuda": _cuda(),
@@ -49,13 +49,6 @@ def diagnose(device: str = "auto", precision: str = "auto", *, offline: bool = F
         "hub": "not asked (offline)" if offline or is_offline() else _hub(constants.ENDPOINT),
     }
     return Diagnosis(facts, healthy)
-
-
-def _version(package: str) -> str:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return "not installed"
 
 
 def _cuda() -> str:

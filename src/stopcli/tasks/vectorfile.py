@@ -66,6 +66,8 @@ class VectorFile:
 def check_vector_file(path: Path) -> None:
     """Make sure that a file of vectors can be written: suffix, folder, pyarrow. Raises UsageError."""
     check_output(path, force=True, option="--output", suffixes=SUFFIXES)
+    if path.suffix == ".npy" and not path.exists():  # the rows go into a file beside it
+        check_output(_sidecar(path), force=False, option="--output")
     if path.suffix == ".parquet":
         try:
             import pyarrow  # noqa: F401
@@ -99,7 +101,8 @@ def load(path: Path) -> VectorFile:
             matrix = np.array(table["vector"].to_pylist(), np.float32)
             rows = [Row(*values) for values in zip(*(table[n].to_pylist() for n in COLUMNS), strict=True)]
     except (OSError, ValueError, KeyError, TypeError, IndexError) as error:
-        raise InputError(f"{path}: not a file of vectors made by 'stop embed' ({error})") from error
+        way = "choose another --output, or start over with --force"
+        raise InputError(f"{path}: not a file of vectors made by 'stop embed'; {way}") from error
     if len(rows) != len(matrix):
         raise InputError(f"{path}: {len(matrix)} vectors but {len(rows)} rows; it is damaged")
     return VectorFile(provenance, rows, list(matrix))

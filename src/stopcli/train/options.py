@@ -39,8 +39,7 @@ class FinetuneOptions:
             raise UsageError(f"--batch-size must be auto or between 2 and 65536, got {self.batch_size}")
         if self.spatial == self.temporal == "off":
             raise UsageError("--spatial off and --temporal off leave nothing to train")
-        if self.template is not None:
-            check_template(self.template)
+        check_template(self.template)
 
 
 class TrainingCallback(Protocol):

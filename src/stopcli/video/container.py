@@ -114,8 +114,8 @@ def _choose_stream(file: Any, path: str | Path) -> Any:
 
     usable = [s for s in file.streams.video if not s.disposition & Disposition.attached_pic]
     if not usable:
-        kinds = sorted({s.type for s in file.streams}) or ["nothing"]
-        raise NoVideoStream(f"{path}: no video in it, only {' and '.join(kinds)}")
+        kinds = sorted({"pictures" if s.type == "video" else s.type for s in file.streams})
+        raise NoVideoStream(f"{path}: no video in it, only {' and '.join(kinds) or 'an empty container'}")
     if usable[0].codec_context is None:
         raise UnreadableVideo(f"{path}: its video codec is unknown; damaged or encrypted")
     return usable[0]

@@ -108,6 +108,6 @@ def test_quiet_lines_and_a_muted_sink(capsys):
         sink.say("done")
     assert capsys.readouterr() == ("a\nb\0", "")
     with Sink("embed") as sink:
-        sink.mute()
+        sink.format = "none"
         sink.add(Written("a"))
     assert capsys.readouterr() == ("", "")
