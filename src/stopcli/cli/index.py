@@ -100,7 +100,7 @@ def merge(
     index: Index = None,
 ) -> None:
     """Take over the files and vectors of another index."""
-    with session("index merge", show) as s, s.index(index) as opened:
+    with session("index merge", show) as s, s.index(index, create=True) as opened:
         from stopcli.results import IndexChange
 
         if other.resolve() == opened.folder.resolve():

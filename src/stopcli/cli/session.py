@@ -183,11 +183,11 @@ class Session:
             progress=lambda total: self.progress("indexing", total),
         )
 
-    def index(self, folder: Path | None) -> Index:
-        """Open an index alone."""
+    def index(self, folder: Path | None, *, create: bool = False) -> Index:
+        """Open an index alone; one that is named must be there, unless it may be created."""
         from stopcli.index.store import DATABASE, Index, default_folder
 
-        if folder is not None and not (folder / DATABASE).exists():
+        if folder is not None and not create and not (folder / DATABASE).exists():
             raise FileMissing(f"{folder}: holds no index; 'stop index update' makes one")
         return Index(folder or default_folder())
 

@@ -115,7 +115,7 @@ def test_rm_merge_compact_and_info(run, run_json, toy, clips, tmp_path):
     home = Path(os.environ["STOPCLI_HOME"]) / "index"
     status, document = run_json("index", "merge", home, "--index", tmp_path / "other")
     assert (status, document["data"][0]["added"], document["data"][0]["vectors"]) == (0, 2, 1)
-    assert run("index", "merge", tmp_path / "nothing", "--index", tmp_path / "other")[0] == 2
+    assert run("index", "merge", tmp_path / "nothing", "--index", tmp_path / "other")[0] == 3
     assert run_json("index", "rm", "--all")[1]["data"][0]["removed"] == 2
     assert json.loads(run("index", "ls", "--format", "json")[1])["data"] == []
     assert run("index", "rm")[0] == 2
