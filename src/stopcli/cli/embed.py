@@ -16,7 +16,7 @@ EXAMPLES = """Examples:
 
 
 _text = o.input_option(metavar="TEXT", help="Embed texts instead; may be given again.")
-_output = o.output_option("--output", "-o", metavar="OUT", help="A .npz, .npy (with .jsonl) or .parquet file.")
+_output = o.output_option("--output", "-o", metavar="OUT", help="A .npz, .npy with .jsonl, or .parquet.")
 _force = o.output_option("--force", help="Start over instead of adding to OUT.")
 
 
