@@ -201,10 +201,7 @@ def session(
     *,
     kept: str = "",
 ) -> Iterator[Session]:
-    """Run a command's work: show its records, report its errors, handle Ctrl-C and a closed pipe.
-
-    ``command`` is its name in JSON; ``kept`` says what Ctrl-C leaves behind. Errors pass on, reported.
-    """
+    """Show a command's records, report its errors, handle Ctrl-C (which leaves ``kept``) and a closed pipe."""
     from stopcli.output.sink import Sink
 
     output = Sink(command, show.format, quiet=show.quiet, null=show.null)

@@ -8,8 +8,9 @@ from __future__ import annotations
 import errno
 import os
 import sqlite3
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import astuple, replace
 from pathlib import Path
 from typing import Any
@@ -63,7 +64,11 @@ class Database:
             self._db = sqlite3.connect(uri, uri=True, timeout=60, isolation_level=None)
         try:
             if writable:
-                self._rows("PRAGMA journal_mode=WAL")
+                for _ in range(1000):  # SQLite does not wait by itself where another process is at this
+                    with suppress(IndexBusy):
+                        self._rows("PRAGMA journal_mode=WAL")
+                        break
+                    time.sleep(0.01)
                 self._rows("PRAGMA synchronous=NORMAL")
                 if self._pragma("user_version") == 0:
                     self._create()
