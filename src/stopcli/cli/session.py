@@ -201,7 +201,7 @@ def session(
     *,
     kept: str = "",
 ) -> Iterator[Session]:
-    """Show a command's records, report its errors, handle Ctrl-C (which leaves ``kept``) and a closed pipe."""
+    """Show a command's records, report its errors, handle Ctrl-C (``kept`` stays) and a closed pipe."""
     from stopcli.output.sink import Sink
 
     output = Sink(command, show.format, quiet=show.quiet, null=show.null)
