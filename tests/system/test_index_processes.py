@@ -265,6 +265,27 @@ def test_a_reader_sees_one_state_while_another_process_writes_on_and_on(tmp_path
     assert writer.returncode == -signal.SIGKILL, err
 
 
+def test_many_make_one_index_at_the_same_moment(tmp_path):
+    """Switching a new database to write-ahead logging is the one thing that SQLite does not wait for."""
+    for attempt in range(30):
+        wait, go = os.pipe()
+        children = []
+        for _ in range(6):
+            if (child := os.fork()) == 0:
+                os.close(go)
+                os.read(wait, 1)  # until the writing end is closed: all at once
+                status = 1
+                try:
+                    Index(tmp_path / str(attempt)).close()
+                    status = 0
+                finally:
+                    os._exit(status)
+            children.append(child)
+        os.close(wait)
+        os.close(go)
+        assert [os.waitpid(child, 0)[1] for child in children] == [0] * 6
+
+
 if __name__ == "__main__":
     name, *rest = sys.argv[1:]
     if name == "write":

@@ -5,8 +5,6 @@ from __future__ import annotations
 import errno
 import os
 import sqlite3
-import threading
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -173,17 +171,3 @@ def test_files_are_found_by_place_and_by_folder(tmp_path):
         many = [f"/nothing/{i}" for i in range(1200)]
         assert set(map(str, index.database.files_at([*many, "/a", "/ab/4.mp4"]))) == {"/a", "/ab/4.mp4"}
         assert len(index.database.files_below(["/"])) == len(names)
-
-
-def test_many_make_one_index_at_the_same_moment(tmp_path):
-    """Switching a new database to write-ahead logging is the one thing that SQLite does not wait for."""
-    for attempt in range(20):
-        together = threading.Barrier(8)
-
-        def make(folder=tmp_path / str(attempt), together=together):
-            together.wait()
-            Index(folder).close()
-
-        with ThreadPoolExecutor(8) as pool:
-            for made in [pool.submit(make) for _ in range(8)]:
-                made.result()
