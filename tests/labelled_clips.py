@@ -92,3 +92,10 @@ def gradients(trainer, batches):
     """The loss of the first batch, and its gradient by parameter."""
     loss = trainer.gradients(*batches.load(0))
     return loss, {name: p.grad.clone() for name, p in trainer.parameters.items()}
+
+
+def table(folder, text, name="data.csv"):
+    """Write a table beside the clips it names."""
+    path = folder / name
+    path.write_text(text, encoding="utf-8")
+    return path

@@ -158,7 +158,7 @@ class Model:
             unlike: texts; moments nearer to one of them are no hits.
             like: videos as queries, each with a second of it, or None for all of it.
             top_k: hits a query.
-            min_score: the least cosine of a hit.
+            min_score: hits must have at least this cosine.
             glob: what its path is like: ``*/2021/*``.
             min_duration: of its file, seconds.
             max_duration: of its file, seconds.

@@ -26,7 +26,7 @@ class StopError(Exception):
     """Base of all errors meant for the user's eyes."""
 
     exit_status = ExitStatus.FAILED
-    reported = False  # whether the user has been told: an error is said once
+    reported = False  # whether the user has seen it: each error is printed once
 
     @property
     def kind(self) -> str:

@@ -59,7 +59,7 @@ class Training:
     template: o.Template = None
 
     def options(self) -> FinetuneOptions:
-        """Return what the library is told."""
+        """Return these options in the form that `finetune` takes."""
         from stopcli.train.options import FinetuneOptions
 
         return FinetuneOptions(**vars(self))

@@ -73,7 +73,7 @@ class Session:
         """Find the files of a model to work with, and say of the bundled one what it knows."""
         from stopcli.hub.registry import MINI
 
-        if self.compute.device != "auto":  # a device that is not here is told before anything is fetched
+        if self.compute.device != "auto":  # report a missing device before fetching anything
             from stopcli.runtime.device import checked_device
 
             checked_device(self.compute.device)

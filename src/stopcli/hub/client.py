@@ -157,7 +157,7 @@ def _verify(path: Path, where: str) -> None:
     blob = path.resolve()
     if re.fullmatch(r"[0-9a-f]{64}", blob.name):
         found = file_hash(blob)
-    elif re.fullmatch(r"[0-9a-f]{40}", blob.name):  # a small file goes by its git object's hash
+    elif re.fullmatch(r"[0-9a-f]{40}", blob.name):  # small files are named by their git object hash
         data = blob.read_bytes()
         found = hashlib.sha1(b"blob %d\0" % len(data) + data, usedforsecurity=False).hexdigest()
     else:

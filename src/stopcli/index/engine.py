@@ -29,8 +29,8 @@ class SearchEngine(AbstractContextManager["SearchEngine"]):
     """An index and a model, ready to search; ``load_encoder`` is called only if something must be embedded.
 
     ``precision`` None takes what the index has, or what the device is fast at; ``frames`` of each window,
-    None is the model's own; ``wait`` seconds for another writer; ``say`` is told what costs time, in a
-    sentence; ``progress``, given how many files will be embedded, yields what to call with each path.
+    None is the model's own; ``wait`` seconds for another writer; ``say`` gets a message before slow
+    work; ``progress``, given how many files will be embedded, yields what to call with each path.
     Raises IndexUnusable: the folder holds no index that can be used, or cannot hold one.
     """
 

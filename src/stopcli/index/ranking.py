@@ -99,7 +99,7 @@ def search(
 
 
 def _cosines(matrix: Vectors, rows: NDArray[np.int64], query: Vectors) -> Vectors:
-    """Return the cosines (N,) of rows with a query, at a cost that goes by the rows."""
+    """Return the cosines (N,) of rows with a query; the cost grows with the number of rows selected."""
     if len(rows) * SPARSE < len(matrix):
         parts = (rows[i : i + CHUNK] for i in range(0, len(rows), CHUNK))
         return np.concatenate([matrix[part] @ query for part in parts])

@@ -6,25 +6,10 @@ import json
 
 import pytest
 
-from conftest import write_video
+from labelled_clips import table
 from stopcli.data.split import few_shots, with_validation
 from stopcli.data.table import read_dataset
 from stopcli.errors import BadDataset, FileMissing
-
-
-@pytest.fixture(scope="module")
-def videos(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("videos")
-    for i in range(12):
-        write_video(folder / f"{i:02d}.mp4", frames=12, fps=6)
-    (folder / "broken.mp4").write_bytes(b"no video" * 50)
-    return folder
-
-
-def table(folder, text, name="data.csv"):
-    path = folder / name
-    path.write_text(text, encoding="utf-8")
-    return path
 
 
 @pytest.mark.parametrize(

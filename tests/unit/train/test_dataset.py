@@ -8,28 +8,11 @@ import sys
 
 import pytest
 
-from conftest import write_video
-from labelled_clips import Recorder, train
+from labelled_clips import Recorder, table, train
 from stopcli.data.table import read_dataset
 from stopcli.errors import BadDataset
 from stopcli.train.dataset import check_table
 from stopcli.train.finetune import finetune
-
-
-@pytest.fixture(scope="module")
-def videos(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("videos")
-    for i in range(12):
-        write_video(folder / f"{i:02d}.mp4", frames=12, fps=6)
-    (folder / "broken.mp4").write_bytes(b"no video" * 50)
-    return folder
-
-
-def table(folder, text, name="data.csv"):
-    path = folder / name
-    path.write_text(text, encoding="utf-8")
-    return path
-
 
 FAULTS = """path,label,split,start,end,colour
 00.mp4,run,train,,,
