@@ -109,7 +109,7 @@ def toy(tmp_path_factory) -> Path:
     from stopcli.model.config import StopConfig
 
     return write_model(
-        tmp_path_factory.mktemp("models") / "toy", stop=StopConfig(regions=4, eta=2, hidden=16)
+        tmp_path_factory.mktemp("models") / "toy", stop=StopConfig(regions=0.25, eta=2, hidden=16)
     )
 
 

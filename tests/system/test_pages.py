@@ -22,7 +22,7 @@ PATIENCE = 600  # seconds; the machine may be busy
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
-    return write_model(tmp_path_factory.mktemp("m") / "toy", stop=StopConfig(regions=4, eta=2, hidden=16))
+    return write_model(tmp_path_factory.mktemp("m") / "toy", stop=StopConfig(regions=0.25, eta=2, hidden=16))
 
 
 @pytest.fixture(scope="module")

@@ -39,7 +39,7 @@ def stop(hub, *arguments):
 @pytest.fixture
 def folder(tmp_path):
     out = write_model(
-        tmp_path / "mine", stop=StopConfig(regions=4, eta=2, hidden=16), labels=("a dog", "a cat")
+        tmp_path / "mine", stop=StopConfig(regions=0.25, eta=2, hidden=16), labels=("a dog", "a cat")
     )
     (out / "curve.png").write_bytes(b"\x89PNG curve")
     (out / "private-notes.txt").write_text("not for others")

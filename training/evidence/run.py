@@ -26,6 +26,7 @@ from threading import Lock
 from typing import TYPE_CHECKING
 
 import stopcli
+from stopcli.model.config import FORMAT
 from training.world.clips import train_clips
 from training.world.files import TRAINING_SETS
 from training.world.vocabulary import caption
@@ -135,7 +136,7 @@ def plain_mini(out: Path) -> None:
     source = Path(stopcli.__file__).parent / "assets" / "mini"
     folder.mkdir(parents=True, exist_ok=True)
     config = json.loads((source / "config.json").read_text())
-    kept = {k: config[k] for k in ("format", "backbone", "sampling")} | {"stop": None, "labels": None}
+    kept = {k: config[k] for k in ("backbone", "sampling")} | {"format": FORMAT, "stop": None, "labels": None}
     (folder / "config.json").write_text(json.dumps(kept, indent=1))
     shutil.copyfile(source / "backbone.safetensors", folder / "backbone.safetensors")
 

@@ -102,10 +102,11 @@ class Backbone(nn.Module):
         attention: Tensor = logits.float().softmax(-1).mean(2)
         return attention
 
-    def run_block(self, index: int, x: Tensor, keep: Tensor | None, wanted: int) -> Tensor:
+    def run_block(self, index: int, x: Tensor, bias: Tensor | None, wanted: int) -> Tensor:
         """Run block ``index`` on a joint sequence (B,S,D), for its first ``wanted`` tokens only.
 
-        All of x is still attended to, less the tokens where ``keep`` (B,S) is False; None keeps all.
+        All of x is attended to. ``bias`` (B,S) is added to the attention logits of each token as a key: log n
+        makes it count as n tokens, a large negative number leaves it out.
         """
         block = self.blocks[index]
         attention = block.attn
@@ -115,8 +116,7 @@ class Backbone(nn.Module):
         bq, bkv = attention.in_proj_bias.split([self.width, 2 * self.width])
         q = rearrange(F.linear(normed[:, :wanted], wq, bq), "b s (n d) -> b n s d", n=heads)
         k, v = rearrange(F.linear(normed, wkv, bkv), "b s (two n d) -> two b n s d", two=2, n=heads)
-        mask = keep[:, None, None, :] if keep is not None else None
-        mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)  # (B,heads,wanted,d)
+        mixed = attend(q, k, v, bias)  # (B,heads,wanted,d)
         y = x[:, :wanted] + block.ls_1(attention.out_proj(rearrange(mixed, "b n s d -> b s (n d)")))
         out: Tensor = y + block.ls_2(block.mlp(block.ln_2(y)))
         return out
@@ -126,3 +126,21 @@ class Backbone(nn.Module):
         visual = self.clip.visual
         out: Tensor = visual.ln_post(c) @ visual.proj.to(c.dtype)
         return out
+
+
+def attend(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None) -> Tensor:
+    """Attention of q (B,heads,R,d) to k and v (B,heads,S,d), with a bias (B,S) on the keys or none.
+
+    A mask would shut out the fast kernels of CUDA, and of the CPU where the bias has a gradient. There the
+    bias is one more dimension, in which every query is 1. On the CPU without gradients a mask is faster.
+    """
+    if bias is None:
+        return F.scaled_dot_product_attention(q, k, v)
+    d, dtype = q.shape[-1], q.dtype
+    if not bias.is_cuda and not bias.requires_grad:
+        return F.scaled_dot_product_attention(q, k, v, attn_mask=bias[:, None, None].to(dtype))
+    more = 8 - d % 8  # the kernels want a multiple of eight
+    one = F.pad(q.new_ones(1), (0, more - 1)).expand(*q.shape[:-1], more)
+    extra = F.pad((bias * d**0.5).to(dtype)[:, None, :, None], (0, more - 1)).expand(*k.shape[:-1], more)
+    longer = torch.cat([q, one], -1), torch.cat([k, extra], -1), F.pad(v, (0, more))
+    return F.scaled_dot_product_attention(*longer, scale=d**-0.5)[..., :d]

@@ -1,4 +1,4 @@
-"""What a model folder says of itself: ``config.json``, format 1, and STOP's hyper-parameters.
+"""What a model folder says of itself: ``config.json``, format 2, and STOP's hyper-parameters.
 
 docs/how-to.md, "Make a model folder by hand", shows one. The same on disk and on the Hub.
 No torch here: names are resolved without it.
@@ -13,7 +13,7 @@ from typing import Any, Literal, get_args
 
 from stopcli.errors import CheckpointError
 
-FORMAT = 1
+FORMAT = 2
 CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "model.safetensors"
 
@@ -26,8 +26,9 @@ class StopConfig:
 
     spatial: Mode = "dynamic"  # on the discriminative regions; static: learned offsets
     temporal: Mode = "dynamic"  # where the frames change; static: learned tokens in every gap
-    regions: int = 16  # N_s, discriminative patches a frame
+    regions: float = 1 / 6  # N_s, the discriminative patches, as a share of a frame's
     alpha: float = 0.5  # weight of intra-frame attention in the region score; the rest is temporal dynamics
+    bound: float = 0.3  # a spatial prompt stays below this share of the tokens' size
     beta: float = 1.0  # how much more change counts inside the regions
     eta: int = 4  # prompts in the gap that changes most
     hidden: int = 96  # hidden width of the modules
@@ -39,10 +40,12 @@ class StopConfig:
         for name, value in vars(self).items():
             if name in ("spatial", "temporal") and value not in get_args(Mode):
                 raise ValueError(f"{name} must be dynamic, static or off, got {value!r}")
-            if name in ("regions", "eta", "hidden") and not (isinstance(value, int) and value >= 1):
+            if name in ("eta", "hidden") and not (isinstance(value, int) and value >= 1):
                 raise ValueError(f"{name} must be a whole number from 1 up, got {value!r}")
             if name in ("alpha", "dropout") and not 0 <= value <= 1:
                 raise ValueError(f"{name} must be between 0 and 1, got {value!r}")
+            if name in ("regions", "bound") and not 0 < value <= 1:
+                raise ValueError(f"{name} must be above 0 and at most 1, got {value!r}")
             if name == "beta" and value < 0:
                 raise ValueError(f"{name} must not be negative, got {value!r}")
 
@@ -103,6 +106,11 @@ def read_config(folder: Path) -> ModelConfig:
     if raw["format"] > FORMAT:
         raise CheckpointError(
             f"{path}: format {raw['format']} is newer than this stopcli reads ({FORMAT}); upgrade stopcli"
+        )
+    if raw["format"] < FORMAT and raw.get("stop") is not None:
+        raise CheckpointError(
+            f"{path}: format {raw['format']} holds prompts for an older STOP, which this stopcli does not "
+            "run; make them again with stop finetune"
         )
     return _parse(raw, path)
 

@@ -17,6 +17,8 @@ from torch import Tensor, nn
 
 from stopcli.model.config import StopConfig
 
+GAMMA = 2.0  # at the start; in units of attention logits
+
 
 class TimeConv(nn.Module):
     """A 3D convolution of kernel (3,1,1), computed as one matrix product."""
@@ -53,13 +55,17 @@ class SpaceConv(nn.Module):
 
 
 class TemporalDynamics(nn.Module):
-    """N^s: how much happens at each patch, from the patch through time and its neighbours."""
+    """N^s: a correction to the motion found at each patch, from the patch through time and its neighbours.
+
+    It begins at zero, so that regions are right before any training.
+    """
 
     def __init__(self, width: int, grid: tuple[int, int], channels: int = 16) -> None:
         super().__init__()
         self.time = TimeConv(width, channels)
         # no bias: scores are scaled within each frame, so none could change them
         self.space = SpaceConv(channels, 1, grid, bias=False)
+        nn.init.zeros_(self.space.conv.weight)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B,T,P,D) -> (B,T,P)."""
@@ -82,9 +88,21 @@ class SpatialPrompter(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B,T,P,D) -> (B,T,P,D)."""
-        y = self.middle(self.space(F.relu(self.time(x))))
-        out: Tensor = self.dropout(self.last(F.relu(y)))
+        y = F.relu(self.middle(self.space(F.relu(self.time(x)))))
+        # hidden units are dropped in the whole clip: the frames of a still video stay alike
+        keep = self.dropout(y.new_ones(y.shape[0], 1, 1, y.shape[-1]))
+        out: Tensor = self.last(y * keep)
         return out
+
+
+def bounded(prompt: Tensor, size: Tensor, bound: float) -> Tensor:
+    """Keep prompts (...,D) below ``bound`` times ``size``, smoothly: p / (1 + rms(p) / (bound * size)).
+
+    Without a bound they drown the frames: to erase the input is the quickest way down to ln(classes).
+    """
+    p = prompt.float()
+    rms = (p.square().mean(-1, keepdim=True) + 1e-8).sqrt()  # 1e-8: prompts begin at zero
+    return (p / (1 + rms / (bound * size))).to(prompt.dtype)
 
 
 class FrameVariation(nn.Module):
@@ -126,6 +144,18 @@ class TemporalPrompter(nn.Module):
         tokens = torch.einsum("bgpe,bgph->bgeh", weights, x)
         out: Tensor = self.dropout(self.last(tokens)) + self.place
         return out
+
+
+class Prompts(nn.Module):
+    """All that trains: sets of the four modules, and gamma (L,), how strongly regions draw attention."""
+
+    def __init__(
+        self, config: StopConfig, width: int, grid: tuple[int, int], blocks: int, *, sets: int
+    ) -> None:
+        super().__init__()
+        self.sets = nn.ModuleList(PromptModules(config, width, grid) for _ in range(sets))
+        if config.spatial == "dynamic":
+            self.gamma = nn.Parameter(torch.full((blocks,), GAMMA))
 
 
 class PromptModules(nn.Module):

@@ -7,6 +7,7 @@ the vision tower, E embedding size, L prompted blocks.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -17,8 +18,10 @@ from torch import Tensor, nn
 
 from stopcli.model.clip import Backbone
 from stopcli.model.config import StopConfig
-from stopcli.model.prompts import PromptModules
+from stopcli.model.motion import Motion, find_motion, unit
+from stopcli.model.prompts import Prompts, bounded
 
+NEVER = -30.0  # added to a key's logit: it is not attended to
 NO_CHANGE = 1e-4  # of the tokens' size: smaller differences between frames are arithmetic noise
 
 
@@ -28,20 +31,27 @@ class StopTrace:
 
     regions: Tensor  # (L,B,T,P) bool
     scores: Tensor  # (L,B,T,P) in [0,1]
+    bias: Tensor  # (L,B,T,P), at most 0: what the patches' attention logits lose beside the frame's best
     variation: Tensor  # (L,B,G) in [0,1]
     counts: Tensor  # (L,B,G) whole numbers from 0 to eta
+    energy: Tensor  # (B,T,P), see `stopcli.model.motion`
+    certainty: Tensor  # (B,T) in [0,1]
 
 
 class _Spatial(NamedTuple):
     mask: Tensor  # r (B,T,P), with a straight-through gradient
     scores: Tensor  # W^s (B,T,P)
+    bias: Tensor  # (B,T,P)
 
 
 class _Temporal(NamedTuple):
     tokens: Tensor  # (B,G*eta,D)
-    keep: Tensor  # (B,G*eta) bool
+    weight: Tensor  # (B,G*eta), the log of how many tokens each counts for
     variation: Tensor  # W^t (B,G)
     counts: Tensor  # N^t (B,G)
+
+
+_Step = tuple[_Spatial | None, _Temporal | None]
 
 
 class Stop(nn.Module):
@@ -51,23 +61,22 @@ class Stop(nn.Module):
     frames, normalised again. A configuration that does not fit the backbone is a ValueError.
     """
 
-    def __init__(self, backbone: Backbone, config: StopConfig | None) -> None:
+    def __init__(self, backbone: Backbone, config: StopConfig | None, *, focus: float = 0.0) -> None:
         super().__init__()
         self.backbone = backbone
         self.config = config
-        self.prompts = nn.ModuleList()
-        self._module_of: dict[int, int] = {}
+        self.focus = focus
+        self.prompts: Any = nn.Module()
+        self._place_of: dict[int, tuple[int, int]] = {}  # block: its number among the prompted, its set
         if config is None:
             return
         blocks = config.prompted_blocks or tuple(range(len(backbone.blocks)))
         if max(blocks) >= len(backbone.blocks) or min(blocks) < 0:
             raise ValueError(f"prompted_blocks {blocks}: the tower has {len(backbone.blocks)} blocks")
-        patches = backbone.grid[0] * backbone.grid[1]
-        if config.regions > patches:
-            raise ValueError(f"regions must be at most {patches}, the patches of a frame")
-        count = 1 if config.shared else len(blocks)
-        self.prompts.extend(PromptModules(config, backbone.width, backbone.grid) for _ in range(count))
-        self._module_of = {block: i % count for i, block in enumerate(blocks)}
+        self.regions = max(1, round(config.regions * backbone.grid[0] * backbone.grid[1]))  # N_s
+        sets = 1 if config.shared else len(blocks)
+        self.prompts = Prompts(config, backbone.width, backbone.grid, len(blocks), sets=sets)
+        self._place_of = {block: (i, i % sets) for i, block in enumerate(blocks)}
 
     def train(self, mode: bool = True) -> Stop:
         """Switch the prompts; the frozen backbone always stays in evaluation mode."""
@@ -90,57 +99,106 @@ class Stop(nn.Module):
 
     def trace(self, pixels: Tensor) -> tuple[Tensor, StopTrace]:
         """Embed as `encode_video`, and tell where the prompts went."""
-        video, steps = self._encode(pixels)
+        video, steps, motion = self._encode(pixels)
         spatial = [s for s, _ in steps if s is not None]
         temporal = [t for _, t in steps if t is not None]
         return video, StopTrace(
             regions=_stack([s.mask for s in spatial]) > 0.5,
             scores=_stack([s.scores for s in spatial]),
+            bias=_stack([s.bias for s in spatial]),
             variation=_stack([t.variation for t in temporal]),
             counts=_stack([t.counts for t in temporal]).long(),
+            energy=motion.energy if motion is not None else torch.zeros(0),
+            certainty=motion.certainty if motion is not None else torch.zeros(0),
         )
 
-    def _encode(self, pixels: Tensor) -> tuple[Tensor, list[tuple[_Spatial | None, _Temporal | None]]]:
-        """Return the embeddings, and what the prompts did in each prompted block."""
-        b, t = pixels.shape[:2]
-        frames = rearrange(pixels, "b t c h w -> (b t) c h w")
+    def _encode(self, pixels: Tensor) -> tuple[Tensor, list[_Step], Motion | None]:
+        """Return the embeddings, what the prompts did in each prompted block, and what moves."""
         if self.config is None:
-            image = F.normalize(self.backbone.clip.encode_image(frames).float(), dim=-1)  # (B*T,E)
-            return F.normalize(image.view(b, t, -1).mean(1), dim=-1), []
-        c, h = self.backbone.embed_patches(frames)  # (D), (B*T,P,D)
+            return self._encode_frames(pixels), [], None
+        b, t = pixels.shape[:2]
+        c, h = self.backbone.embed_patches(pixels.flatten(0, 1))  # (D), (B*T,P,D)
         c = c.expand(b, 1, -1).to(h.dtype)
         h = rearrange(h, "(b t) p d -> b t p d", t=t)
+        motion = self._motion(pixels) if self.config.spatial == "dynamic" else None
         last = len(self.backbone.blocks) - 1
-        steps = []
+        steps: list[_Step] = []
         for index in range(last + 1):
-            temporal = None
-            if index in self._module_of:
-                modules = self.prompts[self._module_of[index]]
-                h, spatial = self._spatial(modules, index, c, h)
+            spatial = temporal = None
+            if index in self._place_of:
+                number, which = self._place_of[index]
+                modules = self.prompts.sets[which]
+                h, spatial = self._spatial(modules, index, number, c, h, motion)
                 temporal = self._temporal(modules, h, spatial)
                 steps.append((spatial, temporal))
-            c, h = self._block(index, c, h, temporal, class_only=index == last)
-        return F.normalize(self.backbone.project(c.squeeze(1)).float(), dim=-1), steps
+            c, h = self._block(index, c, h, spatial, temporal, class_only=index == last)
+        return F.normalize(self.backbone.project(c.squeeze(1)).float(), dim=-1), steps, motion
 
-    def _spatial(self, modules: Any, index: int, c: Tensor, h: Tensor) -> tuple[Tensor, _Spatial | None]:
-        """Score the patches, choose N_s of each frame, prompt those (equations 3 to 6): h^s (B,T,P,D)."""
+    def _encode_frames(self, pixels: Tensor) -> Tensor:
+        """Embed each frame of (B,T,3,S,S) alone and average; ``focus`` draws attention to what moves."""
+        b, t = pixels.shape[:2]
+        frames = pixels.flatten(0, 1)
+        if self.focus == 0:
+            image = self.backbone.clip.encode_image(frames)
+        else:
+            scores = self._motion(pixels).strength()  # (B,T,P)
+            bias = F.pad(self.focus * beside_best(scores), (1, 0)).flatten(0, 1)  # (B*T,1+P)
+            c, h = self.backbone.embed_patches(frames)
+            x = torch.cat([c.expand(b * t, 1, -1).to(h.dtype), h], 1)
+            for index in range(len(self.backbone.blocks)):
+                x = self.backbone.run_block(index, x, bias, x.shape[1])
+            image = self.backbone.project(x[:, 0])
+        image = F.normalize(image.float(), dim=-1)  # (B*T,E)
+        return F.normalize(image.view(b, t, -1).mean(1), dim=-1)
+
+    def _motion(self, pixels: Tensor) -> Motion:
+        """Find what moves, in the first block's own normalised tokens."""
+        norm, dtype = self.backbone.blocks[0].ln_1, pixels.dtype
+
+        def tokens_of(pictures: Tensor) -> Tensor:
+            tokens: Tensor = norm(self.backbone.embed_patches(pictures.to(dtype))[1])
+            return tokens
+
+        with torch.autocast(pixels.device.type, enabled=False):
+            return find_motion(pixels, self.backbone.grid, tokens_of)
+
+    def region_scores(self, modules: Any, index: int, c: Tensor, h: Tensor, motion: Motion) -> Tensor:
+        """Score the patches (equations 3 to 5): W^s (B,T,P) in [0,1].
+
+        Where it is not certain what moves, attention decides. No gradient goes through that: it would
+        train the prompts to move the class token.
+        """
+        attention = self.backbone.class_attention(index, c.detach(), h.detach())  # A (B,T,P)
+        correction = modules.temporal_dynamics(F.layer_norm(h, h.shape[-1:])).float()
+        dynamics = unit(motion.strength() + correction, 1.0)  # M (B,T,P)
+        alpha: float = modules.config.alpha
+        return alpha * unit(attention) + (1 - alpha) * dynamics
+
+    def _spatial(
+        self, modules: Any, index: int, number: int, c: Tensor, h: Tensor, motion: Motion | None
+    ) -> tuple[Tensor, _Spatial | None]:
+        """Choose N_s patches of each frame, prompt those, bias attention (equation 6): h^s (B,T,P,D)."""
         config: StopConfig = modules.config
         if config.spatial == "off":
             return h, None
-        if config.spatial == "static":
+        if motion is None:  # static
             zero = h.new_zeros(h.shape[:3], dtype=torch.float32)
-            return h + modules.patch_offsets.to(h.dtype), _Spatial(zero, zero)
-        x = F.layer_norm(h, h.shape[-1:])
-        attention = self.backbone.class_attention(index, c, h)  # A (B,T,P)
-        dynamics = modules.temporal_dynamics(x).float()  # M (B,T,P)
-        scores = config.alpha * _unit(attention) + (1 - config.alpha) * _unit(dynamics)
-        chosen = top_mask(scores, config.regions)
+            return h + modules.patch_offsets.to(h.dtype), _Spatial(zero, zero, zero)
+        scores = self.region_scores(modules, index, c, h, motion)
+        chosen = top_mask(scores, self.regions)
         mask = chosen + chosen * (scores - scores.detach())  # straight-through
-        prompt = modules.spatial_prompter(x)
-        return h + mask.unsqueeze(-1).to(h.dtype) * prompt, _Spatial(mask, scores)
+        size = h.detach().float().square().mean((1, 2, 3), keepdim=True).sqrt()  # (B,1,1,1)
+        prompt = bounded(modules.spatial_prompter(F.layer_norm(h, h.shape[-1:])), size, config.bound)
+        bias = self.prompts.gamma[number].float() * beside_best(scores)
+        return h + mask.unsqueeze(-1).to(h.dtype) * prompt.to(h.dtype), _Spatial(mask, scores, bias)
 
     def _temporal(self, modules: Any, h: Tensor, spatial: _Spatial | None) -> _Temporal | None:
-        """Count and make the prompts of each gap (equations 7 to 11)."""
+        """Count and make the prompts of each gap (equations 7 to 11).
+
+        A count has no gradient, and a factor on a token is undone by the LayerNorm that reads it. So a
+        prompt's weight is a multiplicity: a token that is there n times is one key with log n added to its
+        logit. Prompt k of a gap counts clip(eta W^t - k, 0, 1) (1 + W^t) times: not at all from N^t on.
+        """
         config: StopConfig = modules.config
         gaps = h.shape[1] - 1
         if config.temporal == "off" or gaps == 0:
@@ -148,45 +206,57 @@ class Stop(nn.Module):
         if config.temporal == "static":
             tokens = modules.gap_tokens.to(h.dtype).repeat(gaps, 1).expand(h.shape[0], -1, -1)
             full = torch.full((h.shape[0], gaps), config.eta, device=h.device)
-            keep = torch.ones(tokens.shape[:2], dtype=torch.bool, device=h.device)
-            return _Temporal(tokens, keep, torch.ones_like(full, dtype=torch.float32), full)
+            once = torch.zeros(tokens.shape[:2], device=h.device)
+            return _Temporal(tokens, once, torch.ones_like(full, dtype=torch.float32), full)
         change = frame_changes(h)  # D (B,G,P,D)
         v = modules.frame_variation(change).float()  # (B,G,P)
         mask = spatial.mask if spatial is not None else v.new_zeros(h.shape[:3])
         inside = torch.maximum(mask[:, :-1], mask[:, 1:])
         variation = scale_over_gaps(((1 + config.beta * inside) * v).mean(-1))  # W^t (B,G)
-        counts = torch.ceil(config.eta * variation.detach())  # N^t (B,G)
-        keep = torch.arange(config.eta, device=h.device) < counts.unsqueeze(-1)  # (B,G,eta)
-        # straight-through on the mask, plus the (1 + W^t) weight
-        weight = 1 + variation + (variation - variation.detach()) * config.eta
-        tokens = modules.temporal_prompter(change) * weight[..., None, None].to(h.dtype)
-        return _Temporal(tokens.flatten(1, 2), keep.flatten(1), variation, counts.long())
+        weight = log_multiplicity(variation, config.eta).flatten(1)
+        counts = torch.ceil(config.eta * variation.detach()).long()  # N^t (B,G)
+        return _Temporal(modules.temporal_prompter(change).flatten(1, 2), weight, variation, counts)
 
     def _block(
-        self, index: int, c: Tensor, h: Tensor, temporal: _Temporal | None, *, class_only: bool
+        self,
+        index: int,
+        c: Tensor,
+        h: Tensor,
+        spatial: _Spatial | None,
+        temporal: _Temporal | None,
+        *,
+        class_only: bool,
     ) -> tuple[Tensor, Tensor]:
         """Run one frozen block on [c, all patches, prompts]; the prompts' outputs are dropped.
 
         Attention does not know the order of its keys, so prompts at the end of the sequence are
-        the same as prompts between the frames.
+        the same as prompts between the frames. The class token stands for that of each frame: it counts
+        T times, so that a still video is embedded as its photo.
         """
         b, t, p, _ = h.shape
-        parts, keep = [c, h.flatten(1, 2)], None
+        parts = [c, h.flatten(1, 2)]
+        once = torch.zeros(b, t * p, device=h.device)
+        bias = [once.new_full((b, 1), math.log(t)), once if spatial is None else spatial.bias.flatten(1)]
         if temporal is not None:
             parts.append(temporal.tokens.to(h.dtype))
-            seen = torch.ones(b, 1 + t * p, dtype=torch.bool, device=h.device)
-            keep = torch.cat([seen, temporal.keep], 1)  # (B, 1+T*P+G*eta)
-        x = torch.cat(parts, 1)
+            bias.append(temporal.weight)
+        x, keys = torch.cat(parts, 1), torch.cat(bias, 1)  # (B,1+T*P+G*eta,D), (B,1+T*P+G*eta)
         if class_only:
-            return self.backbone.run_block(index, x, keep, 1), h
-        x = self.backbone.run_block(index, x, keep, 1 + t * p)
+            return self.backbone.run_block(index, x, keys, 1), h
+        x = self.backbone.run_block(index, x, keys, 1 + t * p)
         return x[:, :1], rearrange(x[:, 1:], "b (t p) d -> b t p d", t=t)
 
 
-def _unit(x: Tensor) -> Tensor:
-    """Scale to [0,1] over the last axis; all-equal values become 0."""
-    low, high = x.amin(-1, keepdim=True), x.amax(-1, keepdim=True)
-    return (x - low) / (high - low).clamp_min(1e-12)
+def beside_best(scores: Tensor) -> Tensor:
+    """Return how far each score of the last axis is from the highest, at most 0."""
+    return scores - scores.amax(-1, keepdim=True)
+
+
+def log_multiplicity(variation: Tensor, eta: int) -> Tensor:
+    """Return the log of how often each of eta prompts counts in each gap: W^t (B,G) -> (B,G,eta)."""
+    w = variation.unsqueeze(-1)
+    count = (eta * w - torch.arange(eta, device=w.device)).clamp(0, 1) * (1 + w)
+    return torch.where(count > 0, count.clamp_min(1e-6).log(), torch.full_like(count, NEVER))
 
 
 def top_mask(scores: Tensor, count: int) -> Tensor:

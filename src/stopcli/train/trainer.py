@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from stopcli.runtime.encoder import Encoder
 
 BETAS, EPS, WEIGHT_DECAY, CLIP_NORM = (0.9, 0.98), 1e-6, 0.2, 1.0  # as STOP's authors
+GAMMA, GAMMA_PACE = "gamma", 50.0
 
 
 class Trainer:
@@ -49,9 +50,7 @@ class Trainer:
         self._text_ids = {text: i for i, text in enumerate(texts)}
         self._texts = encoder.to_device(encoder.encode_texts(list(texts.values())))  # (C,E)
         self.parameters = dict(encoder.model.prompts.named_parameters())
-        matrices = [p for p in self.parameters.values() if p.ndim >= 2]
-        others = [p for p in self.parameters.values() if p.ndim < 2]
-        groups = [{"params": matrices, "weight_decay": WEIGHT_DECAY}, {"params": others, "weight_decay": 0.0}]
+        groups = parameter_groups(self.parameters, WEIGHT_DECAY)
         self._optimizer = torch.optim.AdamW(groups, lr=schedule.lr, betas=BETAS, eps=EPS)
         self.step_number = 0
 
@@ -70,7 +69,7 @@ class Trainer:
             )
         clip_grad_norm_(self.parameters.values(), CLIP_NORM)
         for group in self._optimizer.param_groups:
-            group["lr"] = self.schedule.rate(self.step_number)
+            group["lr"] = self.schedule.rate(self.step_number) * group["pace"]
         self._optimizer.step()
         self.step_number += 1
         return loss
@@ -163,6 +162,19 @@ class Trainer:
             problem = "the saved state is of other prompts than these settings make"
             raise CheckpointError(f"{problem}; start over with --force") from error
         self.step_number = state.step
+
+
+def parameter_groups(parameters: dict[str, torch.Tensor], weight_decay: float) -> list[dict[str, Any]]:
+    """Return AdamW's groups of a model's prompts; ``pace`` multiplies the learning rate.
+
+    Matrices decay. Gamma, one number a block in units of attention logits, has further to go than a weight.
+    """
+    groups = {
+        (weight_decay, 1.0): [p for p in parameters.values() if p.ndim >= 2],
+        (0.0, 1.0): [p for n, p in parameters.items() if p.ndim < 2 and n != GAMMA],
+        (0.0, GAMMA_PACE): [p for n, p in parameters.items() if n == GAMMA],
+    }
+    return [{"params": p, "weight_decay": d, "pace": pace} for (d, pace), p in groups.items() if p]
 
 
 @dataclass

@@ -22,7 +22,7 @@ from stopcli.tasks.classify import classify
 @pytest.fixture(scope="module")
 def encoders(tmp_path_factory):
     folder = tmp_path_factory.mktemp("models")
-    small = {"regions": 4, "eta": 2, "hidden": 16}
+    small = {"regions": 0.25, "eta": 2, "hidden": 16}
     stop = write_model(folder / "stop", stop=StopConfig(**small))
     spatial = write_model(folder / "spatial", stop=StopConfig(temporal="off", **small))
     return [Encoder(resolve(str(m)), EncoderOptions("cpu", "fp32")) for m in (stop, spatial)]

@@ -100,7 +100,7 @@ def test_paths_are_shortened_to_their_names_and_words_are_kept():
 @pytest.fixture
 def folder(tmp_path):
     folder = write_model(
-        tmp_path / "mine", stop=StopConfig(regions=4, eta=2, hidden=16), labels=("a/b", "a cat")
+        tmp_path / "mine", stop=StopConfig(regions=0.25, eta=2, hidden=16), labels=("a/b", "a cat")
     )
     path = folder / "config.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"training": TRAINING, "metrics": {}}))

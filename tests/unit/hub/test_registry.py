@@ -179,7 +179,7 @@ def repository(tmp_path, **settings):
 
 
 def test_a_whole_model_comes_from_the_hub(hub, tmp_path):
-    hub.files = repository(tmp_path, stop=StopConfig(regions=4, eta=2, hidden=16))
+    hub.files = repository(tmp_path, stop=StopConfig(regions=0.25, eta=2, hidden=16))
     files = registry.resolve(NAME)
     assert files.config.stop is not None
     assert files.prompts is not None
@@ -191,7 +191,7 @@ def test_a_whole_model_comes_from_the_hub(hub, tmp_path):
 
 
 def test_pull_asks_for_newer_files_and_nothing_else_does(hub, tmp_path):
-    hub.files = repository(tmp_path, stop=StopConfig(regions=4, eta=2, hidden=16))
+    hub.files = repository(tmp_path, stop=StopConfig(regions=0.25, eta=2, hidden=16))
     first = registry.resolve(NAME)
     hub.files["config.json"] = hub.files["config.json"].replace(b'"frames": 4', b'"frames": 5')
     hub.commit = "b" * 40
@@ -217,7 +217,7 @@ def test_an_open_clip_repository_is_plain_clip(hub, tmp_path):
 
 
 def test_prompts_for_a_built_in_backbone_come_from_their_repository(hub, tmp_path, monkeypatch):
-    hub.files = repository(tmp_path, stop=StopConfig(regions=4, eta=2, hidden=16))
+    hub.files = repository(tmp_path, stop=StopConfig(regions=0.25, eta=2, hidden=16))
     entry = registry.NamedModel("vit-b-32", "toy", "unused", 4, "MIT", "with prompts", prompts=NAME)
     monkeypatch.setitem(registry.ENTRIES, "vit-b-32", entry)
     files = registry.resolve("vit-b-32")
@@ -260,7 +260,7 @@ def test_the_repositories_named_here_are_those_of_open_clip():
 
 def test_the_command_fetches_with_hf_endpoint_and_then_works_offline(tmp_path):
     """The real process, the real environment variables, the real exit codes."""
-    files = repository(tmp_path, stop=StopConfig(regions=4, eta=2, hidden=16))
+    files = repository(tmp_path, stop=StopConfig(regions=0.25, eta=2, hidden=16))
     environment = {k: v for k, v in os.environ.items() if not k.startswith("HF_")} | {
         "HF_HUB_CACHE": str(tmp_path / "hub")
     }

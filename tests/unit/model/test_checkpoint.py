@@ -17,7 +17,7 @@ from stopcli.model.checkpoint import build_backbone, save
 from stopcli.model.config import ModelConfig, StopConfig, read_config
 from stopcli.model.loading import load_model
 
-STOP = StopConfig(regions=4, eta=2, hidden=16)
+STOP = StopConfig(regions=0.25, eta=2, hidden=16)
 
 
 @pytest.fixture
@@ -61,13 +61,14 @@ def test_a_full_disk_leaves_the_model_that_was_there(folder, monkeypatch):
 
 
 def test_only_prompts_are_in_the_weights(folder):
-    assert all(name.startswith("0.") for name in load_file(folder / "model.safetensors"))
+    assert all(name.startswith(("sets.0.", "gamma")) for name in load_file(folder / "model.safetensors"))
 
 
 @pytest.mark.parametrize(
     ("change", "text"),
     [
-        (lambda c: c.update(format=2), "newer than this stopcli reads"),
+        (lambda c: c.update(format=3), "newer than this stopcli reads"),
+        (lambda c: c.update(format=1), "format 1 holds prompts for an older STOP"),
         (lambda c: c.update(format="one"), '"format" number'),
         (lambda c: c.pop("backbone"), '"backbone" must be a dict'),
         (lambda c: c["backbone"].pop("weights"), r'"backbone\.weights" must be a str'),
@@ -76,7 +77,7 @@ def test_only_prompts_are_in_the_weights(folder):
         (lambda c: c.update(labels=[1]), '"labels"'),
         (lambda c: c["stop"].update(regions=-1), "regions must be"),
         (lambda c: c["stop"].update(depth=3), "unknown settings depth"),
-        (lambda c: c["stop"].update(regions=17), "at most 16"),
+        (lambda c: c["stop"].update(regions=16), "above 0 and at most 1"),
         (lambda c: c["stop"].update(hidden=32), "not weights for the prompts"),
         (lambda c: c["stop"].update(temporal="off"), "does not belong there"),
         (lambda c: c["stop"].update(shared=False), "lacks"),

@@ -17,7 +17,7 @@ from stopcli.runtime.encoder import Encoder, EncoderOptions
 from stopcli.tasks.explain import explain
 from stopcli.video.reader import open_video
 
-BOTH = StopConfig(regions=4, eta=2, hidden=16)
+BOTH = StopConfig(regions=0.25, eta=2, hidden=16)
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +63,7 @@ def test_the_picture_outlines_regions_and_stacks_prompts(explanation):
 
 @pytest.mark.parametrize("missing", ["spatial", "temporal"])
 def test_models_with_one_kind_of_prompts_are_drawn_without_the_other(tmp_path, clip, missing):
-    config = StopConfig(regions=4, eta=2, hidden=16, **{missing: "off"})
+    config = StopConfig(regions=0.25, eta=2, hidden=16, **{missing: "off"})
     explanation = explained(tmp_path / "m", config, clip)
     assert (len(explanation.regions) > 0) == (missing == "temporal")
     assert explanation.counts.any() == (missing == "spatial")

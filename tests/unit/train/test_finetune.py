@@ -111,7 +111,7 @@ def test_resume_never_touches_a_model_that_holds_no_run(tmp_path, adapt, toy):
 
 
 def test_a_forced_run_leaves_nothing_of_the_old_model(tmp_path, adapt, toy, labelled):
-    old = write_model(tmp_path / "out", stop=StopConfig(regions=4, eta=2, hidden=16), seed=7)
+    old = write_model(tmp_path / "out", stop=StopConfig(regions=0.25, eta=2, hidden=16), seed=7)
     assert file_hash(old / "backbone.safetensors") != file_hash(toy / "backbone.safetensors")
     (old / "old.safetensors").write_bytes((old / "backbone.safetensors").read_bytes())
     config = config_of(old)
@@ -123,7 +123,7 @@ def test_a_forced_run_leaves_nothing_of_the_old_model(tmp_path, adapt, toy, labe
 
 
 def test_a_forced_run_that_cannot_begin_leaves_the_old_model(tmp_path, labelled, toy):
-    old = write_model(tmp_path / "out", stop=StopConfig(regions=4, eta=2, hidden=16))
+    old = write_model(tmp_path / "out", stop=StopConfig(regions=0.25, eta=2, hidden=16))
     before = {p.name: file_hash(p) for p in old.iterdir()}
     (labelled / "faulty.csv").write_text("path,label\nnowhere.mp4,a\n0.mp4,b\n1.mp4,b\n")
     with pytest.raises(Exception, match=r"no file nowhere\.mp4"):
@@ -172,7 +172,7 @@ def test_an_interrupted_run_resumes_to_the_same_bits(tmp_path, adapt, labelled, 
     ):
         with pytest.raises(UsageError, match=words):
             adapt(out, resume=True, **settings | changed)
-    other = write_model(tmp_path / "other", stop=StopConfig(regions=4, eta=2, hidden=16), seed=7)
+    other = write_model(tmp_path / "other", stop=StopConfig(regions=0.25, eta=2, hidden=16), seed=7)
     with pytest.raises(UsageError, match="the model to start from was"):
         adapt(out, resume=True, model=other, **settings)
     _, told = adapt(out, resume=True, **settings)

@@ -1,0 +1,177 @@
+"""Clips in which one of several things moves: ``python -m training.evidence.scenes OUT``.
+
+Four of mini's objects stand in the four quarters of the picture, and one of them moves. Three tasks:
+
+- ``which``: what moves? The label is the mover. Training shows movers of one half of the objects, among all
+  of them; the test has unseen backgrounds and movers of the other half, so that what is learnt must be
+  "look where it moves" and not "this change is a dog".
+- ``which-camera``: the same, filmed by a camera that pans, zooms, turns and shakes.
+- ``where``: in which half of the picture does it move? The labels, "moving left" and "moving right", are
+  words that the text tower tells apart; here they name places.
+
+Writes OUT/NAME/*.mp4, OUT/NAME/data.csv for ``stop finetune`` and OUT/NAME/scenes.json: for each test clip
+its objects and the mover's place in every frame.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import math
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from training.world.backgrounds import PLAIN, UNSEEN, background
+from training.world.clips import Format, file_format
+from training.world.files import write_files
+from training.world.sprites import load_sprites, sprite_at, tinted
+from training.world.vocabulary import MOTIONS, OBJECT_NAMES
+
+KNOWN, NEW = OBJECT_NAMES[::2], OBJECT_NAMES[1::2]
+QUARTERS = ((-1, -1), (-1, 1), (1, -1), (1, 1))
+ROOM = 1.6  # the scene's sides, in those of the picture: what a moving camera comes to see
+CLIPS = {
+    "which": {"train": 1600, "val": 96, "test": 400, "new": 400},
+    "which-camera": {"train": 1600, "val": 96, "test": 400, "new": 400},
+    "where": {"train": 400, "val": 20, "test": 200},
+}
+
+
+@dataclass(frozen=True)
+class Camera:
+    """How a camera may move over a clip, at most; ``pan`` and ``shake`` in shares of the picture's side."""
+
+    pan: float = 0.0
+    zoom: float = 0.0  # natural logarithm
+    turn: float = 0.0  # degrees
+    shake: float = 0.0
+
+    def path(self, rng: np.random.Generator, n: int) -> np.ndarray:
+        """Draw a movement: x, y, log zoom and degrees at n instants, (n,4)."""
+        s = (np.arange(n) + 0.5) / n - 0.5
+        way, pan = rng.uniform(0, 2 * math.pi), rng.uniform(0, self.pan)
+        zoom, turn = rng.uniform(-self.zoom, self.zoom), rng.uniform(-self.turn, self.turn)
+        out = s[:, None] * np.array([pan * math.cos(way), pan * math.sin(way), zoom, turn])
+        shake = rng.uniform(0, self.shake)
+        return out + rng.normal(0, 1, (n, 4)) * np.array([shake, shake, 0, 30 * shake])
+
+
+CAMERAS = {"which-camera": Camera(pan=0.25, zoom=0.25, turn=8, shake=0.02)}
+
+
+@dataclass(frozen=True)
+class Scene:
+    """A clip drawn: its frames, the objects on show (the mover first), where the mover is in each frame."""
+
+    frames: list[Image.Image]
+    format: Format
+    objects: list[str]
+    places: np.ndarray  # (n,2): x and y of its middle in the middle square, from 0 to 1
+    size: float  # its side, in that of the middle square
+
+
+def draw(seed: list[int], movers: tuple[str, ...], families: tuple[str, ...], camera: Camera) -> Scene:
+    """Draw a scene; everything is a function of the seed."""
+    rng = np.random.default_rng(seed)
+    fmt = file_format(rng)
+    n, unit = max(16, fmt.frames), min(fmt.width, fmt.height)
+    width, height = round(fmt.width * ROOM), round(fmt.height * ROOM)
+    ground = background(rng, width, height, families=families)
+    mover = movers[rng.integers(len(movers))]
+    others = [o for o in rng.permutation(OBJECT_NAMES) if o != mover]
+    objects = [mover, *others[:3]]
+    corners = rng.permutation(QUARTERS) * rng.uniform(0.22, 0.26, (4, 2))
+    sides = rng.uniform(0.36, 0.44, 4) * unit
+    sprites = [
+        sprite_at(tinted(rng, load_sprites()[o]), round(side), 0.0)
+        for o, side in zip(objects, sides, strict=True)
+    ]
+    s = (np.arange(n) + 0.5) / n - 0.5
+    way, reach = rng.uniform(0, 2 * math.pi), rng.uniform(0.14, 0.24)
+    swing = 0.5 * np.sin(2 * math.pi * (rng.uniform(1, 2) * s + rng.random()))
+    course = reach * (swing if rng.random() < 0.25 else s)
+    order, path = rng.permutation(4), camera.path(rng, n)
+    frames, places = [], np.zeros((n, 2))
+    for i in range(n):
+        scene = ground.copy()
+        for k in order:
+            x, y = corners[k] + (course[i] * np.array([math.cos(way), math.sin(way)]) if k == 0 else 0.0)
+            left, top = width / 2 + x * unit, height / 2 + y * unit
+            box = (round(left - sprites[k].width / 2), round(top - sprites[k].height / 2))
+            scene.paste(sprites[k], box, sprites[k])
+            if k == 0:
+                mover_at = np.array([x, y])
+        dx, dy, zoom, turn = path[i]
+        a, z = math.radians(turn), math.exp(zoom)
+        view = np.array([[math.cos(a), -math.sin(a)], [math.sin(a), math.cos(a)]]) / z
+        cx, cy = np.array([width / 2 + dx * unit, height / 2 + dy * unit]) - view @ [
+            fmt.width / 2,
+            fmt.height / 2,
+        ]
+        coefficients = (view[0, 0], view[0, 1], cx, view[1, 0], view[1, 1], cy)
+        size = (fmt.width, fmt.height)
+        frames.append(scene.transform(size, Image.Transform.AFFINE, coefficients, Image.Resampling.BILINEAR))
+        places[i] = np.linalg.solve(view, mover_at - path[i, :2]) + 0.5
+    return Scene(frames, fmt, objects, places, float(sides[0] / unit))
+
+
+def scene_of(task: str, split: str, number: int) -> Scene:
+    """Draw one clip of a task."""
+    seed = [list(CLIPS).index(task) + 77, ("train", "val", "test", "new").index(split), number]
+    families = PLAIN if split in ("train", "val") else UNSEEN
+    movers = {"new": NEW}.get(split, KNOWN) if task != "where" else OBJECT_NAMES
+    return draw(seed, movers, families, CAMERAS.get(task, Camera()))
+
+
+def label_of(task: str, scene: Scene) -> str:
+    """Return a scene's label."""
+    if task == "where":
+        return MOTIONS["left" if scene.places[:, 0].mean() < 0.5 else "right"][0]
+    return scene.objects[0]
+
+
+def _frames(task: str, split: str, number: int) -> tuple[list[Image.Image], Format]:
+    scene = scene_of(task, split, number)
+    return scene.frames, scene.format
+
+
+def make(folder: Path, task: str) -> None:
+    """Write a task's clips, its table, and what its test clips show."""
+    folder.mkdir(parents=True, exist_ok=True)
+    jobs, rows, shown = {}, [], {}
+    for split, count in CLIPS[task].items():
+        for i in range(count):
+            name = f"{split}-{i:04d}.mp4"
+            jobs[folder / name] = partial(_frames, task, split, i)
+            scene = scene_of(task, split, i)
+            if split != "new":  # movers that no training names: scored by training.evidence.selection
+                rows.append((name, label_of(task, scene), split))
+            if split in ("test", "new"):
+                shown[name] = {
+                    "objects": scene.objects,
+                    "places": scene.places.round(3).tolist(),
+                    "size": round(scene.size, 3),
+                }
+    write_files(jobs)
+    (folder / "scenes.json").write_text(json.dumps(shown))
+    with (folder / "data.csv").open("w", newline="") as stream:
+        csv.writer(stream).writerows([("path", "label", "split"), *rows])
+
+
+def main() -> None:
+    """Write every task, or those that are named."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--task", choices=tuple(CLIPS), action="append")
+    args = parser.parse_args()
+    for name in args.task or CLIPS:
+        make(args.out / name, name)
+
+
+if __name__ == "__main__":
+    main()
