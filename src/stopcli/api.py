@@ -10,6 +10,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
@@ -86,17 +87,24 @@ def load(
     batch_size: int | None = None,
     frames: int | None = None,
     compile: bool = False,
+    focus: float = 0.0,
     offline: bool = False,
 ) -> Model:
     """Load a model by name, ``hf:org/repo[@revision]`` or folder; None is the configured default.
 
-    The keywords are those of `stopcli.runtime.encoder.EncoderOptions`; ``offline`` makes no request.
+    The keywords are those of `stopcli.runtime.encoder.EncoderOptions`; ``offline`` makes no request. A
+    ``focus`` above 0 draws the attention of a model without prompts to what moves (2 is mild).
 
     Raises:
         ModelError: one of its kinds. DeviceError: the device is absent or wrong.
     """
     options = EncoderOptions(device, precision, batch_size, frames, compile)
-    return Model(Encoder(resolve(name or default_model(), offline=offline), options))
+    files = replace(resolve(name or default_model(), offline=offline), focus=focus)
+    if focus and files.config.stop is not None:
+        raise UsageError(
+            f"focus: {files.name} has prompts, which look for motion themselves; use a plain model"
+        )
+    return Model(Encoder(files, options))
 
 
 class Model:

@@ -69,24 +69,53 @@ class EncodedClip:
 
 
 @dataclass(frozen=True)
+class BlockTrace:
+    """What one block of a model did with a clip; what the model lacks is empty."""
+
+    regions: NDArray[np.bool_]  # (T,g,g): where spatial prompts are put
+    scores: NDArray[np.float32]  # (T,g,g) in [0,1]: how discriminative each patch is
+    bias: NDArray[np.float32]  # (T,g,g): added to its attention logits; 0 for the frame's best
+    variation: NDArray[np.float32]  # (G,) in [0,1]: how much changes in each gap
+    counts: NDArray[np.int64]  # (G,): prompts put into each gap
+
+
+@dataclass(frozen=True)
+class Look:
+    """Where a model looks, and what it makes of a clip."""
+
+    attention: NDArray[np.float32]  # (T,g,g): of the class token in the last block; 1 over each frame
+    shares: NDArray[np.float32]  # (W,C): the labels' scores in each window
+    whole: NDArray[np.float32]  # (C,): in the whole clip
+
+
+@dataclass(frozen=True)
 class Explanation:
-    """One clip as one of the model's prompted blocks saw it; what the model lacks is empty."""
+    """One clip as a model saw it, block by block."""
 
     path: str
     model: str
-    block: int  # from 1
-    blocks: int
+    block: int  # from 1: the one that pictures show
     frames: NDArray[np.uint8]  # (T,S,S,3)
     times: NDArray[np.float64]  # (T,) seconds
-    regions: NDArray[np.bool_]  # (T,g,g): where spatial prompts are put
-    scores: NDArray[np.float32]  # (T,g,g) in [0,1]: how discriminative each patch is
-    variation: NDArray[np.float32]  # (G,) in [0,1]: how much changes in each gap
-    counts: NDArray[np.int64]  # (G,): prompts put into each gap
+    energy: NDArray[np.float32]  # (T,g,g), see `stopcli.model.motion`; empty where nothing asks what moves
+    certainty: NDArray[np.float32]  # (T,) in [0,1]: how far the energy can be trusted
+    trace: tuple[BlockTrace, ...]  # of the prompted blocks; with focus, one that stands for all
     most: int  # eta: prompts of the gap that changes most
     labels: tuple[str, ...]
     spans: NDArray[np.float64]  # (W,2): seconds of the windows that the labels were scored in
-    shares: NDArray[np.float32]  # (W,C)
-    whole: NDArray[np.float32]  # (C,): of the whole clip
+    look: Look
+    plain: Look | None  # without prompts and focus, where that was asked for
+    written: str | None = None  # the file it was drawn in
+
+    @property
+    def shown(self) -> BlockTrace:
+        """What the block of the pictures did."""
+        return self.trace[self.block - 1]
+
+    @property
+    def blocks(self) -> int:
+        """How many blocks the trace has."""
+        return len(self.trace)
 
 
 @dataclass(frozen=True)

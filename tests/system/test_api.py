@@ -117,7 +117,9 @@ def test_classify_explain_and_benchmark_give_the_same_scores(toy, clips, tmp_pat
     labels = ["a dog", "a cat", "a house"]
     (clip,) = model.classify(clips / "a.mp4", labels=labels)
     classified = {s.label: s.score for s in clip.scores}
-    explained = dict(zip(labels, model.explain(clips / "a.mp4", labels=labels).whole.tolist(), strict=True))
+    explained = dict(
+        zip(labels, model.explain(clips / "a.mp4", labels=labels).look.whole.tolist(), strict=True)
+    )
     assert classified == pytest.approx(explained, abs=1e-7)
     assert prompts_for(labels, model.encoder.files.config)[0] == "footage of a dog"
     table = tmp_path / "t.csv"

@@ -1,4 +1,4 @@
-"""Measure what each part of STOP does: ``python -m training.evidence.run OUT [world] [tasks] [shots]``.
+"""Measure what each part of STOP does: ``python -m training.evidence.run OUT [tasks] [world] ...``.
 
 Everything goes through the command line, as a user would: ``stop finetune`` on plain mini (its
 backbone without prompts) or on mini, then its test or training.mini.evaluate, on clips that no
@@ -6,7 +6,7 @@ training saw. Results are appended to OUT/results.jsonl; what is there already i
 training.evidence.table turns them into docs/results.md.
 
 OUT/data must hold the generated world (training.world.files), OUT/tasks the tasks
-(training.evidence.tasks).
+(training.evidence.tasks and training.evidence.scenes).
 """
 
 from __future__ import annotations
@@ -43,7 +43,17 @@ METHODS = {
     "temporal only": ("off", "dynamic"),
     "STOP": ("dynamic", "dynamic"),
 }
-TASKS = ("crowd", "order", "count", "blink")
+TASKS = {  # clips a label of a training; None is all
+    "crowd": 200,
+    "order": 200,
+    "count": 200,
+    "blink": 200,
+    "where": 200,
+    "which": None,
+    "which-camera": None,
+}
+ABLATED = ("which", "which-camera", "crowd")
+PARTS = ("motion", "alignment", "bound", "bias", "prompts", "counts", "log-t")
 SHOTS = (1, 2, 4, 8, 16)
 SHOT_METHODS = {
     "STOP": ("mini", ()),
@@ -65,22 +75,24 @@ class Runs:
             "OMP_NUM_THREADS": str(threads),
         }
 
-    def module(self, name: str, *arguments: object) -> str:
-        """Run ``python -m name`` and return what it prints."""
-        command = [sys.executable, "-m", name, *map(str, arguments)]
+    def module(self, name: str, *arguments: object, part: str = "nothing") -> str:
+        """Run ``python -m name``, with a model that lacks a part, and return what it prints."""
+        ablated = [] if part == "nothing" else ["training.evidence.ablated", part]
+        command = [sys.executable, "-m", *ablated, name, *map(str, arguments)]
         done = subprocess.run(command, capture_output=True, text=True, env=self._environment, check=False)
         if done.returncode:
             raise RuntimeError(f"{' '.join(command)}: {done.stderr[-2000:]}")
         return done.stdout
 
-    def finetune(self, name: str, data: Path, model: object, *more: object) -> tuple[Path, dict]:
+    def finetune(
+        self, name: str, data: Path, model: object, *more: object, part: str = "nothing"
+    ) -> tuple[Path, dict]:
         """Run ``stop finetune``; return its folder and its JSON record."""
         folder = self.out / "runs" / name
         folder.parent.mkdir(exist_ok=True)
         settings = ("--model", model, "-o", folder, "--resume", "--template", TEMPLATE, *more)
-        record = json.loads(self.module("stopcli", "finetune", data, *settings, "--format", "json"))["data"][
-            0
-        ]
+        printed = self.module("stopcli", "finetune", data, *settings, "--format", "json", part=part)
+        record = json.loads(printed)["data"][0]
         return folder, record | {"path": folder.name}
 
     def world(self, method: str, seed: int) -> dict:
@@ -94,15 +106,24 @@ class Runs:
         self.module("training.mini.evaluate", "--model", folder, "--data", self.out / "data", "-o", scores)
         return {"finetuned": record, "scores": json.loads(scores.read_text())}
 
-    def task(self, name: str, method: str, seed: int) -> dict:
-        """Train on a harder task."""
+    def task(self, name: str, method: str, seed: int, part: str = "nothing") -> dict:
+        """Train on a harder task, of the model without a ``part`` (see training.evidence.ablated)."""
         spatial, temporal = METHODS[method]
-        clips = 200 * {"crowd": 4, "count": 3}.get(name, 2)
+        table, shots = self.out / "tasks" / name / "data.csv", TASKS[name]
+        with table.open() as stream:
+            rows = [row for row in csv.DictReader(stream) if row["split"] == "train"]
+        clips = len({row["label"] for row in rows}) * shots if shots else len(rows)
         epochs = round(STEPS["tasks"] * STEPS["batch"] / clips) or 1
         settings = f"--spatial {spatial} --temporal {temporal} --seed {seed} --lr 2e-3".split()
-        settings += ["--epochs", epochs, "--batch-size", STEPS["batch"], "--shots", 200]
-        table, model = self.out / "tasks" / name / "data.csv", self.out / "plain-mini"
-        return {"finetuned": self.finetune(f"{name}-{spatial}-{temporal}-{seed}", table, model, *settings)[1]}
+        settings += ["--epochs", epochs, "--batch-size", STEPS["batch"]]
+        settings += ["--shots", shots] if shots else ["--template", "{}"]
+        folder = f"{name}-{spatial}-{temporal}-{seed}" + ("" if part == "nothing" else f"-without-{part}")
+        folder, record = self.finetune(folder, table, self.out / "plain-mini", *settings, part=part)
+        if (table.parent / "scenes.json").exists() and name != "where":
+            scores = self.out / "runs" / f"{folder.name}.json"
+            self.module("training.evidence.selection", folder, table.parent, "-o", scores, part=part)
+            return {"finetuned": record, "scores": json.loads(scores.read_text())}
+        return {"finetuned": record}
 
     def shots(self, method: str, count: int, seed: int) -> dict:
         """Adapt to four new motions: from mini itself, or with new prompts on its backbone."""
@@ -120,6 +141,9 @@ class Runs:
             elif what == "tasks":
                 for t in TASKS:
                     yield from (((what, t, m, seed), partial(self.task, t, m, seed)) for m in METHODS)
+            elif what == "ablation":
+                for t in ABLATED:
+                    yield from (((what, t, p, seed), partial(self.task, t, "STOP", seed, p)) for p in PARTS)
             else:
                 for k in reversed(SHOTS):
                     yield from (((what, m, k, seed), partial(self.shots, m, k, seed)) for m in SHOT_METHODS)
@@ -156,7 +180,7 @@ def main() -> None:
     """Run what has not been run yet."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("out", type=Path)
-    parser.add_argument("what", nargs="+", choices=("world", "tasks", "shots"))
+    parser.add_argument("what", nargs="+", choices=("world", "tasks", "shots", "ablation"))
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--threads", type=int, default=1, help="of each worker")

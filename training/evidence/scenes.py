@@ -20,7 +20,6 @@ import csv
 import json
 import math
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -66,78 +65,101 @@ CAMERAS = {"which-camera": Camera(pan=0.25, zoom=0.25, turn=8, shake=0.02)}
 
 @dataclass(frozen=True)
 class Scene:
-    """A clip drawn: its frames, the objects on show (the mover first), where the mover is in each frame."""
+    """What a clip shows; lengths in the short side of the picture, from its middle."""
 
-    frames: list[Image.Image]
+    seed: list[int]
     format: Format
-    objects: list[str]
-    places: np.ndarray  # (n,2): x and y of its middle in the middle square, from 0 to 1
-    size: float  # its side, in that of the middle square
+    families: tuple[str, ...]  # of the background
+    objects: list[str]  # the mover first
+    corners: np.ndarray  # (4,2)
+    sides: np.ndarray  # (4,)
+    course: np.ndarray  # (n,2), the mover's way from its corner
+    camera: np.ndarray  # (n,4), see `Camera.path`
 
+    @classmethod
+    def of(cls, seed: list[int], movers: tuple[str, ...], families: tuple[str, ...], camera: Camera) -> Scene:
+        """Choose everything by a seed."""
+        rng = np.random.default_rng([*seed, 0])
+        fmt = file_format(rng)
+        n = max(16, fmt.frames)
+        mover = str(movers[rng.integers(len(movers))])
+        others = [str(o) for o in rng.permutation(OBJECT_NAMES) if o != mover]
+        s = (np.arange(n) + 0.5) / n - 0.5
+        way, reach = rng.uniform(0, 2 * math.pi), rng.uniform(0.14, 0.24)
+        swing = 0.5 * np.sin(2 * math.pi * (rng.uniform(1, 2) * s + rng.random()))
+        course = reach * (swing if rng.random() < 0.25 else s)
+        return cls(
+            seed=seed,
+            format=fmt,
+            families=families,
+            objects=[mover, *others[:3]],
+            corners=rng.permutation(QUARTERS) * rng.uniform(0.22, 0.26, (4, 2)),
+            sides=rng.uniform(0.36, 0.44, 4),
+            course=course[:, None] * np.array([math.cos(way), math.sin(way)]),
+            camera=camera.path(rng, n),
+        )
 
-def draw(seed: list[int], movers: tuple[str, ...], families: tuple[str, ...], camera: Camera) -> Scene:
-    """Draw a scene; everything is a function of the seed."""
-    rng = np.random.default_rng(seed)
-    fmt = file_format(rng)
-    n, unit = max(16, fmt.frames), min(fmt.width, fmt.height)
-    width, height = round(fmt.width * ROOM), round(fmt.height * ROOM)
-    ground = background(rng, width, height, families=families)
-    mover = movers[rng.integers(len(movers))]
-    others = [o for o in rng.permutation(OBJECT_NAMES) if o != mover]
-    objects = [mover, *others[:3]]
-    corners = rng.permutation(QUARTERS) * rng.uniform(0.22, 0.26, (4, 2))
-    sides = rng.uniform(0.36, 0.44, 4) * unit
-    sprites = [
-        sprite_at(tinted(rng, load_sprites()[o]), round(side), 0.0)
-        for o, side in zip(objects, sides, strict=True)
-    ]
-    s = (np.arange(n) + 0.5) / n - 0.5
-    way, reach = rng.uniform(0, 2 * math.pi), rng.uniform(0.14, 0.24)
-    swing = 0.5 * np.sin(2 * math.pi * (rng.uniform(1, 2) * s + rng.random()))
-    course = reach * (swing if rng.random() < 0.25 else s)
-    order, path = rng.permutation(4), camera.path(rng, n)
-    frames, places = [], np.zeros((n, 2))
-    for i in range(n):
-        scene = ground.copy()
-        for k in order:
-            x, y = corners[k] + (course[i] * np.array([math.cos(way), math.sin(way)]) if k == 0 else 0.0)
-            left, top = width / 2 + x * unit, height / 2 + y * unit
-            box = (round(left - sprites[k].width / 2), round(top - sprites[k].height / 2))
-            scene.paste(sprites[k], box, sprites[k])
-            if k == 0:
-                mover_at = np.array([x, y])
-        dx, dy, zoom, turn = path[i]
-        a, z = math.radians(turn), math.exp(zoom)
-        view = np.array([[math.cos(a), -math.sin(a)], [math.sin(a), math.cos(a)]]) / z
-        cx, cy = np.array([width / 2 + dx * unit, height / 2 + dy * unit]) - view @ [
-            fmt.width / 2,
-            fmt.height / 2,
+    @property
+    def places(self) -> np.ndarray:
+        """The mover's middle in each frame, in the middle square of the picture, from 0 to 1: (n,2)."""
+        seen = [
+            np.linalg.solve(view, place - shift)
+            for place, (view, shift) in zip(self.corners[0] + self.course, self._views(), strict=True)
         ]
-        coefficients = (view[0, 0], view[0, 1], cx, view[1, 0], view[1, 1], cy)
-        size = (fmt.width, fmt.height)
-        frames.append(scene.transform(size, Image.Transform.AFFINE, coefficients, Image.Resampling.BILINEAR))
-        places[i] = np.linalg.solve(view, mover_at - path[i, :2]) + 0.5
-    return Scene(frames, fmt, objects, places, float(sides[0] / unit))
+        return np.array(seen) + 0.5
+
+    def _views(self) -> list[tuple[np.ndarray, np.ndarray]]:
+        """Return for each frame what turns and stretches it, and where its middle is in the scene."""
+        out = []
+        for dx, dy, zoom, turn in self.camera:
+            a = math.radians(turn)
+            view = np.array([[math.cos(a), -math.sin(a)], [math.sin(a), math.cos(a)]]) * math.exp(-zoom)
+            out.append((view, np.array([dx, dy])))
+        return out
+
+    def frames(self) -> tuple[list[Image.Image], Format]:
+        """Draw the frames."""
+        rng = np.random.default_rng([*self.seed, 1])
+        size = np.array([self.format.width, self.format.height])
+        unit, middle = size.min(), ROOM * size / 2
+        ground = background(rng, *(round(v) for v in ROOM * size), families=self.families)
+        sprites = [
+            sprite_at(tinted(rng, load_sprites()[o]), round(side * unit), 0.0)
+            for o, side in zip(self.objects, self.sides, strict=True)
+        ]
+        order, frames = rng.permutation(4), []
+        for way, (view, shift) in zip(self.course, self._views(), strict=True):
+            scene = ground.copy()
+            for k in order:
+                place = (
+                    middle
+                    + unit * (self.corners[k] + (way if k == 0 else 0.0))
+                    - np.array(sprites[k].size) / 2
+                )
+                scene.paste(sprites[k], (round(place[0]), round(place[1])), sprites[k])
+            corner = middle + unit * shift - view @ (size / 2)
+            coefficients = (*view[0], corner[0], *view[1], corner[1])
+            frames.append(
+                scene.transform(
+                    tuple(size.tolist()), Image.Transform.AFFINE, coefficients, Image.Resampling.BILINEAR
+                )
+            )
+        return frames, self.format
 
 
 def scene_of(task: str, split: str, number: int) -> Scene:
-    """Draw one clip of a task."""
+    """Return what one clip of a task shows."""
     seed = [list(CLIPS).index(task) + 77, ("train", "val", "test", "new").index(split), number]
     families = PLAIN if split in ("train", "val") else UNSEEN
     movers = {"new": NEW}.get(split, KNOWN) if task != "where" else OBJECT_NAMES
-    return draw(seed, movers, families, CAMERAS.get(task, Camera()))
+    return Scene.of(seed, movers, families, CAMERAS.get(task, Camera()))
 
 
 def label_of(task: str, scene: Scene) -> str:
     """Return a scene's label."""
     if task == "where":
-        return MOTIONS["left" if scene.places[:, 0].mean() < 0.5 else "right"][0]
+        return MOTIONS["left" if scene.corners[0, 0] < 0 else "right"][0]
     return scene.objects[0]
-
-
-def _frames(task: str, split: str, number: int) -> tuple[list[Image.Image], Format]:
-    scene = scene_of(task, split, number)
-    return scene.frames, scene.format
 
 
 def make(folder: Path, task: str) -> None:
@@ -146,16 +168,15 @@ def make(folder: Path, task: str) -> None:
     jobs, rows, shown = {}, [], {}
     for split, count in CLIPS[task].items():
         for i in range(count):
-            name = f"{split}-{i:04d}.mp4"
-            jobs[folder / name] = partial(_frames, task, split, i)
-            scene = scene_of(task, split, i)
+            name, scene = f"{split}-{i:04d}.mp4", scene_of(task, split, i)
+            jobs[folder / name] = scene.frames
             if split != "new":  # movers that no training names: scored by training.evidence.selection
                 rows.append((name, label_of(task, scene), split))
             if split in ("test", "new"):
                 shown[name] = {
                     "objects": scene.objects,
                     "places": scene.places.round(3).tolist(),
-                    "size": round(scene.size, 3),
+                    "size": round(float(scene.sides[0]), 3),
                 }
     write_files(jobs)
     (folder / "scenes.json").write_text(json.dumps(shown))

@@ -16,6 +16,8 @@ import torch
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+WEIGHT_DECAY = 0.05
+
 
 def options(doc: str | None, *, steps: int, batch: int, lr: float, clips: str) -> argparse.ArgumentParser:
     """Return a parser of the options of both; ``clips`` is the set that is trained on by default."""
@@ -42,7 +44,7 @@ class Loop:
     """AdamW with a warm-up and half a cosine, gradients clipped to 1, and a log of JSON lines.
 
     Args:
-        groups: parameters, or AdamW's groups of them.
+        groups: of parameters, as AdamW takes them; ``pace`` multiplies the learning rate.
         clipped: the parameters whose gradients are clipped.
         args: of `options`.
         warm: steps of the warm-up.
@@ -52,7 +54,8 @@ class Loop:
         self, groups: Iterable, clipped: Iterable[torch.Tensor], args: argparse.Namespace, warm: int
     ) -> None:
         self._clipped = list(clipped)
-        self._optimizer = torch.optim.AdamW(groups, args.lr, betas=(0.9, 0.98), eps=1e-6, weight_decay=0.05)
+        groups = [g | {"lr": args.lr * g.get("pace", 1.0)} for g in groups]
+        self._optimizer = torch.optim.AdamW(groups, betas=(0.9, 0.98), eps=1e-6, weight_decay=WEIGHT_DECAY)
         self._schedule = torch.optim.lr_scheduler.LambdaLR(
             self._optimizer,
             lambda i: min((i + 1) / warm, 0.5 * (1 + math.cos(math.pi * min(1, i / args.steps)))),

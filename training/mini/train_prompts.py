@@ -23,9 +23,10 @@ from torch import Tensor
 from stopcli.model.checkpoint import build_backbone, load_backbone_weights, load_prompts, save
 from stopcli.model.config import ModelConfig, StopConfig
 from stopcli.model.stop import Stop
+from stopcli.train.trainer import parameter_groups
 from training.mini.arch import CONFIG, FRAMES, NAME, TEMPLATES
 from training.mini.cache import load
-from training.mini.loop import Loop, options, seeded
+from training.mini.loop import WEIGHT_DECAY, Loop, options, seeded
 from training.world.vocabulary import (
     MIRROR,
     MOTION_NAMES,
@@ -37,7 +38,7 @@ from training.world.vocabulary import (
     seen_pairs,
 )
 
-STOP = StopConfig(regions=8, eta=3, hidden=96, dropout=0.0)
+STOP = StopConfig()
 VALIDATION = 256  # clips at the end of a set
 
 
@@ -192,7 +193,8 @@ def main() -> None:
         losses = [F.cross_entropy(a, b) for a, b in zip(logits, targets, strict=True)]
         return losses, [(a.argmax(1) == b).float().mean() for a, b in zip(logits, targets, strict=True)]
 
-    loop = Loop(model.prompts.parameters(), model.prompts.parameters(), args, warm=60)
+    parameters = dict(model.prompts.named_parameters())
+    loop = Loop(parameter_groups(parameters, WEIGHT_DECAY), parameters.values(), args, warm=60)
     steps = min(args.until or args.steps, args.steps)
     for step in range(steps):
         model.train()

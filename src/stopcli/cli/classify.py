@@ -11,7 +11,7 @@ EXAMPLES = """Examples:
   stop classify match.mkv --labels "a goal,a foul,a corner" --window 4"""
 
 
-@o.shares(o.Compute, o.Batching, o.Show)
+@o.shares(o.Focused, o.Batching, o.Show)
 def command(
     *,
     paths: o.Paths = None,
@@ -19,7 +19,7 @@ def command(
     template: o.Template = None,
     window: o.Window = None,
     files_from: o.FilesFrom = None,
-    compute: o.Compute,
+    compute: o.Focused,
     batching: o.Batching,
     top_k: o.TopK = 5,
     html: o.Html = None,

@@ -20,14 +20,14 @@ _output = o.output_option("--output", "-o", metavar="OUT", help="A .npz, .npy wi
 _force = o.output_option("--force", help="Start over instead of adding to OUT.")
 
 
-@o.shares(o.Compute, o.Batching, o.Show)
+@o.shares(o.Focused, o.Batching, o.Show)
 def command(
     *,
     paths: o.Paths = None,
     text: Annotated[list[str] | None, _text] = None,
     window: o.Window = None,
     files_from: o.FilesFrom = None,
-    compute: o.Compute,
+    compute: o.Focused,
     batching: o.Batching,
     output: Annotated[Path, _output],
     force: Annotated[bool, _force] = False,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -23,11 +24,12 @@ SUFFIXES = (".png", ".html", ".mp4")
 _video = typer.Argument(metavar="VIDEO", help="One video.")
 _output = o.output_option("--output", "-o", metavar="FILE", help="A .png, .html or .mp4 to write.")
 _block = typer.Option(metavar="N", min=1, help="Which prompted block; default: the last but one.")
+_compare = typer.Option("--compare", help="Show beside it what plain CLIP looks at.")
 _start = o.input_option(metavar="SECONDS", min=0, help="Where the clip begins.")
 _end = o.input_option(metavar="SECONDS", min=0, help="Where the clip ends.")
 
 
-@o.shares(o.Compute, o.Show)
+@o.shares(o.Focused, o.Show)
 def command(
     *,
     video: Annotated[Path, _video],
@@ -35,20 +37,21 @@ def command(
     template: o.Template = None,
     start: Annotated[float | None, _start] = None,
     end: Annotated[float | None, _end] = None,
-    compute: o.Compute,
+    compute: o.Focused,
     output: Annotated[Path, _output],
     block: Annotated[int | None, _block] = None,
+    compare: Annotated[bool, _compare] = False,
     force: o.Force = False,
     show: o.Show,
 ) -> None:
-    """Draw what STOP looks at in a video, and where its prompts go.
+    """Draw what a model looks at in a video, and where its prompts go.
 
-    The picture shows regions, region scores, and the prompts between the frames.
+    The picture shows regions, region scores, and the prompts between the frames. --format json prints the
+    numbers of every block.
     """
     with session("explain", show, compute) as s:
         from stopcli.data.labels import check_template, parse_labels
         from stopcli.fileio import check_output
-        from stopcli.results import Written
 
         names = parse_labels(labels) if labels else []
         check_template(template)
@@ -61,14 +64,17 @@ def command(
         if video.is_dir():
             raise InputError(f"{video}: is a folder; name one video")
         s.require_prompts()
+        from stopcli.output.explanation import unsure
         from stopcli.tasks.explain import explain
 
+        span = {"start": start, "end": end}
         explanation = explain(
-            s.encoder, video, block=block, labels=names, template=template, start=start, end=end
+            s.encoder, video, block=block, labels=names, template=template, compare=compare, **span
         )
         _write(explanation, output, s.provenance)
-        prompts = f"{int(explanation.counts.sum())} temporal prompts"
-        s.output.add(Written(str(output), f"block {explanation.block} of {explanation.blocks}, {prompts}"))
+        s.output.add(replace(explanation, written=str(output)))
+        if doubt := unsure(explanation):
+            s.say(f"note: {doubt}; there, regions are where the class token looks")
 
 
 def _write(explanation: Explanation, output: Path, provenance: str) -> None:

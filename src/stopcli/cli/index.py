@@ -24,14 +24,14 @@ UPDATE = "Examples:\n  stop index update videos/\n  stop index update videos/ --
 
 
 @app.command("update", epilog=UPDATE)
-@o.shares(o.Compute, o.Batching, o.Show)
+@o.shares(o.Focused, o.Batching, o.Show)
 def update(
     *,
     paths: o.Paths = None,
     window: o.SearchWindow = 8.0,
     whole: o.Whole = False,
     files_from: o.FilesFrom = None,
-    compute: o.Compute,
+    compute: o.Focused,
     batching: o.Batching,
     index: Index = None,
     dry_run: Annotated[bool, _dry_run] = False,

@@ -20,6 +20,7 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 
 
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
+FOCUS = 2.0  # in units of attention logits: what docs/results.md measures as mild
 Format = Literal["auto", "table", "json", "jsonl", "csv"]
 
 
@@ -57,6 +58,8 @@ _precision = model_option("--precision", help="auto is bf16 where the hardware i
 _batch = model_option("--batch-size", metavar="auto|N", parser=number_or_auto, help="Clips computed at once.")
 _frames = model_option("--frames", metavar="N", min=1, max=64, help="Frames a clip; default: the model's.")
 _compile = model_option("--compile", help="torch.compile on CUDA: slow to start, then faster.")
+_focus = model_option("--focus", help="motion: look at what moves. For models without prompts.")
+_strength = model_option("--focus-strength", metavar="X", min=0.1, max=20, help="How strongly.")
 _offline = model_option("--offline", help="Make no request; use what is cached.")
 _format = output_option("--format", help="auto is a table.")
 _quiet = output_option("--quiet", "-q", help="Print paths or labels only.")
@@ -82,6 +85,8 @@ BatchSize = Annotated[Any, _batch]
 FrameCount = Annotated[int | None, _frames]
 Compile = Annotated[bool, _compile]
 Offline = Annotated[bool, _offline]
+FocusOn = Annotated[Literal["off", "motion"], _focus]
+FocusStrength = Annotated[float, _strength]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,6 +114,24 @@ class Compute(Device):
     """Which model, and where and how it is run."""
 
     model: ModelName = None
+
+    @property
+    def strength(self) -> float:
+        """How strongly plain CLIP is drawn to what moves."""
+        return 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Focused(Compute):
+    """... and what a model without prompts looks at."""
+
+    focus: FocusOn = "off"
+    focus_strength: FocusStrength = FOCUS
+
+    @property
+    def strength(self) -> float:
+        """How strongly plain CLIP is drawn to what moves."""
+        return self.focus_strength if self.focus == "motion" else 0.0
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -67,11 +67,11 @@ class Search:
         return SearchRequest(tuple(self.query or ()), tuple(self.unlike or ()), examples, window, filters)
 
 
-@o.shares(Search, o.Compute, o.Batching, o.Show)
+@o.shares(Search, o.Focused, o.Batching, o.Show)
 def command(
     *,
     search: Search,
-    compute: o.Compute,
+    compute: o.Focused,
     batching: o.Batching,
     index: Index = None,
     preview: Annotated[bool, _preview] = False,

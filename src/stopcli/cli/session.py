@@ -7,7 +7,7 @@ import sys
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -80,7 +80,10 @@ class Session:
         files = self.resolve(name)
         if files.name == MINI:
             self.say("note: mini knows only its generated world; real footage needs a real model")
-        return files
+        if self.compute.strength and files.config.stop is not None:
+            problem = f"{files.name} has prompts, which look for motion themselves"
+            raise UsageError(f"--focus motion: {problem}; use it with a plain model such as vit-b-32")
+        return replace(files, focus=self.compute.strength)
 
     @cached_property
     def files(self) -> ModelFiles:
@@ -94,8 +97,10 @@ class Session:
 
         entry = ENTRIES.get(self.compute.model or default_model())
         plain = entry is not None and entry.name != MINI and entry.prompts is None
-        if plain or self.files.config.stop is None:
-            raise UsageError("plain CLIP has no prompts to show; use a --model with prompts")
+        if not self.compute.strength and (plain or self.files.config.stop is None):
+            raise UsageError(
+                "plain CLIP has no prompts to show; use a --model with prompts, or --focus motion"
+            )
 
     @cached_property
     def encoder(self) -> Encoder:

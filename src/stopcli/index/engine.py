@@ -74,7 +74,7 @@ class SearchEngine(AbstractContextManager["SearchEngine"]):
                 sync.settle(database, plan.diff, ())
                 return plan
             encoder = self._encoder
-            key = (self._files.name, self._weights, encoder.precision, self._frames, window)
+            key = (self._files.title, self._weights, encoder.precision, self._frames, window)
             space = database.make_space(Space(*key, encoder.model.backbone.embed_dim))
             todo = plan.diff.missing(self._snapshot(plan.diff, window, space.precision))
             sync.settle(database, plan.diff, todo)
@@ -146,6 +146,7 @@ def weights_hash(files: ModelFiles) -> str:
     cache = cache_folder() / "weights.json"
     parts = [(part, part.stat()) for part in (files.backbone, files.prompts) if part is not None]
     key = " ".join(f"{part.absolute()}:{status.st_size}:{status.st_mtime_ns}" for part, status in parts)
+    key += f" focus {files.focus}" if files.focus else ""
     known = {}
     with suppress(OSError, ValueError, TypeError):  # not there, or broken
         known = dict(json.loads(cache.read_text(encoding="utf-8")))

@@ -85,11 +85,11 @@ class Backbone(nn.Module):
         c = visual.class_embedding.to(patches.dtype) + place[0]
         return visual.ln_pre(c), visual.ln_pre(patches + place[1:])
 
-    def class_attention(self, index: int, c: Tensor, h: Tensor) -> Tensor:
-        """Return where the class token looks within each frame: block ``index``'s A (B,T,P).
+    def class_attention(self, index: int, c: Tensor, h: Tensor, bias: Tensor | None = None) -> Tensor:
+        """Return where the class token (B,1,D) looks in each frame (B,T,P,D): block ``index``'s A (B,T,P).
 
-        softmax over the patches of a frame of q(c).k(h)/sqrt(d), averaged over the heads. The key
-        projection is moved onto the query, so its cost does not grow with the patches.
+        softmax over the patches of a frame of q(c).k(h)/sqrt(d) plus ``bias`` (B,T,P), averaged over the
+        heads. The key projection is moved onto the query, so its cost does not grow with the patches.
         """
         block = self.blocks[index]
         heads = block.attn.num_heads
@@ -99,7 +99,8 @@ class Backbone(nn.Module):
         keys = rearrange(wk, "(n d) w -> n d w", n=heads).to(q.dtype)
         probe = torch.einsum("bnd,ndw->bnw", q, keys)  # (B,heads,D)
         logits = torch.einsum("btpw,bnw->btnp", block.ln_1(h), probe.to(h.dtype)) * q.shape[-1] ** -0.5
-        attention: Tensor = logits.float().softmax(-1).mean(2)
+        logits = logits.float() if bias is None else logits.float() + bias.unsqueeze(2)
+        attention: Tensor = logits.softmax(-1).mean(2)
         return attention
 
     def run_block(self, index: int, x: Tensor, bias: Tensor | None, wanted: int) -> Tensor:

@@ -30,9 +30,9 @@ class StopConfig:
     alpha: float = 0.5  # weight of intra-frame attention in the region score; the rest is temporal dynamics
     bound: float = 0.3  # a spatial prompt stays below this share of the tokens' size
     beta: float = 1.0  # how much more change counts inside the regions
-    eta: int = 4  # prompts in the gap that changes most
+    eta: int = 3  # prompts in the gap that changes most
     hidden: int = 96  # hidden width of the modules
-    dropout: float = 0.1
+    dropout: float = 0.0
     shared: bool = True  # one set of modules for all prompted blocks, or one for each
     prompted_blocks: tuple[int, ...] | None = None  # of the vision tower; None is all
 

@@ -21,6 +21,7 @@ class ModelFiles:
     folder: Path | None  # where the prompts lie; None for plain CLIP without a folder
     backbone: Path  # open_clip's state dict
     preprocess: dict[str, Any] = field(default_factory=dict)
+    focus: float = 0.0  # see `stopcli.model.stop.Stop`; with prompts it has no effect
 
     @property
     def origin(self) -> str:
@@ -30,13 +31,19 @@ class ModelFiles:
         return str(origin or self.name)
 
     @property
+    def title(self) -> str:
+        """The name, and the focus where there is any."""
+        return f"{self.name}, focus {self.focus:g}" if self.focus else self.name
+
+    @property
     def prompts(self) -> Path | None:
         """The file of the prompt weights, if the model has any."""
         return self.folder / WEIGHTS_FILE if self.folder and self.config.stop else None
 
     def weights_hash(self) -> str:
-        """Return one SHA-256 over backbone and prompts: the same weights, the same hash."""
+        """Return one SHA-256 over backbone, prompts and focus: the same vectors, the same hash."""
         parts = [_weights_sha256(file) for file in (self.backbone, self.prompts) if file is not None]
+        parts += [f"focus {self.focus}"] if self.focus else []
         return hashlib.sha256("".join(parts).encode()).hexdigest()
 
 

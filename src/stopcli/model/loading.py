@@ -44,7 +44,7 @@ def load_model(files: ModelFiles) -> Stop:
     backbone = build_backbone(config.architecture, config.backbone_config, files.preprocess, empty=True)
     load_backbone_weights(backbone, files.backbone)
     try:
-        model = Stop(backbone, config.stop)
+        model = Stop(backbone, config.stop, focus=files.focus)
     except ValueError as error:
         raise CheckpointError(f"{files.folder}: its prompts do not fit its backbone: {error}") from error
     if files.folder is not None and config.stop is not None:

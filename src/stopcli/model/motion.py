@@ -237,7 +237,8 @@ def _coordinates(height: int, width: int, device: torch.device) -> tuple[Tensor,
 
 def _look(pictures: Tensor, view: Tensor) -> tuple[Tensor, Tensor]:
     """Sample pictures (N,C,H,W) through views; also tell where they are seen, (N,1,H,W) of 0 and 1."""
-    x, y = _coordinates(*pictures.shape[2:], pictures.device)
+    height, width = pictures.shape[2:]
+    x, y = _coordinates(height, width, pictures.device)
     (a, b, c), (d, e, f) = view.permute(1, 2, 0)[..., None, None]
     u, v = a * x + b * y + c, d * x + e * y + f  # `affine_grid`, several times as fast
     seen = F.grid_sample(pictures, torch.stack([u, v], -1), align_corners=False, padding_mode="border")

@@ -31,15 +31,16 @@ class StopTrace:
 
     regions: Tensor  # (L,B,T,P) bool
     scores: Tensor  # (L,B,T,P) in [0,1]
-    bias: Tensor  # (L,B,T,P), at most 0: what the patches' attention logits lose beside the frame's best
+    bias: Tensor  # (L,B,T,P): added to the patches' attention logits; 0 for the best of each frame
     variation: Tensor  # (L,B,G) in [0,1]
     counts: Tensor  # (L,B,G) whole numbers from 0 to eta
-    energy: Tensor  # (B,T,P), see `stopcli.model.motion`
+    energy: Tensor  # (B,T,P), see `stopcli.model.motion`; empty where nothing asks what moves
     certainty: Tensor  # (B,T) in [0,1]
+    attention: Tensor  # (B,T,P): where the class token looks within each frame, in the last block
 
 
 class _Spatial(NamedTuple):
-    mask: Tensor  # r (B,T,P), with a straight-through gradient
+    mask: Tensor | None  # r (B,T,P), with a straight-through gradient; None with focus, which chooses none
     scores: Tensor  # W^s (B,T,P)
     bias: Tensor  # (B,T,P)
 
@@ -51,14 +52,20 @@ class _Temporal(NamedTuple):
     counts: Tensor  # N^t (B,G)
 
 
-_Step = tuple[_Spatial | None, _Temporal | None]
+class _Pass(NamedTuple):
+    video: Tensor  # (B,E)
+    steps: list[tuple[_Spatial | None, _Temporal | None]]  # of each prompted block
+    motion: Motion | None
+    attention: Tensor | None  # (B,T,P), of the last block
 
 
 class Stop(nn.Module):
     """A CLIP backbone, with STOP's prompts or (``config`` None) without: plain CLIP.
 
     Plain CLIP embeds a video as CLIP4Clip's meanP: image embeddings normalised, averaged over the
-    frames, normalised again. A configuration that does not fit the backbone is a ValueError.
+    frames, normalised again. With a ``focus`` above 0 its attention is drawn to what moves: the keys of
+    patches lose up to so much of their logits beside the one of the frame that moves most. A configuration
+    that does not fit the backbone is a ValueError.
     """
 
     def __init__(self, backbone: Backbone, config: StopConfig | None, *, focus: float = 0.0) -> None:
@@ -95,34 +102,37 @@ class Stop(nn.Module):
 
     def encode_video(self, pixels: Tensor) -> Tensor:
         """Embed normalised frames (B,T,3,S,S) -> (B,E), unit length."""
-        return self._encode(pixels)[0]
+        return self._encode(pixels).video
 
     def trace(self, pixels: Tensor) -> tuple[Tensor, StopTrace]:
-        """Embed as `encode_video`, and tell where the prompts went."""
-        video, steps, motion = self._encode(pixels)
-        spatial = [s for s, _ in steps if s is not None]
-        temporal = [t for _, t in steps if t is not None]
-        return video, StopTrace(
-            regions=_stack([s.mask for s in spatial]) > 0.5,
+        """Embed as `encode_video`, and tell where the prompts went, or where focus drew attention."""
+        done = self._encode(pixels, look=True)
+        motion = done.motion
+        assert done.attention is not None
+        spatial = [s for s, _ in done.steps if s is not None]
+        temporal = [t for _, t in done.steps if t is not None]
+        return done.video, StopTrace(
+            regions=_stack([s.mask for s in spatial if s.mask is not None]) > 0.5,
             scores=_stack([s.scores for s in spatial]),
             bias=_stack([s.bias for s in spatial]),
             variation=_stack([t.variation for t in temporal]),
             counts=_stack([t.counts for t in temporal]).long(),
             energy=motion.energy if motion is not None else torch.zeros(0),
             certainty=motion.certainty if motion is not None else torch.zeros(0),
+            attention=done.attention,
         )
 
-    def _encode(self, pixels: Tensor) -> tuple[Tensor, list[_Step], Motion | None]:
-        """Return the embeddings, what the prompts did in each prompted block, and what moves."""
+    def _encode(self, pixels: Tensor, *, look: bool = False) -> _Pass:
+        """Embed, and keep what the prompts did; ``look`` computes the last attention too."""
         if self.config is None:
-            return self._encode_frames(pixels), [], None
+            return self._encode_frames(pixels, look=look)
         b, t = pixels.shape[:2]
         c, h = self.backbone.embed_patches(pixels.flatten(0, 1))  # (D), (B*T,P,D)
         c = c.expand(b, 1, -1).to(h.dtype)
         h = rearrange(h, "(b t) p d -> b t p d", t=t)
         motion = self._motion(pixels) if self.config.spatial == "dynamic" else None
-        last = len(self.backbone.blocks) - 1
-        steps: list[_Step] = []
+        last, attention = len(self.backbone.blocks) - 1, None
+        steps: list[tuple[_Spatial | None, _Temporal | None]] = []
         for index in range(last + 1):
             spatial = temporal = None
             if index in self._place_of:
@@ -131,25 +141,35 @@ class Stop(nn.Module):
                 h, spatial = self._spatial(modules, index, number, c, h, motion)
                 temporal = self._temporal(modules, h, spatial)
                 steps.append((spatial, temporal))
+            if look and index == last:
+                bias = None if spatial is None else spatial.bias
+                attention = self.backbone.class_attention(index, c, h, bias)
             c, h = self._block(index, c, h, spatial, temporal, class_only=index == last)
-        return F.normalize(self.backbone.project(c.squeeze(1)).float(), dim=-1), steps, motion
+        video = F.normalize(self.backbone.project(c.squeeze(1)).float(), dim=-1)
+        return _Pass(video, steps, motion, attention)
 
-    def _encode_frames(self, pixels: Tensor) -> Tensor:
+    def _encode_frames(self, pixels: Tensor, *, look: bool) -> _Pass:
         """Embed each frame of (B,T,3,S,S) alone and average; ``focus`` draws attention to what moves."""
         b, t = pixels.shape[:2]
         frames = pixels.flatten(0, 1)
-        if self.focus == 0:
-            image = self.backbone.clip.encode_image(frames)
-        else:
-            scores = self._motion(pixels).strength()  # (B,T,P)
-            bias = F.pad(self.focus * beside_best(scores), (1, 0)).flatten(0, 1)  # (B*T,1+P)
-            c, h = self.backbone.embed_patches(frames)
-            x = torch.cat([c.expand(b * t, 1, -1).to(h.dtype), h], 1)
-            for index in range(len(self.backbone.blocks)):
-                x = self.backbone.run_block(index, x, bias, x.shape[1])
-            image = self.backbone.project(x[:, 0])
-        image = F.normalize(image.float(), dim=-1)  # (B*T,E)
-        return F.normalize(image.view(b, t, -1).mean(1), dim=-1)
+        if self.focus == 0 and not look:
+            image = F.normalize(self.backbone.clip.encode_image(frames).float(), dim=-1)  # (B*T,E)
+            return _Pass(F.normalize(image.view(b, t, -1).mean(1), dim=-1), [], None, None)
+        motion, attention = self._motion(pixels), None
+        scores = motion.strength()
+        focus = _Spatial(None, scores, self.focus * beside_best(scores))
+        bias = focus.bias.flatten(0, 1)  # (B*T,P)
+        c, h = self.backbone.embed_patches(frames)
+        x = torch.cat([c.expand(b * t, 1, -1).to(h.dtype), h], 1)
+        last = len(self.backbone.blocks) - 1
+        for index in range(last + 1):
+            if look and index == last:
+                attention = self.backbone.class_attention(index, x[:, :1], x[:, None, 1:], bias[:, None])
+                attention = attention.view(b, t, -1)
+            x = self.backbone.run_block(index, x, F.pad(bias, (1, 0)), 1 if index == last else x.shape[1])
+        image = F.normalize(self.backbone.project(x[:, 0]).float(), dim=-1)
+        video = F.normalize(image.view(b, t, -1).mean(1), dim=-1)
+        return _Pass(video, [(focus, None)] if self.focus else [], motion, attention)
 
     def _motion(self, pixels: Tensor) -> Motion:
         """Find what moves, in the first block's own normalised tokens."""
@@ -210,7 +230,8 @@ class Stop(nn.Module):
             return _Temporal(tokens, once, torch.ones_like(full, dtype=torch.float32), full)
         change = frame_changes(h)  # D (B,G,P,D)
         v = modules.frame_variation(change).float()  # (B,G,P)
-        mask = spatial.mask if spatial is not None else v.new_zeros(h.shape[:3])
+        mask = spatial.mask if spatial is not None else None
+        mask = mask if mask is not None else v.new_zeros(h.shape[:3])
         inside = torch.maximum(mask[:, :-1], mask[:, 1:])
         variation = scale_over_gaps(((1 + config.beta * inside) * v).mean(-1))  # W^t (B,G)
         weight = log_multiplicity(variation, config.eta).flatten(1)
@@ -278,12 +299,11 @@ def frame_changes(h: Tensor) -> Tensor:
 
 
 def scale_over_gaps(v: Tensor) -> Tensor:
-    """Scale (B,G) to [0,1] over the gaps of each video; no change at all is 0, equal changes are 1."""
-    low, high = v.amin(-1, keepdim=True), v.amax(-1, keepdim=True)
-    spread = high - low
-    level = spread <= 1e-6 * high  # also true where all is zero
-    scaled = (v - low) / torch.where(level, torch.ones_like(spread), spread)
-    return torch.where(level, (v > 0).to(v.dtype), scaled)
+    """Scale (B,G), not negative, by the largest of each video: to [0,1], and 0 where nothing changes.
+
+    Not from the smallest to the largest: in a steady motion that would make prompts of noise.
+    """
+    return v / v.amax(-1, keepdim=True).clamp_min(1e-12)
 
 
 def _stack(tensors: list[Tensor]) -> Tensor:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Callable
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,7 @@ from numpy.typing import NDArray
 
 from stopcli.fileio import replacing
 from stopcli.output.figures import literal
-from stopcli.results import Explanation
+from stopcli.results import Explanation, Look
 
 REGION, PROMPT, NOW = "#facc15", "#2563eb", "#dc2626"
 LINES = ("#2563eb", "#ea580c", "#16a34a", "#9333ea", "#0891b2", "#be123c", "#4d7c0f", "#6b7280")
@@ -46,9 +48,19 @@ def film(explanation: Explanation, path: Path, seconds: float = 0.8) -> None:
 
 def heat(explanation: Explanation, i: int) -> NDArray[np.uint8]:
     """Return the region scores of frame ``i`` in color over the frame in grey: (S,S,3)."""
+    return overlay(explanation.frames[i], explanation.shown.scores[i])
+
+
+def gaze(explanation: Explanation, look: Look, i: int) -> NDArray[np.uint8]:
+    """Return where the class token looks in frame ``i``, as `heat`; the same scale with and without."""
+    looks = [x.attention[i] for x in (explanation.look, explanation.plain) if x is not None]
+    return overlay(explanation.frames[i], look.attention[i] / max(float(x.max()) for x in looks))
+
+
+def overlay(frame: NDArray[np.uint8], scores: NDArray[np.float32]) -> NDArray[np.uint8]:
+    """Return scores (g,g) in [0,1] in color over a frame (S,S,3) in grey."""
     from matplotlib import colormaps
 
-    frame, scores = explanation.frames[i], explanation.scores[i]
     rows, columns = (np.arange(frame.shape[k]) * scores.shape[k] // frame.shape[k] for k in (0, 1))
     color = 255 * np.asarray(colormaps["inferno"](scores[np.ix_(rows, columns)]))[..., :3]
     mixed: NDArray[np.uint8] = (0.4 * frame.mean(-1, keepdims=True) + 0.6 * color).astype(np.uint8)
@@ -59,7 +71,7 @@ def shown_labels(explanation: Explanation) -> list[int]:
     """Return which labels are shown: those with the highest scores at any time, highest first."""
     if not explanation.labels:
         return []
-    highest = np.maximum(explanation.shares.max(0), explanation.whole)
+    highest = np.maximum(explanation.look.shares.max(0), explanation.look.whole)
     return [int(c) for c in np.argsort(-highest, kind="stable")[:LABELS_SHOWN]]
 
 
@@ -67,25 +79,50 @@ def _figure(explanation: Explanation, now: int | None) -> Any:
     from matplotlib.figure import Figure
 
     frames = len(explanation.frames)
-    spatial, labelled = len(explanation.regions) > 0, len(explanation.labels) > 0
-    heights = [1.15] + [1.0] * spatial + [0.8] + [1.0] * labelled
+    rows: list[tuple[str, Callable[[int], NDArray[np.uint8]]]] = []  # of pictures, below the frames
+    if len(explanation.shown.scores):
+        rows.append(("region\nscores", partial(heat, explanation)))
+    if explanation.plain is not None:
+        rows.append(("looks at", partial(gaze, explanation, explanation.look)))
+        rows.append(("looks at,\nplain CLIP", partial(gaze, explanation, explanation.plain)))
+    temporal, labelled = len(explanation.shown.counts) > 0, len(explanation.labels) > 0
+    heights = [1.15] + [1.0] * len(rows) + [0.8] * temporal + [1.0] * labelled
     figure = Figure(figsize=(max(9.0, 1.55 * frames), 0.9 + 1.5 * sum(heights)), layout="constrained")
-    title = f"{Path(explanation.path).name}: what the prompts do in block {explanation.block}"
-    figure.suptitle(literal(f"{title} of {explanation.blocks}"), x=0.01, ha="left", fontsize=12)
+    figure.suptitle(literal(title_of(explanation)), x=0.01, ha="left", fontsize=12)
     widths = [1.0, 0.3] * (frames - 1) + [1.0]
     grid = figure.add_gridspec(len(heights), len(widths), width_ratios=widths, height_ratios=heights)
     for i in range(frames):
         _frame(figure.add_subplot(grid[0, 2 * i]), explanation, i, now)
-        if spatial:
-            axes = figure.add_subplot(grid[1, 2 * i])
-            axes.imshow(heat(explanation, i))
-            _bare(axes, "region\nscores" if i == 0 else "")
-        if i < frames - 1:
+        for k, (name, draw) in enumerate(rows, 1):
+            axes = figure.add_subplot(grid[k, 2 * i])
+            axes.imshow(draw(i))
+            _bare(axes, name if i == 0 else "")
+        if temporal and i < frames - 1:
             _gap(figure.add_subplot(grid[0, 2 * i + 1]), explanation, i)
-    _variation(figure.add_subplot(grid[1 + spatial, :]), explanation, now)
+    below = 1 + len(rows)
+    if temporal:
+        _variation(figure.add_subplot(grid[below, :]), explanation, now)
     if labelled:
-        _labels(figure.add_subplot(grid[2 + spatial, :]), explanation, now)
+        _labels(figure.add_subplot(grid[below + temporal, :]), explanation, now)
     return figure
+
+
+def title_of(explanation: Explanation) -> str:
+    """Return one sentence on what is shown, and how far the regions can be trusted."""
+    name, sure = Path(explanation.path).name, unsure(explanation)
+    if explanation.most:
+        what = f"what the prompts do in block {explanation.block} of {explanation.blocks}"
+    else:
+        what = "what focus draws attention to"
+    return f"{name}: {what}" + (f" ({sure})" if sure else "")
+
+
+def unsure(explanation: Explanation) -> str:
+    """Say where it is not certain what moves; empty if it is."""
+    lost = int((explanation.certainty < 0.5).sum())
+    if not lost:
+        return ""
+    return f"the camera could not be followed in {lost} of {len(explanation.certainty)} frames"
 
 
 def _bare(axes: Any, side: str = "") -> None:
@@ -100,16 +137,17 @@ def _frame(axes: Any, explanation: Explanation, i: int, now: int | None) -> None
     axes.imshow(explanation.frames[i])
     _bare(axes, "regions\n(outlined)" if i == 0 else "")
     axes.set_title(f"{explanation.times[i]:.1f} s", fontsize=9, color=NOW if now == i else "black")
-    if len(explanation.regions):
-        height, width = np.array(explanation.frames.shape[1:3]) / explanation.regions.shape[1:]
-        for r, c in np.argwhere(explanation.regions[i]):
+    regions = explanation.shown.regions
+    if len(regions):
+        height, width = np.array(explanation.frames.shape[1:3]) / regions.shape[1:]
+        for r, c in np.argwhere(regions[i]):
             corner, size = (c * width, r * height), (width - 1, height - 1)
             axes.add_patch(Rectangle(corner, *size, fill=False, edgecolor=REGION, linewidth=1.4))
 
 
 def _gap(axes: Any, explanation: Explanation, i: int) -> None:
     """Draw the prompts of a gap as a stack of bars between its frames."""
-    count = int(explanation.counts[i])
+    count = int(explanation.shown.counts[i])
     for k in range(explanation.most):
         axes.bar(0, 0.8, bottom=k + 0.1, width=0.7, color=PROMPT if k < count else "#e5e7eb")
     axes.set(xlim=(-0.6, 0.6), ylim=(0, explanation.most * 1.5))
@@ -119,8 +157,8 @@ def _gap(axes: Any, explanation: Explanation, i: int) -> None:
 
 def _variation(axes: Any, explanation: Explanation, now: int | None) -> None:
     middles = (explanation.times[:-1] + explanation.times[1:]) / 2
-    axes.plot(middles, explanation.variation, color=PROMPT, marker="o", markersize=4)
-    axes.fill_between(middles, explanation.variation, color=PROMPT, alpha=0.12)
+    axes.plot(middles, explanation.shown.variation, color=PROMPT, marker="o", markersize=4)
+    axes.fill_between(middles, explanation.shown.variation, color=PROMPT, alpha=0.12)
     note = "numbers between frames: temporal prompts put into that gap"
     axes.set_title(note, fontsize=8, loc="left", color="#374151")
     _over_time(axes, explanation, now, "change between\nframes", 1.1)
@@ -128,9 +166,12 @@ def _variation(axes: Any, explanation: Explanation, now: int | None) -> None:
 
 def _labels(axes: Any, explanation: Explanation, now: int | None) -> None:
     for color, c in zip(LINES, shown_labels(explanation), strict=False):
-        name = literal(f"{explanation.labels[c]} ({explanation.whole[c]:.0%} of the whole clip)")
-        shares = 100 * explanation.shares[:, c]
-        axes.plot(explanation.spans.mean(1), shares, color=color, marker=".", label=name)
+        look, plain, middles = explanation.look, explanation.plain, explanation.spans.mean(1)
+        name = literal(f"{explanation.labels[c]} ({look.whole[c]:.0%} of the whole clip)")
+        axes.plot(middles, 100 * look.shares[:, c], color=color, marker=".", label=name)
+        if plain is not None:
+            name = f"... by plain CLIP ({plain.whole[c]:.0%})"
+            axes.plot(middles, 100 * plain.shares[:, c], color=color, linestyle=":", label=name)
     axes.set_xlabel("seconds", fontsize=8)
     axes.legend(fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.25), ncol=3, frameon=False)
     _over_time(axes, explanation, now, "label score in\nhalf-clip windows, %", 105)

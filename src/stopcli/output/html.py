@@ -10,7 +10,6 @@ import io
 import os
 from collections.abc import Sequence
 from functools import cache
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
@@ -18,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stopcli.errors import InputError
-from stopcli.output.explanation import heat, shown_labels
+from stopcli.output.explanation import gaze, heat, shown_labels, title_of, unsure
 from stopcli.output.sink import printable
 from stopcli.results import Classification, Explanation, Hit, clock, span
 from stopcli.video.clips import read_pictures
@@ -49,24 +48,33 @@ def timeline_page(classifications: Sequence[Classification], provenance: str) ->
 
 
 def explanation_page(explanation: Explanation, provenance: str) -> str:
-    """Return a document with what the prompts did in a clip, and how to read it."""
+    """Return a document with what a model looks at in a clip, and how to read it."""
     middles = explanation.spans.mean(1)
+    values = {"explanation": explanation, "series": _series(explanation, middles), "middles": middles}
+    return _render("explanation.html", provenance, title=title_of(explanation), **values)
+
+
+def _series(explanation: Explanation, middles: NDArray[np.float64]) -> list[dict[str, Any]]:
+    """Return the labels' lines: a hue, the score of the whole clip, and points in percent of the chart."""
     across = 100 * (middles - middles[:1]) / max(1e-9, np.ptp(middles)) if len(middles) else middles
-    series = [
+
+    def points(shares: NDArray[np.float32]) -> str:
+        return " ".join(f"{x:.2f},{100 - 100 * y:.2f}" for x, y in zip(across, shares, strict=True))
+
+    look, plain = explanation.look, explanation.plain
+    return [
         {
             "label": explanation.labels[c],
             "hue": _hue(k),
-            "whole": f"{explanation.whole[c]:.0%}",
-            "points": " ".join(
-                f"{x:.2f},{100 - 100 * share:.2f}"
-                for x, share in zip(across, explanation.shares[:, c], strict=True)
-            ),
+            "whole": f"{look.whole[c]:.0%}",
+            "points": points(look.shares[:, c]),
+            "scores": [f"{y:.0%}" for y in look.shares[:, c]],
+            "plain": None
+            if plain is None
+            else {"whole": f"{plain.whole[c]:.0%}", "points": points(plain.shares[:, c])},
         }
         for k, c in enumerate(shown_labels(explanation))
     ]
-    values = {"explanation": explanation, "series": series, "middles": middles}
-    title = f"{Path(explanation.path).name}: what STOP looks at"
-    return _render("explanation.html", provenance, title=title, **values)
 
 
 def address(path: str) -> str:
@@ -113,7 +121,8 @@ def _environment() -> Environment:
         lstrip_blocks=True,
     )
     environment.filters |= {"jpeg": jpeg, "moment": _moment, "printable": printable}
-    environment.globals |= {"clock": clock, "span": span, "thumbnail": thumbnail, "heat": heat}
+    environment.globals |= {"clock": clock, "span": span, "thumbnail": thumbnail}
+    environment.globals |= {"heat": heat, "gaze": gaze, "unsure": unsure}
     environment.globals |= {"basename": os.path.basename, "argwhere": np.argwhere}
     return environment
 

@@ -8,6 +8,8 @@ from dataclasses import asdict, fields
 from itertools import groupby
 from typing import Any, Literal, NamedTuple
 
+import numpy as np
+
 from stopcli import results as r
 from stopcli.results import span
 
@@ -43,6 +45,8 @@ def to_dict(record: Any) -> dict[str, Any]:
     """Return a record as JSON holds it."""
     if isinstance(record, r.Diagnosis):
         return {**record.facts, "healthy": record.healthy}
+    if isinstance(record, r.Explanation):
+        return _explanation_numbers(record)
     return asdict(record)
 
 
@@ -222,6 +226,60 @@ def _flat(record: Any) -> Iterable[dict[str, Any]]:
     yield to_dict(record) | {k: json.dumps(v, ensure_ascii=False) for k, v in nested.items()}
 
 
+def _explanation_facts(e: r.Explanation) -> dict[str, Any]:
+    regions = int(e.shown.regions[0].sum()) if len(e.shown.regions) else 0
+    return {
+        "written": e.written,
+        "model": e.model,
+        "block": f"{e.block} of {e.blocks}",
+        "regions a frame": regions,
+        "temporal prompts": int(e.shown.counts.sum()),
+        "certainty": round(float(e.certainty.mean()), 3) if len(e.certainty) else None,
+    }
+
+
+def _explanation(records: Sequence[r.Explanation]) -> Table:
+    return _facts(_explanation_facts(records[0]).items())
+
+
+def _explanation_numbers(e: r.Explanation) -> dict[str, Any]:
+    """Return the numbers of an explanation; regions are numbers of patches, row by row from 0."""
+
+    def rows(values: Any) -> list[Any]:
+        return np.asarray(values, float).reshape(len(values), -1).round(4).tolist()
+
+    def look(seen: r.Look) -> dict[str, Any]:
+        whole = np.asarray(seen.whole, float).round(4).tolist()
+        return {"attention": rows(seen.attention), "scores": rows(seen.shares), "score": whole}
+
+    blocks = [
+        {
+            "block": i,
+            "regions": [np.flatnonzero(frame).tolist() for frame in b.regions],
+            "scores": rows(b.scores),
+            "bias": rows(b.bias),
+            "variation": np.asarray(b.variation, float).round(4).tolist(),
+            "counts": b.counts.tolist(),
+        }
+        for i, b in enumerate(e.trace, 1)
+    ]
+    return {
+        "path": e.path,
+        "written": e.written,
+        "model": e.model,
+        "times": e.times.round(4).tolist(),
+        "grid": list(e.look.attention.shape[1:]),
+        "energy": rows(e.energy),
+        "certainty": np.asarray(e.certainty, float).round(4).tolist(),
+        "blocks": blocks,
+        "block": e.block,
+        "labels": list(e.labels),
+        "windows": e.spans.round(4).tolist(),
+        "look": look(e.look),
+        "plain": look(e.plain) if e.plain is not None else None,
+    }
+
+
 class View(NamedTuple):
     """How records of one kind are shown: as a table, in a line for ``--quiet``, as rows for CSV."""
 
@@ -247,6 +305,7 @@ VIEWS: dict[type, View] = {
     r.ModelEntry: View(_models, lambda model: model.name),
     r.ModelInfo: View(_record_facts, lambda model: model.name),
     r.Written: View(_written),
+    r.Explanation: View(_explanation, lambda e: e.written or e.path, lambda e: [_explanation_facts(e)]),
     r.Diagnosis: View(
         lambda d: _facts(d[0].facts.items()), lambda d: "healthy" if d.healthy else "unhealthy"
     ),

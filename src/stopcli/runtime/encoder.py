@@ -91,7 +91,7 @@ class Encoder:
     def without_prompts(self) -> Encoder:
         """Return the same backbone without prompts, sharing its weights: plain CLIP."""
         twin = copy.copy(self)
-        twin.files = replace(self.files, config=replace(self.files.config, stop=None))
+        twin.files = replace(self.files, config=replace(self.files.config, stop=None), focus=0.0)
         twin._adopt(Stop(self.model.backbone, None).eval())
         return twin
 
@@ -168,11 +168,7 @@ class Encoder:
         return vectors.float()
 
     def trace(self, pixels: NDArray[np.uint8]) -> StopTrace:
-        """Return on the CPU what the prompts do on clips (B,T,S,S,3); UsageError for plain CLIP."""
-        if self.files.config.stop is None:
-            raise UsageError(
-                f"{self.files.name} is plain CLIP: it has no prompts to show; use a model with prompts"
-            )
+        """Return on the CPU what prompts or focus do on clips (B,T,S,S,3)."""
         with torch.inference_mode():
             _, trace = self.model.trace(self._preprocess(pixels))
         return StopTrace(*(getattr(trace, f.name).cpu() for f in fields(trace)))
@@ -223,6 +219,7 @@ class Encoder:
             "open_clip": open_clip.__version__,
             "model": self.files.name,
             "weights": self.files.weights_hash(),
+            **({"focus": self.files.focus} if self.files.focus else {}),
             "frames": self.frames,
             "size": self.size,
             "sampler": "segment-centres",

@@ -86,8 +86,8 @@ def _open(encoder: Encoder, output: Path, kind: dict[str, Any], force: bool) -> 
     if force or not output.exists():
         return VectorFile(provenance)
     vectors = load(output)
-    for name in ("kind", "window", "weights", "frames", "precision"):
-        before, now = vectors.provenance.get(name), provenance[name]
+    for name in ("kind", "window", "focus", "weights", "frames", "precision"):
+        before, now = vectors.provenance.get(name), provenance.get(name)
         if before != now:
             raise FileExists(
                 f"{output} was made with {name} {before!r}, now it is {now!r}; such vectors cannot be "

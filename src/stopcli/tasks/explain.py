@@ -1,4 +1,4 @@
-"""What STOP looks at in a clip: regions, region scores, prompts between the frames, labels over time.
+"""What a model looks at in a clip: regions, prompts between the frames, attention, labels over time.
 
 Letters: T frames, G = T-1 gaps, g patches a side, S side in pixels, C labels, W windows.
 """
@@ -14,12 +14,13 @@ from numpy.typing import NDArray
 
 from stopcli.data.labels import prompts_for
 from stopcli.errors import UsageError
-from stopcli.results import Explanation
+from stopcli.results import BlockTrace, Explanation, Look
 from stopcli.video.clips import Frames, read_frames
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from stopcli.model.stop import StopTrace
     from stopcli.runtime.encoder import Encoder
 
 WINDOWS = 8  # over a clip, for the labels
@@ -34,62 +35,82 @@ def explain(
     template: str | None = None,
     start: float | None = None,
     end: float | None = None,
+    compare: bool = False,
 ) -> Explanation:
-    """Run the model on a clip and return what its prompts did.
+    """Run the model on a clip and return what its prompts, or its focus, did.
 
     ``block`` counts the prompted blocks from 1; None is the last but one, where regions have settled and
     the frames are still apart. ``labels`` are scored over time too. ``start`` and ``end`` are seconds.
+    ``compare`` looks at the clip through the backbone alone, too.
 
     Raises:
-        UsageError: the model has no prompts, or no such block. InputError: the video cannot be read.
+        UsageError: no such block. InputError: the video cannot be read.
     """
     clip = read_frames(path, encoder.frames, encoder.size, start=start, end=end)
+    windows, spans = _windows(encoder, path, clip) if labels else ([], np.zeros((0, 2)))
+    texts = prompts_for(labels, encoder.files.config, template)
+
+    def look(model: Encoder, attention: Tensor) -> Look:
+        """Return where a model looks in the clip, and its scores of the labels."""
+        seen = attention[0].float().numpy().reshape(len(clip.pixels), *encoder.grid)
+        if not labels:
+            return Look(seen, np.zeros((0, 0), np.float32), np.zeros(0, np.float32))
+        vectors = model.encode_pixels(np.stack([*windows, clip.pixels]))
+        _, shares = model.label_scores(vectors, encoder.encode_texts(texts))
+        return Look(seen, shares[:-1], shares[-1])
+
     trace = encoder.trace(clip.pixels[None])
+    blocks = _blocks(trace, encoder)
+    chosen = block if block is not None else max(1, len(blocks) - 1)
+    if not 1 <= chosen <= len(blocks):
+        raise UsageError(f"--block must be between 1 and {len(blocks)}, got {chosen}")
+    plain = None
+    if compare:
+        without = encoder.without_prompts()
+        plain = look(without, without.trace(clip.pixels[None]).attention)
     config = encoder.files.config.stop
-    assert config is not None
-    blocks = max(len(trace.regions), len(trace.counts))
-    chosen = block if block is not None else max(1, blocks - 1)
-    if not 1 <= chosen <= blocks:
-        raise UsageError(f"--block must be between 1 and {blocks}, got {chosen}")
-    frames = len(clip.pixels)
-    spatial, temporal = len(trace.regions) > 0, len(trace.counts) > 0
-    shape = (frames, *encoder.grid) if spatial else (0, *encoder.grid)
-
-    def of_block(values: Tensor, known: bool, size: int) -> NDArray[np.float32]:
-        """Return what the chosen block did in this clip; zeros where the model has no such prompts."""
-        return values[chosen - 1, 0].float().numpy() if known else np.zeros(size, np.float32)
-
-    spans, shares, whole = _label_curves(encoder, path, clip, labels, template)
+    grid = (-1, *encoder.grid)
     return Explanation(
         path=str(path),
-        model=encoder.files.name,
+        model=encoder.files.title,
         block=chosen,
-        blocks=blocks,
         frames=clip.pixels,
         times=clip.times,
-        regions=of_block(trace.regions, spatial, 0).reshape(shape) > 0,
-        scores=of_block(trace.scores, spatial, 0).reshape(shape),
-        variation=of_block(trace.variation, temporal, frames - 1),
-        counts=of_block(trace.counts, temporal, frames - 1).astype(np.int64),
-        most=config.eta,
+        energy=trace.energy.float().numpy().reshape(grid),
+        certainty=trace.certainty.float().numpy().reshape(-1),
+        trace=blocks,
+        most=config.eta if config is not None else 0,
         labels=tuple(labels),
         spans=spans,
-        shares=shares,
-        whole=whole,
+        look=look(encoder, trace.attention),
+        plain=plain,
     )
 
 
-def _label_curves(
-    encoder: Encoder, path: str | Path, clip: Frames, labels: Sequence[str], template: str | None
-) -> tuple[NDArray[np.float64], NDArray[np.float32], NDArray[np.float32]]:
-    """Score the labels in windows of half the clip that slide over it, and in the whole clip."""
-    if not labels:
-        return np.zeros((0, 2)), np.zeros((0, 0), np.float32), np.zeros(0, np.float32)
+def _blocks(trace: StopTrace, encoder: Encoder) -> tuple[BlockTrace, ...]:
+    """Return what each prompted block did in the one clip; of focus, what it did in all of them."""
+
+    def of(values: Tensor, i: int, *shape: int) -> NDArray[np.float32]:
+        return (values[i, 0].float() if len(values) else values).numpy().reshape(-1, *shape)
+
+    grid, blocks = encoder.grid, max(len(trace.scores), len(trace.counts))
+    return tuple(
+        BlockTrace(
+            regions=of(trace.regions, i, *grid) > 0,
+            scores=of(trace.scores, i, *grid),
+            bias=of(trace.bias, i, *grid),
+            variation=of(trace.variation, i),
+            counts=of(trace.counts, i).astype(np.int64),
+        )
+        for i in range(blocks)
+    )
+
+
+def _windows(
+    encoder: Encoder, path: str | Path, clip: Frames
+) -> tuple[list[NDArray[np.uint8]], NDArray[np.float64]]:
+    """Return the frames of windows of half the clip that slide over it, and their seconds (W,2)."""
     length = (clip.end - clip.start) / 2  # shorter ones would show too little of a motion
     begins = np.linspace(clip.start, clip.start + length, WINDOWS)
     spans = np.stack([begins, begins + length], 1)
-    parts = [read_frames(path, encoder.frames, encoder.size, start=a, end=b).pixels for a, b in spans]
-    vectors = encoder.encode_pixels(np.stack([*parts, clip.pixels]))
-    texts = encoder.encode_texts(prompts_for(labels, encoder.files.config, template))
-    _, shares = encoder.label_scores(vectors, texts)
-    return spans, shares[:-1], shares[-1]
+    return [read_frames(path, encoder.frames, encoder.size, start=a, end=b).pixels for a, b in spans], spans

@@ -13,7 +13,7 @@ import pytest
 
 from conftest import write_video
 from stopcli.output import html
-from stopcli.results import Classification, Explanation, Hit, Score, clock
+from stopcli.results import BlockTrace, Classification, Explanation, Hit, Look, Score, clock
 
 SCRIPT = "<script>alert(1)</script>"
 NASTY = '<script>alert(1) & "q" # ?.mp4'
@@ -120,26 +120,33 @@ def test_clips_without_windows_have_a_timeline_too(nasty):
     assert "width:100.000%" in page.attributes("a")[0]["style"]
 
 
+LOOK = Look(
+    np.full((3, 2, 2), 0.25, np.float32),
+    np.array([[1.0, 0.0], [0.5, 0.5]], np.float32),
+    np.array([0.75, 0.25], np.float32),
+)
+
+
 def explanation(**changes):
     """Return what a model with prompts might have seen: 3 frames of 4 patches."""
     regions = np.zeros((3, 2, 2), bool)
     regions[:, 0, 1] = True
+    scores = regions.astype(np.float32)
+    trace = BlockTrace(regions, scores, scores - 1, np.array([0.25, 1.0], np.float32), np.array([1, 2]))
     values = {
         "path": f"x/{NASTY}",
         "model": f"<b>{SCRIPT}</b>",
         "block": 1,
-        "blocks": 2,
         "frames": np.full((3, 8, 8, 3), 200, np.uint8),
         "times": np.array([0.5, 1.5, 2.5]),
-        "regions": regions,
-        "scores": regions.astype(np.float32),
-        "variation": np.array([0.25, 1.0], np.float32),
-        "counts": np.array([1, 2]),
+        "energy": regions.astype(np.float32),
+        "certainty": np.ones(3, np.float32),
+        "trace": (trace, trace),
         "most": 2,
         "labels": (SCRIPT, "a <u>cat</u>"),
         "spans": np.array([[0.0, 1.5], [1.5, 3.0]]),
-        "shares": np.array([[1.0, 0.0], [0.5, 0.5]], np.float32),
-        "whole": np.array([0.75, 0.25], np.float32),
+        "look": LOOK,
+        "plain": None,
     }
     return Explanation(**(values | changes))
 
@@ -147,8 +154,11 @@ def explanation(**changes):
 def test_an_explanation_shows_regions_prompts_and_labels():
     page = read(html.explanation_page(explanation(), PROVENANCE))
     assert NASTY in page.words
-    boxes = [(a["x"], a["y"]) for a in page.attributes("rect")]
+    boxes = [(a["x"], a["y"]) for a in page.attributes("rect") if "y" in a]
     assert boxes == [("1", "0")] * 3
+    assert (
+        len([a for a in page.attributes("a") if a.get("data-video") == "clip"]) == 3 + 2
+    )  # frames and windows
     assert len(page.attributes("image")) == len(page.attributes("img")) == 3
     assert sum(a.get("class") == "on" for a in page.attributes("i")) == 3
     lines = [a["points"] for a in page.attributes("polyline")]
@@ -161,14 +171,30 @@ def test_an_explanation_shows_regions_prompts_and_labels():
 def test_an_explanation_leaves_out_what_the_model_lacks():
     empty = np.zeros((0, 2, 2))
     whole = explanation()
-    none = replace(whole, labels=(), spans=np.zeros((0, 2)), shares=np.zeros((0, 0)), whole=np.zeros(0))
-    page = read(html.explanation_page(replace(none, regions=empty.astype(bool), scores=empty), PROVENANCE))
+    look = Look(LOOK.attention, np.zeros((0, 0)), np.zeros(0))
+    blind = replace(whole.shown, regions=empty.astype(bool), scores=empty, bias=empty)
+    none = replace(whole, labels=(), spans=np.zeros((0, 2)), look=look, trace=(blind,))
+    page = read(html.explanation_page(none, PROVENANCE))
     assert not page.attributes("rect") + page.attributes("img") + page.attributes("polyline")
     assert "Yellow boxes" not in page.words
     assert "Blue squares" in page.words
-    page = read(html.explanation_page(replace(whole, counts=np.zeros(2, int)), PROVENANCE))
+    still = replace(whole.shown, counts=np.zeros(2, int))
+    page = read(html.explanation_page(replace(whole, trace=(still,)), PROVENANCE))
     assert "Blue squares" not in page.words
     assert "Change between" not in page.words
+
+
+def test_a_comparison_stands_below_each_frame_and_dotted_in_the_chart():
+    plain = Look(1 - LOOK.attention, 1 - LOOK.shares, 1 - LOOK.whole)
+    page = read(html.explanation_page(explanation(plain=plain), PROVENANCE))
+    assert len(page.attributes("img")) == 3 * 3
+    assert sum(a.get("class") == "dotted" for a in page.attributes("polyline")) == 2
+    assert "plain CLIP 25%" in page.words
+
+
+def test_a_page_says_where_regions_are_not_certain():
+    page = read(html.explanation_page(explanation(certainty=np.zeros(3, np.float32)), PROVENANCE))
+    assert "could not be followed in 3 of 3 frames" in page.words
 
 
 def test_addresses_survive_any_name():

@@ -51,7 +51,16 @@ def test_every_record_that_a_command_may_add_has_a_view():
             n.func for n in ast.walk(ast.parse(path.read_text(encoding="utf-8"))) if isinstance(n, ast.Call)
         )
         made |= {f.id if isinstance(f, ast.Name) else getattr(f, "attr", "") for f in calls}
-    inner = {"Score", "IndexSpace", "TrainingPlan", "StepReport", "EncodedClip", "Explanation", "Failure"}
+    inner = {
+        "Score",
+        "IndexSpace",
+        "TrainingPlan",
+        "StepReport",
+        "EncodedClip",
+        "Failure",
+        "BlockTrace",
+        "Look",
+    }
     kinds = {name for name, kind in vars(r).items() if hasattr(kind, "__dataclass_fields__")}
     assert {kind.__name__ for kind in VIEWS} == kinds & made - inner
     assert {type(record) for record in RECORDS} == set(VIEWS)

@@ -1,0 +1,97 @@
+"""Run a module on a model that lacks a part: ``python -m training.evidence.ablated PART stopcli ...``.
+
+What each part adds is measured by taking it away; the product has no switches for this.
+"""
+
+from __future__ import annotations
+
+import math
+import runpy
+import sys
+from types import SimpleNamespace
+from typing import TYPE_CHECKING
+
+import torch
+
+from stopcli.model import motion, prompts, stop
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from torch import Tensor
+
+
+def without_motion() -> None:
+    """Regions from attention and a network that begins anywhere, as in the paper."""
+
+    class TemporalDynamics(prompts.TemporalDynamics):
+        def __init__(self, *args: object) -> None:
+            super().__init__(*args)  # type: ignore[arg-type]
+            self.space.conv.reset_parameters()
+
+    prompts.TemporalDynamics = TemporalDynamics  # type: ignore[misc]
+    motion.Motion.strength = lambda self: torch.zeros_like(self.energy)  # type: ignore[method-assign]
+
+
+def without_alignment() -> None:
+    """Motion against a camera that is taken to stand still."""
+
+    def still(grey: Tensor) -> tuple[Tensor, Tensor]:
+        b, t = grey.shape[:2]
+        return torch.eye(2, 3).expand(b, t, 2, 3), torch.zeros(b, t - 1)
+
+    motion.follow_camera = still
+    motion.FINE = {}
+
+
+def without_bound() -> None:
+    """Spatial prompts of any size."""
+    stop.bounded = lambda prompt, *_: prompt
+
+
+def without_bias() -> None:
+    """Regions that do not draw attention."""
+    stop.beside_best = torch.zeros_like
+
+
+def without_prompts() -> None:
+    """Regions that draw attention, but get no prompts."""
+    stop.bounded = lambda prompt, *_: 0 * prompt
+
+
+def without_count_gradient() -> None:
+    """Prompts that are there or not: the count has no gradient, so N^t is what it began as."""
+
+    def mask(variation: Tensor, eta: int) -> Tensor:
+        w = variation.detach().unsqueeze(-1)
+        return torch.where(eta * w > torch.arange(eta), torch.zeros_like(w), stop.NEVER)
+
+    stop.log_multiplicity = mask
+
+
+def without_log_t() -> None:
+    """A class token that counts once, however many frames there are."""
+    stop.math = SimpleNamespace(**vars(math) | {"log": lambda _: 0.0})  # type: ignore[attr-defined]
+
+
+PARTS: dict[str, Callable[[], None]] = {
+    "motion": without_motion,
+    "alignment": without_alignment,
+    "bound": without_bound,
+    "bias": without_bias,
+    "prompts": without_prompts,
+    "counts": without_count_gradient,
+    "log-t": without_log_t,
+}
+
+
+def main() -> None:
+    """Take a part away and hand over to the module."""
+    part, module = sys.argv[1:3]
+    del sys.argv[1:3]
+    PARTS[part]()
+    runpy.run_module(module, run_name="__main__", alter_sys=True)
+
+
+if __name__ == "__main__":
+    main()
