@@ -8,6 +8,7 @@ import io
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import stopcli
@@ -17,6 +18,10 @@ from stopcli.output.tables import VIEWS, table_of, to_dict
 
 SCORES = (r.Score("a dog", 0.75, 0.3), r.Score("a cat", 0.25, 0.2))
 SPACE = r.IndexSpace("mini", "abcdef0123456789", "fp32", 8, 2.0, 40)
+GRID = np.zeros((2, 1, 1), np.float32)
+TRACE = r.BlockTrace(GRID > 0, GRID, GRID, np.ones(1, np.float32), np.array([3]))
+LOOK = r.Look(GRID + 1, GRID[:, 0], GRID[0, 0])
+PIXELS, TWO, SPANS = np.zeros((2, 8, 8, 3), np.uint8), np.ones(2), np.array([[0.0, 1.0], [1.0, 2.0]])
 RECORDS = [
     r.Classification("a.mp4", None, None, SCORES),
     r.Hit("a dog", 1, "a.mp4", 1.0, 3.0, 0.25),
@@ -35,6 +40,7 @@ RECORDS = [
     ),
     r.Written("x.png", "a picture"),
     r.Diagnosis({"device": "cpu"}, True),
+    r.Explanation("a.mp4", "m", 1, PIXELS, TWO, GRID, TWO, (TRACE,), 3, ("x",), SPANS, LOOK, LOOK, "a.png"),
 ]
 IDS = [type(record).__name__ for record in RECORDS]
 
@@ -51,16 +57,8 @@ def test_every_record_that_a_command_may_add_has_a_view():
             n.func for n in ast.walk(ast.parse(path.read_text(encoding="utf-8"))) if isinstance(n, ast.Call)
         )
         made |= {f.id if isinstance(f, ast.Name) else getattr(f, "attr", "") for f in calls}
-    inner = {
-        "Score",
-        "IndexSpace",
-        "TrainingPlan",
-        "StepReport",
-        "EncodedClip",
-        "Failure",
-        "BlockTrace",
-        "Look",
-    }
+    inner = {"Score", "IndexSpace", "TrainingPlan", "StepReport", "EncodedClip", "Failure"}
+    inner |= {"BlockTrace", "Look"}
     kinds = {name for name, kind in vars(r).items() if hasattr(kind, "__dataclass_fields__")}
     assert {kind.__name__ for kind in VIEWS} == kinds & made - inner
     assert {type(record) for record in RECORDS} == set(VIEWS)
