@@ -149,6 +149,7 @@ class StepReport:
     loss: float
     score: float | None
     best: float | None
+    plateau: float | None = None  # the loss of guessing, where the last hundred steps were no better
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from stopcli.hub.registry import resolve
 from stopcli.results import EncodedClip
 from stopcli.runtime.encoder import Encoder, EncoderOptions
 from training.world.clips import retrieval_clips, test_clips
-from training.world.files import RETRIEVAL_SEED, TEST_SEED, write_clips
+from training.world.files import TEST_SEED, write_clips
 from training.world.vocabulary import MOTION_NAMES, OBJECT_NAMES, PAIRS, caption
 
 
@@ -31,12 +31,12 @@ def embed(encoder: Encoder, paths: list[Path]) -> np.ndarray:
     return np.stack([i.vector for i in items])
 
 
-def measure(encoder: Encoder, data: Path, count: int) -> dict[str, object]:
+def measure(encoder: Encoder, data: Path, count: int, seed: int = TEST_SEED) -> dict[str, object]:
     """Return shares that are right, over about ``count`` clips and 200 queries."""
     captions = [(o, m) for o in OBJECT_NAMES for m in MOTION_NAMES]
     texts = encoder.encode_texts([caption(o, m) for o, m in captions])
-    clips = list(test_clips(count, TEST_SEED))
-    vectors = embed(encoder, write_clips(data / "test", clips))
+    clips = list(test_clips(count, seed))
+    vectors = embed(encoder, write_clips(data / f"test-{seed}", clips))
     best = (vectors @ texts.T).argmax(1)
     right_object = np.array([captions[b][0] == c.obj for b, c in zip(best, clips, strict=True)])
     right_motion = np.array([captions[b][1] == c.shown for b, c in zip(best, clips, strict=True)])
@@ -48,8 +48,8 @@ def measure(encoder: Encoder, data: Path, count: int) -> dict[str, object]:
             (v @ texts[rows[c.obj, a]] > v @ texts[rows[c.obj, b]]) == (c.shown == a) for v, c in of_pair
         ]
         inside[f"{a}/{b}"] = round(float(np.mean(scores)), 4)
-    targets = list(retrieval_clips(200, RETRIEVAL_SEED))
-    videos = embed(encoder, write_clips(data / "retrieval", targets))
+    targets = list(retrieval_clips(200, seed + 1))
+    videos = embed(encoder, write_clips(data / f"retrieval-{seed}", targets))
     queries = encoder.encode_texts([caption(c.obj, c.motion) for c in targets])
     ranks = ranks_of(queries @ videos.T, np.arange(len(targets)))
     return {
@@ -73,6 +73,9 @@ def main() -> None:
         "--data", type=Path, help="where the clips are, or are made; default: a temporary folder"
     )
     parser.add_argument("--count", type=int, default=500)
+    parser.add_argument(
+        "--seed", type=int, default=TEST_SEED, help="2 gives the clips that choices were made on"
+    )
     parser.add_argument("--precision", default="fp32")
     parser.add_argument("-o", "--output", type=Path)
     args = parser.parse_args()
@@ -84,7 +87,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         for name, model in models.items():
             encoder = Encoder(model, EncoderOptions(precision=args.precision, batch_size=16))
-            measured = measure(encoder, args.data or Path(scratch), args.count)
+            measured = measure(encoder, args.data or Path(scratch), args.count, args.seed)
             provenance = encoder.describe() | {"model": Path(model.name).name}
             scores[name] = measured | {"provenance": provenance}
             print(name, json.dumps(scores[name], indent=1), flush=True)

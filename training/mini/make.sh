@@ -34,27 +34,18 @@ prompts() { # NUMBER BACKBONE OPTION...
 "$python" -m training.mini.cache "$out/data"
 backbone 1
 backbone 2 --init "$out/backbone-1/pretrained.safetensors" --seed 1 --steps 1000 --lr 7e-4
-prompts 1 2 --set spin --steps 1500 --until 600
-prompts 2 2 --init "$out/prompts-1" --steps 750 --seed 1 --until 200
 backbone 3 --init "$out/backbone-2/pretrained.safetensors" --seed 2 --steps 300 --lr 5e-4 --turns 0.35
-prompts 3 3 --init "$out/prompts-2" --steps 560 --seed 2
 backbone 4 --init "$out/backbone-3/pretrained.safetensors" --seed 3 --steps 1300 --lr 7e-4 \
     --turns 0.2 --turned 0.35 --words --set train
-prompts 4 4 --init "$out/prompts-3" --steps 2000 --seed 3
-prompts 5 4 --init "$out/prompts-4" --steps 1100 --lr 1.5e-3 --seed 4 --varied
-prompts 6 4 --init "$out/prompts-5" --steps 700 --lr 1.5e-3 --seed 5 --varied
-round mean-4-5-6 average "$out/prompts-4" "$out/prompts-5" "$out/prompts-6"
 backbone 5 --init "$out/backbone-4/backbone.safetensors" --seed 4 --steps 900 --lr 5e-4 \
     --turns 0.2 --turned 0.35 --words --set varied
-prompts 7 5 --set varied --init "$out/mean-4-5-6" --steps 1100 --lr 1.5e-3 --seed 6
-prompts 8 5 --set varied --init "$out/prompts-7" --steps 800 --lr 1.5e-3 --seed 7
-round mean-7-8 average "$out/prompts-7" "$out/prompts-8"
+prompts 1 5 --set varied --steps 2000
 mkdir -p "$out/unmeasured"
-round unmeasured/mini finish "$out/backbone-5" "$out/mean-7-8"
+round unmeasured/mini finish "$out/backbone-5" "$out/prompts-1"
 round scores.json evaluate --model "$out/unmeasured/mini" --data "$out/data" --count "$count"
-round mini finish "$out/backbone-5" "$out/mean-7-8" --scores "$out/scores.json"
+round mini finish "$out/backbone-5" "$out/prompts-1" --scores "$out/scores.json"
 "$python" -m training.world.samples "$out/samples"
 
 mkdir -p "$out/logs" # what training/mini/logs holds
 for i in 1 2 3 4 5; do sed "s/^{/{\"round\": $i, /" "$out/backbone-$i/log.jsonl"; done > "$out/logs/pretrain.jsonl"
-for i in 1 2 3 4 5 6 7 8; do sed "s/^{/{\"round\": $i, /" "$out/prompts-$i/log.jsonl"; done > "$out/logs/prompts.jsonl"
+cp "$out/prompts-1/log.jsonl" "$out/logs/prompts.jsonl"

@@ -162,6 +162,9 @@ class _Progress:
     def progress(self, report: StepReport) -> None:
         if report.score is not None:
             self._score = f", {self._metric} {report.score:.1f} % (best {report.best:.1f} %)"
+        if report.plateau is not None:
+            stuck = f"warning: for 100 steps the loss has been that of guessing ({report.plateau:.2f})"
+            self._say(f"{stuck}; if it stays there, check the labels, or try --lr 3e-4 or --spatial off")
         words = f"loss {report.loss:.3f}{self._score}"
         if self._bar is not None:
             self._bar.update(report.step, words)

@@ -6,10 +6,17 @@ Vectors have unit length; ``scale`` is CLIP's temperature.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+
+def guessing_loss(losses: Sequence[float], choices: int) -> float | None:
+    """Return ln(choices), the loss of guessing, if the mean of losses is within 2 % of it; else None."""
+    chance = math.log(choices)
+    return chance if abs(sum(losses) / len(losses) - chance) <= 0.02 * chance else None
 
 
 def class_loss(videos: Tensor, classes: Tensor, truth: Tensor, scale: float) -> Tensor:

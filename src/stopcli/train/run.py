@@ -23,6 +23,7 @@ from stopcli.results import Finetuned, StepReport, TrainingPlan
 from stopcli.train import distributed
 from stopcli.train.batches import Batches, ClipReader, Schedule
 from stopcli.train.dataset import count_clips, describe
+from stopcli.train.losses import guessing_loss
 from stopcli.train.options import FinetuneOptions
 from stopcli.train.run_folder import CONFUSION_FILE, CURVE_FILE, METRIC, RunFolder
 from stopcli.train.trainer import State, Trainer
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 
 SAVE_EVERY = 60.0  # seconds between states; one is saved with each validation too
 VALIDATIONS = 25  # about
+PLATEAU = 100  # steps: whether training is stuck is asked once every so many
 HANDED = re.compile(r"\b(left|right|(counter-?|anti-?)?clockwise)", re.IGNORECASE)
 
 
@@ -152,7 +154,13 @@ class FinetuneRun:
                     self.save()
                     saved = time.monotonic()
                 epoch = (step - 1) // schedule.steps_per_epoch + 1
-                yield StepReport(step, schedule.steps, epoch, loss, score, history.best)
+                plateau = self._plateau() if step % PLATEAU == 0 else None
+                yield StepReport(step, schedule.steps, epoch, loss, score, history.best, plateau)
+
+    def _plateau(self) -> float | None:
+        """Return the loss of guessing, if the last steps were no better."""
+        choices = len(self.sentences) if self.by_class else self.schedule.batch_size
+        return guessing_loss([loss for _, loss in self.history.losses[-PLATEAU:]], choices)
 
     def _evaluate(self, encoder: Encoder, rows: Sequence[Row]) -> Evaluation | None:
         """Score a model on held-out rows, if there are any; each process embeds a share of their clips."""
