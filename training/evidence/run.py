@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING
 
 import stopcli
 from stopcli.model.config import FORMAT
+from training.evidence.focus import CHOICE_SEED
 from training.world.clips import train_clips
 from training.world.files import TRAINING_SETS
 from training.world.vocabulary import caption
@@ -52,6 +53,9 @@ TASKS = {  # clips a label of a training; None is all
     "which": None,
     "which-camera": None,
 }
+PICKS = ("which", "which-camera")  # scored by training.evidence.selection
+KINDS = ("tasks", "world", "shots", "ablation", "focus", "selection")
+SAMPLES = Path(stopcli.__file__).parent / "assets" / "samples"
 ABLATED = ("which", "which-camera", "crowd")
 PARTS = ("motion", "alignment", "bound", "bias", "prompts", "counts", "log-t")
 SHOTS = (1, 2, 4, 8, 16)
@@ -67,8 +71,9 @@ STEPS = {"tasks": 200, "batch": 16}
 class Runs:
     """Commands over one folder, each on so many threads."""
 
-    def __init__(self, out: Path, threads: int) -> None:
+    def __init__(self, out: Path, threads: int, footage: Path | None) -> None:
         self.out = out
+        self.footage = {} if footage is None else {"real clips": footage}
         self._environment = {
             **os.environ,
             "STOPCLI_HOME": str((out / "cache").absolute()),
@@ -103,7 +108,8 @@ class Runs:
         table, model = self.out / "data" / "train" / "world.csv", self.out / "plain-mini"
         folder, record = self.finetune(f"world-{spatial}-{temporal}-{seed}", table, model, *settings)
         scores = self.out / "runs" / f"{folder.name}.json"
-        self.module("training.mini.evaluate", "--model", folder, "--data", self.out / "data", "-o", scores)
+        more = ("--data", self.out / "data", "--seed", CHOICE_SEED, "-o", scores)
+        self.module("training.mini.evaluate", "--model", folder, *more)
         return {"finetuned": record, "scores": json.loads(scores.read_text())}
 
     def task(self, name: str, method: str, seed: int, part: str = "nothing") -> dict:
@@ -119,11 +125,26 @@ class Runs:
         settings += ["--shots", shots] if shots else ["--template", "{}"]
         folder = f"{name}-{spatial}-{temporal}-{seed}" + ("" if part == "nothing" else f"-without-{part}")
         folder, record = self.finetune(folder, table, self.out / "plain-mini", *settings, part=part)
-        if (table.parent / "scenes.json").exists() and name != "where":
-            scores = self.out / "runs" / f"{folder.name}.json"
-            self.module("training.evidence.selection", folder, table.parent, "-o", scores, part=part)
-            return {"finetuned": record, "scores": json.loads(scores.read_text())}
+        if name in PICKS:
+            return {"finetuned": record, "scores": self._selection(folder, table.parent, part=part)}
         return {"finetuned": record}
+
+    def picks(self, task: str) -> dict:
+        """Score plain CLIP on a task of picking the mover."""
+        return {"scores": self._selection(self.out / "plain-mini", self.out / "tasks" / task)}
+
+    def focus(self) -> dict:
+        """Score focus on plain CLIP, at every strength."""
+        scores = self.out / "runs" / "focus.json"
+        self.module("training.evidence.focus", self.out / "plain-mini", self.out, "-o", scores)
+        return {"scores": json.loads(scores.read_text())}
+
+    def energy(self, clips: Path) -> dict:
+        """Measure which share of the change in clips mini's regions catch."""
+        return {"scores": self._selection("mini", clips, "--energy")}
+
+    def _selection(self, model: object, *more: object, part: str = "nothing") -> dict:
+        return json.loads(self.module("training.evidence.selection", model, *more, part=part))
 
     def shots(self, method: str, count: int, seed: int) -> dict:
         """Adapt to four new motions: from mini itself, or with new prompts on its backbone."""
@@ -135,6 +156,15 @@ class Runs:
 
     def jobs(self, what: str, seeds: int) -> Iterator[Job]:
         """Yield the key and the work of every run of one kind."""
+        if what == "focus":
+            yield (what,), self.focus
+            return
+        if what == "tasks":
+            yield from (((what, t, "plain CLIP", 0), partial(self.picks, t)) for t in PICKS)
+        if what == "selection":
+            clips = {"samples": SAMPLES, "world": self.out / "data" / f"test-{CHOICE_SEED}"} | self.footage
+            yield from (((what, name, 0), partial(self.energy, path)) for name, path in clips.items())
+            return
         for seed in range(seeds):
             if what == "world":
                 yield from (((what, m, seed), partial(self.world, m, seed)) for m in METHODS)
@@ -180,7 +210,8 @@ def main() -> None:
     """Run what has not been run yet."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("out", type=Path)
-    parser.add_argument("what", nargs="+", choices=("world", "tasks", "shots", "ablation"))
+    parser.add_argument("what", nargs="+", choices=KINDS)
+    parser.add_argument("--footage", type=Path, help="a folder of real clips, for selection")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--threads", type=int, default=1, help="of each worker")
@@ -191,7 +222,7 @@ def main() -> None:
     log, lock = args.out / "results.jsonl", Lock()
     lines = log.read_text().splitlines() if log.exists() else []
     done = {tuple(json.loads(line)["key"]) for line in lines}
-    runs = Runs(args.out, args.threads)
+    runs = Runs(args.out, args.threads, args.footage)
 
     def work(job: Job) -> None:
         key, run = job
@@ -201,8 +232,7 @@ def main() -> None:
         record = {"key": key, **run(), "wall_seconds": round(time.time() - began, 1)}
         with lock, log.open("a") as stream:
             stream.write(json.dumps(record) + "\n")
-        scores = {k: v for k, v in record["finetuned"].items() if k.startswith(("test", "validation"))}
-        print(*key, scores, flush=True)
+        print(*key, record.get("scores"), record.get("finetuned", {}).get("test"), flush=True)
 
     with ThreadPoolExecutor(args.workers) as pool:
         for _ in pool.map(work, [job for what in args.what for job in runs.jobs(what, args.seeds)]):

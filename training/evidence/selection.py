@@ -1,6 +1,6 @@
 """Does STOP look where things move, and does it matter?
 
-    python -m training.evidence.selection MODEL OUT/tasks/which [--clips 400] [-o FILE]
+    python -m training.evidence.selection MODEL OUT/tasks/which [--clips 400]
     python -m training.evidence.selection MODEL VIDEO|DIR... --energy
 
 On a task of training.evidence.scenes: how often the mover is picked among the things on show (chance 25 %),
@@ -149,7 +149,6 @@ def main() -> None:
     parser.add_argument("what", type=Path, nargs="+")
     parser.add_argument("--energy", action="store_true")
     parser.add_argument("--clips", type=int, default=400, help="of each split, at most")
-    parser.add_argument("-o", "--output", type=Path)
     args = parser.parse_args()
     encoder = Encoder(resolve(args.model), EncoderOptions(precision="fp32", batch_size=BATCH))
     assert isinstance(encoder.model, Stop)
@@ -157,9 +156,7 @@ def main() -> None:
         result = energy_lift(encoder, list(find_videos(args.what)))
     else:
         result = on_task(encoder, args.what[0], args.clips)
-    print(json.dumps(result, indent=1))
-    if args.output:
-        args.output.write_text(json.dumps(result) + "\n", encoding="utf-8")
+    print(json.dumps(result))
 
 
 if __name__ == "__main__":

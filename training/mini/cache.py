@@ -1,6 +1,6 @@
 """Decode the training clips once: ``python -m training.mini.cache DATA``.
 
-Makes DATA/train.npy, varied.npy, spin.npy and stills.npy: (N,K,S,S,3) uint8. Frames come from
+Makes DATA/train.npy, varied.npy and stills.npy: (N,K,S,S,3) uint8. Frames come from
 `stopcli.video`, as they do when the model is used.
 """
 

@@ -18,11 +18,10 @@ from stopcli.model.config import ModelConfig, read_config
 from training.world.vocabulary import MOTION_NAMES, OBJECT_NAMES
 
 TRAINING = {
-    "data": "training/world: generated H.264 clips, 14,000 for stills, 28,000 for prompts; "
+    "data": "training/world: generated H.264 clips, 32,000 for stills, 8,000 of these for prompts; "
     "384 of 480 object-motion pairs",
     "backbone": "training.mini.pretrain: 2400 + 1000 + 300 + 1300 + 900 steps of 128 stills",
-    "prompts": "training.mini.train_prompts: 600 + 200 + 560 + 2000 + 1100 + 700 + 1100 + 800 steps of 32 "
-    "clips, the last two rounds averaged",
+    "prompts": "training.mini.train_prompts: 2000 steps of 32 clips",
     "recipe": "training/mini/make.sh",
     "device": "CPU, 2 cores, bf16 autocast",
 }
@@ -35,14 +34,15 @@ sensible about real footage.
 
 - backbone: an open_clip ViT of 4 blocks, width 192, patch 16, 96 pixels, trained from nothing on stills of
   the world, then frozen; a text tower of 3 blocks; {backbone:.1f} MB
-- prompts: STOP, spatial and temporal, {regions} regions a frame, at most {eta} prompts a gap; 8 frames;
-  {trainable:,} trained parameters, {prompts:.1f} MB
+- prompts: STOP, spatial and temporal, {regions:.0%} of the patches as regions, at most {eta} prompts a gap;
+  8 frames; {trainable:,} trained parameters, {prompts:.1f} MB
 - license: Apache-2.0; training: see `training/mini/` in the repository
 
 ## Measured
 
 {clips} held-out clips: object-motion pairs that training never saw, on families of backgrounds that it never
-saw, read from H.264 files of varying size, rate and quality. The label is the nearest of 480 captions.
+saw, read from H.264 files of varying size, rate and quality. The label is the nearest of 480 captions. The
+clips were made when the prompts were finished, and scored once.
 
 | | STOP | the same backbone, frames averaged |
 |---|---|---|
@@ -58,8 +58,9 @@ python -m training.mini.evaluate --model mini
 ## Limits
 
 "Turning" means turning about the middle of the picture, like the hand of a clock; mini was not trained on
-things that spin in place. Words that the world does not use have no effect. Several named objects in one
-clip, motions that change, and photographs are outside of what it was trained on. Ten further phrases
+things that spin in place. Its cameras shake a little, and no more. Words that the world does not use have no
+effect. Several named objects in one clip, motions that change, and photographs are outside of what it was
+trained on. Ten further phrases
 ("circling", "jumping twice", ...) it knows only as words with a sign beside them, on stills; no clip showed
 it what they mean.
 """

@@ -28,7 +28,7 @@ def options(doc: str | None, *, steps: int, batch: int, lr: float, clips: str) -
     parser.add_argument("--batch", type=int, default=batch)
     parser.add_argument("--lr", type=float, default=lr)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--set", default=clips, help="stills, spin, train or varied")
+    parser.add_argument("--set", default=clips, help="stills, train or varied")
     parser.add_argument("--init", type=Path, help="weights to start from")
     return parser
 

@@ -10,8 +10,6 @@ Letters: B videos, T frames, S side in pixels, N texts, V phrasings, E embedding
 from __future__ import annotations
 
 import json
-import math
-import random
 from pathlib import Path
 
 import numpy as np
@@ -74,44 +72,6 @@ class Texts:
         return {f"{a}-{b}": round(float(mean[a] @ mean[b]), 4) for a, b in PAIRS}
 
 
-def texture(s: int) -> Tensor:
-    """Draw a pattern (3,S,S) in [0,1]: noise in cells, or bent stripes, soft or hard, in two colours."""
-    a, b = torch.rand(2, 3, 1, 1)
-    if random.random() < 0.4:
-        cells = random.choice((3, 5, 8, 12, 20, 32))
-        shape = random.choice(((cells, cells), (cells, 1), (1, cells)))
-        mode, more = random.choice((("nearest", {}), ("bilinear", {"align_corners": False})))
-        share = F.interpolate(torch.rand(1, 1, *shape), size=(s, s), mode=mode, **more)[0]
-    else:
-        y, x = torch.meshgrid(torch.arange(s) / s, torch.arange(s) / s, indexing="ij")
-        angle, phase = random.uniform(0, 2 * math.pi), random.uniform(0, 2 * math.pi)
-        along, across = x * math.cos(angle) + y * math.sin(angle), y * math.cos(angle) - x * math.sin(angle)
-        bend = random.uniform(0, 0.12) * torch.sin(random.uniform(2, 12) * across + phase)
-        share = 0.5 + 0.5 * torch.sin(random.uniform(12, 55) * (along + bend))[None]
-        share = (share > 0.5).float() if random.random() < 0.5 else share
-    return a * (1 - share) + b * share
-
-
-def vary(x: Tensor) -> Tensor:
-    """Shift, scale and tint clips (B,T,3,S,S), lay a texture over most of them, shake the camera a little.
-
-    What moves still moves the same way; what stands behind it is never the same again.
-    """
-    b, t, _, s, _ = x.shape
-    share = torch.empty(b, 1, 1, 1, 1).uniform_(-0.1, 0.6).clamp_min(0)
-    x = x * (1 - share) + torch.stack([texture(s) for _ in range(b)])[:, None] * share
-    theta = torch.zeros(b, t, 2, 3)
-    theta[:, :, 0, 0] = theta[:, :, 1, 1] = torch.empty(b, 1).uniform_(0.88, 1.15)
-    theta[..., 2] = torch.empty(b, 1, 2).uniform_(-0.1, 0.1)
-    theta[..., 2] += torch.randn(b, t, 2) * torch.empty(b, 1, 1).uniform_(-0.01, 0.018).clamp_min(0)
-    grid = F.affine_grid(theta.flatten(0, 1), [b * t, 3, s, s], align_corners=False)
-    x = F.grid_sample(x.flatten(0, 1), grid, padding_mode="reflection", align_corners=False).unflatten(
-        0, (b, t)
-    )
-    grey = x.mean(2, keepdim=True)
-    return grey + (x - grey) * torch.empty(b, 1, 1, 1, 1).uniform_(0.5, 1.2)
-
-
 class Clips:
     """A set of clips with what each shows; the last of them are for validation."""
 
@@ -128,7 +88,7 @@ class Clips:
         )
         self.train, self.validation = np.split(np.arange(len(clips)), [len(clips) - VALIDATION])
 
-    def draw(self, pick: np.ndarray, *, varied: bool = False) -> tuple[Tensor, list[Tensor]]:
+    def draw(self, pick: np.ndarray) -> tuple[Tensor, list[Tensor]]:
         """Augment clips: pixels (B,T,3,S,S) in [0,1]; the numbers of pair, object and motion, each (B,)."""
         rng, out, shown = self._rng, [], []
         step = self._frames.shape[1] // FRAMES
@@ -143,7 +103,6 @@ class Clips:
             shown.append(int(motion))
         x = torch.from_numpy(np.stack(out)).permute(0, 1, 4, 2, 3).float() / 255
         b = len(x)
-        x = vary(x) if varied else x
         mean = x.mean((1, 2, 3, 4), keepdim=True)
         x = (x - mean) * torch.empty(b, 1, 1, 1, 1).uniform_(0.85, 1.15) + mean
         x = (x + torch.empty(b, 1, 3, 1, 1).uniform_(-0.06, 0.06)).clamp(0, 1)
@@ -156,8 +115,6 @@ def main() -> None:
     """Train, and write OUT/model.safetensors and OUT/config.json."""
     parser = options(__doc__, steps=1500, batch=32, lr=2e-3, clips="train")
     parser.add_argument("backbone", type=Path, help="the folder of backbone.safetensors")
-    parser.add_argument("--until", type=int, help="stop after so many of the steps")
-    parser.add_argument("--varied", action="store_true", help="shift, scale and overlay the clips")
     args = parser.parse_args()
     rng = seeded(args.seed)
     backbone = build_backbone(NAME, CONFIG, {})
@@ -184,9 +141,9 @@ def main() -> None:
     )
     mean, std = (torch.tensor(v)[:, None, None] for v in (backbone.preprocess.mean, backbone.preprocess.std))
 
-    def compare(pick: np.ndarray, texts: list[Tensor], *, varied: bool = False) -> tuple[list, list]:
+    def compare(pick: np.ndarray, texts: list[Tensor]) -> tuple[list, list]:
         """Return losses and shares that are right over pairs, objects and motions."""
-        pixels, targets = clips.draw(pick, varied=varied)
+        pixels, targets = clips.draw(pick)
         with torch.autocast("cpu", dtype=torch.bfloat16):
             video = model.encode_video((pixels - mean) / std)  # (B,E)
         logits = [scale * video @ t.T for t in texts]
@@ -195,14 +152,13 @@ def main() -> None:
 
     parameters = dict(model.prompts.named_parameters())
     loop = Loop(parameter_groups(parameters, WEIGHT_DECAY), parameters.values(), args, warm=60)
-    steps = min(args.until or args.steps, args.steps)
-    for step in range(steps):
+    for step in range(args.steps):
         model.train()
         phrased = texts.any_phrasing()
-        losses, right = compare(rng.choice(clips.train, size=args.batch), phrased, varied=args.varied)
+        losses, right = compare(rng.choice(clips.train, size=args.batch), phrased)
         loss = losses[0] + losses[1] + 0.5 * losses[2]
         loop.step(loss)
-        last = step == steps - 1
+        last = step == args.steps - 1
         figures = {
             "step": step,
             "loss": loss.item(),

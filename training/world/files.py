@@ -1,6 +1,6 @@
 """Render the sets of clips to H.264 files: ``python -m training.world.files DATA [--train N] [--test N]``.
 
-Makes DATA/stills, spin, train, varied, test-6 and retrieval-6, each with 000000.mp4 and so on. The seeds
+Makes DATA/stills, train, varied, test-6 and retrieval-6, each with 000000.mp4 and so on. The seeds
 say what each file shows, so no list is kept. Files that are there already are left alone.
 """
 
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from stopcli.fileio import replacing
 from training.world.clips import Clip, render, retrieval_clips, test_clips, train_clips, write
-from training.world.motion import CLIPS, SPIN, STILLS, VARIED
+from training.world.motion import CLIPS, STILLS, VARIED
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -25,7 +25,6 @@ TEST_SEED = 6  # of the clips that are labelled; those that are retrieved have t
 TRAINING_SETS = {
     "varied": (VARIED_SEED, VARIED),
     "train": (TRAIN_SEED, CLIPS),
-    "spin": (TRAIN_SEED, SPIN),
     "stills": (STILLS_SEED, STILLS),
 }
 
@@ -64,7 +63,7 @@ def main() -> None:
     parser.add_argument("--test", type=int, default=500)
     parser.add_argument("--workers", type=int)
     args = parser.parse_args()
-    counts = {"varied": args.varied, "train": args.train, "spin": args.train, "stills": args.stills}
+    counts = {"varied": args.varied, "train": args.train, "stills": args.stills}
     sets = {
         f"test-{TEST_SEED}": test_clips(args.test, TEST_SEED),
         f"retrieval-{TEST_SEED}": retrieval_clips(200, TEST_SEED + 1),

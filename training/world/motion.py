@@ -40,7 +40,7 @@ class Staging:
     """The families of its backgrounds; a test clip has one of UNSEEN."""
 
 
-STILLS, SPIN, CLIPS = Staging(1.0, 0.0), Staging(1.3, 0.0), Staging(1.3, 1.0)
+STILLS, CLIPS = Staging(1.0, 0.0), Staging(1.3, 1.0)
 VARIED = Staging(1.3, 1.0, PLAIN + BOLD)
 
 

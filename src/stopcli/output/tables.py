@@ -246,7 +246,7 @@ def _explanation_numbers(e: r.Explanation) -> dict[str, Any]:
     """Return the numbers of an explanation; regions are numbers of patches, row by row from 0."""
 
     def rows(values: Any) -> list[Any]:
-        return np.asarray(values, float).reshape(len(values), -1).round(4).tolist()
+        return [np.asarray(row, float).ravel().round(4).tolist() for row in values]
 
     def look(seen: r.Look) -> dict[str, Any]:
         whole = np.asarray(seen.whole, float).round(4).tolist()
