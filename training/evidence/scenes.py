@@ -170,9 +170,10 @@ def make(folder: Path, task: str) -> None:
         for i in range(count):
             name, scene = f"{split}-{i:04d}.mp4", scene_of(task, split, i)
             jobs[folder / name] = scene.frames
-            if split != "new":  # movers that no training names: scored by training.evidence.selection
+            tested = split in ("test", "new")
+            if not tested or task == "where":  # the others are scored by training.evidence.selection
                 rows.append((name, label_of(task, scene), split))
-            if split in ("test", "new"):
+            if tested:
                 shown[name] = {
                     "objects": scene.objects,
                     "places": scene.places.round(3).tolist(),

@@ -81,7 +81,6 @@ def on_task(encoder: Encoder, task: Path, limit: int) -> dict[str, Any]:
     texts = encoder.encode_texts(OBJECT_NAMES)
     stop = encoder.files.config.stop
     spatial = stop is not None and stop.spatial == "dynamic"
-    choices = CHOICES if spatial else {"own": CHOICES["own"]}
     known = encoder.model.region_scores
     out: dict[str, Any] = {}
     for split in ("test", "new"):
@@ -89,7 +88,9 @@ def on_task(encoder: Encoder, task: Path, limit: int) -> dict[str, Any]:
         clips = [read_frames(task / n, encoder.frames, encoder.size, threads=1) for n in names]
         pixels = np.stack([c.pixels for c in clips])
         scores: dict[str, Any] = {}
-        for name, change in choices.items():
+        for name, change in CHOICES.items():
+            if name != "own" and not (spatial and split == "new"):
+                continue
             torch.manual_seed(0)
             encoder.model.region_scores = lambda *a, change=change: change(known(*a))  # type: ignore[method-assign]
             vectors = encoder.encode_pixels(pixels)
@@ -97,7 +98,7 @@ def on_task(encoder: Encoder, task: Path, limit: int) -> dict[str, Any]:
                 100 * float(np.mean(picked(vectors @ texts.T, [scenes[n] for n in names]))), 1
             )
         encoder.model.region_scores = known  # type: ignore[method-assign]
-        if spatial:
+        if spatial and split == "new":
             weight = np.stack([mover_of(encoder, c, scenes[n]) for n, c in zip(names, clips, strict=True)])
             scores["regions on the mover, by block"] = (
                 lift(regions(encoder, pixels), weight).round(3).tolist()
