@@ -125,12 +125,12 @@ class Stop(nn.Module):
     def _encode(self, pixels: Tensor, *, look: bool = False) -> _Pass:
         """Embed, and keep what the prompts did; ``look`` computes the last attention too."""
         if self.config is None:
-            return self._encode_frames(pixels, look=look)
+            return _encode_frames(self.backbone, pixels, self.focus, look=look)
         b, t = pixels.shape[:2]
         c, h = self.backbone.embed_patches(pixels.flatten(0, 1))  # (D), (B*T,P,D)
         c = c.expand(b, 1, -1).to(h.dtype)
         h = rearrange(h, "(b t) p d -> b t p d", t=t)
-        motion = self._motion(pixels) if self.config.spatial == "dynamic" else None
+        motion = _motion(self.backbone, pixels) if self.config.spatial == "dynamic" else None
         last, attention = len(self.backbone.blocks) - 1, None
         steps: list[tuple[_Spatial | None, _Temporal | None]] = []
         for index in range(last + 1):
@@ -148,48 +148,16 @@ class Stop(nn.Module):
         video = F.normalize(self.backbone.project(c.squeeze(1)).float(), dim=-1)
         return _Pass(video, steps, motion, attention)
 
-    def _encode_frames(self, pixels: Tensor, *, look: bool) -> _Pass:
-        """Embed each frame of (B,T,3,S,S) alone and average; ``focus`` draws attention to what moves."""
-        b, t = pixels.shape[:2]
-        frames = pixels.flatten(0, 1)
-        if self.focus == 0 and not look:
-            image = F.normalize(self.backbone.clip.encode_image(frames).float(), dim=-1)  # (B*T,E)
-            return _Pass(F.normalize(image.view(b, t, -1).mean(1), dim=-1), [], None, None)
-        motion, attention = self._motion(pixels), None
-        scores = motion.strength()
-        focus = _Spatial(None, scores, self.focus * beside_best(scores))
-        bias = focus.bias.flatten(0, 1)  # (B*T,P)
-        c, h = self.backbone.embed_patches(frames)
-        x = torch.cat([c.expand(b * t, 1, -1).to(h.dtype), h], 1)
-        last = len(self.backbone.blocks) - 1
-        for index in range(last + 1):
-            if look and index == last:
-                attention = self.backbone.class_attention(index, x[:, :1], x[:, None, 1:], bias[:, None])
-                attention = attention.view(b, t, -1)
-            x = self.backbone.run_block(index, x, F.pad(bias, (1, 0)), 1 if index == last else x.shape[1])
-        image = F.normalize(self.backbone.project(x[:, 0]).float(), dim=-1)
-        video = F.normalize(image.view(b, t, -1).mean(1), dim=-1)
-        return _Pass(video, [(focus, None)] if self.focus else [], motion, attention)
-
-    def _motion(self, pixels: Tensor) -> Motion:
-        """Find what moves, in the first block's own normalised tokens."""
-        norm, dtype = self.backbone.blocks[0].ln_1, pixels.dtype
-
-        def tokens_of(pictures: Tensor) -> Tensor:
-            tokens: Tensor = norm(self.backbone.embed_patches(pictures.to(dtype))[1])
-            return tokens
-
-        with torch.autocast(pixels.device.type, enabled=False):
-            return find_motion(pixels, self.backbone.grid, tokens_of)
-
-    def region_scores(self, modules: Any, index: int, c: Tensor, h: Tensor, motion: Motion) -> Tensor:
-        """Score the patches (equations 3 to 5): W^s (B,T,P) in [0,1].
+    def region_scores(
+        self, modules: Any, index: int, c: Tensor, h: Tensor, x: Tensor, motion: Motion
+    ) -> Tensor:
+        """Score the patches (equations 3 to 5), x being h normalised: W^s (B,T,P) in [0,1].
 
         Where it is not certain what moves, attention decides. No gradient goes through that: it would
         train the prompts to move the class token.
         """
         attention = self.backbone.class_attention(index, c.detach(), h.detach())  # A (B,T,P)
-        correction = modules.temporal_dynamics(F.layer_norm(h, h.shape[-1:])).float()
+        correction = modules.temporal_dynamics(x).float()
         dynamics = unit(motion.strength() + correction, 1.0)  # M (B,T,P)
         alpha: float = modules.config.alpha
         return alpha * unit(attention) + (1 - alpha) * dynamics
@@ -204,11 +172,12 @@ class Stop(nn.Module):
         if motion is None:  # static
             zero = h.new_zeros(h.shape[:3], dtype=torch.float32)
             return h + modules.patch_offsets.to(h.dtype), _Spatial(zero, zero, zero)
-        scores = self.region_scores(modules, index, c, h, motion)
+        x = F.layer_norm(h, h.shape[-1:])
+        scores = self.region_scores(modules, index, c, h, x, motion)
         chosen = top_mask(scores, self.regions)
         mask = chosen + chosen * (scores - scores.detach())  # straight-through
         size = h.detach().float().square().mean((1, 2, 3), keepdim=True).sqrt()  # (B,1,1,1)
-        prompt = bounded(modules.spatial_prompter(F.layer_norm(h, h.shape[-1:])), size, config.bound)
+        prompt = bounded(modules.spatial_prompter(x), size, config.bound)
         bias = self.prompts.gamma[number].float() * beside_best(scores)
         return h + mask.unsqueeze(-1).to(h.dtype) * prompt.to(h.dtype), _Spatial(mask, scores, bias)
 
@@ -266,6 +235,44 @@ class Stop(nn.Module):
             return self.backbone.run_block(index, x, keys, 1), h
         x = self.backbone.run_block(index, x, keys, 1 + t * p)
         return x[:, :1], rearrange(x[:, 1:], "b (t p) d -> b t p d", t=t)
+
+
+def _encode_frames(backbone: Backbone, pixels: Tensor, focus: float, *, look: bool) -> _Pass:
+    """Embed each frame of (B,T,3,S,S) alone and average; ``focus`` draws attention to what moves."""
+    b, t = pixels.shape[:2]
+    frames, motion, drawn, attention = pixels.flatten(0, 1), None, None, None
+    if focus == 0 and not look:
+        image = backbone.clip.encode_image(frames)
+    else:
+        c, h = backbone.embed_patches(frames)
+        x = torch.cat([c.expand(b * t, 1, -1).to(h.dtype), h], 1)
+        bias = x.new_zeros(x.shape[:2], dtype=torch.float32)  # (B*T,1+P)
+        if focus:
+            motion = _motion(backbone, pixels)
+            scores = motion.strength()
+            drawn = _Spatial(None, scores, focus * beside_best(scores))
+            bias[:, 1:] = drawn.bias.flatten(0, 1)
+        last = len(backbone.blocks) - 1
+        for index in range(last):
+            x = backbone.run_block(index, x, bias, x.shape[1])
+        attention = backbone.class_attention(last, x[:, :1], x[:, None, 1:], bias[:, None, 1:])
+        image = backbone.project(backbone.run_block(last, x, bias, 1)[:, 0])
+        attention = attention.view(b, t, -1)
+    image = F.normalize(image.float(), dim=-1).view(b, t, -1)
+    video = F.normalize(image.mean(1), dim=-1)
+    return _Pass(video, [(drawn, None)] if drawn is not None else [], motion, attention)
+
+
+def _motion(backbone: Backbone, pixels: Tensor) -> Motion:
+    """Find what moves, in the first block's own normalised tokens."""
+    norm, dtype = backbone.blocks[0].ln_1, pixels.dtype
+
+    def tokens_of(pictures: Tensor) -> Tensor:
+        tokens: Tensor = norm(backbone.embed_patches(pictures.to(dtype))[1])
+        return tokens
+
+    with torch.autocast(pixels.device.type, enabled=False):
+        return find_motion(pixels, backbone.grid, tokens_of)
 
 
 def beside_best(scores: Tensor) -> Tensor:
