@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from stopcli.cli import options as o
-from stopcli.cli.session import session
+from stopcli.cli.session import Session, session
 from stopcli.errors import InputError, UsageError
 from stopcli.results import Explanation
 
@@ -57,35 +57,44 @@ def command(
         check_template(template)
         check_output(output, force=force, suffixes=SUFFIXES)
         s.videos([video])
-        if output.exists() and output.samefile(video):
-            raise UsageError(f"--output {output}: is the video itself; choose another name")
-        if end is not None and end <= (start or 0):
-            raise UsageError(f"--end must be after --start, got {end:g} and {start or 0:g}")
-        if video.is_dir():
-            raise InputError(f"{video}: is a folder; name one video")
+        _check(video, output, start, end)
         s.require_prompts()
-        from stopcli.output.explanation import unsure
         from stopcli.tasks.explain import explain
 
-        span = {"start": start, "end": end}
         explanation = explain(
-            s.encoder, video, block=block, labels=names, template=template, compare=compare, **span
+            s.encoder,
+            video,
+            block=block,
+            labels=names,
+            template=template,
+            start=start,
+            end=end,
+            compare=compare,
         )
-        _write(explanation, output, s.provenance)
+        _write(s, explanation, output)
         s.output.add(replace(explanation, written=str(output)))
-        if doubt := unsure(explanation):
-            s.say(f"note: {doubt}; there, regions are where the class token looks")
 
 
-def _write(explanation: Explanation, output: Path, provenance: str) -> None:
+def _check(video: Path, output: Path, start: float | None, end: float | None) -> None:
+    if output.exists() and output.samefile(video):
+        raise UsageError(f"--output {output}: is the video itself; choose another name")
+    if end is not None and end <= (start or 0):
+        raise UsageError(f"--end must be after --start, got {end:g} and {start or 0:g}")
+    if video.is_dir():
+        raise InputError(f"{video}: is a folder; name one video")
+
+
+def _write(s: Session, explanation: Explanation, output: Path) -> None:
     from stopcli.fileio import replacing, write_text
-    from stopcli.output.explanation import film, picture
+    from stopcli.output.explanation import film, picture, unsure
     from stopcli.output.html import explanation_page
 
     if output.suffix == ".mp4":
         film(explanation, output)
     elif output.suffix == ".html":
-        write_text(output, explanation_page(explanation, provenance))
+        write_text(output, explanation_page(explanation, s.provenance))
     else:
         with replacing(output) as part:
             part.write_bytes(picture(explanation))
+    if doubt := unsure(explanation):
+        s.say(f"note: {doubt}; there, regions are where the class token looks")

@@ -2,50 +2,13 @@
 
 from __future__ import annotations
 
-import open_clip
 import pytest
 import torch
+from toys import MODES, SHAPES, clips, stop
 
-from stopcli.model.checkpoint import build_backbone
 from stopcli.model.clip import attend
 from stopcli.model.config import StopConfig
-from stopcli.model.motion import unit
-from stopcli.model.prompts import bounded
 from stopcli.model.stop import Stop, frame_changes, log_multiplicity, scale_over_gaps, top_mask
-
-SHAPES = {
-    "patch16-96": {"image_size": 96, "patch_size": 16, "width": 64, "layers": 3, "head_width": 32},
-    "patch14-70": {"image_size": 70, "patch_size": 14, "width": 96, "layers": 2, "head_width": 48},
-    "patch32-64": {"image_size": 64, "patch_size": 32, "width": 48, "layers": 2, "head_width": 16},
-}
-TEXT = {"context_length": 16, "vocab_size": 49408, "width": 32, "heads": 2, "layers": 1}
-SETTINGS = {"regions": 1 / 12, "eta": 3, "hidden": 16}
-
-
-def tower(shape="patch16-96", **extra):
-    torch.manual_seed(0)
-    return build_backbone(
-        "toy", {"embed_dim": 40, "vision_cfg": SHAPES[shape], "text_cfg": TEXT, **extra}, {}
-    )
-
-
-def stop(shape="patch16-96", trained=True, **settings):
-    torch.manual_seed(1)
-    model = Stop(tower(shape), StopConfig(**{**SETTINGS, **settings})).eval()
-    if trained:  # leave the no-op start, so that every path has an effect
-        for parameter in model.prompts.parameters():
-            torch.nn.init.normal_(parameter, std=0.1)
-        if hasattr(model.prompts, "gamma"):
-            torch.nn.init.normal_(model.prompts.gamma, mean=2.0)
-    return model
-
-
-def clips(model, batch, frames=5, seed=0):
-    size = model.backbone.preprocess.size
-    return torch.randn(batch, frames, 3, size, size, generator=torch.Generator().manual_seed(seed))
-
-
-MODES = [("dynamic", "dynamic"), ("dynamic", "off"), ("off", "dynamic"), ("static", "static"), ("off", "off")]
 
 
 @pytest.mark.parametrize("shape", SHAPES)
@@ -166,29 +129,6 @@ def test_only_prompted_blocks_are_traced():
     assert len(trace.regions) == 2
 
 
-@pytest.mark.parametrize("shape", SHAPES)
-def test_plain_clip_equals_open_clip(shape):
-    backbone = tower(shape)
-    plain = Stop(backbone, None)
-    x = clips(plain, 2)
-    tokens = open_clip.SimpleTokenizer(context_length=16)(["a dog", "two cats on a sofa"])
-    with torch.no_grad():
-        image = torch.stack([backbone.clip.encode_image(v, normalize=True).mean(0) for v in x])
-        assert (plain.encode_video(x) - torch.nn.functional.normalize(image, dim=-1)).abs().max() < 1e-5
-        text = backbone.clip.encode_text(tokens, normalize=True)
-        assert (plain.encode_text(tokens) - text).abs().max() < 1e-5
-
-
-@pytest.mark.parametrize("shape", SHAPES)
-def test_the_block_wise_pass_equals_open_clip_on_one_frame(shape):
-    """With all prompts off and one frame, the joint sequence is CLIP's own."""
-    model = stop(shape, spatial="off", temporal="off")
-    x = clips(model, 3, frames=1)
-    with torch.no_grad():
-        reference = model.backbone.clip.encode_image(x[:, 0], normalize=True)
-        assert (model.encode_video(x) - reference).abs().max() < 1e-5
-
-
 @pytest.mark.parametrize(("spatial", "temporal"), MODES)
 def test_a_still_video_is_embedded_as_its_photo(spatial, temporal):
     model = stop(spatial=spatial, temporal=temporal)
@@ -201,134 +141,34 @@ def test_a_still_video_is_embedded_as_its_photo(spatial, temporal):
             assert (still - model.encode_video(photo)).abs().max() < 1e-5
 
 
-@pytest.mark.parametrize("factor", [1e-3, 1.0, 1e3, 1e9])
-def test_spatial_prompts_stay_below_their_share_of_the_tokens(factor):
-    prompt = factor * torch.randn(2, 5, 36, 64, generator=torch.Generator().manual_seed(0))
-    size = torch.tensor([0.5, 8.0]).view(2, 1, 1, 1)
-    out = bounded(prompt, size, 0.3)
-    assert (out.square().mean(-1, keepdim=True).sqrt() <= 0.3 * size * (1 + 1e-5)).all()
-    assert torch.nn.functional.cosine_similarity(out, prompt, dim=-1) == pytest.approx(
-        torch.ones(2, 5, 36), abs=1e-5
-    )
-    if factor == 1e-3:  # what is small is left alone
-        assert out == pytest.approx(prompt, rel=0.05)
-
-
-def test_prompts_a_million_times_as_large_leave_the_picture_readable():
-    model = stop()
-    one, other = clips(model, 2).unsqueeze(1).unbind(0)
-    with torch.no_grad():
-        model.prompts.sets[0].spatial_prompter.last.weight.mul_(1e6)
-        a, b = model.encode_video(one), model.encode_video(other)
-    assert (a - b).norm() > 0.05
-
-
 def test_the_gradient_of_the_counts_is_that_of_finite_differences():
-    model = stop(spatial="off", prompted_blocks=(0,)).double()  # later blocks hold the tokens' size fixed
-    x, target = clips(model, 3).double(), torch.randn(3, 40).double()
-    weights = list(model.prompts.sets[0].frame_variation.parameters())
-    directions = [torch.randn_like(w) for w in weights]
+    """Of what a token reads from prompts, by how much changes in each gap."""
+    g = torch.Generator().manual_seed(0)
+    q, k, v = torch.randn(3, 1, 2, 1 + 4 * 3, 8, generator=g, dtype=torch.float64).unbind(0)
 
-    def loss():
-        return (model.encode_video(x) * target).sum()
+    def read(change):
+        weight = log_multiplicity(scale_over_gaps(change), 3).flatten(1)  # (1,12)
+        return attend(q[:, :, :1], k, v, torch.nn.functional.pad(weight, (1, 0)))
 
-    gradients = torch.autograd.grad(loss(), weights)
-    along = sum(float((g * d).sum()) for g, d in zip(gradients, directions, strict=True))
-    step = 3e-4  # prompts are weighed in float32
-    values = []
-    for sign in (1, -2):
-        with torch.no_grad():
-            for w, d in zip(weights, directions, strict=True):
-                w.add_(sign * step * d)
-            values.append(float(loss()))
-    assert abs(along) > 1e-4
-    assert along == pytest.approx((values[0] - values[1]) / (2 * step), rel=0.02)
+    change = torch.rand(1, 4, generator=g, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(read, change)
+    assert torch.autograd.grad(read(change).square().sum(), change)[0].abs().min() > 1e-4
+
+
+def test_the_network_behind_the_counts_learns_as_much_as_that_of_the_prompts():
+    model = stop(spatial="off", prompted_blocks=(0,))
+    modules, x = model.prompts.sets[0], clips(model, 4)
+    (model.encode_video(x) * torch.randn(4, 40, generator=torch.Generator().manual_seed(0))).sum().backward()
+
+    def share(module):  # of its weights' size
+        return sum(p.grad.norm() * p.detach().norm() for p in module.parameters())
+
+    assert share(modules.frame_variation) > 0.02 * share(modules.temporal_prompter)
 
 
 def test_a_prompt_counts_as_often_as_its_gap_changes():
     weight = log_multiplicity(torch.tensor([[0.0, 0.5, 1.0]]), 3).exp()
     assert weight[0] == pytest.approx(torch.tensor([[0.0, 0, 0], [1.5, 0.75, 0], [2.0, 2, 2]]), abs=1e-6)
-
-
-@pytest.mark.parametrize("shape", ["patch16-96", "patch14-70"])
-def test_regions_are_where_the_only_change_is_before_any_training(shape):
-    model = stop(shape, trained=False, regions=1e-3)  # one patch
-    x = torch.nn.functional.interpolate(clips(model, 1, frames=1)[0], scale_factor=1 / 4, mode="area")
-    x = torch.nn.functional.interpolate(x, model.backbone.preprocess.size, mode="bilinear").repeat(6, 1, 1, 1)
-    patch = model.backbone.preprocess.size // model.backbone.grid[0]
-    for i in range(6):
-        x[i, :, -patch:, -patch:] = torch.randn(3, 1, 1, generator=torch.Generator().manual_seed(i))
-    with torch.no_grad():
-        _, trace = model.trace(x[None])
-    assert (trace.energy.argmax(-1) == trace.energy.shape[-1] - 1).all()
-    assert trace.regions[0, 0, :, -1].float().mean() > 0.8  # attention has its half of the score
-    assert (trace.bias <= 0).all()  # gamma begins above 0
-
-
-def test_channels_that_stick_out_do_not_hide_what_moves():
-    """Towers trained on the web have channels many times the size of the others, tamed by ln_1."""
-    model = stop(trained=False, regions=1e-3, alpha=0.0)
-    visual = model.backbone.clip.visual
-    with torch.no_grad():
-        visual.ln_pre.bias[5] = 60.0
-        for block in visual.transformer.resblocks:
-            block.ln_1.weight[5] = 0.01
-        x = clips(model, 1, frames=1).repeat(1, 6, 1, 1, 1)
-        x[0, :, :, :16, :16] = torch.randn(6, 3, 1, 1)
-        _, trace = model.trace(x)
-    assert trace.regions[0, 0, :, 0].all()
-
-
-def test_where_nothing_is_certain_attention_chooses():
-    model = stop(trained=False)
-    x = clips(model, 1, frames=6)  # noise: no frame can be brought to another's place
-    with torch.no_grad():
-        _, trace = model.trace(x)
-        c, h = model.backbone.embed_patches(x.flatten(0, 1))
-        attention = unit(model.backbone.class_attention(0, c.expand(1, 1, -1), h[None]))
-    assert trace.certainty.max() == 0
-    assert trace.scores[0] == pytest.approx(0.5 * attention, abs=1e-5)  # alpha
-
-
-def test_focus_is_nothing_without_strength_or_motion_and_something_with_both():
-    backbone = tower()
-    plain, none, focused = (Stop(backbone, None, focus=f).eval() for f in (0.0, 1e-9, 3.0))
-    still = clips(plain, 2, frames=1).repeat(1, 5, 1, 1, 1)
-    moving = still.clone()
-    moving[:, :, :, :16, :16] = torch.randn(2, 5, 3, 1, 1)
-    with torch.no_grad():
-        assert (plain.encode_video(moving) - none.encode_video(moving)).abs().max() < 1e-5
-        assert (plain.encode_video(still) - focused.encode_video(still)).abs().max() < 1e-5
-        assert (plain.encode_video(moving) - focused.encode_video(moving)).abs().max() > 1e-3
-
-
-@pytest.mark.parametrize("gradient", [False, True])
-@pytest.mark.parametrize("d", [16, 48])
-def test_a_bias_on_keys_is_added_to_their_logits(gradient, d):
-    q, k, v = torch.randn(3, 2, 4, 9, d, generator=torch.Generator().manual_seed(0)).unbind(0)
-    bias = torch.linspace(-30, 3, 18).view(2, 9).requires_grad_(gradient)
-    expected = (q @ k.transpose(-1, -2) / d**0.5 + bias[:, None, None]).softmax(-1) @ v
-    out = attend(q, k, v, bias)
-    assert (out - expected).abs().max() < 1e-5
-    if gradient:
-        grads = [torch.autograd.grad(x.square().sum(), bias)[0] for x in (out, expected)]
-        assert grads[0] == pytest.approx(grads[1], rel=1e-4, abs=1e-3)
-
-
-def test_class_attention_equals_the_plain_formula():
-    model = stop()
-    backbone, x = model.backbone, clips(stop(), 2, frames=3)
-    with torch.no_grad():
-        c, h = backbone.embed_patches(x.flatten(0, 1))
-        c, h = c.expand(2, 1, -1), h.unflatten(0, (2, 3))
-        attention = backbone.clip.visual.transformer.resblocks[1].attn
-        norm = backbone.clip.visual.transformer.resblocks[1].ln_1
-        wq, wk, _ = attention.in_proj_weight.chunk(3)
-        bq, bk, _ = attention.in_proj_bias.chunk(3)
-        q = (norm(c) @ wq.T + bq).unflatten(-1, (2, 32))[:, 0]  # (B,heads,d)
-        k = (norm(h) @ wk.T + bk).unflatten(-1, (2, 32))  # (B,T,P,heads,d)
-        expected = (torch.einsum("bhd,btphd->bthp", q, k) / 32**0.5).softmax(-1).mean(2)
-        assert (backbone.class_attention(1, c, h) - expected).abs().max() < 1e-6
 
 
 def test_forward_leaves_nothing_behind():
