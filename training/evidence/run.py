@@ -45,13 +45,13 @@ METHODS = {
     "STOP": ("dynamic", "dynamic"),
 }
 TASKS = {  # clips a label of a training; None is all
+    "which": None,
+    "which-camera": None,
     "crowd": 200,
+    "where": 200,
     "order": 200,
     "count": 200,
     "blink": 200,
-    "where": 200,
-    "which": None,
-    "which-camera": None,
 }
 PICKS = ("which", "which-camera")  # scored by training.evidence.selection
 KINDS = ("tasks", "world", "shots", "ablation", "focus", "selection")
