@@ -97,8 +97,8 @@ def write_model(folder: Path, *, stop=None, labels=None, seed=0) -> Path:
     save_file(state, folder / "backbone.safetensors")
     config = ModelConfig("toy", "file:backbone.safetensors", stop, 4, labels, TOY_CONFIG, {"license": "MIT"})
     model = Stop(backbone, stop)
-    for parameter in model.prompts.parameters():
-        torch.nn.init.normal_(parameter, std=0.1)
+    for name, parameter in model.prompts.named_parameters():
+        torch.nn.init.normal_(parameter, mean=5.0 if name == "gamma" else 0.0, std=0.1)
     save(folder, config, model)
     return folder
 

@@ -21,6 +21,7 @@ import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from itertools import product
 from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING
@@ -146,6 +147,10 @@ class Runs:
     def _selection(self, model: object, *more: object, part: str = "nothing") -> dict:
         return json.loads(self.module("training.evidence.selection", model, *more, part=part))
 
+    def without(self, name: str, part: str, seed: int) -> dict:
+        """Train all of STOP but a part."""
+        return self.task(name, "STOP", seed, part)
+
     def shots(self, method: str, count: int, seed: int) -> dict:
         """Adapt to four new motions: from mini itself, or with new prompts on its backbone."""
         model, more = SHOT_METHODS[method]
@@ -165,18 +170,13 @@ class Runs:
             clips = {"samples": SAMPLES, "world": self.out / "data" / f"test-{CHOICE_SEED}"} | self.footage
             yield from (((what, name, 0), partial(self.energy, path)) for name, path in clips.items())
             return
-        for seed in range(seeds):
-            if what == "world":
-                yield from (((what, m, seed), partial(self.world, m, seed)) for m in METHODS)
-            elif what == "tasks":
-                for t in TASKS:
-                    yield from (((what, t, m, seed), partial(self.task, t, m, seed)) for m in METHODS)
-            elif what == "ablation":
-                for t in ABLATED:
-                    yield from (((what, t, p, seed), partial(self.task, t, "STOP", seed, p)) for p in PARTS)
-            else:
-                for k in reversed(SHOTS):
-                    yield from (((what, m, k, seed), partial(self.shots, m, k, seed)) for m in SHOT_METHODS)
+        run, choices = {
+            "world": (self.world, product(METHODS)),
+            "tasks": (self.task, product(TASKS, reversed(METHODS))),
+            "ablation": (self.without, product(ABLATED, PARTS)),
+            "shots": (self.shots, product(SHOT_METHODS, reversed(SHOTS))),
+        }[what]
+        yield from (((what, *c, seed), partial(run, *c, seed)) for c, seed in product(choices, range(seeds)))
 
 
 def world_epochs() -> int:
