@@ -171,12 +171,12 @@ class Runs:
             yield from (((what, name, 0), partial(self.energy, path)) for name, path in clips.items())
             return
         run, choices = {
-            "world": (self.world, product(METHODS)),
-            "tasks": (self.task, product(TASKS, reversed(METHODS))),
-            "ablation": (self.without, product(ABLATED, PARTS)),
-            "shots": (self.shots, product(SHOT_METHODS, reversed(SHOTS))),
+            "world": (self.world, list(product(METHODS))),
+            "tasks": (self.task, [(t, m) for m, t in product(reversed(METHODS), TASKS)]),
+            "ablation": (self.without, list(product(ABLATED, PARTS))),
+            "shots": (self.shots, list(product(SHOT_METHODS, reversed(SHOTS)))),
         }[what]
-        yield from (((what, *c, seed), partial(run, *c, seed)) for c, seed in product(choices, range(seeds)))
+        yield from (((what, *c, seed), partial(run, *c, seed)) for seed, c in product(range(seeds), choices))
 
 
 def world_epochs() -> int:
