@@ -54,7 +54,7 @@ def test_an_index_keeps_what_was_embedded_with_focus_apart(run_json, run, plain,
     assert run_json(*search)[1]["data"] == without
     _, told = run_json("index", "info", "--index", tmp_path / "index")
     models = [space["model"] for space in told["data"][0]["spaces"]]
-    assert sorted(m.endswith(", focus 2") for m in models) == [False, True]
+    assert sorted(m.endswith(", focus 3") for m in models) == [False, True]
     _, _, err = run(*search, "--focus", "motion")
     assert "embedded" not in err  # nothing is done twice
 
@@ -63,10 +63,10 @@ def test_a_file_of_vectors_never_mixes_strengths(run, plain, clip, tmp_path):
     out = tmp_path / "v.npz"
     assert run("embed", clip, "-o", out, "-m", plain, "--focus", "motion", *CPU)[0] == 0
     with np.load(out) as arrays:
-        assert json.loads(str(arrays["provenance"]))["focus"] == 2
+        assert json.loads(str(arrays["provenance"]))["focus"] == 3
     status, _, err = run("embed", clip, "-o", out, "-m", plain, *CPU)
     assert status == 3
-    assert "made with focus 2.0, now it is None" in err
+    assert "made with focus 3.0, now it is None" in err
 
 
 def test_focus_can_be_explained_without_prompts(run_json, plain, clip, tmp_path):
