@@ -93,7 +93,7 @@ def load(
     """Load a model by name, ``hf:org/repo[@revision]`` or folder; None is the configured default.
 
     The keywords are those of `stopcli.runtime.encoder.EncoderOptions`; ``offline`` makes no request. A
-    ``focus`` above 0 draws the attention of a model without prompts to what moves (3 is the default of the command line, 6 is strong).
+    ``focus`` above 0 draws the attention of a model without prompts to what moves; ``--focus motion`` is 3.
 
     Raises:
         ModelError: one of its kinds. DeviceError: the device is absent or wrong.
