@@ -221,7 +221,7 @@ class Model:
     ) -> ShownExplanation:
         """Return what the prompts did in a clip; see `stopcli.tasks.explain.explain`.
 
-        >>> model.explain("samples/a-dog-moving-left.mp4").regions.shape
+        >>> model.explain("samples/a-dog-moving-left.mp4").shown.regions.shape
         (8, 6, 6)
         """
         from stopcli.tasks.explain import explain
