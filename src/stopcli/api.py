@@ -10,7 +10,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
 from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
@@ -99,12 +98,8 @@ def load(
         ModelError: one of its kinds. DeviceError: the device is absent or wrong.
     """
     options = EncoderOptions(device, precision, batch_size, frames, compile)
-    files = replace(resolve(name or default_model(), offline=offline), focus=focus)
-    if focus and files.config.stop is not None:
-        raise UsageError(
-            f"focus: {files.name} has prompts, which look for motion themselves; use a plain model"
-        )
-    return Model(Encoder(files, options))
+    files = resolve(name or default_model(), offline=offline)
+    return Model(Encoder(files.focused(focus), options))
 
 
 class Model:

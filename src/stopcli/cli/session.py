@@ -7,7 +7,7 @@ import sys
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -80,10 +80,7 @@ class Session:
         files = self.resolve(name)
         if files.name == MINI:
             self.say("note: mini knows only its generated world; real footage needs a real model")
-        if self.compute.strength and files.config.stop is not None:
-            problem = f"{files.name} has prompts, which look for motion themselves"
-            raise UsageError(f"--focus motion: {problem}; use it with a plain model such as vit-b-32")
-        return replace(files, focus=self.compute.strength)
+        return files.focused(self.compute.strength)
 
     @cached_property
     def files(self) -> ModelFiles:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from stopcli.errors import UsageError
 from stopcli.fileio import file_hash
 from stopcli.model.config import WEIGHTS_FILE, ModelConfig
 
@@ -29,6 +30,13 @@ class ModelFiles:
         training = self.config.extra.get("training")
         origin = training.get("origin") if isinstance(training, dict) else None
         return str(origin or self.name)
+
+    def focused(self, strength: float) -> ModelFiles:
+        """Return this model with a focus; UsageError if it has prompts, which look for motion themselves."""
+        if strength and self.config.stop is not None:
+            problem = f"{self.name} has prompts, which look for motion themselves"
+            raise UsageError(f"--focus motion: {problem}; use it with a plain model such as vit-b-32")
+        return replace(self, focus=strength)
 
     @property
     def title(self) -> str:

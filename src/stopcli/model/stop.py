@@ -255,9 +255,10 @@ def _encode_frames(backbone: Backbone, pixels: Tensor, focus: float, *, look: bo
         last = len(backbone.blocks) - 1
         for index in range(last):
             x = backbone.run_block(index, x, bias, x.shape[1])
-        attention = backbone.class_attention(last, x[:, :1], x[:, None, 1:], bias[:, None, 1:])
+        if look:
+            attention = backbone.class_attention(last, x[:, :1], x[:, None, 1:], bias[:, None, 1:])
+            attention = attention.view(b, t, -1)
         image = backbone.project(backbone.run_block(last, x, bias, 1)[:, 0])
-        attention = attention.view(b, t, -1)
     image = F.normalize(image.float(), dim=-1).view(b, t, -1)
     video = F.normalize(image.mean(1), dim=-1)
     return _Pass(video, [(drawn, None)] if drawn is not None else [], motion, attention)

@@ -47,8 +47,6 @@ def explain(
         UsageError: no such block. InputError: the video cannot be read.
     """
     clip = read_frames(path, encoder.frames, encoder.size, start=start, end=end)
-    windows, spans = _windows(encoder, path, clip) if labels else ([], np.zeros((0, 2)))
-    texts = prompts_for(labels, encoder.files.config, template)
 
     def look(model: Encoder, attention: Tensor) -> Look:
         """Return where a model looks in the clip, and its scores of the labels."""
@@ -56,7 +54,7 @@ def explain(
         if not labels:
             return Look(seen, np.zeros((0, 0), np.float32), np.zeros(0, np.float32))
         vectors = model.encode_pixels(np.stack([*windows, clip.pixels]))
-        _, shares = model.label_scores(vectors, encoder.encode_texts(texts))
+        _, shares = model.label_scores(vectors, texts)
         return Look(seen, shares[:-1], shares[-1])
 
     trace = encoder.trace(clip.pixels[None])
@@ -64,6 +62,9 @@ def explain(
     chosen = block if block is not None else max(1, len(blocks) - 1)
     if not 1 <= chosen <= len(blocks):
         raise UsageError(f"--block must be between 1 and {len(blocks)}, got {chosen}")
+    windows, spans = _windows(encoder, path, clip) if labels else ([], np.zeros((0, 2)))
+    if labels:
+        texts = encoder.encode_texts(prompts_for(labels, encoder.files.config, template))
     plain = None
     if compare:
         without = encoder.without_prompts()

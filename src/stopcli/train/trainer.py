@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from stopcli.runtime.encoder import Encoder
 
 BETAS, EPS, WEIGHT_DECAY, CLIP_NORM = (0.9, 0.98), 1e-6, 0.2, 1.0  # as STOP's authors
-GAMMA, GAMMA_PACE = "gamma", 50.0
+GAMMA_PACE = 50.0  # its learning rate, in those of the others
 
 
 class Trainer:
@@ -171,8 +171,8 @@ def parameter_groups(parameters: dict[str, torch.Tensor], weight_decay: float) -
     """
     groups = {
         (weight_decay, 1.0): [p for p in parameters.values() if p.ndim >= 2],
-        (0.0, 1.0): [p for n, p in parameters.items() if p.ndim < 2 and n != GAMMA],
-        (0.0, GAMMA_PACE): [p for n, p in parameters.items() if n == GAMMA],
+        (0.0, 1.0): [p for n, p in parameters.items() if p.ndim < 2 and n != "gamma"],
+        (0.0, GAMMA_PACE): [p for n, p in parameters.items() if n == "gamma"],
     }
     return [{"params": p, "weight_decay": d, "pace": pace} for (d, pace), p in groups.items() if p]
 
