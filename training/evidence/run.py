@@ -6,7 +6,7 @@ training saw. Results are appended to OUT/results.jsonl; what is there already i
 training.evidence.table turns them into docs/results.md.
 
 OUT/data must hold the generated world (training.world.files), OUT/tasks the tasks
-(training.evidence.tasks and training.evidence.scenes).
+(training.evidence.tasks).
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Clips in which one of several things moves: ``python -m training.evidence.scenes OUT``.
+"""Clips in which one of several things moves: three of the tasks of training.evidence.tasks.
 
 Four of mini's objects stand in the four quarters of the picture, and one of them moves. Three tasks:
 
@@ -15,7 +15,6 @@ its objects and the mover's place in every frame.
 
 from __future__ import annotations
 
-import argparse
 import csv
 import json
 import math
@@ -183,17 +182,3 @@ def make(folder: Path, task: str) -> None:
     (folder / "scenes.json").write_text(json.dumps(shown))
     with (folder / "data.csv").open("w", newline="") as stream:
         csv.writer(stream).writerows([("path", "label", "split"), *rows])
-
-
-def main() -> None:
-    """Write every task, or those that are named."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("out", type=Path)
-    parser.add_argument("--task", choices=tuple(CLIPS), action="append")
-    args = parser.parse_args()
-    for name in args.task or CLIPS:
-        make(args.out / name, name)
-
-
-if __name__ == "__main__":
-    main()

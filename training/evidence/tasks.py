@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageEnhance
 
+from training.evidence import scenes
 from training.world.backgrounds import PLAIN, UNSEEN, background, colors
 from training.world.clips import Format, file_format
 from training.world.files import write_files
@@ -160,10 +161,11 @@ def main() -> None:
     """Write every task, or those that are named."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("out", type=Path)
-    parser.add_argument("--task", choices=tuple(TASKS), action="append")
+    makers = dict.fromkeys(TASKS, make) | dict.fromkeys(scenes.CLIPS, scenes.make)
+    parser.add_argument("--task", choices=tuple(makers), action="append")
     args = parser.parse_args()
-    for name in args.task or TASKS:
-        make(args.out / name, name)
+    for name in args.task or makers:
+        makers[name](args.out / name, name)
 
 
 if __name__ == "__main__":
