@@ -5,7 +5,8 @@ Four of mini's objects stand in the four quarters of the picture, and one of the
 - ``which``: what moves? The label is the mover. Training shows movers of one half of the objects, among all
   of them; the test has unseen backgrounds and movers of the other half, so that what is learnt must be
   "look where it moves" and not "this change is a dog".
-- ``which-camera``: the same, filmed by a camera that pans, zooms, turns and shakes.
+- ``which-camera``: the same, filmed by a camera that pans, zooms, turns and shakes. Its test clips "pan" are
+  filmed by a camera that pans and does nothing else.
 - ``where``: in which half of the picture does it move? The labels, "moving left" and "moving right", are
   words that the text tower tells apart; here they name places.
 
@@ -35,7 +36,7 @@ QUARTERS = ((-1, -1), (-1, 1), (1, -1), (1, 1))
 ROOM = 1.6  # the scene's sides, in those of the picture: what a moving camera comes to see
 CLIPS = {
     "which": {"train": 1600, "val": 96, "test": 400, "new": 400},
-    "which-camera": {"train": 1600, "val": 96, "test": 400, "new": 400},
+    "which-camera": {"train": 1600, "val": 96, "test": 400, "new": 400, "pan": 400},
     "where": {"train": 400, "val": 20, "test": 200},
 }
 
@@ -59,7 +60,7 @@ class Camera:
         return out + rng.normal(0, 1, (n, 4)) * np.array([shake, shake, 0, 30 * shake])
 
 
-CAMERAS = {"which-camera": Camera(pan=0.25, zoom=0.25, turn=8, shake=0.02)}
+CAMERAS = {"which-camera": Camera(pan=0.25, zoom=0.25, turn=8, shake=0.02), "pan": Camera(pan=0.25)}
 
 
 @dataclass(frozen=True)
@@ -148,10 +149,10 @@ class Scene:
 
 def scene_of(task: str, split: str, number: int) -> Scene:
     """Return what one clip of a task shows."""
-    seed = [list(CLIPS).index(task) + 77, ("train", "val", "test", "new").index(split), number]
+    seed = [list(CLIPS).index(task) + 77, ("train", "val", "test", "new", "pan").index(split), number]
     families = PLAIN if split in ("train", "val") else UNSEEN
-    movers = {"new": NEW}.get(split, KNOWN) if task != "where" else OBJECT_NAMES
-    return Scene.of(seed, movers, families, CAMERAS.get(task, Camera()))
+    movers = {"new": NEW, "pan": NEW}.get(split, KNOWN) if task != "where" else OBJECT_NAMES
+    return Scene.of(seed, movers, families, CAMERAS.get(split) or CAMERAS.get(task, Camera()))
 
 
 def label_of(task: str, scene: Scene) -> str:
@@ -169,7 +170,7 @@ def make(folder: Path, task: str) -> None:
         for i in range(count):
             name, scene = f"{split}-{i:04d}.mp4", scene_of(task, split, i)
             jobs[folder / name] = scene.frames
-            tested = split in ("test", "new")
+            tested = split not in ("train", "val")
             if not tested or task == "where":  # the others are scored by training.evidence.selection
                 rows.append((name, label_of(task, scene), split))
             if tested:

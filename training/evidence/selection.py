@@ -83,7 +83,7 @@ def on_task(encoder: Encoder, task: Path, limit: int) -> dict[str, Any]:
     spatial = stop is not None and stop.spatial == "dynamic"
     known = encoder.model.region_scores
     out: dict[str, Any] = {}
-    for split in ("test", "new"):
+    for split in dict.fromkeys(name.partition("-")[0] for name in scenes):
         names = [n for n in scenes if n.startswith(split)][:limit]
         clips = [read_frames(task / n, encoder.frames, encoder.size, threads=1) for n in names]
         pixels = np.stack([c.pixels for c in clips])

@@ -20,13 +20,14 @@ if TYPE_CHECKING:
 TASK_NAMES = {
     "which": "which of four things moves? (4)",
     "which-camera": "the same, filmed by a moving camera (4)",
+    "which-pan": "... those trained on it, where the camera only pans (4)",
     "where": "in which half does it move? (2)",
     "crowd": "which way a small target goes among shapes that move too (4)",
     "order": "which of two events far apart came first (2)",
     "count": "how often it jumps: once, twice, three times (3)",
     "blink": "gone for an eighth of the clip, or not (2)",
 }
-CHANCE = {"which": 25, "which-camera": 25, "where": 50, "crowd": 25, "order": 50, "count": 33, "blink": 50}
+CHANCE = defaultdict(lambda: 25, {"where": 50, "order": 50, "count": 33, "blink": 50})
 PART_NAMES = {
     "motion": "motion (regions from attention and a network that begins anywhere)",
     "alignment": "taking the camera out",
@@ -63,6 +64,8 @@ def tasks(records: Records) -> str:
     for key, record in sorted(records.items(), key=str):
         if key[0] == "tasks":
             scores[key[1], key[2]].append(score(record))
+            if "pan" in record.get("scores", {}):
+                scores["which-pan", key[2]].append(record["scores"]["pan"]["own"])
             if key[1] not in PICKS:
                 scores[key[1], "plain CLIP"] = [record["finetuned"]["test_plain"]]
     methods = ("plain CLIP", *METHODS)
