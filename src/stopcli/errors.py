@@ -62,6 +62,10 @@ class CannotWrite(StopError):
     """A file cannot be written: the disk is full, or access is denied."""
 
 
+class OutputBusy(StopError):
+    """Another process is writing to the same output."""
+
+
 class BadDataset(InputError):
     """A table of labelled videos with faults."""
 

@@ -7,11 +7,13 @@ import hashlib
 import os
 import secrets
 import shutil
+import socket
+import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from stopcli.errors import CannotWrite, FileExists, UsageError
+from stopcli.errors import CannotWrite, FileExists, OutputBusy, UsageError
 
 _SAMPLE = 1 << 20  # bytes read at the head, in the middle and at the tail
 
@@ -89,6 +91,37 @@ def append_line(path: Path, line: str) -> None:
             stream.write(line + "\n")
     except OSError as error:
         raise write_error(path, error) from error
+
+
+@contextmanager
+def alone(path: Path) -> Iterator[None]:
+    """Be the only process that writes ``path``; the lock is a hidden file beside it, which stays.
+
+    A process that dies holds no lock.
+
+    Raises:
+        OutputBusy: another process has it, and which. CannotWrite: there is no place for the lock.
+    """
+    from filelock import FileLock, Timeout
+
+    file = path.with_name(f".{path.name[:200]}.lock")
+    lock = FileLock(file)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        holder = "another process"
+        with suppress(OSError):
+            holder = file.read_text(encoding="utf-8", errors="replace")[:200] or holder
+        way = "run the command again when it is done, or choose another output"
+        raise OutputBusy(f"{path}: {holder} is writing it; {way}") from None
+    except OSError as error:
+        raise write_error(path, error) from error
+    try:
+        with suppress(OSError):
+            file.write_text(f"process {os.getpid()} on {socket.gethostname()}, since {time.ctime()},")
+        yield
+    finally:
+        lock.release()
 
 
 def write_error(path: Path, error: OSError) -> CannotWrite:

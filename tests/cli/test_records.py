@@ -108,7 +108,7 @@ def test_embed_adds_skips_and_redoes(run_json, toy, clips, tmp_path, suffix):
     assert status == 1
     assert [d["row"] for d in told["data"]] == [0, 1]
     both = load(out)
-    assert (both.vectors[0] == first.vectors[0]).all()
+    assert (both.matrix()[0] == first.matrix()[0]).all()
     assert both.matrix().shape == (2, 32)
     assert both.provenance["weights"] == first.provenance["weights"]
     status, told = run_json("embed", clips / "deeper", "-m", toy, "-o", out, "--force")

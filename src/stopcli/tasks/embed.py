@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from itertools import groupby
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from stopcli.errors import FileExists
+from stopcli.errors import FileExists, InputError
+from stopcli.fileio import alone
 from stopcli.results import Embedded, EncodedClip, Failure
 from stopcli.tasks.vectorfile import Journal, Row, VectorFile, check_vector_file, load, save
 
 if TYPE_CHECKING:
     from stopcli.runtime.encoder import Encoder
+
+FileKey = tuple[int, int]  # size in bytes, time of change in ns
 
 
 def embed_videos(
@@ -26,80 +30,113 @@ def embed_videos(
 ) -> tuple[list[Embedded], list[Failure]]:
     """Embed files into ``output``; what it holds already is skipped, changed files are redone.
 
+    Files that are absent or cannot be read now keep the vectors of an earlier run.
+
     ``window`` (seconds) None embeds whole files; ``progress`` is called with each path that is done.
     Returns where each of ``paths`` stands in the output, and the files that could not be used.
 
     Raises:
         FileExists: ``output`` was made in another way. UsageError: it has an unknown suffix.
+        OutputBusy: another process is writing it.
     """
-    vectors = _open(encoder, output, {"kind": "videos", "window": window}, force)
-    journal = Journal(output, vectors.provenance)
-    if not force:
-        vectors.merge(journal.recover())
-    keys = {str(p): _file_key(p) for p in paths}
-    vectors = vectors.current(keys)
-    done = {row.path for row in vectors.rows}
-    todo = [p for p in dict.fromkeys(str(p) for p in paths) if p not in done]
+    check_vector_file(output)
+    with alone(output):
+        journal = Journal(output, {**encoder.describe(), "kind": "videos", "window": window})
+        vectors = _open(journal, output, force)
+        keys = {str(p): _file_key(p) for p in paths}
+        done = {p for p, key in keys.items() if key is not None and _key_of(vectors, p) == key}
+        if progress is not None:
+            for path in done:
+                progress(path)
+        todo = [p for p in keys if p not in done]
+        failures = _embed(encoder, todo, keys, vectors, journal, window, progress)
+        if vectors.parts:
+            save(output, vectors)
+        journal.end()
+    shown = [Embedded(r.path, r.start, r.end, i) for i, r in enumerate(vectors.rows) if r.path in keys]
+    return shown, failures
+
+
+def _embed(
+    encoder: Encoder,
+    todo: Sequence[str],
+    keys: Mapping[str, FileKey | None],
+    vectors: VectorFile,
+    journal: Journal,
+    window: float | None,
+    progress: Callable[[str], None] | None,
+) -> list[Failure]:
+    """Embed files into ``vectors``, and the journal; what cannot be read keeps what was known of it."""
     failures: list[Failure] = []
-    if progress is not None:
-        for path in done & set(keys):
-            progress(path)
     if todo:
         journal.begin(vectors)
     for path, group in groupby(encoder.encode_videos(todo, window=window), key=lambda item: item.path):
         items = list(group)
         faults = [i for i in items if isinstance(i, Failure)]
+        if faults and (kept := vectors.parts.get(path)):
+            note = f"{len(kept[0])} of its vectors from an earlier run are kept"
+            faults = [replace(f, message=f"{f.message}; {note}") for f in faults]
         failures += faults
         if not faults:
             clips = [i for i in items if isinstance(i, EncodedClip)]
-            rows = [Row(path, c.start, c.end, *keys[path]) for c in clips]
-            vectors.rows += rows
-            vectors.vectors += [c.vector for c in clips]
+            size, mtime_ns = keys[path] or (-1, -1)
+            rows = [Row(path, c.start, c.end, size, mtime_ns) for c in clips]
+            vectors.put(rows, [c.vector for c in clips])
             journal.append(rows, [c.vector for c in clips])
         if progress is not None:
             progress(path)
-    if vectors.rows:
-        save(output, vectors)
-    journal.end()
-    shown = [Embedded(r.path, r.start, r.end, i) for i, r in enumerate(vectors.rows) if r.path in keys]
-    return shown, failures
+    return failures
 
 
 def embed_texts(
     encoder: Encoder, texts: Sequence[str], output: Path, *, force: bool = False
 ) -> list[Embedded]:
     """Embed texts into ``output``, as `embed_videos` does videos; an empty text is a UsageError."""
-    vectors = _open(encoder, output, {"kind": "texts", "window": None}, force)
-    done = {row.path for row in vectors.rows}
-    new = [t for t in dict.fromkeys(texts) if t not in done]
-    if new:
-        vectors.rows += [Row(t) for t in new]
-        vectors.vectors += list(encoder.encode_texts(new))
-        save(output, vectors)
+    check_vector_file(output)
+    with alone(output):
+        journal = Journal(output, {**encoder.describe(), "kind": "texts", "window": None})
+        vectors = _open(journal, output, force)
+        new = [t for t in dict.fromkeys(texts) if t not in vectors.parts]
+        if new:
+            vectors.put([Row(t) for t in new], encoder.encode_texts(new))
+            save(output, vectors)
     wanted = set(texts)
     return [Embedded(r.path, None, None, i) for i, r in enumerate(vectors.rows) if r.path in wanted]
 
 
-def _open(encoder: Encoder, output: Path, kind: dict[str, Any], force: bool) -> VectorFile:
-    check_vector_file(output)
-    provenance = {**encoder.describe(), **kind}
-    if force or not output.exists():
-        return VectorFile(provenance)
-    vectors = load(output)
+def _open(journal: Journal, output: Path, force: bool) -> VectorFile:
+    """Return what the output holds, and what an interrupted run had done beside it."""
+    if force:
+        return VectorFile(journal.provenance)
+    recovered = journal.recover()
+    if not output.exists():
+        return recovered
+    try:
+        vectors = load(output)
+    except InputError:
+        if not recovered.parts:
+            raise
+        return recovered  # a process died while it wrote the output; the journal has all of it
     for name in ("kind", "window", "focus", "weights", "frames", "precision"):
-        before, now = vectors.provenance.get(name), provenance.get(name)
+        before, now = vectors.provenance.get(name), journal.provenance.get(name)
         if before != now:
             raise FileExists(
                 f"{output} was made with {name} {before!r}, now it is {now!r}; such vectors cannot be "
                 "compared: choose another --output, or start over with --force"
             )
-    return VectorFile(provenance, vectors.rows, vectors.vectors)
+    return VectorFile(journal.provenance, vectors.parts | recovered.parts)
 
 
-def _file_key(path: str | Path) -> tuple[int, int]:
-    """Return a file's size (bytes) and time of change (ns); (-1, -1) where there is none."""
+def _key_of(vectors: VectorFile, path: str) -> FileKey | None:
+    """Return size and time of a file as it was embedded."""
+    part = vectors.parts.get(path)
+    return (part[0][0].size, part[0][0].mtime_ns) if part else None
+
+
+def _file_key(path: str | Path) -> FileKey | None:
+    """Return a file's size (bytes) and time of change (ns); None where that cannot be told."""
     try:
         status = Path(path).stat()
     except OSError:
-        return -1, -1
+        return None
     return status.st_size, status.st_mtime_ns

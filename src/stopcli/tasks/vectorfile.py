@@ -7,11 +7,14 @@ output, so that an interrupted run loses at most what it was computing.
 
 from __future__ import annotations
 
+import hashlib
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,29 +41,29 @@ COLUMNS = tuple(f.name for f in fields(Row))
 
 @dataclass
 class VectorFile:
-    """Vectors with their rows and how they were made."""
+    """Vectors with their rows and how they were made, by the path or text that they are of."""
 
     provenance: dict[str, Any]
-    rows: list[Row] = field(default_factory=list)
-    vectors: list[NDArray[np.float32]] = field(default_factory=list)
+    parts: dict[str, tuple[list[Row], list[NDArray[np.float32]]]] = field(default_factory=dict)
+
+    @property
+    def rows(self) -> list[Row]:
+        """What each row of the matrix is."""
+        return [row for rows, _ in self.parts.values() for row in rows]
 
     def matrix(self) -> NDArray[np.float32]:
         """Return the vectors as one array (N,E)."""
-        return np.stack(self.vectors) if self.vectors else np.zeros((0, 0), np.float32)
+        vectors = [vector for _, vectors in self.parts.values() for vector in vectors]
+        return np.stack(vectors) if vectors else np.zeros((0, 0), np.float32)
 
-    def merge(self, more: VectorFile) -> None:
-        """Add the rows of files that are not here yet."""
-        known = {row.path for row in self.rows}
-        for row, vector in zip(more.rows, more.vectors, strict=True):
-            if row.path not in known:
-                self.rows.append(row)
-                self.vectors.append(vector)
-
-    def current(self, keys: Mapping[str, tuple[int, int]]) -> VectorFile:
-        """Return these without the files whose size and time of change are other ones in ``keys``."""
-        pairs = zip(self.rows, self.vectors, strict=True)
-        kept = [(r, v) for r, v in pairs if keys.get(r.path, (r.size, r.mtime_ns)) == (r.size, r.mtime_ns)]
-        return VectorFile(self.provenance, [r for r, _ in kept], [v for _, v in kept])
+    def put(self, rows: Sequence[Row], vectors: Iterable[NDArray[np.float32]]) -> None:
+        """Add rows; those of a path take the place of what was known of it."""
+        new: VectorFile = VectorFile({})
+        for row, vector in zip(rows, vectors, strict=True):
+            part = new.parts.setdefault(row.path, ([], []))
+            part[0].append(row)
+            part[1].append(vector)
+        self.parts |= new.parts
 
 
 def check_vector_file(path: Path) -> None:
@@ -80,46 +83,71 @@ def check_vector_file(path: Path) -> None:
 def load(path: Path) -> VectorFile:
     """Read a file of vectors; raises InputError if it is damaged or something else."""
     try:
-        if path.suffix == ".npz":
-            with np.load(path, allow_pickle=False) as arrays:
-                matrix, provenance = arrays["vectors"], json.loads(str(arrays["provenance"]))
-                columns = [arrays[name].tolist() for name in ("paths", "starts", "ends", "sizes", "mtimes")]
-            rows = [
-                Row(p, None if np.isnan(a) else a, None if np.isnan(b) else b, s, m)
-                for p, a, b, s, m in zip(*columns, strict=True)
-            ]
-        elif path.suffix == ".npy":
-            matrix = np.load(path, allow_pickle=False)
-            lines = _sidecar(path).read_text(encoding="utf-8").splitlines()
-            provenance = json.loads(lines[0])
-            rows = [Row(**json.loads(line)) for line in lines[1:]]
-        else:
-            import pyarrow.parquet as pq
-
-            table = pq.read_table(path)
-            provenance = json.loads(table.schema.metadata[b"stopcli"])
-            matrix = np.array(table["vector"].to_pylist(), np.float32)
-            rows = [Row(*values) for values in zip(*(table[n].to_pylist() for n in COLUMNS), strict=True)]
-    except (OSError, ValueError, KeyError, TypeError, IndexError) as error:
+        read = {".npz": _load_npz, ".npy": _load_npy, ".parquet": _load_parquet}[path.suffix]
+        matrix, rows, provenance = read(path)
+        if matrix.ndim != 2 or matrix.dtype != np.float32 or not isinstance(provenance, dict):
+            raise ValueError("no vectors")
+        vectors = VectorFile(provenance)
+        vectors.put(rows, matrix)
+    except (OSError, ValueError, KeyError, TypeError, IndexError, EOFError, BadZipFile) as error:
         way = "choose another --output, or start over with --force"
-        raise InputError(f"{path}: not a file of vectors made by 'stop embed'; {way}") from error
-    if len(rows) != len(matrix):
-        raise InputError(f"{path}: {len(matrix)} vectors but {len(rows)} rows; it is damaged")
-    return VectorFile(provenance, rows, list(matrix))
+        raise InputError(f"{path}: not a file of vectors made by 'stop embed', or damaged; {way}") from error
+    return vectors
+
+
+Loaded = tuple[NDArray[np.float32], list[Row], dict[str, Any]]
+
+
+def _load_npz(path: Path) -> Loaded:
+    with path.open("rb") as stream, np.load(stream, allow_pickle=False) as arrays:
+        matrix, provenance = arrays["vectors"], json.loads(str(arrays["provenance"]))
+        columns = [arrays[name].tolist() for name in ("paths", "starts", "ends", "sizes", "mtimes")]
+    rows = [
+        Row(p, None if np.isnan(a) else a, None if np.isnan(b) else b, s, m)
+        for p, a, b, s, m in zip(*columns, strict=True)
+    ]
+    return matrix, rows, provenance
+
+
+def _load_npy(path: Path) -> Loaded:
+    with path.open("rb") as stream:
+        matrix = np.load(stream, allow_pickle=False)
+    # not splitlines: a name may hold any of the characters at which that cuts
+    head, *lines = _sidecar(path).read_text(encoding="utf-8", errors="surrogateescape").strip().split("\n")
+    provenance = json.loads(head)
+    if provenance.pop("vectors") != _digest(matrix):  # a process died between the two files
+        raise ValueError("the rows are of other vectors")
+    return matrix, [Row(**json.loads(line)) for line in lines], provenance
+
+
+def _load_parquet(path: Path) -> Loaded:
+    import pyarrow.parquet as pq
+
+    table = pq.read_table(path)
+    matrix = np.array(table["vector"].to_pylist(), np.float32)
+    rows = [Row(*values) for values in zip(*(table[n].to_pylist() for n in COLUMNS), strict=True)]
+    rows = [replace(row, path=os.fsdecode(row.path)) for row in rows]
+    return matrix, rows, json.loads(table.schema.metadata[b"stopcli"])
+
+
+def _digest(matrix: NDArray[np.float32]) -> str:
+    return hashlib.sha256(np.ascontiguousarray(matrix).data).hexdigest()
 
 
 def save(path: Path, vectors: VectorFile) -> None:
     """Write a file of vectors, whole or not at all; raises CannotWrite."""
+    matrix = vectors.matrix()
     if path.suffix == ".npy":
         rows = [json.dumps(asdict(r), ensure_ascii=False) for r in vectors.rows]
-        write_text(_sidecar(path), "\n".join([json.dumps(vectors.provenance), *rows]) + "\n")
+        head = json.dumps({**vectors.provenance, "vectors": _digest(matrix)})
+        write_text(_sidecar(path), "\n".join([head, *rows]) + "\n")
     with replacing(path) as part:
         if path.suffix == ".npz":
             with part.open("wb") as stream:
                 np.savez(stream, **_arrays(vectors))
         elif path.suffix == ".npy":
             with part.open("wb") as stream:
-                np.save(stream, vectors.matrix())
+                np.save(stream, matrix)
         else:
             _save_parquet(part, vectors)
 
@@ -141,11 +169,16 @@ def _save_parquet(path: Path, vectors: VectorFile) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    types = (pa.string(), pa.float64(), pa.float64(), pa.int64(), pa.int64())
+    types = (pa.float64(), pa.float64(), pa.int64(), pa.int64())
     columns = {
         name: pa.array([getattr(r, name) for r in vectors.rows], kind)
-        for name, kind in zip(COLUMNS, types, strict=True)
+        for name, kind in zip(COLUMNS[1:], types, strict=True)
     }
+    paths = [r.path for r in vectors.rows]
+    try:
+        columns["path"] = pa.array(paths, pa.string())
+    except UnicodeEncodeError:  # a file name that is no text
+        columns["path"] = pa.array([os.fsencode(p) for p in paths], pa.binary())
     columns["vector"] = pa.array(list(vectors.matrix()), pa.list_(pa.float32()))
     metadata = {"stopcli": json.dumps(vectors.provenance)}
     pq.write_table(pa.table(columns).replace_schema_metadata(metadata), path)
@@ -164,38 +197,40 @@ class Journal:
 
     def __init__(self, output: Path, provenance: dict[str, Any]) -> None:
         self.path = output.with_name(f".{output.name}.journal")
-        self._provenance = provenance
+        self.provenance = provenance
 
     def recover(self) -> VectorFile:
-        """Return what an interrupted run with the same model had done; others are ignored."""
-        vectors = VectorFile(self._provenance)
+        """Return what an interrupted run with the same model had done and known; others are ignored."""
+        vectors = VectorFile(self.provenance)
         if not self.path.is_file():
             return vectors
         lines = self.path.read_text(encoding="utf-8", errors="replace").split("\n")
         try:
-            if json.loads(lines[0]) != self._provenance:
+            if json.loads(lines[0]) != self.provenance:
                 return vectors
             for line in lines[1:]:
                 entry = json.loads(line)
                 rows = [Row(**row) for row in entry["rows"]]
-                fresh = [np.frombuffer(bytes.fromhex(v), np.float32) for v in entry["vectors"]]
-                vectors.rows += rows
-                vectors.vectors += fresh
+                vectors.put(rows, [np.frombuffer(bytes.fromhex(v), np.float32) for v in entry["vectors"]])
         except (KeyError, TypeError, ValueError):  # the line that was being written
             pass
         return vectors
 
     def begin(self, vectors: VectorFile) -> None:
-        """Start the journal over with what is already known."""
-        write_text(self.path, json.dumps(self._provenance) + "\n")
-        if vectors.rows:
-            self.append(vectors.rows, vectors.vectors)
+        """Start the journal over with what is already known, before anything that holds it is replaced."""
+        first = json.dumps(self.provenance) + "\n"
+        if vectors.parts:
+            first += _entry(vectors.rows, vectors.matrix()) + "\n"
+        write_text(self.path, first)
 
     def append(self, rows: Sequence[Row], vectors: Sequence[NDArray[np.float32]]) -> None:
         """Add the rows of one file."""
-        entry = {"rows": [asdict(r) for r in rows], "vectors": [v.tobytes().hex() for v in vectors]}
-        append_line(self.path, json.dumps(entry))
+        append_line(self.path, _entry(rows, vectors))
 
     def end(self) -> None:
         """Remove the journal: the output holds everything now."""
         self.path.unlink(missing_ok=True)
+
+
+def _entry(rows: Sequence[Row], vectors: Iterable[NDArray[np.float32]]) -> str:
+    return json.dumps({"rows": [asdict(r) for r in rows], "vectors": [v.tobytes().hex() for v in vectors]})
