@@ -167,3 +167,26 @@ def videos(tmp_path_factory) -> Path:
         write_video(folder / f"{i:02d}.mp4", frames=12, fps=6)
     (folder / "broken.mp4").write_bytes(b"no video" * 50)
     return folder
+
+
+@pytest.fixture
+def hub(tmp_path, monkeypatch):
+    """A running server, an empty cache, and a client pointed at both."""
+    from huggingface_hub import constants
+
+    from hub_server import BIG, Hub, serve
+
+    monkeypatch.setattr("huggingface_hub.file_download.time.sleep", lambda _: None, raising=False)
+    monkeypatch.setattr("huggingface_hub.utils._http.time.sleep", lambda _: None)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(constants, "HF_HUB_DISABLE_PROGRESS_BARS", True)
+    monkeypatch.delenv("HF_HUB_OFFLINE")
+    with serve(Hub({"config.json": b'{"format": 0}', "big.bin": BIG})) as running:
+        monkeypatch.setattr(constants, "ENDPOINT", running.endpoint)
+        monkeypatch.setattr(
+            constants,
+            "HUGGINGFACE_CO_URL_TEMPLATE",
+            running.endpoint + "/{repo_id}/resolve/{revision}/{filename}",
+        )
+        yield running

@@ -17,6 +17,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import unquote
 
 COMMIT = "a" * 40
+BIG = bytes(range(256)) * 400  # 102,400 bytes: stored apart
 LARGE = 1024  # bytes; from here on a file is stored apart, as with LFS
 
 
@@ -35,6 +36,8 @@ class Hub:
     cuts: int = 0
     flip: bool = False
     """Send other bytes than announced."""
+    drip: float = 0.0
+    """Seconds to wait before each byte of an answer."""
     requests: list[tuple[str, str, str | None]] = field(default_factory=list)
     token: str = "hf_test"
     """What may write."""
@@ -189,6 +192,12 @@ class _Handler(BaseHTTPRequestHandler):
             self.wfile.write(data[start : start + self.hub.cut])
             self.wfile.flush()
             self.close_connection = True
+            return
+        if self.hub.drip:
+            for i in range(start, total):
+                threading.Event().wait(self.hub.drip)
+                self.wfile.write(data[i : i + 1])
+                self.wfile.flush()
             return
         self.wfile.write(data[start:])
 

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import json
 import os
 import secrets
 import shutil
 import socket
+import stat
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 from stopcli.errors import CannotWrite, FileExists, OutputBusy, UsageError
 
@@ -43,6 +46,30 @@ def file_hash(path: Path) -> str:
         while block := stream.read(1 << 20):
             digest.update(block)
     return digest.hexdigest()
+
+
+def read_json(path: Path, limit: int = 32 << 20) -> Any:
+    """Read what others wrote as JSON, at most ``limit`` bytes of it.
+
+    Raises:
+        OSError: it cannot be read. ValueError, with the reason: it is no file, too large, or no JSON.
+    """
+
+    def refuse(constant: str) -> None:
+        raise ValueError(f"{constant} is no number")
+
+    if not stat.S_ISREG(path.stat().st_mode):
+        raise ValueError("not a regular file")
+    with path.open("rb") as stream:
+        data = stream.read(limit + 1)
+    if len(data) > limit:
+        raise ValueError(f"larger than {limit >> 20} MiB")
+    try:
+        return json.loads(data.decode("utf-8-sig"), parse_constant=refuse)
+    except UnicodeDecodeError:
+        raise ValueError("not UTF-8") from None
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
 
 
 @contextmanager

@@ -6,27 +6,35 @@ import hashlib
 import logging
 import os
 import re
+import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from stopcli.errors import DownloadError, ModelNotFound, OfflineError, StopError, UploadError, UsageError
-from stopcli.fileio import file_hash
+from stopcli.model.files import known_hash
 
 if TYPE_CHECKING:
     from huggingface_hub.errors import HfHubHTTPError
 
+Result = TypeVar("Result")
+
 WAITS = (0.5, 1.5)  # seconds before asking again a Hub that did not answer or was busy
 BUSY = {408, 429, 500, 502, 503, 504}
+PATIENCE = 60.0  # seconds for an answer
+SLOWEST = 20_000  # bytes a second of a download: below that, it is given up
+LIMIT_JSON = 32 << 20  # bytes
 LOGIN = "log in with 'hf auth login'"
 
 
 def split_hub_name(name: str) -> tuple[str, str | None]:
     """Split ``hf:org/repo[@revision]`` into repository and revision; `UsageError` if it is no such name."""
-    match = re.fullmatch(r"hf:([\w.-]+/[\w.-]+)(?:@([\w./-]+))?", name)
-    if match is None:
+    part = r"(?!\.)[\w.-]+(?<![.-])"  # both become folder names in the cache: no "..", nothing absolute
+    match = re.fullmatch(rf"hf:({part}/{part})(?:@({part}(?:/{part})*))?", name, re.ASCII)
+    if match is None or ".." in name or "--" in match[1] or len(name) > 300:
         raise UsageError(f"{name!r} names no Hub model; it should look like hf:org/repo[@revision]")
     return match[1], match[2]
 
@@ -64,7 +72,7 @@ def fetch(
     except HFValidationError as error:
         raise UsageError(f"hf:{repo} names no Hub model: {error}") from error
     if isinstance(cached, str) and not refresh:
-        return Path(cached)
+        return _verified(Path(cached), where)
     way_out = (
         f"on a connected machine run 'stop models pull {model or 'hf:' + repo}' and copy its cache folder to "
         f"{constants.HF_HUB_CACHE}, or set HF_HOME to a copy (--model mini only tries the command out)"
@@ -73,22 +81,24 @@ def fetch(
         state = "may be out of date" if isinstance(cached, str) else "is not in the cache"
         raise OfflineError(f"{where} {state}, and offline mode allows no download; {way_out}")
     try:
-        _ask(hf_hub_url(repo, filename, revision=revision), where)
+        size = _ask(hf_hub_url(repo, filename, revision=revision), where)
     except HfHubHTTPError as error:
         raise _refusal(error, repo, revision, where) from error
     except OSError as error:
         if isinstance(cached, str):
-            return Path(cached)
+            return _verified(Path(cached), where)
         reason = f"the Hub cannot be reached ({error})"
         raise OfflineError(f"{where} is not in the cache, and {reason}; {way_out}") from error
+    if size > LIMIT_JSON and filename.endswith(".json"):
+        raise DownloadError(f"{where}: {size >> 20} MiB, too large for settings; nothing was fetched")
     try:
         with _calls():
-            path = Path(hf_hub_download(repo, filename, revision=revision))
+            slowest = PATIENCE + size / SLOWEST
+            path = Path(_within(slowest, partial(hf_hub_download, repo, filename, revision=revision)))
     except OSError as error:
         reason = f"the download broke off ({error.__cause__ or error})"
         raise DownloadError(f"{where}: {reason}; run the command again to continue") from error
-    _verify(path, where)
-    return path
+    return _verified(path, where)
 
 
 @contextmanager
@@ -111,15 +121,35 @@ def _calls() -> Iterator[None]:
         logger.setLevel(level)
 
 
-def _ask(url: str, where: str) -> None:
-    """Ask the Hub for a file's metadata, but not for half a minute, as hf_hub_download by itself would."""
+def _within(seconds: float, work: Callable[[], Result]) -> Result:
+    """Do work in so many seconds, or raise TimeoutError: HTTP clients wait for ever for a byte a second."""
+    done: list[Result | BaseException] = []
+
+    def run() -> None:
+        try:
+            done.append(work())
+        except BaseException as error:
+            done.append(error)
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    thread.join(seconds)
+    if not done:
+        raise TimeoutError(f"not done after {seconds:.0f} s")
+    if isinstance(done[0], BaseException):
+        raise done[0]
+    return done[0]
+
+
+def _ask(url: str, where: str) -> int:
+    """Ask the Hub for a file's size, but not for half a minute, as hf_hub_download by itself would."""
     from huggingface_hub import get_hf_file_metadata
     from huggingface_hub.errors import HfHubHTTPError
 
     for wait in (*WAITS, None):
         try:
             with _calls():
-                metadata = get_hf_file_metadata(url)
+                metadata = _within(PATIENCE, partial(get_hf_file_metadata, url))
             break
         except HfHubHTTPError as error:
             if wait is None or error.response.status_code not in BUSY:
@@ -130,6 +160,7 @@ def _ask(url: str, where: str) -> None:
         time.sleep(wait)
     if not (metadata.commit_hash and metadata.etag):
         raise DownloadError(f"{where}: what answers is no Hub; check HF_ENDPOINT, the proxy and the firewall")
+    return metadata.size or 0
 
 
 def _refusal(error: HfHubHTTPError, repo: str, revision: str | None, where: str) -> StopError:
@@ -152,21 +183,25 @@ def _refusal(error: HfHubHTTPError, repo: str, revision: str | None, where: str)
     return ModelNotFound(meaning)
 
 
-def _verify(path: Path, where: str) -> None:
-    """Compare a fetched file with its announced hash, the name of its blob; drop it when it differs."""
+def _verified(path: Path, where: str) -> Path:
+    """Compare a file of the cache with its announced hash, the name of its blob; drop it when it differs.
+
+    A process may have died between the file's arrival and this. A large file is hashed once.
+    """
     blob = path.resolve()
     if re.fullmatch(r"[0-9a-f]{64}", blob.name):
-        found = file_hash(blob)
+        found = known_hash(blob)
     elif re.fullmatch(r"[0-9a-f]{40}", blob.name):  # small files are named by their git object hash
         data = blob.read_bytes()
         found = hashlib.sha1(b"blob %d\0" % len(data) + data, usedforsecurity=False).hexdigest()
     else:
-        return
+        return path
     if found != blob.name:
         path.unlink()
         blob.unlink(missing_ok=True)
         reason = f"what arrived is not what the Hub announced (hash {found[:12]}, expected {blob.name[:12]})"
         raise DownloadError(f"{where}: {reason}; it was removed, run the command again")
+    return path
 
 
 def push(files: Mapping[str, Path | bytes], repo: str, *, private: bool, message: str) -> str:
@@ -193,6 +228,8 @@ def push(files: Mapping[str, Path | bytes], repo: str, *, private: bool, message
         status, advice = error.response.status_code, "try again later"
         if status in (401, 403):
             advice = f"you may not write there; check the name, and {LOGIN} and a token that may write"
+        elif status == 404:
+            advice = "check the name, and HF_ENDPOINT if it is set"
         raise UploadError(f"{repo}: the Hub answered {status}; {advice}") from error
     except ValueError as error:  # the card's front matter, for one
         raise UploadError(f"{repo}: the Hub does not accept it: {error}") from error

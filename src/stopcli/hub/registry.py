@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import json
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,7 +11,8 @@ from importlib.resources import files as package_files
 from pathlib import Path
 from typing import Any
 
-from stopcli.errors import ModelNotFound
+from stopcli.errors import CheckpointError, ModelNotFound
+from stopcli.fileio import read_json
 from stopcli.hub.client import fetch, split_hub_name
 from stopcli.model.config import CONFIG_FILE, WEIGHTS_FILE, ModelConfig, read_config
 from stopcli.model.files import ModelFiles
@@ -93,15 +93,15 @@ def weight_files(config: ModelConfig) -> list[str]:
 
 def _from_folder(name: str, folder: Path, get: Fetch) -> ModelFiles:
     config = read_config(folder)
-    return ModelFiles(name, config, folder, *_backbone(config, folder, get))
+    return ModelFiles(name, config, folder, *_backbone(config, folder, get)).require_own_backbone()
 
 
 def _from_hub(name: str, source: str, get: Fetch) -> ModelFiles:
     repo, revision = split_hub_name(source)
     try:
         path = get(repo, CONFIG_FILE, revision)
-        ours = "format" in json.loads(path.read_text(encoding="utf-8"))
-    except (ModelNotFound, ValueError):
+        ours = "format" in read_json(path)
+    except (ModelNotFound, ValueError, TypeError):
         ours = False
     if ours:
         folder = path.parent  # its name is the commit: the other files must be of the same state
@@ -109,10 +109,25 @@ def _from_hub(name: str, source: str, get: Fetch) -> ModelFiles:
             get(repo, file, folder.name)
         return _from_folder(name, folder, get)
     path = get(repo, "open_clip_config.json", revision)  # an open_clip repository: plain CLIP
-    metadata = json.loads(path.read_text(encoding="utf-8"))
-    config = ModelConfig(repo, source, None, 12, backbone_config=metadata.get("model_cfg"))
+    towers, preprocess = _open_clip_config(path)
+    config = ModelConfig(repo, source, None, 12, backbone_config=towers)
     backbone = get(repo, BACKBONE_FILE, path.parent.name)
-    return ModelFiles(name, config, None, backbone, metadata.get("preprocess_cfg", {}))
+    return ModelFiles(name, config, None, backbone, preprocess)
+
+
+def _open_clip_config(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return an open_clip repository's towers and preprocessing; raises CheckpointError."""
+    from pydantic import ValidationError
+
+    from stopcli.model.schema import OpenClipFile, first_fault
+
+    try:
+        file = OpenClipFile.model_validate(metadata := read_json(path))
+    except ValidationError as error:
+        raise CheckpointError(f"{path}: not a CLIP that stopcli runs: {first_fault(error)}") from error
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{path}: not readable as JSON ({error})") from error
+    return metadata["model_cfg"], file.preprocess_cfg.model_dump(exclude_none=True)
 
 
 def _backbone(config: ModelConfig, folder: Path | None, get: Fetch) -> tuple[Path, dict[str, Any]]:

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from stopcli.errors import CannotWrite, FileMissing, StopError, UsageError
-from stopcli.fileio import write_text
+from stopcli.errors import FileMissing, StopError, UsageError
 from stopcli.index import ann, sync
 from stopcli.index.ranking import Near, Selection, search, select
 from stopcli.index.store import Index
@@ -18,7 +16,6 @@ from stopcli.index.sync import FileDiff, Update
 from stopcli.index.types import Example, Paths, Query, Say, SearchRequest, SearchResult, Snapshot, Space
 from stopcli.model.files import ModelFiles
 from stopcli.runtime.text import TextEncoder
-from stopcli.settings import cache_folder
 from stopcli.video.clips import read_frames
 
 if TYPE_CHECKING:
@@ -49,7 +46,7 @@ class SearchEngine(AbstractContextManager["SearchEngine"]):
         self._files, self._load, self._precision = files, load_encoder, precision
         self._frames = frames or files.config.frames
         self._say, self._progress = say, progress
-        self._texts, self._weights = TextEncoder(files), weights_hash(files)
+        self._texts, self._weights = TextEncoder(files), files.weights_hash()
         self.index = Index(folder, wait=wait)
 
     def __exit__(self, *_: object) -> None:
@@ -139,20 +136,3 @@ class SearchEngine(AbstractContextManager["SearchEngine"]):
         frames = read_frames(example.path, self._encoder.frames, self._encoder.size, start=start, end=end)
         (vector,) = self._encoder.encode_pixels(frames.pixels[None])
         return Query(example.name, vector)
-
-
-def weights_hash(files: ModelFiles) -> str:
-    """Return `ModelFiles.weights_hash`, computed once for files that do not change."""
-    cache = cache_folder() / "weights.json"
-    parts = [(part, part.stat()) for part in (files.backbone, files.prompts) if part is not None]
-    key = " ".join(f"{part.absolute()}:{status.st_size}:{status.st_mtime_ns}" for part, status in parts)
-    key += f" focus {files.focus}" if files.focus else ""
-    known = {}
-    with suppress(OSError, ValueError, TypeError):  # not there, or broken
-        known = dict(json.loads(cache.read_text(encoding="utf-8")))
-    if key not in known:
-        known[key] = files.weights_hash()
-        with suppress(OSError, CannotWrite):
-            cache.parent.mkdir(parents=True, exist_ok=True)
-            write_text(cache, json.dumps(known))
-    return str(known[key])

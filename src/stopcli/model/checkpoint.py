@@ -1,7 +1,7 @@
 """Loading and saving a model's weights, strict both ways.
 
 A model folder holds ``config.json`` (see `stopcli.model.config`) and ``model.safetensors``, the
-prompt modules only. Of pickled files nothing but tensors is loaded: no code in them runs.
+prompt modules only. Pickled files are not read: they can run code.
 """
 
 from __future__ import annotations
@@ -47,7 +47,15 @@ def build_backbone(
     try:
         with torch.device("meta" if empty else "cpu"):
             clip = (open_clip.CustomTextCLIP if custom_text else open_clip.CLIP)(**settings)
-    except (TypeError, KeyError, AssertionError, RuntimeError) as error:
+    except (
+        TypeError,
+        KeyError,
+        ValueError,
+        AttributeError,
+        AssertionError,
+        RuntimeError,
+        ArithmeticError,
+    ) as error:
         raise CheckpointError(f"{architecture}: not a backbone that can be built ({error})") from error
     return Backbone(clip, architecture, preprocess)
 
@@ -76,27 +84,26 @@ def load_prompts(model: Any, folder: Path) -> None:
 
 def _load_strict(module: Any, file: Path, what: str, skip: tuple[str, ...] = ()) -> None:
     """Load a state dict, less the names that begin with ``skip``."""
-    import torch
     from safetensors import SafetensorError, safe_open
 
-    try:
-        if file.suffix == ".safetensors":
-            with safe_open(file, "pt") as tensors:
-                names = [n for n in tensors.keys() if not n.startswith(skip)]  # noqa: SIM118
-                state = {name: tensors.get_tensor(name) for name in names}
-        else:
-            loaded = torch.load(file, map_location="cpu", weights_only=True)
-            state = {name: tensor for name, tensor in loaded.items() if not name.startswith(skip)}
-    except (SafetensorError, OSError, RuntimeError, EOFError) as error:
-        raise CheckpointError(f"{file}: damaged ({error}); fetch or copy it again") from error
+    if file.suffix != ".safetensors":
+        way = "convert it with safetensors.torch.save_file"
+        raise CheckpointError(f"{file}: pickled weights are not read, they can run code; {way}")
     expected = {name: value for name, value in module.state_dict().items() if not name.startswith(skip)}
-    faults = [f"it lacks {n}" for n in sorted(expected.keys() - state.keys())]
-    faults += [f"it holds {n}, which does not belong there" for n in sorted(state.keys() - expected.keys())]
-    faults += [
-        f"{name} is {tuple(state[name].shape)}, expected {tuple(value.shape)}"
-        for name, value in expected.items()
-        if name in state and state[name].shape != value.shape
-    ]
+    try:
+        with safe_open(file, "pt") as tensors:
+            names = {n for n in tensors.keys() if not n.startswith(skip)}  # noqa: SIM118
+            faults = [f"it lacks {n}" for n in sorted(expected.keys() - names)]
+            faults += [f"it holds {n}, which does not belong there" for n in sorted(names - expected.keys())]
+            shapes = {name: tuple(tensors.get_slice(name).get_shape()) for name in names & expected.keys()}
+            faults += [
+                f"{name} is {shape}, expected {tuple(expected[name].shape)}"
+                for name, shape in shapes.items()
+                if shape != tuple(expected[name].shape)
+            ]
+            state = {} if faults else {name: tensors.get_tensor(name) for name in names}
+    except (SafetensorError, OSError, RuntimeError) as error:
+        raise CheckpointError(f"{file}: damaged ({error}); fetch or copy it again") from error
     if faults:
         more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
         raise CheckpointError(f"{file}: not weights for {what}: {faults[0]}{more}")

@@ -6,18 +6,19 @@ No torch here: names are resolved without it.
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 from stopcli.errors import CheckpointError
+from stopcli.fileio import read_json
 
 FORMAT = 2
 CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "model.safetensors"
 
 Mode = Literal["dynamic", "static", "off"]
+_WHOLE = {"eta": 64, "hidden": 4096}  # and how large they may be
 
 
 @dataclass(frozen=True)
@@ -40,14 +41,19 @@ class StopConfig:
         for name, value in vars(self).items():
             if name in ("spatial", "temporal") and value not in get_args(Mode):
                 raise ValueError(f"{name} must be dynamic, static or off, got {value!r}")
-            if name in ("eta", "hidden") and not (isinstance(value, int) and value >= 1):
-                raise ValueError(f"{name} must be a whole number from 1 up, got {value!r}")
+            if name in _WHOLE and not (type(value) is int and 1 <= value <= _WHOLE[name]):
+                raise ValueError(f"{name} must be a whole number from 1 to {_WHOLE[name]}, got {value!r}")
             if name in ("alpha", "dropout") and not 0 <= value <= 1:
                 raise ValueError(f"{name} must be between 0 and 1, got {value!r}")
             if name in ("regions", "bound") and not 0 < value <= 1:
                 raise ValueError(f"{name} must be above 0 and at most 1, got {value!r}")
-            if name == "beta" and value < 0:
-                raise ValueError(f"{name} must not be negative, got {value!r}")
+            if name == "beta" and not 0 <= value <= 100:
+                raise ValueError(f"{name} must be between 0 and 100, got {value!r}")
+            if name == "shared" and not isinstance(value, bool):
+                raise ValueError(f"{name} must be true or false, got {value!r}")
+        blocks = self.prompted_blocks or ()
+        if len(set(blocks)) != len(blocks) or not all(type(b) is int and 0 <= b < 1000 for b in blocks):
+            raise ValueError(f"prompted_blocks must be different blocks of the tower, got {str(blocks)[:60]}")
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values, as JSON holds them."""
@@ -74,13 +80,15 @@ class ModelConfig:
     backbone_config: dict[str, Any] | None = None  # open_clip's own, for architectures that it does not list
     extra: dict[str, Any] = field(default_factory=dict)  # anything else is kept: license, training
     template: str | None = None  # the sentence around a label, ``{}`` where it goes
+    backbone_sha256: str | None = None  # of the file that the prompts were trained on
 
     def to_dict(self) -> dict[str, Any]:
         """Return what is written to ``config.json``."""
-        config = {} if self.backbone_config is None else {"config": self.backbone_config}
+        more = {"sha256": self.backbone_sha256, "config": self.backbone_config}
+        more = {name: value for name, value in more.items() if value is not None}
         return {
             "format": FORMAT,
-            "backbone": {"architecture": self.architecture, "weights": self.weights, **config},
+            "backbone": {"architecture": self.architecture, "weights": self.weights, **more},
             "stop": self.stop.to_dict() if self.stop is not None else None,
             "sampling": {"frames": self.frames},
             "labels": list(self.labels or ()) or None,
@@ -96,20 +104,21 @@ def read_config(folder: Path) -> ModelConfig:
     """
     path = folder / CONFIG_FILE
     try:
-        raw = json.loads(path.read_text(encoding="utf-8"))
+        raw = read_json(path)
     except FileNotFoundError:
         raise CheckpointError(f"{folder}: no {CONFIG_FILE} in it; is it a model folder?") from None
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+    except (OSError, ValueError) as error:
         raise CheckpointError(f"{path}: not readable as JSON ({error})") from error
-    if not isinstance(raw, dict) or not isinstance(raw.get("format"), int):
+    number = raw.get("format") if isinstance(raw, dict) else None
+    if not isinstance(number, int) or isinstance(number, bool):
         raise CheckpointError(f'{path}: no "format" number in it; is it a stopcli model?')
-    if raw["format"] > FORMAT:
+    if number > FORMAT:
         raise CheckpointError(
-            f"{path}: format {raw['format']} is newer than this stopcli reads ({FORMAT}); upgrade stopcli"
+            f"{path}: format {number} is newer than this stopcli reads ({FORMAT}); upgrade stopcli"
         )
-    if raw["format"] < FORMAT and raw.get("stop") is not None:
+    if number < FORMAT and raw.get("stop") is not None:
         raise CheckpointError(
-            f"{path}: format {raw['format']} holds prompts for an older STOP, which this stopcli does not "
+            f"{path}: format {number} holds prompts for an older STOP, which this stopcli does not "
             "run; make them again with stop finetune"
         )
     return _parse(raw, path)
@@ -117,39 +126,26 @@ def read_config(folder: Path) -> ModelConfig:
 
 def _parse(raw: dict[str, Any], path: Path) -> ModelConfig:
     """Check each value; those that are not known are kept as they are."""
+    from pydantic import ValidationError
 
-    def need(where: dict[str, Any], key: str, kind: type, shown: str) -> Any:
-        value = where.get(key)
-        if not isinstance(value, kind) or isinstance(value, bool):
-            raise CheckpointError(f'{path}: "{shown}" must be a {kind.__name__}, got {value!r}')
-        return value
+    from stopcli.model.schema import ConfigFile, first_fault
 
-    backbone = need(raw, "backbone", dict, "backbone")
-    sampling = need(raw, "sampling", dict, "sampling")
-    frames = need(sampling, "frames", int, "sampling.frames")
-    if frames < 1:
-        raise CheckpointError(f'{path}: "sampling.frames" must be at least 1, got {frames}')
-    labels, stop, template = raw.get("labels"), raw.get("stop"), raw.get("template")
-    is_list = isinstance(labels, list) and labels and all(isinstance(x, str) for x in labels)
-    if labels is not None and not is_list:
-        raise CheckpointError(f'{path}: "labels" must be null or a list of texts')
     try:
-        config = StopConfig.from_dict(stop) if stop is not None else None
+        file = ConfigFile.model_validate(raw)
+    except ValidationError as error:
+        raise CheckpointError(f"{path}: {first_fault(error)}") from error
+    try:
+        stop = StopConfig.from_dict(file.stop) if file.stop is not None else None
     except (TypeError, ValueError) as error:
         raise CheckpointError(f'{path}: "stop": {error}') from error
-    if template is not None and not (isinstance(template, str) and "{}" in template):
-        raise CheckpointError(f'{path}: "template" must be a text with {{}} where the label goes')
-    weights = need(backbone, "weights", str, "backbone.weights")
-    if weights.startswith("file:") and Path(weights[5:]).name != weights[5:]:
-        raise CheckpointError(f'{path}: "backbone.weights" must name a file of this folder, got {weights!r}')
-    known = {"format", "backbone", "stop", "sampling", "labels", "template"}
     return ModelConfig(
-        architecture=need(backbone, "architecture", str, "backbone.architecture"),
-        weights=weights,
-        stop=config,
-        frames=frames,
-        labels=tuple(labels) if labels else None,
-        backbone_config=backbone.get("config"),
-        template=template,
-        extra={k: v for k, v in raw.items() if k not in known},
+        architecture=file.backbone.architecture,
+        weights=file.backbone.weights,
+        stop=stop,
+        frames=file.sampling.frames,
+        labels=tuple(file.labels) if file.labels else None,
+        backbone_config=raw["backbone"].get("config"),
+        template=file.template,
+        backbone_sha256=file.backbone.sha256,
+        extra=file.model_extra or {},
     )

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import hashlib
-import re
+import json
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from stopcli.errors import UsageError
-from stopcli.fileio import file_hash
+from stopcli.errors import CannotWrite, CheckpointError, UsageError
+from stopcli.fileio import file_hash, make_folder, write_text
 from stopcli.model.config import WEIGHTS_FILE, ModelConfig
+from stopcli.settings import cache_folder
 
 
 @dataclass(frozen=True)
@@ -50,11 +52,30 @@ class ModelFiles:
 
     def weights_hash(self) -> str:
         """Return one SHA-256 over backbone, prompts and focus: the same vectors, the same hash."""
-        parts = [_weights_sha256(file) for file in (self.backbone, self.prompts) if file is not None]
+        parts = [known_hash(file) for file in (self.backbone, self.prompts) if file is not None]
         parts += [f"focus {self.focus}"] if self.focus else []
         return hashlib.sha256("".join(parts).encode()).hexdigest()
 
+    def require_own_backbone(self) -> ModelFiles:
+        """Return this model; CheckpointError if its prompts were trained on another backbone."""
+        expected = self.config.backbone_sha256
+        if expected is not None and (found := known_hash(self.backbone)) != expected:
+            problem = f"is not the backbone that {self.name} was trained on"
+            hashes = f"its SHA-256 begins with {found[:12]}, expected {expected[:12]}"
+            raise CheckpointError(f"{self.backbone}: {problem} ({hashes}); copy or fetch the model again")
+        return self
 
-def _weights_sha256(file: Path) -> str:
-    blob = file.resolve()  # the Hub's cache names a large file by its SHA-256
-    return blob.name if re.fullmatch(r"[0-9a-f]{64}", blob.name) else file_hash(file)
+
+def known_hash(file: Path) -> str:
+    """Return a file's SHA-256, computed once as long as it does not change; raises OSError."""
+    status, cache = file.stat(), cache_folder() / "hashes.json"
+    key = f"{file.resolve()}:{status.st_size}:{status.st_mtime_ns}:{status.st_ino}"
+    known: dict[str, str] = {}
+    with suppress(OSError, ValueError, TypeError):  # not there, or broken
+        known = dict(json.loads(cache.read_text(encoding="utf-8")))
+    if key not in known:
+        known[key] = file_hash(file)
+        with suppress(CannotWrite):
+            make_folder(cache.parent)
+            write_text(cache, json.dumps(known))
+    return str(known[key])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
@@ -43,10 +44,12 @@ def load_model(files: ModelFiles) -> Stop:
     config = files.config
     backbone = build_backbone(config.architecture, config.backbone_config, files.preprocess, empty=True)
     load_backbone_weights(backbone, files.backbone)
+    from_file = files.folder is not None and config.stop is not None
     try:
-        model = Stop(backbone, config.stop, focus=files.focus)
+        with torch.device("meta") if from_file else nullcontext():
+            model = Stop(backbone, config.stop, focus=files.focus)
     except ValueError as error:
         raise CheckpointError(f"{files.folder}: its prompts do not fit its backbone: {error}") from error
-    if files.folder is not None and config.stop is not None:
+    if from_file and files.folder is not None:
         load_prompts(model, files.folder)
     return model.eval().requires_grad_(False)

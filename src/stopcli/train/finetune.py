@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import closing, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from stopcli.data.split import few_shots, with_validation
 from stopcli.data.table import read_dataset
 from stopcli.errors import UsageError
+from stopcli.fileio import alone
 from stopcli.model.config import StopConfig, read_config
 from stopcli.model.files import ModelFiles
 from stopcli.results import Finetuned
@@ -49,6 +50,7 @@ def finetune(
     Raises:
         FileExists: ``output`` holds something, and neither ``resume`` nor ``force`` was given.
         BadDataset: the data has faults: all of the table's, by row; then all of the videos'.
+        OutputBusy: another process is training into ``output``.
         TrainingDiverged: the loss became infinite; the best weights so far are kept.
     """
     options = options or FinetuneOptions()
@@ -58,16 +60,22 @@ def finetune(
         return folder.result(read_config(output))
     cache = FrameCache(cache_folder() / "frames")
     data = check_table(read_dataset(source), callback, skip_bad=skip_bad)
-    base = resolve_model()
-    if base.folder is not None and base.folder.resolve() == output.resolve():
-        raise UsageError(f"{output}: is the model to start from, and would be lost; choose another -o")
-    encoder = _load(base, options, encoder_options)
-    reader = ClipReader(cache, encoder.frames, encoder.size)
-    data = with_validation(check_videos(data, reader, callback, skip_bad=skip_bad), options.seed)
-    if options.shots is not None and data.task == "classification":
-        data = few_shots(data, options.shots, options.seed)
-    origin = {"base": base.name, "origin": base.origin, "base_weights": base.weights_hash()}
-    run = FinetuneRun(encoder, data, reader, folder, options, origin | {"command": command})
+    with alone(output) if distributed.rank() == 0 else nullcontext():
+        folder.check(resume=resume, force=force)  # again: another process may have been faster
+        base = resolve_model()
+        if base.folder is not None and base.folder.resolve() == output.resolve():
+            raise UsageError(f"{output}: is the model to start from, and would be lost; choose another -o")
+        encoder = _load(base, options, encoder_options)
+        reader = ClipReader(cache, encoder.frames, encoder.size)
+        data = with_validation(check_videos(data, reader, callback, skip_bad=skip_bad), options.seed)
+        if options.shots is not None and data.task == "classification":
+            data = few_shots(data, options.shots, options.seed)
+        origin = {"base": base.name, "origin": base.origin, "base_weights": base.weights_hash()}
+        run = FinetuneRun(encoder, data, reader, folder, options, origin | {"command": command})
+        return _train(run, callback, resume=resume)
+
+
+def _train(run: FinetuneRun, callback: TrainingCallback, *, resume: bool) -> Finetuned:
     callback.plan(run.begin(resume=resume))
     try:
         with closing(run.fit()) as steps:

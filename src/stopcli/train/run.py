@@ -18,6 +18,7 @@ from stopcli.errors import UsageError
 from stopcli.eval.metrics import accuracy_scores, confusion, cross_entropy, ranks_of
 from stopcli.eval.retrieval import caption_scores
 from stopcli.model.config import ModelConfig
+from stopcli.model.files import known_hash
 from stopcli.output import figures
 from stopcli.results import Finetuned, StepReport, TrainingPlan
 from stopcli.train import distributed
@@ -97,7 +98,13 @@ class FinetuneRun:
         }
         labels = data.labels if self.by_class else None
         template = template_for(config, options.template) if self.by_class else None
-        self._config = replace(config, frames=encoder.frames, labels=labels, template=template)
+        self._config = replace(
+            config,
+            frames=encoder.frames,
+            labels=labels,
+            template=template,
+            backbone_sha256=known_hash(encoder.files.backbone),
+        )
 
     def begin(self, *, resume: bool) -> TrainingPlan:
         """Score plain CLIP, or restore the saved state; make the folder ready; return what will be done.

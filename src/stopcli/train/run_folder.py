@@ -18,6 +18,7 @@ from stopcli.fileio import append_line, replacing, write_error, write_text
 from stopcli.hub.card import CARD_FILE, model_card
 from stopcli.model.checkpoint import save
 from stopcli.model.config import CONFIG_FILE, WEIGHTS_FILE, ModelConfig, read_config
+from stopcli.model.files import known_hash
 from stopcli.results import Finetuned
 from stopcli.train import distributed
 
@@ -98,8 +99,9 @@ class RunFolder:
         if distributed.rank():
             return
         for name in _backbone_file(config):
-            if not (self.path / name).exists():
-                with replacing(self.path / name) as part:
+            file = self.path / name
+            if not file.exists() or known_hash(file) != config.backbone_sha256:
+                with replacing(file) as part:
                     shutil.copyfile(backbone, part)
         save(self.path, config, model)
 

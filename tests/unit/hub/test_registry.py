@@ -1,176 +1,22 @@
-"""Names become files: built-in names, folders, and the real Hub client against a local server."""
+"""Names become files: built-in names, folders, repositories of the Hub."""
 
 from __future__ import annotations
 
 import json
-import logging
 import os
 import subprocess
 import sys
 
 import pytest
-from huggingface_hub import constants
 
 from conftest import write_model
-from hub_server import COMMIT, Hub, serve
-from stopcli.errors import CheckpointError, DownloadError, ModelNotFound, OfflineError, UsageError
-from stopcli.hub import client, registry
+from hub_server import BIG, Hub, serve
+from stopcli.errors import CheckpointError, ModelNotFound
+from stopcli.hub import registry
 from stopcli.model.config import StopConfig
 from stopcli.tasks.models import describe_model, list_models
 
 NAME = "hf:someone/model"
-BIG = bytes(range(256)) * 400  # 102,400 bytes: stored apart
-
-
-@pytest.fixture
-def hub(tmp_path, monkeypatch):
-    """A running server, an empty cache, and a client pointed at both."""
-    monkeypatch.setattr("huggingface_hub.file_download.time.sleep", lambda _: None, raising=False)
-    monkeypatch.setattr("huggingface_hub.utils._http.time.sleep", lambda _: None)
-    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
-    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
-    monkeypatch.setattr(constants, "HF_HUB_DISABLE_PROGRESS_BARS", True)
-    monkeypatch.delenv("HF_HUB_OFFLINE")
-    with serve(Hub({"config.json": b'{"format": 0}', "big.bin": BIG})) as running:
-        monkeypatch.setattr(constants, "ENDPOINT", running.endpoint)
-        monkeypatch.setattr(
-            constants,
-            "HUGGINGFACE_CO_URL_TEMPLATE",
-            running.endpoint + "/{repo_id}/resolve/{revision}/{filename}",
-        )
-        yield running
-
-
-def leftovers(tmp_path):
-    """Files of the cache that are no whole blobs."""
-    return [
-        p
-        for p in (tmp_path / "hub").rglob("*")
-        if "incomplete" in p.name or (p.parent.name == "blobs" and p.stat().st_size not in (13, len(BIG)))
-    ]
-
-
-@pytest.mark.parametrize(("file", "content"), [("config.json", b'{"format": 0}'), ("big.bin", BIG)])
-def test_a_file_is_fetched_once_and_then_without_any_request(hub, file, content):
-    assert client.fetch("someone/model", file).read_bytes() == content
-    assert hub.requests
-    hub.requests.clear()
-    assert client.fetch("someone/model", file).read_bytes() == content
-    assert client.fetch("someone/model", file, offline=True).read_bytes() == content
-    assert hub.requests == []
-
-
-def test_a_revision_is_asked_for_by_name(hub):
-    path = client.fetch("someone/model", "config.json", "v1")
-    assert COMMIT in path.parts
-    assert "/someone/model/resolve/v1/config.json" in {p for _, p, _ in hub.requests}
-
-
-def test_a_line_that_breaks_is_taken_up_where_it_broke(hub, monkeypatch):
-    monkeypatch.setattr(constants, "DOWNLOAD_CHUNK_SIZE", 10_000)
-    hub.cut, hub.cuts = 60_000, 1
-    assert client.fetch("someone/model", "big.bin").read_bytes() == BIG
-    assert "bytes=60000-" in {r for _, _, r in hub.requests}
-
-
-def test_a_line_that_keeps_breaking_is_an_error_and_leaves_no_half_file(hub, tmp_path):
-    hub.cut, hub.cuts = 0, 1000
-    with pytest.raises(DownloadError, match="broke off"):
-        client.fetch("someone/model", "big.bin")
-    assert leftovers(tmp_path) == []
-    hub.cuts = 0
-    assert client.fetch("someone/model", "big.bin").read_bytes() == BIG
-
-
-@pytest.mark.parametrize("file", ["config.json", "big.bin"])
-def test_other_bytes_than_announced_are_removed(hub, file):
-    hub.flip = True
-    with pytest.raises(DownloadError, match="not what the Hub announced"):
-        client.fetch("someone/model", file)
-    hub.flip = False
-    assert client.fetch("someone/model", file).read_bytes() == hub.files[file]
-
-
-@pytest.mark.parametrize(
-    ("status", "error", "text"),
-    [
-        (401, ModelNotFound, "log in"),
-        (403, ModelNotFound, "log in"),
-        (404, ModelNotFound, "404.*check the name"),
-        (500, DownloadError, "500"),
-    ],
-)
-def test_a_hub_that_refuses_is_a_clear_error(hub, tmp_path, status, error, text):
-    hub.status = status
-    with pytest.raises(error, match=text):
-        client.fetch("someone/model", "big.bin")
-    assert leftovers(tmp_path) == []
-
-
-def test_what_is_not_there_is_named(hub):
-    with pytest.raises(ModelNotFound, match="no repository someone/else"):
-        client.fetch("someone/else", "config.json")
-    with pytest.raises(ModelNotFound, match="no revision v9"):
-        client.fetch("someone/model", "config.json", "v9")
-    with pytest.raises(ModelNotFound, match=r"other\.bin: no such file"):
-        client.fetch("someone/model", "other.bin")
-
-
-def test_a_missing_file_is_not_worth_another_try(hub):
-    hub.status = 404
-    with pytest.raises(ModelNotFound) as caught:
-        client.fetch("someone/model", "big.bin")
-    assert "again" not in str(caught.value)
-    assert len(hub.requests) == 1
-
-
-def test_a_busy_hub_is_asked_again_but_not_for_ever(hub, capfd):
-    hub.status = 503
-    with pytest.raises(DownloadError, match="503; try again later"):
-        client.fetch("someone/model", "big.bin")
-    assert len(hub.requests) == 1 + len(client.WAITS)
-    assert capfd.readouterr().err == ""
-
-
-def test_what_answers_without_the_headers_of_a_hub_is_none(hub):
-    hub.commit = ""
-    with pytest.raises(DownloadError, match="no Hub; check HF_ENDPOINT"):
-        client.fetch("someone/model", "big.bin")
-
-
-def test_offline_makes_no_request(hub, monkeypatch):
-    with pytest.raises(OfflineError, match="--model mini"):
-        client.fetch("someone/model", "config.json", offline=True)
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    with pytest.raises(OfflineError, match="stop models pull hf:someone/model"):
-        client.fetch("someone/model", "config.json")
-    assert hub.requests == []
-
-
-def test_a_hub_out_of_reach_is_one_error_that_says_how_to_fetch_the_model(hub, monkeypatch, capfd):
-    client.fetch("someone/model", "config.json")
-    waits = []
-    monkeypatch.setattr(client.time, "sleep", waits.append)
-    monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:1")
-    template = "http://127.0.0.1:1/{repo_id}/resolve/{revision}/{filename}"
-    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
-    with pytest.raises(OfflineError, match="cannot be reached") as caught:
-        registry.resolve("vit-b-32")
-    assert "stop models pull vit-b-32" in str(caught.value)
-    assert constants.HF_HUB_CACHE in str(caught.value)
-    assert "only tries the command out" in str(caught.value)
-    assert sum(waits) <= 3
-    assert capfd.readouterr().err == ""
-    assert client.fetch("someone/model", "config.json", refresh=True).is_file()  # the cached one serves
-
-
-def test_the_librarys_own_lines_come_back_after_a_fetch(hub):
-    logger = logging.getLogger("huggingface_hub")
-    level = logger.level
-    hub.status = 500
-    with pytest.raises(DownloadError):
-        client.fetch("someone/model", "big.bin")
-    assert logger.level == level != logging.ERROR
 
 
 def repository(tmp_path, **settings):
@@ -284,12 +130,6 @@ def test_the_command_fetches_with_hf_endpoint_and_then_works_offline(tmp_path):
         assert json.loads(after.stdout)["data"][0]["license"] == "MIT"
         assert running.requests == []
         assert stop("models", "pull", "hf:someone/else", HF_ENDPOINT=running.endpoint).returncode == 4
-
-
-@pytest.mark.parametrize("name", ["hf:justaname", "hf:a/b/c", "hf:", "hf:a/b@", "hf:a/b--c"])
-def test_a_hub_name_of_another_shape_is_refused(name):
-    with pytest.raises(UsageError, match="names no Hub model"):
-        registry.resolve(name)
 
 
 def test_a_name_that_is_none_gets_did_you_mean():

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 from contextlib import contextmanager
@@ -18,7 +17,7 @@ from conftest import write_model, write_video
 from stopcli.errors import FileMissing, IndexBusy, UsageError
 from stopcli.hub.registry import resolve
 from stopcli.index import ann, sync
-from stopcli.index.engine import SearchEngine, weights_hash
+from stopcli.index.engine import SearchEngine
 from stopcli.index.store import Index
 from stopcli.index.types import Example, SearchRequest
 from stopcli.runtime.encoder import Encoder, EncoderOptions
@@ -188,17 +187,6 @@ def test_a_full_text_cache_does_not_stop_a_search(tmp_path, tree, toy):
         other = SearchRequest(("something else " * 200, "a bar"), window=2.0)
         found = first.search(other, videos(tree), [tree]).hits
         assert [h for h in found if h.query == "a bar"] == list(hits)
-
-
-def test_the_hash_of_weights_is_computed_once(toy, monkeypatch, tmp_path):
-    files = resolve(str(shutil.copytree(toy, tmp_path / "copy")))
-    first = weights_hash(files)
-    monkeypatch.setattr(type(files), "weights_hash", lambda _: "computed again")
-    assert weights_hash(files) == first
-    os.utime(files.prompts, ns=(1, 1))
-    assert weights_hash(files) == "computed again"
-    (Path(os.environ["STOPCLI_HOME"]) / "weights.json").write_text("[broken")
-    assert weights_hash(files) == "computed again"
 
 
 def test_an_approximate_index_is_asked_where_the_selection_is_large(tmp_path, tree, toy, monkeypatch):

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import json
+import os
+import re
+import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+import stopcli
 from conftest import write_model
-from stopcli.errors import CannotWrite, CheckpointError
+from stopcli.errors import CannotWrite, CheckpointError, UsageError
 from stopcli.hub.registry import resolve
 from stopcli.model.checkpoint import build_backbone, save
 from stopcli.model.config import ModelConfig, StopConfig, read_config
@@ -70,11 +76,11 @@ def test_only_prompts_are_in_the_weights(folder):
         (lambda c: c.update(format=3), "newer than this stopcli reads"),
         (lambda c: c.update(format=1), "format 1 holds prompts for an older STOP"),
         (lambda c: c.update(format="one"), '"format" number'),
-        (lambda c: c.pop("backbone"), '"backbone" must be a dict'),
-        (lambda c: c["backbone"].pop("weights"), r'"backbone\.weights" must be a str'),
-        (lambda c: c["backbone"].update(weights="file:../x.safetensors"), "a file of this folder"),
-        (lambda c: c["sampling"].update(frames=0), "at least 1"),
-        (lambda c: c.update(labels=[1]), '"labels"'),
+        (lambda c: c.pop("backbone"), '"backbone" is missing'),
+        (lambda c: c["backbone"].pop("weights"), r'"backbone\.weights" is missing'),
+        (lambda c: c["backbone"].update(weights="file:../x.safetensors"), "must name a file of this folder"),
+        (lambda c: c["sampling"].update(frames=0), "must be greater than or equal to 1, got 0"),
+        (lambda c: c.update(labels=[1]), r'"labels\.0" must be a valid string'),
         (lambda c: c["stop"].update(regions=-1), "regions must be"),
         (lambda c: c["stop"].update(depth=3), "unknown settings depth"),
         (lambda c: c["stop"].update(regions=16), "above 0 and at most 1"),
@@ -84,12 +90,85 @@ def test_only_prompts_are_in_the_weights(folder):
         (lambda c: c["backbone"]["config"]["vision_cfg"].update(width=64), "not weights for backbone"),
         (lambda c: c["backbone"]["config"]["vision_cfg"].update(layers=3), "lacks"),
         (lambda c: c["backbone"].update(architecture="ViT-B-23", config=None), "did you mean"),
+        (lambda c: c["sampling"].update(frames=10**9), "less than or equal to 1024"),
+        (lambda c: c["stop"].update(beta=float("nan")), "NaN is no number"),
+        (lambda c: c["stop"].update(hidden=10**6), "from 1 to 4096"),
+        (lambda c: c["stop"].update(eta=True), "from 1 to 64"),
+        (lambda c: c["stop"].update(prompted_blocks=[0] * 10**5), "prompted_blocks must be different blocks"),
+        (lambda c: c["stop"].update(prompted_blocks="ab"), "prompted_blocks must be different blocks"),
+        (lambda c: c.update(stop=[]), '"stop" must be a valid dictionary'),
+        (lambda c: c.update(labels=["\ud800"]), "labels"),
+        (lambda c: c.update(labels=["x" * 10**5]), "at most 2000 characters"),
+        (lambda c: c["backbone"].update(weights="file:weights.bin"), "pickled weights are not read"),
+        (lambda c: c["backbone"].update(weights="file:"), "must name a file of this folder"),
+        (lambda c: c["backbone"].update(weights="hf:org/repo@../../../victim"), "names no Hub model"),
+        (lambda c: c["backbone"].update(weights="hf:../../victim"), "names no Hub model"),
+        (lambda c: c["backbone"].update(architecture="local-dir:/etc"), "architecture"),
+        (lambda c: c["backbone"].update(architecture="hf-hub:some/one"), "architecture"),
+        (lambda c: c["backbone"]["config"]["vision_cfg"].update(layers=10**6), "less than or equal to 128"),
+        (lambda c: c["backbone"]["config"]["vision_cfg"].update(width=0), "greater than or equal to 8"),
+        (
+            lambda c: c["backbone"]["config"]["vision_cfg"].update(head_width=500),
+            "not a backbone that can be",
+        ),
+        (
+            lambda c: c["backbone"]["config"]["vision_cfg"].update(
+                timm_model_name="x", timm_model_pretrained=True
+            ),
+            "timm_model_name.* is no setting that stopcli knows",
+        ),
+        (lambda c: c["backbone"]["config"]["text_cfg"].update(hf_tokenizer_name="x/y"), "hf_tokenizer_name"),
+        (lambda c: c["backbone"].update(sha256="0" * 64), "is not the backbone that"),
         (lambda c: c["backbone"].update(architecture="RN50", config=None), "needs an open_clip ViT"),
     ],
 )
 def test_a_config_that_does_not_fit_is_refused(folder, change, text):
     edit(folder, change)
-    with pytest.raises(CheckpointError, match=text):
+    with pytest.raises((CheckpointError, UsageError), match=text) as caught:
+        load(folder)
+    assert len(str(caught.value)) < 600
+
+
+def test_a_config_is_small_plain_json_in_a_regular_file(folder):
+    path = folder / "config.json"
+    for content, text in [
+        (b"{", "not readable as JSON"),
+        (b"[" * 10**5, "nested too deeply"),
+        (b"\xff{}", "not UTF-8"),
+        (b" " * (33 << 20), "larger than 32 MiB"),
+        (b"[]", '"format" number'),
+        (b'{"format": ' + b"1" * 5000 + b"}", "not readable as JSON"),
+    ]:
+        path.write_bytes(content)
+        with pytest.raises(CheckpointError, match=text):
+            load(folder)
+    path.unlink()
+    path.symlink_to("/dev/zero")
+    with pytest.raises(CheckpointError, match="not a regular file"):
+        load(folder)
+    path.unlink()
+    os.mkfifo(path)
+    with pytest.raises(CheckpointError, match="not a regular file"):
+        load(folder)
+
+
+def test_pickles_are_never_read(folder, tmp_path):
+    torch.save({}, tmp_path / "w.bin")
+    files = replace(resolve(str(folder)), backbone=tmp_path / "w.bin")
+    with pytest.raises(CheckpointError, match="pickled weights are not read"):
+        load_model(files)
+    sources = Path(stopcli.__file__).parent.rglob("*.py")
+    assert not [p for p in sources if re.search(r"torch\.load\b|import pickle", p.read_text())]
+
+
+def test_prompts_of_another_backbone_are_refused(folder):
+    """A backbone that was swapped under its prompts would answer, and be wrong."""
+    own = folder / "backbone.safetensors"
+    sha256 = hashlib.sha256(own.read_bytes()).hexdigest()
+    edit(folder, lambda c: c["backbone"].update(sha256=sha256))
+    load(folder)
+    shutil.copyfile(write_model(folder.parent / "other", seed=9) / own.name, own)
+    with pytest.raises(CheckpointError, match=f"is not the backbone .* expected {sha256[:12]}"):
         load(folder)
 
 
@@ -108,12 +187,6 @@ def test_weights_that_do_not_fit_are_refused(folder):
         load(folder)
     path.unlink()
     with pytest.raises(CheckpointError, match=r"there is no model\.safetensors"):
-        load(folder)
-
-
-def test_a_config_that_is_no_json_is_refused(folder):
-    (folder / "config.json").write_text("{")
-    with pytest.raises(CheckpointError, match="not readable as JSON"):
         load(folder)
 
 

@@ -10,8 +10,9 @@ import torch
 
 from conftest import write_model
 from labelled_clips import Recorder, train, write_labelled
-from stopcli.errors import FileExists, TrainingDiverged, UsageError
-from stopcli.fileio import file_hash
+from stopcli.errors import CheckpointError, FileExists, OutputBusy, TrainingDiverged, UsageError
+from stopcli.fileio import alone, file_hash
+from stopcli.hub.registry import resolve
 from stopcli.model.checkpoint import load_prompts
 from stopcli.model.config import StopConfig
 from stopcli.train.options import FinetuneOptions
@@ -131,6 +132,21 @@ def test_a_forced_run_that_cannot_begin_leaves_the_old_model(tmp_path, labelled,
     with pytest.raises(UsageError, match="choose another -o"):
         train(labelled / "data.csv", old, old, more={"force": True})
     assert {p.name: file_hash(p) for p in old.iterdir()} == before
+
+
+def test_two_runs_never_share_a_folder(tmp_path, adapt):
+    with alone(tmp_path / "out"), pytest.raises(OutputBusy, match=r"out: process \d+ on .* is writing it"):
+        adapt(tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_backbone_is_recorded_and_looked_at(tmp_path, adapt, toy):
+    adapt(tmp_path / "out", epochs=2)
+    own = tmp_path / "out" / "backbone.safetensors"
+    assert config_of(tmp_path / "out")["backbone"]["sha256"] == file_hash(toy / "backbone.safetensors")
+    own.write_bytes((write_model(tmp_path / "other", seed=9) / "backbone.safetensors").read_bytes())
+    with pytest.raises(CheckpointError, match="is not the backbone that"):
+        resolve(str(tmp_path / "out"))
 
 
 def test_static_and_off_prompts_start_anew(tmp_path, adapt):

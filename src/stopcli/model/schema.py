@@ -1,0 +1,159 @@
+"""What ``config.json`` may say: names, types and ranges, checked before anything is built or fetched.
+
+Model folders are made by others. A number that would fill the memory, a name that leads out of the folder
+or to another repository, a setting that open_clip would act on by itself: none of them gets past here.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+
+MAX_FRAMES = 1024  # a clip
+
+Count = Annotated[int, Field(ge=1, le=128)]  # layers, heads
+Width = Annotated[int, Field(ge=8, le=8192)]
+
+
+def _text(value: str) -> str:
+    value.encode()  # no lone surrogates; a UnicodeEncodeError is a ValueError
+    return value
+
+
+def _file_name(value: str) -> str:
+    if value.startswith("file:"):
+        name = value.removeprefix("file:")
+        if not name or name.startswith(".") or set(name) & set("/\\:\0"):
+            raise ValueError("must name a file of this folder")
+        if not name.endswith(".safetensors"):
+            way = "convert them with safetensors.torch.save_file"
+            raise ValueError(f"pickled weights are not read, they can run code; {way}")
+    return value
+
+
+def _place_for_label(value: str) -> str:
+    if "{}" not in value:
+        raise ValueError("must be a text with {} where the label goes")
+    return value
+
+
+Text = Annotated[str, Field(min_length=1, max_length=2000), AfterValidator(_text)]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+
+
+class Vision(_Strict):
+    """The vision tower, in open_clip's words; its settings for towers of other kinds are left out."""
+
+    layers: Count = 12
+    width: Width = 768
+    head_width: Annotated[int, Field(ge=4, le=512)] = 64
+    mlp_ratio: Annotated[float, Field(gt=0, le=16)] = 4.0
+    patch_size: Annotated[int, Field(ge=1, le=256)] = 16
+    image_size: Annotated[int, Field(ge=8, le=2048)] | Annotated[list[int], Field(min_length=2)] = 224
+    ls_init_value: float | None = None
+    patch_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    attentional_pool: bool = False
+    attn_pooler_queries: Annotated[int, Field(ge=1, le=4096)] = 256
+    attn_pooler_heads: Count = 8
+    no_ln_pre: bool = False
+    pos_embed_type: str = "learnable"
+    final_ln_after_pool: bool = False
+    pool_type: str = "tok"
+    output_tokens: bool = False
+
+
+class Words(_Strict):
+    """The text tower, in open_clip's words."""
+
+    context_length: Annotated[int, Field(ge=2, le=4096)] = 77
+    vocab_size: Annotated[int, Field(ge=2, le=2_000_000)] = 49408
+    width: Width = 512
+    heads: Count = 8
+    layers: Count = 12
+    mlp_ratio: Annotated[float, Field(gt=0, le=16)] = 4.0
+    ls_init_value: float | None = None
+    embed_cls: bool = False
+    pad_id: int = 0
+    eos_id: int = 2
+    no_causal_mask: bool = False
+    final_ln_after_pool: bool = False
+    pool_type: str = "argmax"
+    proj_bias: bool = False
+    proj_type: str = "linear"
+    output_tokens: bool = False
+
+
+class Towers(_Strict):
+    """A CLIP that open_clip does not list by name."""
+
+    embed_dim: Width
+    vision_cfg: Vision
+    text_cfg: Words
+    quick_gelu: bool = False
+    custom_text: bool = False
+    init_logit_scale: float | None = None
+    init_logit_bias: float | None = None
+
+
+class Backbone(_Strict):
+    """Which CLIP."""
+
+    architecture: Annotated[str, Field(pattern=r"^[\w.+/-]{1,200}$")]
+    weights: Annotated[str, Field(min_length=1, max_length=500), AfterValidator(_file_name)]
+    sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")] | None = None
+    config: Towers | None = None
+
+
+class Sampling(_Strict):
+    """Which frames."""
+
+    frames: Annotated[int, Field(ge=1, le=MAX_FRAMES)]
+
+
+class ConfigFile(BaseModel):
+    """All of ``config.json`` but ``stop``, which is a StopConfig; what is not known is kept as it is."""
+
+    model_config = ConfigDict(extra="allow", strict=True, allow_inf_nan=False)
+
+    format: int
+    backbone: Backbone
+    stop: dict[str, Any] | None = None
+    sampling: Sampling
+    labels: Annotated[list[Text], Field(min_length=1, max_length=1_000_000)] | None = None
+    template: Annotated[Text, AfterValidator(_place_for_label)] | None = None
+
+
+class OpenClipFile(BaseModel):
+    """``open_clip_config.json`` of an open_clip repository on the Hub."""
+
+    model_config = ConfigDict(extra="ignore", allow_inf_nan=False)
+
+    class Preprocess(BaseModel):
+        """Normalisation of frames, of red, green and blue."""
+
+        model_config = ConfigDict(extra="ignore", allow_inf_nan=False)
+
+        mean: Annotated[list[float], Field(min_length=3, max_length=3)] | None = None
+        std: Annotated[list[Annotated[float, Field(gt=0)]], Field(min_length=3, max_length=3)] | None = None
+
+    model_cfg: Towers
+    preprocess_cfg: Preprocess = Preprocess()
+
+
+def first_fault(error: ValidationError) -> str:
+    """Say what is wrong first, and where, in a line."""
+    fault = error.errors(include_url=False)[0]
+    where = ".".join(str(part) for part in fault["loc"] if not str(part).startswith(("constrained", "list[")))
+    found = repr(fault["input"])
+    found = found if len(found) <= 60 else f"{found[:60]}…"
+    message = fault["msg"].removeprefix("Value error, ").replace("Input should", "must")
+    more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
+    if fault["type"] == "missing":
+        return f'"{where}" is missing{more}'
+    if fault["type"] == "extra_forbidden":
+        return f'"{where}" is no setting that stopcli knows{more}'
+    return f'"{where}" {message}, got {found}{more}'
