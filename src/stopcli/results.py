@@ -235,6 +235,16 @@ class IndexInfo:
 
 
 @dataclass(frozen=True)
+class IndexCheck:
+    """What is wrong with an index, a sentence each; how many files were forgotten; where it was moved."""
+
+    folder: str
+    problems: tuple[str, ...]
+    forgotten: int = 0
+    aside: str | None = None
+
+
+@dataclass(frozen=True)
 class IndexChange:
     """What a command did to an index: counts of files, vectors taken over, bytes freed."""
 

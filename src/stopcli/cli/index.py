@@ -10,7 +10,7 @@ import typer
 from stopcli.cli import options as o
 from stopcli.cli.retrieve import Index
 from stopcli.cli.session import session
-from stopcli.errors import FileMissing, UsageError
+from stopcli.errors import FileMissing, IndexUnusable, UsageError
 
 if TYPE_CHECKING:
     from stopcli.index.store import Index as OpenIndex
@@ -110,6 +110,39 @@ def merge(
         with s.index(other) as source:
             files, vectors = take_over(opened, source)
         s.output.add(IndexChange(str(opened.folder), added=files, vectors=vectors))
+
+
+_repair = typer.Option("--repair", help="Forget what is lost or broken, so that 'update' embeds it again.")
+
+
+@app.command("check", epilog="Examples:\n  stop index check\n  stop index check --repair")
+@o.shares(o.Show)
+def check(show: o.Show, repair: Annotated[bool, _repair] = False, index: Index = None) -> None:
+    """Look for damage: vectors that are lost or broken, a database that cannot be read."""
+    with session("index check", show) as s:
+        from stopcli.index.maintenance import forget_lost, problems, set_aside
+        from stopcli.index.store import default_folder
+        from stopcli.results import Failure, IndexCheck
+
+        folder = index or default_folder()
+        dropped, aside = 0, None
+        try:
+            with s.index(index) as opened:
+                found = problems(opened)
+                if repair and found:
+                    dropped = forget_lost(opened, look=True)
+                if repair and opened.database.damage():
+                    raise IndexUnusable("; ".join(found))
+        except IndexUnusable as error:
+            found = [str(error)]
+            if repair and folder.is_dir():
+                aside = str(set_aside(folder))
+        s.output.add(IndexCheck(str(folder), tuple(found), dropped, aside))
+        if not repair:
+            s.output.add_all(Failure(str(folder), "index-unusable", problem) for problem in found)
+        if found:
+            first = "" if repair else "stop index check --repair, then "
+            s.say(f"next: {first}stop index update on your folders")
 
 
 @app.command("compact", epilog="Examples:\n  stop index compact\n  stop index compact --index my-index/")

@@ -7,24 +7,31 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import sqlite3
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import astuple, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
 from stopcli.errors import IndexBusy, IndexUnusable, StopError
 from stopcli.fileio import write_error
 from stopcli.index.types import Entries, Entry, Fault, Faults, FileRecord, Files, Space, Vectors
+from stopcli.index.vectors import REPAIR
+
+Value = TypeVar("Value", str, int, float)
 
 FORMAT = 2
 BATCH = 500  # values of one statement
+MAX_SIZE = 65_536  # numbers of a vector
 SPACES = 'model, weights, precision, frames, "window", size, id, rows, file'
 FILES = "SELECT path, size, mtime_ns, content FROM files"
+TABLES = {"spaces", "files", "entries", "faults", "texts"}
+VECTORS = re.compile(r"vectors-\d{1,9}(\.\d{1,9})?\.f32")  # the names of their files: never a path
 SCHEMA = f"""
 CREATE TABLE spaces (
     id INTEGER PRIMARY KEY, model TEXT NOT NULL, weights TEXT NOT NULL, precision TEXT NOT NULL,
@@ -50,8 +57,15 @@ def explain(path: Path, error: sqlite3.Error, writer: str = "another process") -
         return IndexBusy(f"{path}: {writer} is writing to the index; try again when it is done")
     if reason == "database or disk is full":
         return write_error(path, OSError(errno.ENOSPC, reason))
+    if reason in ("unable to open database file", "disk I/O error"):  # of the disk, not of what is on it
+        return IndexUnusable(f"{path}: cannot be opened ({reason}); is the disk full, or read-only?")
+    return unusable(path, reason)
+
+
+def unusable(path: Path, reason: str) -> IndexUnusable:
+    """Say in one sentence that a database is damaged, or was made by somebody else."""
     problem = f"{path}: not an index that can be used ({reason})"
-    return IndexUnusable(f"{problem}; remove it, or name another with --index")
+    return IndexUnusable(f"{problem}; see 'stop index check', or name another with --index")
 
 
 class Database:
@@ -76,6 +90,7 @@ class Database:
                 problem = f"{path}: format {number}, this stopcli reads {FORMAT}"
                 way = "upgrade stopcli" if number > FORMAT else "delete its folder, and it is made again"
                 raise IndexUnusable(f"{problem}; {way}, or name another with --index")
+            self._check_schema()
         except StopError:
             self.close()
             raise
@@ -89,12 +104,27 @@ class Database:
     def close(self) -> None:
         self._db.close()
 
+    def _check_schema(self) -> None:
+        """Refuse a database that lacks a table, or does things by itself; raises IndexUnusable."""
+        found = self._rows("SELECT type, name FROM sqlite_master WHERE type != 'index'")
+        if lacking := TABLES - {name for kind, name in found if kind == "table"}:
+            raise unusable(self._path, f"it lacks the table {min(lacking)}")
+        if more := [kind for kind, name in found if kind != "table" or name not in TABLES]:
+            raise unusable(self._path, f"it has a {more[0]} that no index has")
+
+    def damage(self) -> str | None:
+        """Look at every page; return what is wrong, if anything is."""
+        first = str(self._rows("PRAGMA quick_check(1)")[0][0])
+        return None if first == "ok" else " ".join(first.split())[:200]
+
     @contextmanager
     def _explained(self) -> Iterator[None]:
         try:
             yield
         except sqlite3.Error as error:
             raise explain(self._path, error) from error
+        except (TypeError, ValueError, OverflowError) as error:  # values of other types than were written
+            raise unusable(self._path, str(error)) from error
 
     @contextmanager
     def transaction(self, kind: str = "IMMEDIATE") -> Iterator[sqlite3.Connection]:
@@ -121,7 +151,8 @@ class Database:
         return self._pragma("data_version")
 
     def spaces(self) -> list[Space]:
-        return [Space(*row) for row in self._rows(f"SELECT {SPACES} FROM spaces")]
+        with self._explained():
+            return [_space(*row) for row in self._rows(f"SELECT {SPACES} FROM spaces")]
 
     def find_space(
         self, weights: str, precision: str | None, frames: int, window: float | None
@@ -130,7 +161,8 @@ class Database:
         sql = f"""SELECT {SPACES} FROM spaces WHERE weights=? AND precision=coalesce(?, precision)
             AND frames=? AND "window" IS ? ORDER BY rows DESC, id LIMIT 1"""
         rows = self._rows(sql, (weights, precision, frames, window))
-        return Space(*rows[0]) if rows else None
+        with self._explained():
+            return _space(*rows[0]) if rows else None
 
     def make_space(self, wanted: Space) -> Space:
         """Return the space with these properties, made if it is new."""
@@ -144,17 +176,17 @@ class Database:
 
     def files(self) -> dict[Path, FileRecord]:
         """Return every file, by absolute path."""
-        return _records(self._rows(FILES))
+        return self._records(self._rows(FILES))
 
     def files_at(self, paths: Iterable[str]) -> dict[Path, FileRecord]:
         """Return the files that are at the absolute paths."""
-        return _records(self._among(f"{FILES} WHERE path", map(os.fsencode, paths)))
+        return self._records(self._among(f"{FILES} WHERE path", map(os.fsencode, paths)))
 
     def files_below(self, prefixes: Iterable[str]) -> dict[Path, FileRecord]:
         """Return the files whose absolute path begins with one of the prefixes, which end in a slash."""
         sql = f"{FILES} WHERE path >= ? AND path < ?"  # the second sorts behind all that begin like the first
         ranges = ((p, p[:-1] + bytes([p[-1] + 1])) for p in map(os.fsencode, prefixes))
-        return _records(row for bounds in ranges for row in self._rows(sql, bounds))
+        return self._records(row for bounds in ranges for row in self._rows(sql, bounds))
 
     def update_files(self, found: Files, gone: Iterable[Path] = ()) -> None:
         """Note where known contents lie now, and forget files that are gone; their vectors stay."""
@@ -162,15 +194,32 @@ class Database:
             db.executemany("DELETE FROM files WHERE path=?", [(os.fsencode(p),) for p in gone])
             _set_files(db, found)
 
+    def _records(self, rows: Iterable[tuple[Any, ...]]) -> dict[Path, FileRecord]:
+        with self._explained():
+            return {Path(os.fsdecode(path)): _record(*rest) for path, *rest in rows}
+
     def entries(self, space: Space, contents: Iterable[str] | None = None) -> dict[str, Entry]:
-        """Return where vectors stand, by content: those of the contents, or all."""
+        """Return where vectors stand, by content: those of the contents, or all.
+
+        Raises IndexUnusable: one stands where there are none.
+        """
+        every = self.every_entry(space, contents)
+        for e in every.values():
+            if e.first + e.count > space.rows:
+                raise IndexUnusable(f"{self._path}: names vectors that are not there; {REPAIR}")
+        return every
+
+    def every_entry(self, space: Space, contents: Iterable[str] | None = None) -> dict[str, Entry]:
+        """Return what `entries` does, without a look at whether the vectors are there."""
         rows = self._of(space, "SELECT content, first, count, duration FROM entries", contents)
-        return {content: Entry(*rest) for content, *rest in rows}
+        with self._explained():
+            return {_of_kind(str, content): _entry(*rest) for content, *rest in rows}
 
     def faults(self, space: Space, contents: Iterable[str] | None = None) -> dict[str, Fault]:
         """Return why contents have no vectors: of the contents, or of all."""
         rows = self._of(space, "SELECT content, error, message FROM faults", contents)
-        return {content: Fault(*rest) for content, *rest in rows}
+        with self._explained():
+            return {c: Fault(_of_kind(str, error), _of_kind(str, message)) for c, error, message in rows}
 
     def _of(self, space: Space, sql: str, contents: Iterable[str] | None) -> Iterable[tuple[Any, ...]]:
         if contents is None:
@@ -202,7 +251,8 @@ class Database:
     def texts(self, weights: str, wanted: Iterable[str]) -> dict[str, Vectors]:
         """Return those of the texts that are kept, embedded (E,)."""
         rows = self._among("SELECT text, vector FROM texts WHERE weights=? AND text", wanted, weights)
-        return {text: np.frombuffer(vector, np.float32) for text, vector in rows}
+        with self._explained():
+            return {text: np.frombuffer(vector, np.float32) for text, vector in rows}
 
     def save_texts(self, weights: str, vectors: Mapping[str, Vectors]) -> None:
         """Keep embedded texts, so that a query that was asked before needs no model."""
@@ -211,8 +261,31 @@ class Database:
             db.executemany("INSERT OR REPLACE INTO texts VALUES (?,?,?)", new)
 
 
-def _records(rows: Iterable[tuple[Any, ...]]) -> dict[Path, FileRecord]:
-    return {Path(os.fsdecode(path)): FileRecord(*rest) for path, *rest in rows}
+def _of_kind(kind: type[Value], value: object, least: float = 0) -> Value:
+    """Return a value of a database if it is what was written; else ValueError."""
+    if type(value) is not kind or (isinstance(value, int | float) and not least <= value < 4e18):
+        raise ValueError(f"{str(value)[:40]!r} where a {kind.__name__} was expected")
+    return value
+
+
+def _space(*row: Any) -> Space:
+    model, weights, precision, frames, window, size, id, rows, file = row
+    if not VECTORS.fullmatch(_of_kind(str, file)):
+        raise ValueError(f"{file[:40]!r} is no file of vectors")
+    model, weights, precision = (_of_kind(str, v) for v in (model, weights, precision))
+    span = None if window is None else _of_kind(float, window)
+    frames, size, id = (_of_kind(int, v, 1) for v in (frames, size, id))
+    if size > MAX_SIZE:
+        raise ValueError(f"vectors of {size} numbers")
+    return Space(model, weights, precision, frames, span, size, id, _of_kind(int, rows), file)
+
+
+def _record(size: object, mtime_ns: object, content: object) -> FileRecord:
+    return FileRecord(_of_kind(int, size), _of_kind(int, mtime_ns, -4e18), _of_kind(str, content))
+
+
+def _entry(first: object, count: object, duration: object) -> Entry:
+    return Entry(_of_kind(int, first), _of_kind(int, count), _of_kind(float, duration))
 
 
 def _set_files(db: sqlite3.Connection, files: Files) -> None:

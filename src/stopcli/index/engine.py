@@ -8,8 +8,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from stopcli.errors import FileMissing, StopError, UsageError
 from stopcli.index import ann, sync
+from stopcli.index.maintenance import forget_lost, lost_spaces
 from stopcli.index.ranking import Near, Selection, search, select
 from stopcli.index.store import Index
 from stopcli.index.sync import FileDiff, Update
@@ -60,6 +63,11 @@ class SearchEngine(AbstractContextManager["SearchEngine"]):
     def update(self, videos: Paths, roots: Paths, window: float | None) -> Update:
         """Make the index agree with the files, or raise IndexBusy, CannotWrite or ModelError."""
         database = self.index.database
+        if lost_spaces(self.index):
+            count = forget_lost(self.index)
+            self._say(
+                f"note: the vectors of {count} files were lost with the end of their file; embedding again"
+            )
         version = database.version()
         plan = self.plan(videos, roots, window)
         if not (plan.diff.changed or plan.diff.gone or plan.todo):
@@ -120,7 +128,9 @@ class SearchEngine(AbstractContextManager["SearchEngine"]):
             if text != text.encode(errors="ignore").decode():
                 raise UsageError(f"{text!a}: is not valid UTF-8; write it again, as text")
         database = self.index.database
-        vectors = database.texts(self._weights, texts)
+        sizes = {space.size for space in database.spaces() if space.weights == self._weights}
+        kept = database.texts(self._weights, texts)
+        vectors = {t: v for t, v in kept.items() if not sizes or (v.size in sizes and np.isfinite(v).all())}
         if new := [text for text in dict.fromkeys(texts) if text not in vectors]:
             fresh = dict(zip(new, self._texts.encode(new), strict=True))
             with suppress(StopError):  # read-only, full or busy: computed again next time

@@ -1,15 +1,19 @@
-"""Looking after an index: what it holds, dropping files, giving room back, taking over another."""
+"""Looking after an index: what it holds, what is wrong with it, giving room back, taking over another."""
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
 
-from stopcli.fileio import replacing
+from stopcli.fileio import replacing, write_error
 from stopcli.index.database import FORMAT
-from stopcli.index.store import Index
+from stopcli.index.store import DATABASE, Index
 from stopcli.index.sync import absolute, below
 from stopcli.index.types import Entry, Files, NewEntry, Paths, Space
+from stopcli.index.vectors import broken_rows, whole_rows
 from stopcli.results import IndexedFile, IndexInfo, IndexSpace
 
 BATCH = 256  # contents taken over at once
@@ -56,6 +60,66 @@ def remove(index: Index, paths: Paths | None) -> int:
         if paths is None:
             compact(index)
     return len(files)
+
+
+def lost_spaces(index: Index) -> list[Space]:
+    """Return the spaces whose file of vectors is shorter than it should be, or not there."""
+    spaces = index.database.spaces()
+    return [s for s in spaces if whole_rows(index.folder / s.file, s.size) < s.rows]
+
+
+def forget_lost(index: Index, *, look: bool = False) -> int:
+    """Drop what vectors stand beyond the end of their file, or raise IndexBusy; return how many contents.
+
+    They are embedded again with the next update. ``look`` reads all vectors, and drops broken ones too.
+    """
+    dropped = 0
+    with index.writing():
+        for space in index.database.spaces():
+            entries, bad = index.database.every_entry(space), _bad_contents(index, space, look=look)
+            rows = min(space.rows, whole_rows(index.folder / space.file, space.size))
+            if not bad and rows == space.rows:
+                continue
+            (index.folder / f"{space.file}.usearch").unlink(missing_ok=True)  # made of other vectors
+            kept = {content: e for content, e in entries.items() if content not in bad}
+            index.database.replace(space, space.file, rows, kept)
+            dropped += len(bad)
+    return dropped
+
+
+def _bad_contents(index: Index, space: Space, *, look: bool) -> set[str]:
+    """Return the contents whose vectors are not on the disk; with ``look``, those with broken ones too."""
+    entries = index.database.every_entry(space)
+    rows = min(space.rows, whole_rows(index.folder / space.file, space.size))
+    bad = {content for content, e in entries.items() if e.first + e.count > rows}
+    if look and (broken := broken_rows(index.vectors(replace(space, rows=rows)))):
+        bad |= {c for c, e in entries.items() if not broken.isdisjoint(range(e.first, e.first + e.count))}
+    return bad
+
+
+def problems(index: Index) -> list[str]:
+    """Look at all of an index; return what is wrong with it, a sentence each."""
+    found = [f"{index.folder / DATABASE}: damaged ({d})"] if (d := index.database.damage()) else []
+    for space in index.database.spaces():
+        file = index.folder / space.file
+        there = whole_rows(file, space.size)
+        if there < space.rows:
+            found.append(f"{file}: {there} of {space.rows} vectors are there")
+        if bad := _bad_contents(index, space, look=True):
+            found.append(f"{file}: the vectors of {len(bad)} files are lost or broken")
+    return found
+
+
+def set_aside(folder: Path) -> Path:
+    """Move the files of an index that cannot be opened into a folder of their own; return that one."""
+    aside = folder / time.strftime("damaged-%Y%m%d-%H%M%S")
+    try:
+        aside.mkdir()
+        for file in [*folder.glob(f"{DATABASE}*"), *folder.glob("vectors-*")]:
+            file.rename(aside / file.name)
+    except OSError as error:
+        raise write_error(aside, error) from error
+    return aside
 
 
 def compact(index: Index) -> int:

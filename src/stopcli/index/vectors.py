@@ -15,16 +15,37 @@ from stopcli.errors import IndexUnusable
 from stopcli.fileio import write_error
 from stopcli.index.types import Vectors
 
-REBUILD = "rebuild it: stop index rm --all, then update"
+REPAIR = "'stop index check --repair' forgets what is lost, and 'stop index update' embeds it again"
+UNIT = 0.02  # how far from 1 the length of a vector may be, whatever its precision was
+CHUNK = 100_000  # rows looked at together
+
+
+def whole_rows(path: Path, size: int) -> int:
+    """Return how many vectors of so many numbers are on the disk; 0 where there is no file."""
+    try:
+        return path.stat().st_size // (4 * size)
+    except OSError:
+        return 0
+
+
+def broken_rows(vectors: Vectors) -> set[int]:
+    """Return the rows (R,E) that no model made: their length is not 1."""
+    rows: set[int] = set()
+    for i in range(0, len(vectors), CHUNK):
+        length = np.linalg.norm(vectors[i : i + CHUNK].astype(np.float64), axis=1)
+        rows.update((i + np.flatnonzero(~(np.abs(length - 1) < UNIT))).tolist())
+    return rows
 
 
 def append(path: Path, row: int, vectors: Vectors) -> None:
     """Write vectors (n,E) behind the first ``row`` rows, on the disk; IndexUnusable: there are fewer."""
     offset = row * vectors.shape[1] * 4
     try:
-        with path.open("ab") as stream:
+        # a link is not followed: it may lead to any file of the user
+        flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | getattr(os, "O_NOFOLLOW", 0)
+        with os.fdopen(os.open(path, flags, 0o666), "ab") as stream:
             if stream.tell() < offset:
-                raise IndexUnusable(f"{path}: shorter than the index says; {REBUILD}")
+                raise IndexUnusable(f"{path}: shorter than the index says; {REPAIR}")
             stream.truncate(offset)
             stream.write(np.ascontiguousarray(vectors, np.float32).data)
             stream.flush()
@@ -39,5 +60,5 @@ def load(path: Path, rows: int, size: int) -> Vectors:
         return np.zeros((0, size), np.float32)
     try:
         return np.memmap(path, np.float32, "r", shape=(rows, size))
-    except (OSError, ValueError) as error:
-        raise IndexUnusable(f"{path}: gone or cut short ({error}); {REBUILD}") from error
+    except (OSError, ValueError, OverflowError) as error:
+        raise IndexUnusable(f"{path}: gone or cut short ({error}); {REPAIR}") from error

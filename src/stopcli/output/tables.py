@@ -209,6 +209,18 @@ def _index_info(records: Sequence[r.IndexInfo]) -> Table:
     return _facts(pairs)
 
 
+def _check_facts(check: r.IndexCheck) -> dict[str, Any]:
+    found = "; ".join(check.problems) or "none"
+    return {"folder": check.folder, "problems": found, "forgotten": check.forgotten, "aside": check.aside}
+
+
+def _index_check(records: Sequence[r.IndexCheck]) -> Table:
+    facts = {"folder": records[0].folder, "problems": len(records[0].problems) or "none"}
+    if records[0].forgotten:
+        facts["forgotten"] = f"{records[0].forgotten} files' vectors"
+    return _facts([*facts.items(), ("set aside in", records[0].aside)])
+
+
 def _flat_index(info: r.IndexInfo) -> Iterable[dict[str, Any]]:
     whole = {name: value for name, value in vars(info).items() if name != "spaces"}
     for space in info.spaces or (None,):
@@ -302,6 +314,7 @@ VIEWS: dict[type, View] = {
     r.IndexedFile: View(_indexed),
     r.IndexInfo: View(_index_info, lambda info: info.folder, _flat_index),
     r.IndexChange: View(_record_facts, lambda change: change.folder),
+    r.IndexCheck: View(_index_check, lambda check: check.folder, lambda check: [_check_facts(check)]),
     r.ModelEntry: View(_models, lambda model: model.name),
     r.ModelInfo: View(_record_facts, lambda model: model.name),
     r.Written: View(_written),

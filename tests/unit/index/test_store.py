@@ -82,20 +82,6 @@ def test_a_page_that_is_damaged_later_is_one_sentence_too(tmp_path):
         index.database.files()
 
 
-def test_a_vector_file_cut_short_is_told_and_what_is_advised_helps(tmp_path):
-    index = filled_index(tmp_path)
-    (file,) = tmp_path.glob("vectors-*.f32")
-    file.write_bytes(file.read_bytes()[:40])
-    with pytest.raises(IndexUnusable, match="cut short"):
-        index.vectors(space_of(index))
-    with pytest.raises(IndexUnusable, match=r"shorter.*stop index rm --all"), index.writing():
-        index.add(space_of(index), [ONE], {}, {})
-    assert remove(index, None) == 6  # stop index rm --all
-    with index.writing():
-        index.add(space_of(index), [ONE], {}, {})
-    assert np.array_equal(index.vectors(space_of(index)), ONE.vectors)
-
-
 def test_a_full_disk_loses_nothing(tmp_path, monkeypatch):
     index = filled_index(tmp_path)
 

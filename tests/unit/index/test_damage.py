@@ -1,0 +1,193 @@
+"""Damaged indexes, and indexes that others made: said in one sentence, mended where that can be, never obeyed."""
+
+from __future__ import annotations
+
+import sqlite3
+from pathlib import Path
+
+import numpy as np
+import pytest
+from index_toys import filled_index, space_of, vectors_by_content
+
+from stopcli.errors import CannotWrite, IndexUnusable
+from stopcli.index.maintenance import forget_lost, lost_spaces, problems, set_aside
+from stopcli.index.store import DATABASE, Index
+from stopcli.index.types import NewEntry
+
+ONE = NewEntry("new", 8.0, np.eye(1, 4, dtype=np.float32))
+
+
+def normalized(folder) -> Index:
+    """Return an index whose vectors are of unit length, as a model makes them."""
+    index = filled_index(folder)
+    file = folder / space_of(index).file
+    matrix = np.fromfile(file, np.float32).reshape(-1, 4)
+    (matrix / np.linalg.norm(matrix, axis=1, keepdims=True)).tofile(file)
+    return index
+
+
+def test_a_sound_index_has_no_problems(tmp_path):
+    index = normalized(tmp_path)
+    assert problems(index) == []
+    assert lost_spaces(index) == []
+    assert forget_lost(index, look=True) == 0
+
+
+@pytest.mark.parametrize("left", [0, 3, 16 * 5, 16 * 5 + 7, None])
+def test_what_stands_beyond_the_end_of_a_file_is_forgotten_and_the_rest_kept(tmp_path, left):
+    index = normalized(tmp_path)
+    before = vectors_by_content(index)
+    file = tmp_path / space_of(index).file
+    if left is None:
+        file.unlink()
+    else:
+        file.write_bytes(file.read_bytes()[:left])
+    assert len(lost_spaces(index)) == 1
+    assert "12 vectors are there" in problems(index)[0]
+    with pytest.raises(IndexUnusable, match="index check --repair"):
+        index.vectors(space_of(index))
+    lost = forget_lost(index)
+    kept = vectors_by_content(index)
+    whole = (left or 0) // 16  # c0: row 0; c1: 1 and 2; c2: 3 to 5; ...
+    expected = {c: v for c, v in before.items() if c in ["c0", "c1", "c2"][: {0: 0, 5: 2}[whole]]}
+    assert kept == expected
+    assert lost == len(before) - len(kept)
+    assert problems(index) == []
+    with index.writing():
+        index.add(space_of(index), [ONE], {}, {})
+    assert vectors_by_content(index) == expected | {"new": ONE.vectors.tobytes()}
+
+
+def test_vectors_that_no_model_made_are_found_and_forgotten(tmp_path):
+    index = normalized(tmp_path)
+    file = tmp_path / space_of(index).file
+    matrix = np.fromfile(file, np.float32).reshape(-1, 4)
+    matrix[1] = np.nan
+    matrix[6] = 0
+    matrix.tofile(file)
+    assert problems(index) == [f"{file}: the vectors of 2 files are lost or broken"]
+    assert forget_lost(index, look=True) == 2
+    assert set(vectors_by_content(index)) == {"c0", "c2", "c4", "c5"}
+    assert problems(index) == []
+
+
+@pytest.mark.parametrize("name", ["../victim.txt", "/etc/passwd", "victim.txt", "vectors-1.f32/../../v", ""])
+def test_no_path_is_taken_from_a_database(tmp_path, name):
+    victim = tmp_path / "victim.txt"
+    victim.write_text("mine")
+    index = filled_index(tmp_path / "index")
+    index.database._db.execute("UPDATE spaces SET file=?", (name,))
+    for use in (index.database.spaces, lambda: index.snapshot({"c1"}, "w" * 64, "fp32", 4, 8.0)):
+        with pytest.raises(IndexUnusable, match="no file of vectors"):
+            use()
+    assert victim.read_text() == "mine"
+
+
+def test_a_link_in_the_place_of_vectors_is_not_followed(tmp_path):
+    victim = tmp_path / "victim.txt"
+    victim.write_text("mine" * 1000)
+    index = normalized(tmp_path / "index")
+    space = space_of(index)
+    file = tmp_path / "index" / space.file
+    file.unlink()
+    file.symlink_to(victim)
+    with index.writing(), pytest.raises(CannotWrite):
+        index.add(space, [ONE], {}, {})
+    assert victim.read_text() == "mine" * 1000
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "UPDATE entries SET first=-1",
+        "UPDATE entries SET first=1000000",
+        "UPDATE entries SET count=9223372036854775807",
+        "UPDATE entries SET count='many'",
+        "UPDATE entries SET duration='long'",
+        "UPDATE spaces SET rows=-1",
+        "UPDATE spaces SET rows=9223372036854775807",
+        "UPDATE spaces SET size=0",
+        "UPDATE spaces SET size=1000000000",
+        "UPDATE spaces SET frames='x'",
+        "UPDATE spaces SET model=x'ff'",
+        "UPDATE files SET path=1 WHERE content='c1'",
+        "UPDATE files SET size='x'",
+        "DROP TABLE files",
+        "DROP TABLE texts",
+        "CREATE TRIGGER t AFTER INSERT ON files BEGIN DELETE FROM files; END",
+        "ALTER TABLE files RENAME TO f2; CREATE VIEW files AS SELECT * FROM f2",
+        "ALTER TABLE entries DROP COLUMN duration",
+        "PRAGMA user_version=0",
+    ],
+)
+def test_a_database_that_somebody_changed_is_unusable_and_says_so(tmp_path, sql):
+    index = filled_index(tmp_path)
+    index.close()
+    db = sqlite3.connect(tmp_path / DATABASE)
+    db.executescript(sql)
+    db.commit()
+    db.close()
+
+    def use():
+        with Index(tmp_path) as opened:
+            opened.database.spaces()
+            opened.database.files()
+            opened.snapshot({f"c{i}" for i in range(6)}, "w" * 64, "fp32", 4, 8.0)
+
+    with pytest.raises(IndexUnusable) as caught:
+        use()
+    assert "index check" in str(caught.value) or "is there already" in str(caught.value)
+
+
+def test_damaged_pages_are_unusable(tmp_path):
+    filled_index(tmp_path).close()
+    data = bytearray((tmp_path / DATABASE).read_bytes())
+    data[4096:] = b"\xa5" * (len(data) - 4096)
+    (tmp_path / DATABASE).write_bytes(data)
+    with pytest.raises(IndexUnusable, match="index check"), Index(tmp_path) as opened:
+        opened.database.files()
+
+
+def test_kept_texts_of_another_size_are_computed_again(tmp_path, toy):
+    from stopcli.hub.registry import resolve
+    from stopcli.index.engine import SearchEngine
+
+    with SearchEngine(tmp_path, resolve(str(toy)), lambda: pytest.fail("not needed")) as engine:
+        (right,) = engine._embed(["a dog"])
+        engine.index.database.save_texts(engine._weights, {"a dog": np.full(32, np.nan, np.float32)})
+        engine.index.database.make_space(
+            space_of(filled_index(tmp_path / "other")).__class__("m", engine._weights, "fp32", 4, 8.0, 32)
+        )
+        assert np.array_equal(engine._embed(["a dog"])[0].vector, right.vector)
+
+
+def test_an_unreadable_index_is_set_aside_whole(tmp_path):
+    filled_index(tmp_path).close()
+    names = {p.name for p in tmp_path.iterdir() if "vectors" in p.name or DATABASE in p.name}
+    aside = set_aside(tmp_path)
+    assert {p.name for p in aside.iterdir()} == names
+    with Index(tmp_path) as fresh:
+        assert fresh.database.files() == {}
+
+
+def test_the_advice_that_is_printed_works(run, toy, clips, tmp_path):
+    folder = tmp_path / "index"
+    update = ("index", "update", clips / "a.mp4", "-m", toy, "--index", folder)
+    assert run(*update)[0] == 0
+    (file,) = folder.glob("vectors-*.f32")
+    file.write_bytes(b"")
+    status, _, err = run("index", "check", "--index", folder)
+    assert (status, "check --repair" in err) == (1, True)
+    assert run("index", "check", "--repair", "--index", folder)[0] == 0
+    assert run("index", "check", "--index", folder)[0] == 0
+    status, _, err = run("retrieve", "a dog", clips / "a.mp4", "-m", toy, "--index", folder)
+    assert status == 0, err
+    file.write_bytes(b"")
+    status, _, err = run(*update)
+    assert (status, "embedding again" in err) == (0, True)
+    assert Path(file).stat().st_size
+    (folder / DATABASE).write_bytes(b"no database" * 1000)
+    assert run("index", "check", "--index", folder)[0] == 1
+    status, out, _ = run("index", "check", "--repair", "--index", folder)
+    assert (status, "damaged-" in out) == (0, True)
+    assert run(*update)[0] == 0
