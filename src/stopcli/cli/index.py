@@ -118,7 +118,7 @@ _repair = typer.Option("--repair", help="Forget what is lost or broken, so that 
 @app.command("check", epilog="Examples:\n  stop index check\n  stop index check --repair")
 @o.shares(o.Show)
 def check(show: o.Show, repair: Annotated[bool, _repair] = False, index: Index = None) -> None:
-    """Look for damage: vectors that are lost or broken, a database that cannot be read."""
+    """Look for damage, and with --repair mend it."""
     with session("index check", show) as s:
         from stopcli.index.maintenance import forget_lost, problems, set_aside
         from stopcli.index.store import default_folder

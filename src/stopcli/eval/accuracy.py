@@ -17,8 +17,8 @@ from stopcli.eval.metrics import RECALLS, accuracy_scores, interval, ranks_of, r
 from stopcli.eval.retrieval import caption_ranks
 from stopcli.model.config import StopConfig
 from stopcli.results import BenchmarkScore, Failure
-from stopcli.video.clips import read_frames
 from stopcli.video.prefetch import prefetch
+from stopcli.video.workers.pool import read_frames
 
 if TYPE_CHECKING:
     from stopcli.runtime.encoder import Encoder

@@ -16,8 +16,8 @@ import numpy as np
 
 from stopcli.model.files import ModelFiles
 from stopcli.results import Speed
-from stopcli.video.clips import read_frames
 from stopcli.video.prefetch import prefetch
+from stopcli.video.workers.pool import read_frames
 
 if TYPE_CHECKING:
     from stopcli.runtime.encoder import Encoder, EncoderOptions

@@ -6,6 +6,7 @@ Files go by their content: one that moves keeps its vectors. Reads cost what the
 from __future__ import annotations
 
 import errno
+import json
 import os
 import re
 import sqlite3
@@ -32,6 +33,7 @@ SPACES = 'model, weights, precision, frames, "window", size, id, rows, file'
 FILES = "SELECT path, size, mtime_ns, content FROM files"
 TABLES = {"spaces", "files", "entries", "faults", "texts"}
 VECTORS = re.compile(r"vectors-\d{1,9}(\.\d{1,9})?\.f32")  # the names of their files: never a path
+NUMBERS = "numbers TEXT"  # of windows, as JSON; NULL where none is left out
 SCHEMA = f"""
 CREATE TABLE spaces (
     id INTEGER PRIMARY KEY, model TEXT NOT NULL, weights TEXT NOT NULL, precision TEXT NOT NULL,
@@ -41,7 +43,7 @@ CREATE TABLE spaces (
 CREATE TABLE files (path BLOB PRIMARY KEY, size INTEGER NOT NULL, mtime_ns INTEGER NOT NULL,
     content TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE entries (space INTEGER NOT NULL, content TEXT NOT NULL, first INTEGER NOT NULL,
-    count INTEGER NOT NULL, duration REAL NOT NULL, PRIMARY KEY (space, content)) WITHOUT ROWID;
+    count INTEGER NOT NULL, duration REAL NOT NULL, {NUMBERS}, PRIMARY KEY (space, content)) WITHOUT ROWID;
 CREATE TABLE faults (space INTEGER NOT NULL, content TEXT NOT NULL, error TEXT NOT NULL,
     message TEXT NOT NULL, PRIMARY KEY (space, content)) WITHOUT ROWID;
 CREATE TABLE texts (weights TEXT NOT NULL, text TEXT NOT NULL, vector BLOB NOT NULL,
@@ -72,7 +74,8 @@ class Database:
     """An open database, made if it may be; raises IndexUnusable and, as SQLite does, any `StopError`."""
 
     def __init__(self, path: Path, *, writable: bool) -> None:
-        self._path = path
+        self._path, self._writable = path, writable
+        self._numbers = "numbers"
         uri = f"{path.absolute().as_uri()}?mode={'rwc' if writable else 'ro&immutable=1'}"
         with self._explained():
             self._db = sqlite3.connect(uri, uri=True, timeout=60, isolation_level=None)
@@ -106,11 +109,16 @@ class Database:
 
     def _check_schema(self) -> None:
         """Refuse a database that lacks a table, or does things by itself; raises IndexUnusable."""
-        found = self._rows("SELECT type, name FROM sqlite_master WHERE type != 'index'")
-        if lacking := TABLES - {name for kind, name in found if kind == "table"}:
-            raise unusable(self._path, f"it lacks the table {min(lacking)}")
-        if more := [kind for kind, name in found if kind != "table" or name not in TABLES]:
-            raise unusable(self._path, f"it has a {more[0]} that no index has")
+        if fault := _schema_fault(self._rows("SELECT type, name FROM sqlite_master WHERE type != 'index'")):
+            raise unusable(self._path, fault)
+        columns = {name for _, name, *_ in self._rows("PRAGMA table_info(entries)")}
+        if "numbers" in columns:
+            return
+        if self._writable:  # made before windows could be left out
+            with suppress(IndexUnusable):  # another process was faster
+                self._rows(f"ALTER TABLE entries ADD COLUMN {NUMBERS}")
+        else:
+            self._numbers = "NULL"
 
     def damage(self) -> str | None:
         """Look at every page; return what is wrong, if anything is."""
@@ -123,7 +131,12 @@ class Database:
             yield
         except sqlite3.Error as error:
             raise explain(self._path, error) from error
-        except (TypeError, ValueError, OverflowError) as error:  # values of other types than were written
+        except (
+            TypeError,
+            ValueError,
+            OverflowError,
+            RecursionError,
+        ) as error:  # values of other types than were written
             raise unusable(self._path, str(error)) from error
 
     @contextmanager
@@ -211,7 +224,8 @@ class Database:
 
     def every_entry(self, space: Space, contents: Iterable[str] | None = None) -> dict[str, Entry]:
         """Return what `entries` does, without a look at whether the vectors are there."""
-        rows = self._of(space, "SELECT content, first, count, duration FROM entries", contents)
+        columns = f"content, first, count, duration, {self._numbers}"
+        rows = self._of(space, f"SELECT {columns} FROM entries", contents)
         with self._explained():
             return {_of_kind(str, content): _entry(*rest) for content, *rest in rows}
 
@@ -261,6 +275,14 @@ class Database:
             db.executemany("INSERT OR REPLACE INTO texts VALUES (?,?,?)", new)
 
 
+def _schema_fault(found: Sequence[tuple[Any, ...]]) -> str | None:
+    """Say what is wrong with a database that has so many (type, name), if anything is."""
+    if lacking := TABLES - {name for kind, name in found if kind == "table"}:
+        return f"it lacks the table {min(lacking)}"
+    more = [kind for kind, name in found if kind != "table" or name not in TABLES]
+    return f"it has a {more[0]} that no index has" if more else None
+
+
 def _of_kind(kind: type[Value], value: object, least: float = 0) -> Value:
     """Return a value of a database if it is what was written; else ValueError."""
     if type(value) is not kind or (isinstance(value, int | float) and not least <= value < 4e18):
@@ -284,8 +306,14 @@ def _record(size: object, mtime_ns: object, content: object) -> FileRecord:
     return FileRecord(_of_kind(int, size), _of_kind(int, mtime_ns, -4e18), _of_kind(str, content))
 
 
-def _entry(first: object, count: object, duration: object) -> Entry:
-    return Entry(_of_kind(int, first), _of_kind(int, count), _of_kind(float, duration))
+def _entry(first: object, count: object, duration: object, numbers: object) -> Entry:
+    entry = Entry(_of_kind(int, first), _of_kind(int, count), _of_kind(float, duration))
+    if numbers is None:
+        return entry
+    windows = tuple(_of_kind(int, n) for n in json.loads(_of_kind(str, numbers)))
+    if len(windows) != entry.count or list(windows) != sorted(set(windows)):
+        raise ValueError(f"{len(windows)} numbers of {entry.count} windows")
+    return replace(entry, numbers=windows)
 
 
 def _set_files(db: sqlite3.Connection, files: Files) -> None:
@@ -294,5 +322,9 @@ def _set_files(db: sqlite3.Connection, files: Files) -> None:
 
 
 def _set_entries(db: sqlite3.Connection, space: Space, entries: Entries) -> None:
-    rows = [(space.id, content, e.first, e.count, e.duration) for content, e in entries.items()]
-    db.executemany("INSERT OR REPLACE INTO entries VALUES (?,?,?,?,?)", rows)
+    rows = [
+        (space.id, content, e.first, e.count, e.duration, e.numbers and json.dumps(e.numbers))
+        for content, e in entries.items()
+    ]
+    columns = "space, content, first, count, duration, numbers"
+    db.executemany(f"INSERT OR REPLACE INTO entries ({columns}) VALUES (?,?,?,?,?,?)", rows)

@@ -19,7 +19,7 @@ from stopcli.index.sync import FileDiff, Update
 from stopcli.index.types import Example, Paths, Query, Say, SearchRequest, SearchResult, Snapshot, Space
 from stopcli.model.files import ModelFiles
 from stopcli.runtime.text import TextEncoder
-from stopcli.video.clips import read_frames
+from stopcli.video.workers.pool import read_frames
 
 if TYPE_CHECKING:
     from stopcli.runtime.encoder import Encoder

@@ -12,7 +12,7 @@ from stopcli.fileio import replacing, write_error
 from stopcli.index.database import FORMAT
 from stopcli.index.store import DATABASE, Index
 from stopcli.index.sync import absolute, below
-from stopcli.index.types import Entry, Files, NewEntry, Paths, Space
+from stopcli.index.types import Files, NewEntry, Paths, Space
 from stopcli.index.vectors import broken_rows, whole_rows
 from stopcli.results import IndexedFile, IndexInfo, IndexSpace
 
@@ -140,7 +140,7 @@ def _compact_space(index: Index, space: Space, contents: set[str]) -> int:
     kept, row = {}, 0
     used = sorted(index.database.entries(space, contents).items(), key=lambda item: item[1].first)
     for content, entry in used:
-        kept[content] = Entry(row, entry.count, entry.duration)
+        kept[content] = replace(entry, first=row)
         row += entry.count
     if row == space.rows:
         return 0
@@ -172,7 +172,7 @@ def _merge_space(index: Index, source: Index, space: Space) -> int:
     new = [(content, entry) for content, entry in entries.items() if content not in have]
     for i in range(0, len(new), BATCH):
         part = new[i : i + BATCH]
-        batch = [NewEntry(c, e.duration, matrix[e.first : e.first + e.count]) for c, e in part]
+        batch = [NewEntry(c, e.duration, matrix[e.first : e.first + e.count], e.numbers) for c, e in part]
         here = index.add(here, batch, {}, {})
     index.add(here, [], source.database.faults(space), {})
     return here.rows - before

@@ -5,9 +5,10 @@ Letters: R rows (windows) of a space, F files that may answer, N rows of those, 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from fnmatch import fnmatch
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,6 +35,7 @@ class Selection:
     duration: NDArray[np.float64]
     paths: tuple[str, ...]
     window: float | None
+    numbers: Mapping[int, tuple[int, ...]] = field(default_factory=dict)  # by first row: see `Entry`
 
     def rows(self) -> NDArray[np.int64]:
         """Return the rows of the files (N,)."""
@@ -47,7 +49,9 @@ class Selection:
         inside = (owner >= 0) & (rows < (self.first + self.count)[owner])
         kept = np.unique(owner[inside])
         paths = tuple(self.paths[f] for f in kept)
-        return Selection(self.first[kept], self.count[kept], self.duration[kept], paths, self.window)
+        return replace(
+            self, first=self.first[kept], count=self.count[kept], duration=self.duration[kept], paths=paths
+        )
 
 
 def select(diff: FileDiff, state: Snapshot, filters: Filters) -> Selection:
@@ -67,6 +71,7 @@ def select(diff: FileDiff, state: Snapshot, filters: Filters) -> Selection:
         np.array([entry.duration for entry, _ in kept], np.float64),
         tuple(shown for _, shown in kept),
         state.space.window if state.space else None,
+        {entry.first: entry.numbers for entry, _ in kept if entry.numbers is not None},
     )
 
 
@@ -123,18 +128,27 @@ def _hits(name: str, scores: Vectors, mean: float, selection: Selection, filters
         start = int(starts[file])
         stop = start + int(selection.count[file])
         cut = max(score - MERGE * max(0.0, score - mean), floor)
-        begin = end = row
-        while begin > start and begin - 1 not in used and scores[begin - 1] >= cut:
-            begin -= 1
-        while end + 1 < stop and end + 1 not in used and scores[end + 1] >= cut:
-            end += 1
-        used.update(range(begin, end + 1))
+        numbers = selection.numbers.get(int(selection.first[file]), range(stop - start))
+        joins = partial(_joins, scores=scores[start:stop], cut=cut, used=used, start=start, numbers=numbers)
+        first = last = row - start
+        while first > 0 and joins(first - 1, first):
+            first -= 1
+        while start + last + 1 < stop and joins(last + 1, last):
+            last += 1
+        used.update(range(start + first, start + last + 1))
         since = until = None
         if selection.window is not None:
-            since, until = (begin - start) * selection.window, (end + 1 - start) * selection.window
-            until = float(selection.duration[file]) if end == stop - 1 else until
+            since, until = numbers[first] * selection.window, (numbers[last] + 1) * selection.window
+            until = float(selection.duration[file]) if start + last == stop - 1 else until
         hits.append(Hit(name, len(hits) + 1, selection.paths[file], since, until, score))
     return hits
+
+
+def _joins(
+    row: int, other: int, *, scores: Vectors, cut: float, used: set[int], start: int, numbers: Sequence[int]
+) -> bool:
+    """Say whether a row of a file belongs to the hit that ``other`` is part of; both count from its first."""
+    return start + row not in used and bool(scores[row] >= cut) and abs(numbers[row] - numbers[other]) == 1
 
 
 def _best_first(scores: Vectors, pool: int) -> Iterator[int]:

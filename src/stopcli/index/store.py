@@ -88,7 +88,7 @@ class Index(AbstractContextManager["Index"]):
         """
         entries, row = {}, space.rows
         for item in new:
-            entries[item.content] = Entry(row, len(item.vectors), item.duration)
+            entries[item.content] = Entry(row, len(item.vectors), item.duration, item.numbers)
             row += len(item.vectors)
         if new:
             vectors.append(self.folder / space.file, space.rows, np.concatenate([i.vectors for i in new]))

@@ -148,7 +148,8 @@ def embed(index: Index, space: Space, diff: FileDiff, todo: Paths, encoder: Enco
             for failure in failures:
                 faults[record.content] = Fault(failure.error, failure.message.replace(name, HERE))
             if clips:
-                new.append(NewEntry(record.content, clips[-1].until, np.stack([c.vector for c in clips])))
+                vectors = np.stack([c.vector for c in clips])
+                new.append(NewEntry(record.content, clips[-1].until, vectors, _numbers(clips, space.window)))
                 count += 1
             files[path] = record
             if time.monotonic() - committed > COMMIT_EVERY:
@@ -156,3 +157,9 @@ def embed(index: Index, space: Space, diff: FileDiff, todo: Paths, encoder: Enco
     finally:
         commit()  # whole files only; after Ctrl-C, the one being read starts over next time
     return count
+
+
+def _numbers(clips: list[EncodedClip], window: float | None) -> tuple[int, ...] | None:
+    """Return which windows of a file were embedded; None: all of them."""
+    numbers = tuple(round((c.start or 0) / window) for c in clips) if window else ()
+    return None if numbers == tuple(range(len(numbers))) else numbers

@@ -43,19 +43,24 @@ class FileRecord(NamedTuple):
 
 @dataclass(frozen=True)
 class Entry:
-    """Which rows belong to one content, and its duration in seconds."""
+    """Which rows belong to one content, and its duration in seconds.
+
+    ``numbers`` (count,) says which windows of the file they are; None: the first, and all that follow.
+    """
 
     first: int
     count: int
     duration: float
+    numbers: tuple[int, ...] | None = None
 
 
 class NewEntry(NamedTuple):
-    """A content to add: its duration in seconds and its vectors (n,E)."""
+    """A content to add: its duration in seconds, its vectors (n,E), and ``numbers`` as in Entry."""
 
     content: str
     duration: float
     vectors: Vectors
+    numbers: tuple[int, ...] | None = None
 
 
 class Fault(NamedTuple):

@@ -20,7 +20,7 @@ from stopcli.errors import InputError
 from stopcli.output.explanation import gaze, heat, shown_labels, title_of, unsure
 from stopcli.output.sink import printable
 from stopcli.results import Classification, Explanation, Hit, clock, span
-from stopcli.video.clips import read_pictures
+from stopcli.video.workers.pool import read_pictures
 
 if TYPE_CHECKING:
     from jinja2 import Environment

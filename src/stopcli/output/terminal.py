@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from stopcli.errors import InputError
 from stopcli.output.sink import printable
 from stopcli.results import Hit, span
-from stopcli.video.clips import read_pictures
 from stopcli.video.sampling import sample_times
+from stopcli.video.workers.pool import read_pictures
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -27,8 +27,9 @@ from stopcli.model.stop import Stop, StopTrace
 from stopcli.results import EncodedClip, Failure
 from stopcli.runtime.device import DTYPES, choose_device, choose_precision, default_batch, device_name
 from stopcli.runtime.text import TextEncoder
-from stopcli.video.clips import Frames, read_frames, read_windows
+from stopcli.video.clips import Frames
 from stopcli.video.prefetch import prefetch
+from stopcli.video.workers.pool import read_frames, read_windows
 
 Result = TypeVar("Result")
 

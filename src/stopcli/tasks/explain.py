@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from stopcli.data.labels import prompts_for
 from stopcli.errors import UsageError
 from stopcli.results import BlockTrace, Explanation, Look
-from stopcli.video.clips import Frames, read_frames
+from stopcli.video.clips import Frames
+from stopcli.video.workers.pool import read_frames
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 from stopcli.errors import CannotWrite, UnreadableVideo
 from stopcli.fileio import content_key, make_folder, replacing
 from stopcli.settings import frames_limit
-from stopcli.video.clips import read_frames
 from stopcli.video.reader import check_file
+from stopcli.video.workers.pool import read_frames
 
 AROUND = 3  # frames kept of a segment; its centre is the middle one
 VERSION = "1"  # of how frames are decoded; other versions' files are never read

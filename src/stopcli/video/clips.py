@@ -15,7 +15,9 @@ from numpy.typing import NDArray
 
 from stopcli.errors import UnreadableVideo
 from stopcli.video.reader import VideoReader, open_video
-from stopcli.video.sampling import sample_times, windows
+from stopcli.video.sampling import count_windows, sample_times, windows
+
+MANY = 5000  # windows: so many must be in a file, not in its header only
 
 
 @dataclass(frozen=True)
@@ -76,16 +78,20 @@ def read_windows(
 ) -> Iterator[Frames]:
     """Yield T frames of each window of so many seconds, as `read_frames`, in one pass over the file.
 
-    Memory holds one window, whatever the file's length.
+    Memory holds one window, whatever the file's length. A window in which no frame begins is none.
     """
     with open_video(path, threads=threads) as video:
-        spans = windows(video.duration, window)
+        # where windows are few, the frames will tell which have none of their own
+        stamps = video.stamps(scan=count_windows(video.duration, window) > MANY)
+        spans = list(windows(video.duration, window, stamps))
         wanted = np.concatenate([sample_times(b - a, frames, a) for a, b in spans])
         decoded = video.frames_at(wanted, size)
         for index, (a, b) in enumerate(spans):
             buffer = list(islice(decoded, frames))  # may correct the duration
             if index and a >= video.duration:
                 return  # the header promised more than there is
+            if index and buffer[-1][0] < a:
+                continue
             yield Frames.of(buffer, a, min(b, video.duration))
 
 

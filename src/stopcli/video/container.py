@@ -5,9 +5,10 @@ Nothing is decoded here.
 
 from __future__ import annotations
 
+import os
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,13 @@ from stopcli.errors import InputError, NoVideoStream, UnreadableVideo, VideoTime
 
 STALL_SECONDS = 20.0  # without a new frame: the decoder hangs
 TIME_LIMIT = 1800.0  # seconds for one file
+FORMATS = (  # of films, by FFmpeg's names; none that opens other files (concat, hls, dash), no still pictures
+    "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,mpegvideo,flv,asf,ogg,mxf,rm,gif,h264,hevc,m4v,"
+    "mjpeg,dv,yuv4mpegpipe,nut,ivf,obu,vc1,wtv,swf"
+)
+MAX_PIXELS = 8192 * 8192  # of one frame; more is a mistake or an attack
+THREADS_MEMORY = 256 << 20  # bytes of pictures that the threads of a decoder may hold
+on_packet: Callable[[], None] = lambda: None  # noqa: E731 - called as decoding goes on
 
 
 class Container:
@@ -32,7 +40,10 @@ class Container:
         try:
             # a name with a colon would be taken for a protocol: the prefix makes it a file
             self.file: Any = av.open(
-                f"file:{self.path}", timeout=(STALL_SECONDS, STALL_SECONDS), **lenient_tags()
+                f"file:{self.path}",
+                options={"format_whitelist": FORMATS, "protocol_whitelist": "file"},
+                timeout=(STALL_SECONDS, STALL_SECONDS),
+                **lenient_tags(),
             )
         except (av.FFmpegError, OSError, ValueError) as error:
             raise UnreadableVideo(f"{self.path}: not a video that can be opened ({reason(error)})") from error
@@ -44,7 +55,13 @@ class Container:
             raise
         self.codec = self.stream.codec_context
         self.codec.thread_type = "SLICE" if conceal else "AUTO"
-        self.codec.thread_count = 2 if conceal else self._threads
+        self.codec.thread_count = min(2 if conceal else self._threads or cpus(), self._most_threads())
+        self.codec.options = {"max_pixels": str(MAX_PIXELS)}
+
+    def _most_threads(self) -> int:
+        """Return how many threads may each hold a picture."""
+        pixels: int = self.codec.width * self.codec.height
+        return max(1, THREADS_MEMORY // max(1, 3 * pixels))
 
     def close(self) -> None:
         """Give the file back."""
@@ -61,6 +78,7 @@ class Container:
                 packet = next(packets)
             except (StopIteration, av.FFmpegError):
                 return
+            on_packet()
             if time.monotonic() > self._deadline:
                 raise VideoTimeout(f"{self.path}: not done after {TIME_LIMIT:.0f} s; skipped")
             yield packet
@@ -93,6 +111,11 @@ class Container:
         self.rewind()
         build = re.search(rb"x264 - core (\d+)", head)
         return build is not None and int(build[1]) < 151
+
+
+def cpus() -> int:
+    """Return how many threads FFmpeg would take."""
+    return min(16, (os.cpu_count() or 1) + 1)
 
 
 def lenient_tags() -> dict[str, Any]:

@@ -6,8 +6,7 @@ import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from stopcli.errors import InputError
-from stopcli.video.reader import open_video
+from stopcli.video.workers.pool import opens
 
 EXTENSIONS = frozenset({
     ".3g2", ".3gp", ".asf", ".avi", ".divx", ".dv", ".f4v", ".flv", ".gif", ".h264", ".hevc", ".m2ts",
@@ -35,7 +34,7 @@ def _walk(top: Path) -> Iterator[Path]:
     while waiting:
         path, is_folder = waiting.pop()
         if not is_folder:
-            if path.suffix.lower() in EXTENSIONS or (not path.suffix and _opens(path)):
+            if path.suffix.lower() in EXTENSIONS or (not path.suffix and opens(path)):
                 yield path
             continue
         try:
@@ -55,11 +54,3 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
         return entry.is_dir()
     except OSError:
         return False  # reading it will say what is wrong with it
-
-
-def _opens(path: Path) -> bool:
-    try:
-        with open_video(path):
-            return True
-    except InputError:
-        return False

@@ -8,10 +8,12 @@ slow frames. Letters: S side in pixels.
 
 from __future__ import annotations
 
+import errno
 import stat
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +21,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stopcli.errors import FileMissing, UnreadableVideo, VideoTimeout, VideoTooLarge
-from stopcli.video.container import STALL_SECONDS, Container, reason
+from stopcli.video.container import MAX_PIXELS, STALL_SECONDS, Container, reason
 from stopcli.video.pixels import Clock, to_pixels
-from stopcli.video.timeline import read_timeline
-
-MAX_PIXELS = 8192 * 8192  # of one frame; more is a mistake or an attack
+from stopcli.video.timeline import read_timeline, scan_stamps
 
 
 @contextmanager
@@ -42,6 +42,8 @@ def open_video(path: str | Path, *, threads: int = 0) -> Iterator[VideoReader]:
         with closing(Container(path, threads)) as container:
             yield VideoReader(container)
     except (av.FFmpegError, MemoryError) as error:
+        if out_of_memory(error):
+            raise VideoTooLarge(f"{path}: decoding it takes more memory than a file may have") from error
         raise UnreadableVideo(f"{path}: damaged or encrypted ({reason(error)})") from error
 
 
@@ -62,6 +64,11 @@ def check_file(path: Path) -> None:
         raise UnreadableVideo(f"{path}: the file is empty (0 bytes)")
 
 
+def out_of_memory(error: BaseException) -> bool:
+    """Say whether FFmpeg, or Python, got no memory."""
+    return isinstance(error, MemoryError) or getattr(error, "errno", None) == errno.ENOMEM
+
+
 class VideoReader:
     """An open file; decoding corrects `duration` where the header lied, and finds the file `damaged`."""
 
@@ -71,6 +78,12 @@ class VideoReader:
         self._check_size(container.codec.width, container.codec.height)
         self._timeline = read_timeline(container)
         self.duration = self._timeline.duration
+
+    def stamps(self, *, scan: bool = False) -> NDArray[np.float64] | None:
+        """Return the times of all packets, ascending, where the file lists them; ``scan`` reads them all."""
+        if self._timeline.stamps is None and scan:
+            self._timeline = replace(self._timeline, stamps=scan_stamps(self._container))
+        return self._timeline.stamps
 
     def frames_at(
         self, wanted: Sequence[float] | NDArray[np.float64], size: int, *, whole: bool = False
@@ -86,15 +99,15 @@ class VideoReader:
         done = 0
         for group in self._plan(times):
             try:
-                frames = [(t, self._to_pixels(f, size, whole)) for t, f in self._after_seek(group)]
+                frames = list(self._converted(self._after_seek(group), size, whole))
             except _Distrusted:
                 break
             yield from frames
             done += len(group)
         while done < len(times):
             try:
-                for shown, frame in self._sequential(times[done:]):
-                    yield shown, self._to_pixels(frame, size, whole)
+                for shown, pixels in self._converted(self._sequential(times[done:]), size, whole):
+                    yield shown, pixels
                     done += 1
             except _Distrusted:
                 self.damaged = True
@@ -152,6 +165,16 @@ class VideoReader:
                 f"the limit is {MAX_PIXELS // 1_000_000} million pixels"
             )
 
+    def _converted(
+        self, frames: Iterator[tuple[float, Any]], size: int, whole: bool
+    ) -> Iterator[tuple[float, NDArray[np.uint8]]]:
+        """Yield (seconds, pixels) for (seconds, frame); one that is on screen for long is converted once."""
+        last, pixels = None, None
+        for shown, frame in frames:
+            if frame is not last or pixels is None:
+                last, pixels = frame, self._to_pixels(frame, size, whole)
+            yield shown, pixels
+
     def _to_pixels(self, frame: Any, size: int, whole: bool = False) -> NDArray[np.uint8]:
         self._check_size(frame.width, frame.height)
         return to_pixels(frame, size, self._container.stream.sample_aspect_ratio, whole=whole)
@@ -168,6 +191,8 @@ class VideoReader:
             try:
                 frames = packet.decode()
             except (av.FFmpegError, ValueError) as error:
+                if out_of_memory(error):
+                    raise
                 if not self.damaged:
                     raise _Distrusted from error
                 frames = []

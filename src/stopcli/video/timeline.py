@@ -8,6 +8,9 @@ from __future__ import annotations
 from bisect import bisect_right
 from dataclasses import dataclass
 
+import numpy as np
+from numpy.typing import NDArray
+
 from stopcli.video.container import Container
 
 SEQUENTIAL_SHARE = 0.75  # of the file to be decoded anyway: reading on is cheaper than seeking
@@ -20,6 +23,7 @@ class Timeline:
     origin: float  # the first frame's time on the stream's own clock
     duration: float
     keys: tuple[float, ...]  # the key frames' times; empty where the file has no index
+    stamps: NDArray[np.float64] | None = None  # all packets' times, ascending, where the index lists them
 
     def group_by_key_frame(self, times: list[float]) -> list[list[float]]:
         """Group ascending times by the key frame to decode them from; empty means: read sequentially."""
@@ -35,7 +39,7 @@ class Timeline:
 def read_timeline(container: Container) -> Timeline:
     """Read the times from the header, or from all packets where the header contradicts itself."""
     stream = container.stream
-    keys, indexed = _read_index(container)
+    keys, stamps, indexed = _read_index(container)
     origin = float(stream.start_time * stream.time_base) if stream.start_time is not None else None
     if stream.duration and stream.time_base:
         claimed = float(stream.duration * stream.time_base)
@@ -44,33 +48,47 @@ def read_timeline(container: Container) -> Timeline:
     if origin is not None and claimed > 0:
         if indexed is not None:
             if abs(claimed - indexed) <= max(0.5, 0.02 * claimed):
-                return Timeline(origin, indexed, keys)
+                return Timeline(origin, indexed, keys, stamps)
         elif not keys or keys[-1] <= claimed <= 2 * keys[-1] + 60:
             return Timeline(origin, claimed, keys)
-    return Timeline(*_scan_packets(container, origin), keys)
+    return Timeline(*_scan_packets(container, origin), keys, stamps)
 
 
-def _read_index(container: Container) -> tuple[tuple[float, ...], float | None]:
-    """Return the key frames' times, and the extent of the file where its index lists every packet."""
+def _read_index(container: Container) -> tuple[tuple[float, ...], NDArray[np.float64] | None, float | None]:
+    """Return the key frames' times; and where the index lists every packet, their times and the extent."""
     stream, base = container.stream, container.stream.time_base
     entries = [(e.timestamp, e.is_keyframe) for e in stream.index_entries if not e.is_discard]
     if len(entries) < 2 or base is None:
-        return (), None
+        return (), None, None
     first, last = entries[0][0], max(t for t, _ in entries)
     keys = tuple(sorted(float((t - first) * base) for t, is_key in entries if is_key))
+    if len(keys) == len(entries):
+        return keys, None, None
     step = (last - first) / (len(entries) - 1)
-    return keys, float((last - first + step) * base) if len(keys) < len(entries) else None
+    stamps = np.sort([float((t - first) * base) for t, _ in entries])
+    return keys, stamps, float((last - first + step) * base)
 
 
 def _scan_packets(container: Container, origin: float | None) -> tuple[float, float]:
     """Return origin and duration from the packets, without decoding them."""
+    times = _packet_times(container)
+    if not len(times):
+        return origin or 0.0, 0.0
+    first, last = float(times[0]), float(times[-1])
+    return first, last - first + (last - first) / max(1, len(times) - 1)
+
+
+def scan_stamps(container: Container) -> NDArray[np.float64]:
+    """Return the times of all packets from the first one's on, ascending; nothing is decoded."""
+    times = _packet_times(container)
+    return times - times[0] if len(times) else times
+
+
+def _packet_times(container: Container) -> NDArray[np.float64]:
     times = []
     for packet in container.packets():
         stamp = packet.pts if packet.pts is not None else packet.dts
         if stamp is not None:
             times.append(float(stamp * packet.time_base))
     container.rewind()
-    if not times:
-        return origin or 0.0, 0.0
-    first, last = min(times), max(times)
-    return first, last - first + (last - first) / max(1, len(times) - 1)
+    return np.sort(np.array(times, np.float64))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from index_toys import part_of, selection, unit
@@ -72,3 +74,11 @@ def test_rows_that_cannot_answer_are_not_even_read():
 def test_nothing_to_search_is_no_hit():
     nothing = part_of(selection([1]), [])
     assert search(np.zeros((0, 2), np.float32), nothing, [Query("q", unit(1, 0))], Filters()) == []
+
+
+def test_windows_that_were_left_out_separate_hits_and_move_times():
+    """Rows 0, 1 and 2 are windows 0, 1 and 100: a recording that stopped for a quarter of an hour."""
+    v = np.array([unit(1, 0.1), unit(1, 0.05), unit(1, 0)])
+    files = replace(selection([3], durations=[808.0]), numbers={0: (0, 1, 100)})
+    hits = search(v, files, [Query("q", unit(1, 0))], Filters())
+    assert [(h.start, h.end) for h in hits] == [(800.0, 808.0), (0.0, 16.0)]

@@ -34,9 +34,15 @@ def test_sample_times_are_segment_centres():
 
 
 def test_windows_cover_everything_once():
-    assert windows(10, 4) == [(0, 4), (4, 8), (8, 10)]
-    assert windows(9, 4) == [(0, 4), (4, 9)]  # the short rest joins the last
-    assert windows(1, 4) == [(0, 1)]
+    assert list(windows(10, 4)) == [(0, 4), (4, 8), (8, 10)]
+    assert list(windows(9, 4)) == [(0, 4), (4, 9)]  # the short rest joins the last
+    assert list(windows(1, 4)) == [(0, 1)]
+
+
+def test_windows_without_a_packet_of_their_own_are_none():
+    stamps = np.array([0.0, 1.0, 9.0, 1e9])
+    assert list(windows(1e9 + 3, 4, stamps)) == [(0, 4), (8, 12), (1e9, 1e9 + 3)]
+    assert list(windows(10, 4, np.array([]))) == [(0, 4), (4, 8), (8, 10)]  # nothing is known
 
 
 @pytest.mark.parametrize(

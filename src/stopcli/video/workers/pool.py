@@ -1,0 +1,225 @@
+"""The side that asks: `read_frames` and its like, each done by a worker process that can be killed.
+
+A worker that dies, or gives no sign of life, is one failed file. Workers are kept for the next file; they go
+with this process, or after a minute without work.
+"""
+
+from __future__ import annotations
+
+import atexit
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import closing, suppress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stopcli import errors
+from stopcli.errors import InputError, UnreadableVideo, VideoTimeout
+from stopcli.video.clips import Frames
+from stopcli.video.container import STALL_SECONDS
+from stopcli.video.workers.child import LENGTH
+
+PATIENCE = STALL_SECONDS + 10  # seconds without a sign of life, before a worker is killed
+ROOT = str(Path(__file__).parents[3])
+START = "import sys; sys.path.insert(0, sys.argv[1]); from stopcli.video.workers.child import main; main()"
+Message = tuple[dict[str, Any], bytearray]
+MOST = 1 << 31  # bytes of one message: more is not an answer
+
+
+def read_frames(
+    path: str | Path,
+    frames: int,
+    size: int,
+    *,
+    start: float | None = None,
+    end: float | None = None,
+    threads: int = 0,
+) -> Frames:
+    """Read T frames at segment centres, as `stopcli.video.clips.read_frames` does."""
+    options = {"frames": frames, "size": size, "start": start, "end": end, "threads": threads}
+    (answer,) = _ask("frames", path, options)
+    return _as_frames(*answer)
+
+
+def read_windows(
+    path: str | Path, frames: int, size: int, window: float, *, threads: int = 0
+) -> Iterator[Frames]:
+    """Yield T frames of each window, as `stopcli.video.clips.read_windows` does."""
+    options = {"frames": frames, "size": size, "window": window, "threads": threads}
+    with closing(_ask("windows", path, options)) as answers:
+        for answer in answers:
+            yield _as_frames(*answer)
+
+
+def read_pictures(path: str | Path, times: Sequence[float], size: int) -> list[NDArray[np.uint8]]:
+    """Read whole frames for people to look at, as `stopcli.video.clips.read_pictures` does."""
+    options = {"times": [float(t) for t in times], "size": size}
+    answers = _ask("pictures", path, options)
+    return [np.frombuffer(data, np.uint8).reshape(head["shape"]) for head, data in answers]
+
+
+def opens(path: str | Path) -> bool:
+    """Say whether a file opens as a video."""
+    try:
+        list(_ask("opens", path, {}))
+    except InputError:
+        return False
+    return True
+
+
+def start(count: int) -> None:
+    """Start so many workers, which load their libraries while this process does something else."""
+    with _lock:
+        _idle.extend(Worker() for _ in range(count - len(_idle)))
+
+
+class Worker:
+    """A process that decodes for this one."""
+
+    def __init__(self) -> None:
+        # one thread for arithmetic that is none; few heaps, for the limit on memory counts what they reserve
+        few = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "MALLOC_ARENA_MAX": "2"}
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", START, ROOT],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            env={**os.environ, **few},
+        )
+        self.deadline = float("inf")  # of the message that is waited for
+        self.overdue = False
+        _workers.add(self)
+
+    def kill(self) -> int:
+        """End the process; return its exit status."""
+        self.process.kill()
+        for stream in (self.process.stdin, self.process.stdout):
+            with suppress(OSError):
+                stream.close()  # type: ignore[union-attr]
+        _workers.discard(self)
+        return self.process.wait()
+
+    def ask(self, request: bytes) -> Iterator[Message]:
+        """Yield the messages of an answer; EOFError where the process dies or is killed."""
+        assert self.process.stdin is not None
+        try:
+            self.process.stdin.write(request)
+            self.process.stdin.flush()
+        except OSError as error:
+            raise EOFError from error
+        while not (message := self._message())[0].get("done"):
+            if not message[0].get("beat"):
+                yield message
+
+    def _message(self) -> Message:
+        self.deadline = time.monotonic() + PATIENCE
+        try:
+            (length,) = LENGTH.unpack(self._bytes(LENGTH.size))
+            head = json.loads(self._bytes(min(length, MOST)))
+            return head, self._bytes(head["bytes"])
+        finally:
+            self.deadline = float("inf")
+
+    def _bytes(self, count: int) -> bytearray:
+        assert self.process.stdout is not None
+        data = bytearray(min(count, MOST))
+        view, done = memoryview(data), 0
+        while done < count:
+            read = self.process.stdout.readinto(view[done:])  # type: ignore[attr-defined]
+            if not read:
+                raise EOFError
+            done += read
+        return data
+
+
+_lock = threading.Lock()
+_idle: list[Worker] = []
+_workers: set[Worker] = set()
+_watchdog: threading.Thread | None = None
+
+
+def _ask(call: str, path: str | Path, options: dict[str, Any]) -> Generator[Message, None, None]:
+    """Have a worker do something with a file; yield its answers, or raise what it came to."""
+    request = {"call": call, "path": str(path), "cwd": str(Path.cwd()), "options": options}
+    worker, done, fault = _borrow(), False, None
+    try:
+        for head, data in worker.ask(json.dumps(request).encode() + b"\n"):
+            if "error" in head:
+                fault = _fault(head, path)
+            else:
+                yield head, data
+        done = True
+    except EOFError as error:
+        status = worker.kill()
+        if fault is None and worker.overdue:
+            problem = f"its decoder gave no sign of life for {PATIENCE:.0f} s and was stopped; skipped"
+            raise VideoTimeout(f"{path}: {problem}") from error
+        if fault is None:
+            raise UnreadableVideo(f"{path}: its decoder crashed ({_name(status)}); skipped") from error
+    finally:
+        if done and worker.process.poll() is None:
+            with _lock:
+                _idle.append(worker)
+        else:
+            worker.kill()
+    if fault is not None:
+        raise fault
+
+
+def _fault(head: dict[str, Any], path: str | Path) -> InputError:
+    kind: Any = getattr(errors, str(head["error"]), None)
+    if isinstance(kind, type) and issubclass(kind, InputError):
+        return kind(head["message"])
+    return UnreadableVideo(f"{path}: damaged or encrypted")
+
+
+def _borrow() -> Worker:
+    global _watchdog
+    with _lock:
+        if _watchdog is None or not _watchdog.is_alive():
+            _watchdog = threading.Thread(target=_watch, name="watchdog", daemon=True)
+            _watchdog.start()
+        while _idle:
+            worker = _idle.pop()
+            if worker.process.poll() is None:
+                return worker
+            worker.kill()
+    return Worker()
+
+
+def _watch() -> None:
+    """Kill workers that give no sign of life."""
+    while True:
+        time.sleep(0.5)
+        for worker in list(_workers):
+            if time.monotonic() > worker.deadline:
+                worker.overdue = True
+                worker.process.kill()
+
+
+def _name(status: int) -> str:
+    try:
+        return signal.Signals(-status).name
+    except ValueError:
+        return f"exit status {status}"
+
+
+def _as_frames(head: dict[str, Any], data: bytearray) -> Frames:
+    times = np.frombuffer(data, np.float64, head["times"], len(data) - 8 * head["times"])
+    pixels = np.frombuffer(data, np.uint8, len(data) - 8 * head["times"])
+    return Frames(pixels.reshape(head["shape"]), times, head["start"], head["end"])
+
+
+@atexit.register
+def _end() -> None:
+    for worker in list(_workers):
+        worker.kill()
