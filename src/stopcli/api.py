@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stopcli.errors import InputError, NothingFound, UsageError
+from stopcli.fileio import is_folder
 from stopcli.hub.registry import resolve
 from stopcli.index.types import WINDOW, Example, Filters, SearchRequest
 from stopcli.model.config import Mode
@@ -175,7 +176,7 @@ class Model:
         examples = tuple(Example(Path(path), at) for path, at in like)
         filters = Filters(top_k, min_score, glob, min_duration, max_duration)
         request = SearchRequest(texts, tuple(_texts(unlike, "unlike")), examples, window, filters)
-        videos, folders = _videos(paths), [Path(p) for p in _as_list(paths) if Path(p).is_dir()]
+        videos, folders = _videos(paths), [Path(p) for p in _as_list(paths) if is_folder(p)]
         folder, encoder = Path(index) if index is not None else default_folder(), self.encoder
         with SearchEngine(
             folder, encoder.files, lambda: encoder, precision=encoder.precision, frames=encoder.frames

@@ -34,6 +34,17 @@ class StopError(Exception):
         return re.sub(r"(?<=[a-z])(?=[A-Z])", "-", type(self).__name__).lower()
 
 
+class InternalError(StopError):
+    """A fault of stopcli itself."""
+
+    @classmethod
+    def of(cls, error: BaseException) -> InternalError:
+        """Say in a line what nobody expected."""
+        what = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+        way = "run it again with --verbose and report what it shows"
+        return cls(f"this should not have happened ({what}); {way}")
+
+
 class UsageError(StopError):
     """An option or argument that makes no sense."""
 

@@ -48,6 +48,21 @@ def file_hash(path: Path) -> str:
     return digest.hexdigest()
 
 
+def is_folder(path: str | Path) -> bool:
+    """Say whether there is such a folder; `Path.is_dir` raises where one may not look."""
+    return os.path.isdir(path)  # noqa: PTH112
+
+
+def is_file(path: str | Path) -> bool:
+    """Say whether there is such a file, and it is one: no pipe, no device; see `is_folder`."""
+    return os.path.isfile(path)  # noqa: PTH113
+
+
+def exists(path: str | Path) -> bool:
+    """Say whether there is anything of that name; see `is_folder`."""
+    return os.path.exists(path)  # noqa: PTH110
+
+
 def read_json(path: Path, limit: int = 32 << 20) -> Any:
     """Read what others wrote as JSON, at most ``limit`` bytes of it.
 
@@ -107,6 +122,21 @@ def make_folder(path: Path) -> None:
     """Make a folder and those above it, where they are not there; raises CannotWrite."""
     try:
         path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise write_error(path, error) from error
+
+
+def make_private_folder(path: Path) -> None:
+    """Make a folder, and those above it, that nobody else may look into; raises CannotWrite.
+
+    What stopcli keeps tells much: the faces of films as vectors, every question that was ever asked.
+    """
+    missing = [folder for folder in (path, *path.parents) if not exists(folder)]
+    try:
+        for folder in reversed(missing):
+            folder.mkdir(mode=0o700, exist_ok=True)
+        if not is_folder(path):
+            path.mkdir()  # says what is in the way
     except OSError as error:
         raise write_error(path, error) from error
 
@@ -171,11 +201,11 @@ def check_output(path: Path, *, force: bool, option: str = "-o", suffixes: Seque
     """
     if suffixes and path.suffix not in suffixes:
         raise UsageError(f"{option} {path}: the name must end in {', '.join(suffixes)}")
-    if path.is_dir():
+    if is_folder(path):
         raise UsageError(f"{option} {path}: is a folder; name a file")
-    if not path.parent.is_dir():
+    if not is_folder(path.parent):
         raise UsageError(f"{option} {path}: the folder {path.parent} does not exist")
-    if path.exists() and not force:
+    if exists(path) and not force:
         raise FileExists(f"{path} exists already; use --force to replace it, or choose another name")
     if not os.access(path.parent, os.W_OK):
         raise CannotWrite(f"{path}: the folder {path.parent} cannot be written to")

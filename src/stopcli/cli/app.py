@@ -24,7 +24,7 @@ from stopcli.cli import (
     retrieve,
     samples,
 )
-from stopcli.errors import ExitStatus, StopError, UsageError
+from stopcli.errors import ExitStatus, InternalError, StopError, UsageError
 
 PLAIN = {  # how Typer says it, and how this project does
     "Input should be greater than or equal to": "must be at least",
@@ -85,7 +85,9 @@ def main(arguments: list[str] | None = None) -> int:
     given = sys.argv[1:] if arguments is None else arguments
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
-            stream.reconfigure(errors="surrogateescape")  # file names may be no text
+            # file names may be no text; a terminal may know few letters
+            utf8 = (stream.encoding or "").lower().replace("-", "") == "utf8"
+            stream.reconfigure(errors="surrogateescape" if utf8 else "backslashreplace")
     if "_STOP_COMPLETE" in os.environ or any("-completion" in word for word in given):
         completion_init()
     command: Any = typer.main.get_command(app)
@@ -114,6 +116,10 @@ def main(arguments: list[str] | None = None) -> int:
         return int(ExitStatus.FAILED)
     except SystemExit as exit_request:
         return exit_request.code if isinstance(exit_request.code, int) else int(bool(exit_request.code))
+    except Exception as error:
+        if {"-v", "--verbose"} & set(given):
+            raise
+        return _report(InternalError.of(error), given)
 
 
 def _drop_types(command: Any) -> None:

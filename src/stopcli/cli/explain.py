@@ -11,6 +11,7 @@ import typer
 from stopcli.cli import options as o
 from stopcli.cli.session import Session, session
 from stopcli.errors import InputError, UsageError
+from stopcli.fileio import exists, is_folder
 from stopcli.results import Explanation
 
 EXAMPLES = """Examples:
@@ -76,11 +77,11 @@ def command(
 
 
 def _check(video: Path, output: Path, start: float | None, end: float | None) -> None:
-    if output.exists() and output.samefile(video):
+    if exists(output) and output.samefile(video):
         raise UsageError(f"--output {output}: is the video itself; choose another name")
     if end is not None and end <= (start or 0):
         raise UsageError(f"--end must be after --start, got {end:g} and {start or 0:g}")
-    if video.is_dir():
+    if is_folder(video):
         raise InputError(f"{video}: is a folder; name one video")
 
 

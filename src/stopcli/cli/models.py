@@ -11,6 +11,7 @@ from stopcli.cli import options as o
 from stopcli.cli.completion import complete_model
 from stopcli.cli.session import session
 from stopcli.errors import FileMissing
+from stopcli.fileio import is_folder
 
 EXAMPLES = "Examples:\n  stop models list\n  stop models info mini\n  stop models pull hf:org/repo"
 PUSH_EXAMPLES = """Examples:
@@ -84,7 +85,7 @@ def push(
         from stopcli.hub.publish import publishable
         from stopcli.results import Written
 
-        if not folder.is_dir():
+        if not is_folder(folder):
             raise FileMissing(f"{folder}: no such folder; name a model folder")
         name, _ = split_hub_name(f"hf:{repo.removeprefix('hf:')}")
         files = publishable(folder, license)

@@ -64,7 +64,8 @@ _offline = model_option("--offline", help="Make no request; use what is cached."
 _format = output_option("--format", help="auto is a table.")
 _quiet = output_option("--quiet", "-q", help="Print paths or labels only.")
 _null = output_option("-0", help="With -q: end each line with NUL, for xargs -0.")
-_verbose = output_option("--verbose", "-v", help="Show the device and precision chosen, and why.")
+_raw = output_option("--raw", help="With csv: cells as they are, also those that a spreadsheet would run.")
+_verbose = output_option("--verbose", "-v", help="Show the device and precision chosen, and tracebacks.")
 
 Paths = Annotated[list[Path] | None, _paths]
 FilesFrom = Annotated[Path | None, _files_from]
@@ -96,6 +97,7 @@ class Show:
     format: Annotated[Format, _format] = "auto"
     quiet: Annotated[bool, _quiet] = False
     null: Annotated[bool, _null] = False
+    raw: Annotated[bool, _raw] = False
     verbose: Annotated[bool, _verbose] = False
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import os
 import sys
 import warnings
@@ -16,7 +17,16 @@ import typer
 
 from stopcli.cli.options import Batching, Compute, Show
 from stopcli.cli.progress import progress_bar, waiting
-from stopcli.errors import ExitStatus, FileMissing, InputError, NothingFound, StopError, UsageError
+from stopcli.errors import (
+    ExitStatus,
+    FileMissing,
+    InputError,
+    InternalError,
+    NothingFound,
+    StopError,
+    UsageError,
+)
+from stopcli.fileio import is_folder
 
 if TYPE_CHECKING:
     from stopcli.index.engine import SearchEngine
@@ -153,7 +163,7 @@ class Session:
     @staticmethod
     def roots(paths: Sequence[Path] | None) -> list[Path]:
         """Return the folders among the paths: what is walked whole."""
-        return [p for p in paths or () if p.is_dir()]
+        return [p for p in paths or () if is_folder(p)]
 
     @property
     def provenance(self) -> str:
@@ -206,7 +216,7 @@ def session(
     """Show a command's records, report its errors, handle Ctrl-C (``kept`` stays) and a closed pipe."""
     from stopcli.output.sink import Sink
 
-    output = Sink(command, show.format, quiet=show.quiet, null=show.null)
+    output = Sink(command, show.format, quiet=show.quiet, null=show.null, raw=show.raw)
     run = Session(output, show, compute or Compute(), batching or Batching(batch_size=None))
     with warnings.catch_warnings():
         if not show.verbose:
@@ -219,6 +229,10 @@ def session(
                     raise Interrupted("interrupted" + (f"; {kept}" if kept else "")) from None
                 except _NothingUsable:
                     pass
+                except Exception as error:
+                    if show.verbose or isinstance(error, (StopError, BrokenPipeError, typer.Exit)):
+                        raise
+                    raise InternalError.of(error) from error
         except BrokenPipeError:  # the reader has seen enough, as with `| head`
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             raise typer.Exit from None
@@ -231,5 +245,9 @@ def _listed(source: Path) -> list[Path]:
         raw = sys.stdin.buffer.read() if str(source) == "-" else source.read_bytes()
     except OSError as error:
         raise InputError(f"--files-from {source}: {error.strerror}") from error
+    for mark, encoding in ((codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16")):
+        if raw.startswith(mark):  # as Windows' Notepad and PowerShell write it
+            raw = raw.decode(encoding, errors="replace").encode()
+    raw = raw.removeprefix(codecs.BOM_UTF8)
     parts = raw.split(b"\0") if b"\0" in raw else raw.splitlines()
     return [Path(os.fsdecode(part)) for part in parts if part.strip()]

@@ -20,6 +20,7 @@ from typing import Any
 from stopcli.data.labels import kinetics400
 from stopcli.data.table import Clip, Task, read_dataset
 from stopcli.errors import BadDataset, FileMissing, UsageError
+from stopcli.fileio import exists, is_file, is_folder
 from stopcli.video.discovery import find_videos
 
 
@@ -95,7 +96,7 @@ def load(dataset: str, annotations: Sequence[Path]) -> Benchmark:
     name = dataset.lower()
     spec = DATASETS.get(name)
     if spec is None:
-        if Path(dataset).exists():
+        if exists(dataset):
             return _own_table(Path(dataset))
         if Path(dataset).suffix or "/" in dataset:
             raise FileMissing(f"{dataset}: no such file")
@@ -104,13 +105,13 @@ def load(dataset: str, annotations: Sequence[Path]) -> Benchmark:
         raise UsageError(
             f"no data set {dataset!r}; {hint}Use one of {', '.join(DATASETS)}, or a CSV of your own"
         )
-    files = [f for given in annotations for f in (sorted(given.rglob("*")) if given.is_dir() else [given])]
-    missing = [f for f in files if not f.exists()]
+    files = [f for given in annotations for f in (sorted(given.rglob("*")) if is_folder(given) else [given])]
+    missing = [f for f in files if not exists(f)]
     if missing or not files:
         problem = f"{missing[0]}: no such file" if missing else f"{dataset}: no annotations given"
         raise FileMissing(f"{problem}; --annotations wants {spec.annotations}")
     try:
-        splits, labels = spec.read([f for f in files if f.is_file()])
+        splits, labels = spec.read([f for f in files if is_file(f)])
         for item in chain.from_iterable(splits):
             if labels is not None and item.texts[0] not in labels:
                 label = item.texts[0]
@@ -135,7 +136,7 @@ def locate(benchmark: Benchmark, folder: Path | None) -> tuple[Benchmark, tuple[
     """
     if folder is None:
         return benchmark, ()
-    if not folder.is_dir():
+    if not is_folder(folder):
         raise FileMissing(f"{folder}: no such folder; --videos names where the videos lie")
     videos: dict[str, Path] = {}
     for path in find_videos([folder]):

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from stopcli.errors import BadDataset, FileMissing
+from stopcli.fileio import is_file, is_folder
 from stopcli.video.discovery import find_videos
 
 Task = Literal["classification", "retrieval"]
@@ -97,9 +98,9 @@ def read_dataset(source: Path) -> Dataset:
 
     Raises FileMissing or BadDataset where it is not there, or is no table at all.
     """
-    if source.is_dir():
+    if is_folder(source):
         return Dataset(source, "classification", tuple(_class_folders(source)))
-    if not source.is_file():
+    if not is_file(source):
         raise FileMissing(
             f"{source}: no such file or folder; give a CSV, a JSONL, or a folder of class folders"
         )
@@ -155,7 +156,7 @@ def _row(source: Path, number: int, record: dict[str, Any], task: Task) -> Row:
     if not text:
         raise ValueError(f"the {TEXT_COLUMN[task]} is empty")
     path = source.parent / Path(given).expanduser()
-    if not path.is_file():
+    if not is_file(path):
         raise ValueError(f"no file {given}")
     start, end = (_seconds(name, cell(name)) for name in ("start", "end"))
     if end is not None and end <= (start or 0):

@@ -13,7 +13,7 @@ from pathlib import Path
 from stopcli.errors import FileExists
 from stopcli.eval.accuracy import Report
 from stopcli.eval.metrics import confusion
-from stopcli.fileio import make_folder, write_text
+from stopcli.fileio import exists, is_folder, make_folder, write_text
 from stopcli.output import figures
 from stopcli.output.tables import cell, flat
 
@@ -22,7 +22,7 @@ FILES = ("results.json", "results.csv", "results.md")
 
 def check_folder(folder: Path, *, force: bool) -> None:
     """Raise FileExists for a file, or a folder that holds results already where ``force`` is not set."""
-    if folder.exists() and not folder.is_dir():
+    if exists(folder) and not is_folder(folder):
         raise FileExists(f"{folder}: is a file; -o names the folder to write results to")
     existing = [folder / name for name in FILES if (folder / name).exists()]
     if existing and not force:

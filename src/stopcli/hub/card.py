@@ -75,7 +75,7 @@ def _cell(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:.4g}"
     text = " ".join(str(value).split())
-    return text.replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;")
+    return re.sub(r"([\\`*_\[\]()#!|~])", r"\\\1", text).replace("&", "&amp;").replace("<", "&lt;")
 
 
 def without_paths(value: Any, key: str = "") -> Any:

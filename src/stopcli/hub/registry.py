@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from stopcli.errors import CheckpointError, ModelNotFound
-from stopcli.fileio import read_json
+from stopcli.fileio import is_folder, read_json
 from stopcli.hub.client import fetch, split_hub_name
 from stopcli.model.config import CONFIG_FILE, WEIGHTS_FILE, ModelConfig, read_config
 from stopcli.model.files import ModelFiles
@@ -76,7 +76,7 @@ def resolve(name: str, *, offline: bool = False, refresh: bool = False) -> Model
     if name.startswith("hf:"):
         return _from_hub(name, name, get)
     folder = Path(str(package_files("stopcli") / "assets" / MINI)) if name == MINI else Path(name)
-    if folder.is_dir():
+    if is_folder(folder):
         return _from_folder(name, folder, get)
     close = difflib.get_close_matches(name, ENTRIES, 1)
     hint = f" (did you mean {close[0]}?)" if close else ""

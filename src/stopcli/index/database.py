@@ -74,8 +74,7 @@ class Database:
     """An open database, made if it may be; raises IndexUnusable and, as SQLite does, any `StopError`."""
 
     def __init__(self, path: Path, *, writable: bool) -> None:
-        self._path, self._writable = path, writable
-        self._numbers = "numbers"
+        self._path, self._writable, self._numbers = path, writable, "numbers"
         uri = f"{path.absolute().as_uri()}?mode={'rwc' if writable else 'ro&immutable=1'}"
         with self._explained():
             self._db = sqlite3.connect(uri, uri=True, timeout=60, isolation_level=None)
@@ -108,22 +107,19 @@ class Database:
         self._db.close()
 
     def _check_schema(self) -> None:
-        """Refuse a database that lacks a table, or does things by itself; raises IndexUnusable."""
         if fault := _schema_fault(self._rows("SELECT type, name FROM sqlite_master WHERE type != 'index'")):
             raise unusable(self._path, fault)
         columns = {name for _, name, *_ in self._rows("PRAGMA table_info(entries)")}
-        if "numbers" in columns:
-            return
-        if self._writable:  # made before windows could be left out
+        if "numbers" not in columns and self._writable:  # made before windows could be left out
             with suppress(IndexUnusable):  # another process was faster
                 self._rows(f"ALTER TABLE entries ADD COLUMN {NUMBERS}")
-        else:
+        elif "numbers" not in columns:
             self._numbers = "NULL"
 
     def damage(self) -> str | None:
         """Look at every page; return what is wrong, if anything is."""
         first = str(self._rows("PRAGMA quick_check(1)")[0][0])
-        return None if first == "ok" else " ".join(first.split())[:200]
+        return None if first == "ok" else first[:200]
 
     @contextmanager
     def _explained(self) -> Iterator[None]:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from stopcli.errors import FileMissing, StopError, UsageError
+from stopcli.fileio import is_file, is_folder
 from stopcli.index import ann, sync
 from stopcli.index.maintenance import forget_lost, lost_spaces
 from stopcli.index.ranking import Near, Selection, search, select
@@ -139,8 +140,8 @@ class SearchEngine(AbstractContextManager["SearchEngine"]):
         return [Query(text, vectors[text]) for text in texts]
 
     def _query(self, example: Example, window: float | None) -> Query:
-        if not example.path.is_file():
-            problem = "is a folder" if example.path.is_dir() else "no such file"
+        if not is_file(example.path):
+            problem = "is a folder" if is_folder(example.path) else "no such file"
             raise FileMissing(f"{example.path}: {problem}; --like takes one video to look for")
         start, end = example.span(window)
         frames = read_frames(example.path, self._encoder.frames, self._encoder.size, start=start, end=end)

@@ -18,7 +18,7 @@ from typing import TypeVar
 import numpy as np
 
 from stopcli.errors import CannotWrite, IndexUnusable
-from stopcli.fileio import write_text
+from stopcli.fileio import make_private_folder, write_text
 from stopcli.index import vectors
 from stopcli.index.database import Database, explain
 from stopcli.index.types import Entry, Faults, Files, NewEntry, Snapshot, Space, Vectors
@@ -41,10 +41,12 @@ class Index(AbstractContextManager["Index"]):
     def __init__(self, folder: Path, *, wait: float = 600.0) -> None:
         self.folder, self._wait, self._locked = folder, wait, False
         try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            problem = f"{folder}: cannot hold an index ({error.strerror})"
-            raise IndexUnusable(f"{problem}; name another place with --index or STOPCLI_HOME") from error
+            make_private_folder(folder)
+        except CannotWrite as error:
+            problem = f"cannot hold an index ({error})"
+            raise IndexUnusable(
+                f"{folder}: {problem}; name another place with --index or STOPCLI_HOME"
+            ) from error
         self._writable = os.access(folder, os.W_OK)
         self.database = Database(folder / DATABASE, writable=self._writable)
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from stopcli.errors import CannotWrite, CheckpointError, UsageError
-from stopcli.fileio import file_hash, make_folder, write_text
+from stopcli.fileio import file_hash, make_private_folder, write_text
 from stopcli.model.config import WEIGHTS_FILE, ModelConfig
 from stopcli.settings import cache_folder
 
@@ -76,6 +76,6 @@ def known_hash(file: Path) -> str:
     if key not in known:
         known[key] = file_hash(file)
         with suppress(CannotWrite):
-            make_folder(cache.parent)
+            make_private_folder(cache.parent)
             write_text(cache, json.dumps(known))
     return str(known[key])

@@ -29,14 +29,20 @@ class Sink(AbstractContextManager["Sink"]):
     """
 
     def __init__(
-        self, command: str, format: str = "auto", *, quiet: bool = False, null: bool = False
+        self,
+        command: str,
+        format: str = "auto",
+        *,
+        quiet: bool = False,
+        null: bool = False,
+        raw: bool = False,
     ) -> None:
         self.command = command
         self.format = format if format not in ("auto", "table") else "quiet" if quiet else "table"
         self.records: list[Any] = []
         self.inputs = 0  # how many there are, where they are counted
         self._quiet = quiet
-        self._end = "\0" if null else "\n"
+        self._null, self._raw = null, raw
         self._failures: list[Failure] = []
         self._csv: csv.DictWriter[str] | None = None
 
@@ -77,10 +83,16 @@ class Sink(AbstractContextManager["Sink"]):
             if self._csv is None:
                 self._csv = csv.DictWriter(sys.stdout, list(rows[0]), lineterminator="\n")
                 self._csv.writeheader()
-            self._csv.writerows(rows)
+            self._csv.writerows(
+                rows if self._raw else [{k: safe_cell(v) for k, v in r.items()} for r in rows]
+            )
             sys.stdout.flush()
         elif self.format == "quiet":
-            print(VIEWS[type(record)].short(record), end=self._end, flush=True)
+            text = VIEWS[type(record)].short(record)
+            if self._null:
+                print(text, end="\0", flush=True)
+            else:
+                print(printable(text, keep="\t"), flush=True)
 
     def add_all(self, records: Iterable[Any]) -> None:
         """Show several records."""
@@ -113,6 +125,14 @@ class Sink(AbstractContextManager["Sink"]):
 def printable(text: str, *, keep: str = "") -> str:
     """Return a text without control characters, which must not reach a terminal."""
     return "".join(c if c.isprintable() or c in keep else "\N{REPLACEMENT CHARACTER}" for c in text)
+
+
+def safe_cell(value: Any) -> Any:
+    """Return a cell of CSV that neither a terminal nor a spreadsheet acts on."""
+    if not isinstance(value, str):
+        return value
+    text = printable(value)
+    return f"'{text}" if text.startswith(("=", "+", "-", "@")) else text
 
 
 def break_path(path: str, width: int) -> str:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from stopcli.data.labels import prompts_for, template_for
 from stopcli.data.table import SPLITS, Dataset, Row, unique_clips
-from stopcli.errors import UsageError
+from stopcli.errors import CheckpointError, UsageError
 from stopcli.eval.metrics import accuracy_scores, confusion, cross_entropy, ranks_of
 from stopcli.eval.retrieval import caption_scores
 from stopcli.model.config import ModelConfig
@@ -239,10 +239,14 @@ class FinetuneRun:
 
     def _restore(self) -> None:
         state = State.read(self.folder.state_file)
-        then, now = state.values["fingerprint"], self.fingerprint
+        try:
+            then, history = dict(state.values["fingerprint"]), History(**state.values["history"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise CheckpointError(f"{self.folder.state_file}: damaged; start over with --force") from error
+        now = self.fingerprint
         changes = [f"{k} was {then.get(k)!r}, now {now[k]!r}" for k in now if now[k] != then.get(k)]
         if changes:
             problem = f"cannot resume with other settings: {'; '.join(changes)}"
             raise UsageError(f"{self.folder.path}: {problem}; use --force to start over")
         self.trainer.restore(state)
-        self.history = History(**state.values["history"])
+        self.history = history

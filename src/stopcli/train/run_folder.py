@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from stopcli.data.table import Task
 from stopcli.errors import CannotWrite, CheckpointError, FileExists
-from stopcli.fileio import append_line, replacing, write_error, write_text
+from stopcli.fileio import append_line, exists, is_folder, replacing, write_error, write_text
 from stopcli.hub.card import CARD_FILE, model_card
 from stopcli.model.checkpoint import save
 from stopcli.model.config import CONFIG_FILE, WEIGHTS_FILE, ModelConfig, read_config
@@ -44,19 +44,19 @@ class RunFolder:
         Raises FileExists if it is a file or holds what nobody said what to do with; CannotWrite.
         """
         path = self.path
-        nearest = next(p for p in (path, *path.parents) if p.exists())
-        if not nearest.is_dir():
+        nearest = next(p for p in (path, *path.parents) if exists(p))
+        if not is_folder(nearest):
             raise FileExists(f"{nearest}: is a file; -o names the folder of the model to make")
         if not os.access(nearest, os.W_OK):
             raise CannotWrite(f"{path}: the folder {nearest} cannot be written to; choose another -o")
-        ours = any((path / name).exists() for name in OURS)
+        ours = any(exists(path / name) for name in OURS)
         if ours and not resume and not force:
             advice = "go on with --resume, start over with --force, or choose another -o"
             raise FileExists(f"{path}: holds a model already; {advice}")
         if ours and resume and not (self.state_file.exists() or (path / METRICS_FILE).exists()):
             advice = "start over with --force, or choose another -o"
             raise FileExists(f"{path}: holds a model, but no run to resume; {advice}")
-        if path.exists() and not ours and any(path.iterdir()):
+        if exists(path) and not ours and any(path.iterdir()):
             raise FileExists(f"{path}: is not empty and holds no run; choose another -o")
 
     @property

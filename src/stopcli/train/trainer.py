@@ -156,9 +156,13 @@ class Trainer:
     def restore(self, state: State) -> None:
         """Go back to where a state was saved; raises CheckpointError if it is of other prompts."""
         try:
+            shapes = [p.shape for group in self._optimizer.param_groups for p in group["params"]]
+            for i, moments in state.moments.items():
+                if any(t.ndim and t.shape != shapes[i] for t in moments.values()):
+                    raise ValueError("the optimizer's state is of other shapes")
             self.encoder.model.prompts.load_state_dict(state.weights)
             self._optimizer.load_state_dict({**self._optimizer.state_dict(), "state": state.moments})
-        except (RuntimeError, ValueError) as error:
+        except (RuntimeError, ValueError, IndexError, KeyError) as error:
             problem = "the saved state is of other prompts than these settings make"
             raise CheckpointError(f"{problem}; start over with --force") from error
         self.step_number = state.step
@@ -202,6 +206,12 @@ class State:
                     else:
                         i, _, moment = rest.partition(".")
                         moments[int(i)][moment] = tensors.get_tensor(name)
-            return cls(values.pop("step"), weights, moments, values)
+            step = values.pop("step")
+            if type(step) is not int or step < 0:
+                raise ValueError("no state of a training")
+            every = [*weights.values(), *(t for moment in moments.values() for t in moment.values())]
+            if not all(bool(t.isfinite().all()) for t in every):
+                raise ValueError("it holds numbers that are not finite")
+            return cls(step, weights, moments, values)
         except (SafetensorError, OSError, TypeError, KeyError, ValueError) as error:
             raise CheckpointError(f"{file}: damaged ({error}); start over with --force") from error

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stopcli.errors import CannotWrite, UnreadableVideo
-from stopcli.fileio import content_key, make_folder, replacing
+from stopcli.fileio import content_key, make_private_folder, replacing
 from stopcli.settings import frames_limit
 from stopcli.video.reader import check_file
 from stopcli.video.workers.pool import read_frames
@@ -38,7 +38,7 @@ class FrameCache:
     """
 
     def __init__(self, folder: Path, limit: int | None = None) -> None:
-        make_folder(folder)
+        make_private_folder(folder)
         self.folder = folder
         self.decoded = 0
         self._files = _scan(folder)
@@ -63,8 +63,9 @@ class FrameCache:
         self._mine.add(name)
         try:
             pixels: NDArray[np.uint8] = np.load(self.folder / name, mmap_mode="r")
-            os.utime(self.folder / name)
-            return pixels
+            if pixels.shape == (AROUND * frames, size, size, 3) and pixels.dtype == np.uint8:
+                os.utime(self.folder / name)
+                return pixels
         except (OSError, ValueError, EOFError):  # evicted by another run, or cut by a full disk
             pass
         pixels = read_frames(path, AROUND * frames, size, start=start, end=end, threads=1).pixels

@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from stopcli.fileio import is_folder
 from stopcli.video.workers.pool import opens
 
 EXTENSIONS = frozenset({
@@ -23,7 +24,7 @@ def find_videos(paths: Sequence[str | Path]) -> Iterator[Path]:
     if it is not there: reading it will say so.
     """
     for path in map(Path, paths):
-        if path.is_dir():
+        if is_folder(path):
             yield from _walk(path)
         else:
             yield path

@@ -78,7 +78,7 @@ def test_nothing_to_search_is_no_hit():
 
 def test_windows_that_were_left_out_separate_hits_and_move_times():
     """Rows 0, 1 and 2 are windows 0, 1 and 100: a recording that stopped for a quarter of an hour."""
-    v = np.array([unit(1, 0.1), unit(1, 0.05), unit(1, 0)])
-    files = replace(selection([3], durations=[808.0]), numbers={0: (0, 1, 100)})
-    hits = search(v, files, [Query("q", unit(1, 0))], Filters())
+    v = np.array([unit(1, 0.1), unit(1, 0.05), unit(1, 0), unit(0, 1)])
+    files = replace(selection([3, 1], durations=[808.0, 8.0]), numbers={0: (0, 1, 100)})
+    hits = search(v, files, [Query("q", unit(1, 0))], Filters(top_k=2))
     assert [(h.start, h.end) for h in hits] == [(800.0, 808.0), (0.0, 16.0)]

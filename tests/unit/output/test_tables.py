@@ -38,10 +38,10 @@ RECORDS = [
     r.ModelInfo(
         "m", None, "toy", "b", None, 2_000_000, "abc", {"eta": 2}, 4, 2, "MIT", {"data": {"n": 3}}, None
     ),
-    r.IndexCheck("idx", ("damaged", "cut short"), 3, "idx/damaged-1"),
     r.Written("x.png", "a picture"),
     r.Diagnosis({"device": "cpu"}, True),
     r.Explanation("a.mp4", "m", 1, PIXELS, TWO, GRID, TWO, (TRACE,), 3, ("x",), SPANS, LOOK, LOOK, "a.png"),
+    r.IndexCheck("idx", ("damaged", "cut short"), 3, "idx/damaged-1"),
 ]
 IDS = [type(record).__name__ for record in RECORDS]
 

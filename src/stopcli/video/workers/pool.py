@@ -10,6 +10,7 @@ import atexit
 import json
 import os
 import signal
+import struct
 import subprocess
 import sys
 import threading
@@ -145,6 +146,7 @@ _lock = threading.Lock()
 _idle: list[Worker] = []
 _workers: set[Worker] = set()
 _watchdog: threading.Thread | None = None
+_ended = threading.Event()
 
 
 def _ask(call: str, path: str | Path, options: dict[str, Any]) -> Generator[Message, None, None]:
@@ -158,7 +160,7 @@ def _ask(call: str, path: str | Path, options: dict[str, Any]) -> Generator[Mess
             else:
                 yield head, data
         done = True
-    except EOFError as error:
+    except (EOFError, KeyError, TypeError, ValueError, struct.error) as error:  # dead, or sending nonsense
         status = worker.kill()
         if fault is None and worker.overdue:
             problem = f"its decoder gave no sign of life for {PATIENCE:.0f} s and was stopped; skipped"
@@ -198,8 +200,7 @@ def _borrow() -> Worker:
 
 def _watch() -> None:
     """Kill workers that give no sign of life."""
-    while True:
-        time.sleep(0.5)
+    while not _ended.wait(0.5):
         for worker in list(_workers):
             if time.monotonic() > worker.deadline:
                 worker.overdue = True
@@ -221,5 +222,6 @@ def _as_frames(head: dict[str, Any], data: bytearray) -> Frames:
 
 @atexit.register
 def _end() -> None:
+    _ended.set()
     for worker in list(_workers):
         worker.kill()
