@@ -48,6 +48,7 @@ class Recorder:
 
     def __init__(self):
         self.clips, self.decoded_clips, self.problems, self.plans, self.reports = 0, [], [], [], []
+        self.notes = []
 
     def decoding(self, total):
         self.clips += total
@@ -57,6 +58,9 @@ class Recorder:
 
     def skipped(self, problem):
         self.problems.append(problem)
+
+    def noted(self, note):
+        self.notes.append(note)
 
     def plan(self, plan):
         self.plans.append(plan)

@@ -34,7 +34,7 @@ def command(
         from stopcli.data.labels import check_template, parse_labels
         from stopcli.fileio import check_output
 
-        names = parse_labels(labels) if labels is not None else None
+        names = parse_labels(labels, s.say) if labels is not None else None
         check_template(template)
         if html is not None:
             check_output(html, force=force, option="--html", suffixes=(".html", ".htm"))

@@ -54,7 +54,7 @@ def command(
         from stopcli.data.labels import check_template, parse_labels
         from stopcli.fileio import check_output
 
-        names = parse_labels(labels) if labels else []
+        names = parse_labels(labels, s.say) if labels else []
         check_template(template)
         check_output(output, force=force, suffixes=SUFFIXES)
         s.videos([video])

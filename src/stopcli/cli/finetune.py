@@ -143,6 +143,9 @@ class _Progress:
     def skipped(self, problem: str) -> None:
         self._say(f"skipped: {problem}")
 
+    def noted(self, note: str) -> None:
+        self._say(f"note: {note}")
+
     def plan(self, plan: TrainingPlan) -> None:
         self.close()
         split = ", ".join(f"{n} {s}" for s, n in plan.clips.items() if n)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib.resources import files as package_files
 from pathlib import Path
 
+from stopcli.data.tablefile import read_text
 from stopcli.errors import InputError, UsageError
 from stopcli.model.config import ModelConfig
 
@@ -47,8 +48,28 @@ def kinetics400() -> list[str]:
     return text.split("\n")[:400]
 
 
-def parse_labels(text: str) -> list[str]:
+def one_spelling(labels: Sequence[str]) -> tuple[dict[str, str], list[str]]:
+    """Choose one spelling of labels that differ in capitals only: the most frequent, of equals the first.
+
+    Returns the spelling for each label, and a sentence for each choice.
+    """
+    counts = Counter(labels)
+    alike: dict[str, list[str]] = {}
+    for label in counts:
+        alike.setdefault(label.casefold(), []).append(label)
+    chosen = {label: max(names, key=counts.__getitem__) for names in alike.values() for label in names}
+    notes = [
+        f"labels {', '.join(map(repr, names))} are taken as one: {chosen[names[0]]!r}"
+        for names in alike.values()
+        if len(names) > 1
+    ]
+    return chosen, notes
+
+
+def parse_labels(text: str, say: Callable[[str], object] = lambda _: None) -> list[str]:
     """Read the labels of an option: ``a,b,c``, or ``@FILE`` with one a line, where lines with # are skipped.
+
+    Labels that differ in capitals only are one, which ``say`` tells.
 
     Raises:
         UsageError: fewer than two labels, or one twice. InputError: the file cannot be read.
@@ -57,15 +78,19 @@ def parse_labels(text: str) -> list[str]:
     if text.startswith("@"):
         path = Path(text[1:])
         try:
-            lines = path.read_text(encoding="utf-8-sig").splitlines()
+            lines = read_text(path).split("\n")
         except OSError as error:
             raise InputError(f"{path}: {error.strerror}") from error
-        except UnicodeDecodeError as error:
-            raise InputError(f"{path}: not a text file in UTF-8") from error
+        except ValueError as error:
+            raise InputError(f"{path}: {error}") from error
         labels = [line for line in lines if not line.lstrip().startswith("#")]
         if not any(map(str.strip, labels)):
             raise InputError(f"{path}: no label in it; write one a line")
-    labels = [label.strip() for label in labels if label.strip()]
+    labels = [" ".join(label.split()) for label in labels if label.strip()]
+    spelling, notes = one_spelling(labels)
+    for note in notes:
+        say(f"note: {note}")
+    labels = [label for label in labels if spelling[label] == label]
     check_labels(labels)
     return labels
 

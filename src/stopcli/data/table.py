@@ -9,13 +9,14 @@ must be is for those who train on it or score it to say.
 
 from __future__ import annotations
 
-import csv
-import json
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from stopcli.data.labels import one_spelling
+from stopcli.data.tablefile import COLUMNS, Record, read_records, short
 from stopcli.errors import BadDataset, FileMissing
 from stopcli.fileio import is_file, is_folder
 from stopcli.video.discovery import find_videos
@@ -23,7 +24,7 @@ from stopcli.video.discovery import find_videos
 Task = Literal["classification", "retrieval"]
 Clip = tuple[Path, float | None, float | None]  # a file, and the seconds of it: None is the whole
 SPLITS = ("train", "val", "test")
-COLUMNS = ("path", "label", "caption", "start", "end", "split", "group")
+MOST_LISTED = 20  # problems that are listed
 TEXT_COLUMN: dict[Task, str] = {"classification": "label", "retrieval": "caption"}
 
 
@@ -64,6 +65,7 @@ class Dataset:
     task: Task
     rows: tuple[Row, ...]
     problems: tuple[Problem, ...] = ()
+    notes: tuple[str, ...] = ()  # what was understood in another way than it is written
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -83,8 +85,10 @@ class Dataset:
 
     @property
     def listing(self) -> str:
-        """Return the problems, one a line."""
-        return "".join(f"\n  {p}" for p in self.problems)
+        """Return the problems, one a line, and how many more there are."""
+        more = len(self.problems) - MOST_LISTED
+        lines = [str(p) for p in self.problems[:MOST_LISTED]] + ([f"and {more} more"] if more > 0 else [])
+        return "".join(f"\n  {line}" for line in lines)
 
     def require_sound(self, advice: str) -> None:
         """Raise BadDataset, listing all problems; ``advice`` says what was not done, and what to do next."""
@@ -104,27 +108,21 @@ def read_dataset(source: Path) -> Dataset:
         raise FileMissing(
             f"{source}: no such file or folder; give a CSV, a JSONL, or a folder of class folders"
         )
-    try:
-        text = source.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        wanted = "a CSV, a JSONL, or a folder of class folders"
-        raise BadDataset(f"{source}: not readable as text in UTF-8; expected {wanted}") from error
-    read = _jsonl if source.suffix.lower() in (".jsonl", ".ndjson") else _table
-    return _from_records(source, list(read(source, text)))
+    return _from_records(source, list(read_records(source)))
 
 
-def _from_records(source: Path, records: list[tuple[int, dict[str, Any]]]) -> Dataset:
-    columns = list(dict.fromkeys(name for _, record in records for name in record))
+def _from_records(source: Path, records: list[Record]) -> Dataset:
+    columns = list(dict.fromkeys(name for _, r in records if isinstance(r, dict) for name in r))
     if "path" not in columns or not {"label", "caption"} & set(columns):
         raise BadDataset(
             f"{source}: needs a column 'path' and a column 'label' or 'caption'; "
-            f"found {', '.join(columns) or 'none'}"
+            f"found {', '.join(map(short, columns[:20])) or 'none'}"
         )
     if {"label", "caption"} <= set(columns):
         raise BadDataset(f"{source}: has both 'label' and 'caption'; keep the one that you mean")
     task: Task = "classification" if "label" in columns else "retrieval"
     problems = [
-        Problem(1, f"unknown column {name!r}; the columns are {', '.join(COLUMNS)}")
+        Problem(1, f"unknown column {short(name)!r}; the columns are {', '.join(COLUMNS)}")
         for name in columns
         if name not in COLUMNS
     ]
@@ -132,24 +130,30 @@ def _from_records(source: Path, records: list[tuple[int, dict[str, Any]]]) -> Da
     seen: dict[tuple[object, ...], Row] = {}
     for number, record in records:
         try:
+            if isinstance(record, str):
+                raise ValueError(record)
             row = _row(source, number, record, task)
             key = (*row.clip, None if task == "classification" else row.text)
             first = seen.setdefault(key, row)
             if first is not row:
                 same = "again" if first.text == row.text else f"as {row.text!r}, there as {first.text!r}"
-                raise ValueError(f"{record['path']} is in row {first.number} already, {same}")
+                raise ValueError(f"{short(record['path'])} is in row {first.number} already, {same}")
             rows.append(row)
         except ValueError as error:
             problems.append(Problem(number, str(error)))
-    return Dataset(source, task, tuple(rows), tuple(problems))
+    notes: list[str] = []
+    if task == "classification":
+        spelling, notes = one_spelling([row.text for row in rows])
+        rows = [replace(row, text=spelling[row.text]) for row in rows]
+    return Dataset(source, task, tuple(rows), tuple(problems), tuple(notes))
 
 
 def _row(source: Path, number: int, record: dict[str, Any], task: Task) -> Row:
     def cell(name: str) -> str:
         value = record.get(name)
-        return "" if value is None else str(value).strip()
+        return "" if value is None else " ".join(str(value).split())  # a label is one line
 
-    given = cell("path")
+    given = str(record.get("path") or "").strip()
     if not given:
         raise ValueError("the path is empty")
     text = cell(TEXT_COLUMN[task])
@@ -157,53 +161,28 @@ def _row(source: Path, number: int, record: dict[str, Any], task: Task) -> Row:
         raise ValueError(f"the {TEXT_COLUMN[task]} is empty")
     path = source.parent / Path(given).expanduser()
     if not is_file(path):
-        raise ValueError(f"no file {given}")
+        raise ValueError(f"no file {short(given)}")
     start, end = (_seconds(name, cell(name)) for name in ("start", "end"))
     if end is not None and end <= (start or 0):
         raise ValueError(f"it ends at {end:g} s, before it starts ({start or 0:g} s)")
     split = cell("split").lower() or None
     split = {"valid": "val", "validation": "val"}.get(split or "", split)
     if split is not None and split not in SPLITS:
-        raise ValueError(f"the split must be train, val or test, got {cell('split')!r}")
+        raise ValueError(f"the split must be train, val or test, got {short(cell('split'))!r}")
     return Row(number, path, text, start, end, split, cell("group") or None)
 
 
 def _seconds(name: str, value: str) -> float | None:
+    """Read seconds, or minutes and hours as this tool prints them; some countries write a decimal comma."""
     if not value:
         return None
-    try:
-        number = float(value)
-    except ValueError:
-        number = -1.0
-    if not 0 <= number < 1e9:
-        raise ValueError(f"the {name} must be seconds from 0 up, got {value!r}")
-    return number
-
-
-def _table(source: Path, text: str) -> Iterator[tuple[int, dict[str, Any]]]:
-    header = text.partition("\n")[0]
-    delimiter = max(",;\t", key=header.count)  # spreadsheets of some countries write semicolons
-    reader = csv.reader(text.splitlines(keepends=True), delimiter=delimiter)
-    names = [name.strip() for name in next(reader, [])]
-    if not names:
-        raise BadDataset(f"{source}: it is empty")
-    for number, cells in enumerate(reader, 2):
-        if any(c.strip() for c in cells):
-            padded = cells + [""] * (len(names) - len(cells))
-            yield number, dict(zip(names, padded, strict=False))
-
-
-def _jsonl(source: Path, text: str) -> Iterator[tuple[int, dict[str, Any]]]:
-    for number, line in enumerate(text.splitlines(), 1):
-        if not line.strip():
-            continue
-        try:
-            record = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise BadDataset(f"{source}: line {number} is no JSON ({error})") from error
-        if not isinstance(record, dict):
-            raise BadDataset(f"{source}: line {number} must be an object, got {line[:40]!r}")
-        yield number, record
+    parts = re.fullmatch(r"(?:(?:(\d+):)?(\d+):)?(\d+(?:[.,]\d+)?)", value)
+    if parts is not None:
+        hours, minutes, seconds = parts.groups()
+        number = 3600 * int(hours or 0) + 60 * int(minutes or 0) + float(seconds.replace(",", "."))
+        if number < 1e9:
+            return number
+    raise ValueError(f"the {name} must be seconds from 0 up, or h:mm:ss, got {short(value)!r}")
 
 
 def _class_folders(source: Path) -> Iterator[Row]:

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from stopcli.data.table import SPLITS, Clip, Dataset, Problem, unique_clips
+from stopcli.data.table import MOST_LISTED, SPLITS, Clip, Dataset, Problem, unique_clips
 from stopcli.errors import BadDataset, InputError, StopError
 from stopcli.train import distributed
 from stopcli.train.batches import ClipReader
@@ -29,9 +29,11 @@ def check_table(
     data = data.without(list(_class_problems(data)))
     if not skip_bad:
         data.require_sound(ADVICE)
-    for problem in data.problems:
-        if problem not in reported:
-            callback.skipped(str(problem))
+    new = [problem for problem in data.problems if problem not in set(reported)]
+    for problem in new[:MOST_LISTED]:
+        callback.skipped(str(problem))
+    if len(new) > MOST_LISTED:
+        callback.skipped(f"and {len(new) - MOST_LISTED} more")
     if not any(r.split in (None, "train") for r in data.rows):
         raise BadDataset(f"{data.source}: no usable row is for training{data.listing}")
     if data.task == "classification" and len(data.labels) < 2:

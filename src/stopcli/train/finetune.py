@@ -59,7 +59,10 @@ def finetune(
     if resume and folder.finished:
         return folder.result(read_config(output))
     cache = FrameCache(cache_folder() / "frames")
-    data = check_table(read_dataset(source), callback, skip_bad=skip_bad)
+    table = read_dataset(source)
+    for note in table.notes:
+        callback.noted(note)
+    data = check_table(table, callback, skip_bad=skip_bad)
     with alone(output) if distributed.rank() == 0 else nullcontext():
         folder.check(resume=resume, force=force)  # again: another process may have been faster
         base = resolve_model()

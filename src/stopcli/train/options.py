@@ -48,5 +48,6 @@ class TrainingCallback(Protocol):
     def decoding(self, total: int) -> None: ...  # so many clips will be read
     def decoded(self, path: Path) -> None: ...  # one is read
     def skipped(self, problem: str) -> None: ...  # a row is skipped
+    def noted(self, note: str) -> None: ...  # the table was understood in another way than it is written
     def plan(self, plan: TrainingPlan) -> None: ...  # training is about to begin
     def progress(self, report: StepReport) -> None: ...  # a step was taken

@@ -16,7 +16,7 @@ from stopcli.errors import BadDataset, FileMissing
     ("text", "words"),
     [
         ("", "empty"),
-        ("file,label\n00.mp4,a\n", "needs a column 'path'"),
+        ("name,label\n00.mp4,a\n", "needs a column 'path'"),
         ("path,label,caption\n00.mp4,a,b\n", "both"),
         ("path,label\n", "needs a column"),
     ],

@@ -1,0 +1,131 @@
+"""Tables as people have them: CSV of any spreadsheet, JSONL; their columns by the names of this project.
+
+Reading is lenient about form (encodings, separators, headers) and strict about content: a row that cannot be
+meant as it stands is a problem with its number, as a spreadsheet counts.
+"""
+
+from __future__ import annotations
+
+import codecs
+import csv
+import io
+import json
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from stopcli.errors import BadDataset
+
+COLUMNS = ("path", "label", "caption", "start", "end", "split", "group")
+ALIASES = {
+    "path": ("file", "filename", "file_name", "filepath", "file_path", "video", "video_path", "clip"),
+    "label": ("class", "category"),
+    "caption": ("text", "sentence", "description"),
+    "start": ("begin", "start_time", "from"),
+    "end": ("stop", "end_time", "to"),
+    "split": ("subset", "set", "partition"),
+}
+NAMES = {alias: name for name, aliases in ALIASES.items() for alias in (name, *aliases)}
+MARKS = {codecs.BOM_UTF8: "utf-8-sig", codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
+MOST_TEXT = 80  # characters of a cell that a message repeats
+
+Record = tuple[int, dict[str, Any] | str]  # a row's number, and its cells by column or what is wrong
+
+
+def read_text(path: Path) -> str:
+    """Read a text file in UTF-8 or UTF-16; raises OSError, or ValueError with what to do."""
+    data = path.read_bytes()
+    encoding = next((name for mark, name in MARKS.items() if data.startswith(mark)), "utf-8")
+    try:
+        return data.decode(encoding)
+    except UnicodeDecodeError as error:
+        line = data[: error.start].count(b"\n") + 1
+        raise ValueError(
+            f"line {line} is not text in UTF-8; save it as 'CSV UTF-8', or convert it with iconv"
+        ) from error
+
+
+def short(text: object) -> str:
+    """Return a cell as a message repeats it: on one line, and not all of it."""
+    line = " ".join(str(text).split())
+    return line if len(line) <= MOST_TEXT else f"{line[:MOST_TEXT]}…"
+
+
+def read_records(path: Path) -> Iterator[Record]:
+    """Yield the rows of a CSV or JSONL file; raises BadDataset where it is no table at all."""
+    try:
+        text = read_text(path)
+    except (OSError, ValueError) as error:
+        raise BadDataset(f"{path}: not readable ({getattr(error, 'strerror', None) or error})") from error
+    read = _jsonl if path.suffix.lower() in (".jsonl", ".ndjson") else _csv
+    return read(path, text)
+
+
+def _csv(path: Path, text: str) -> Iterator[Record]:
+    first, _, rest = text.partition("\n")
+    if first.strip().lower().startswith("sep=") and len(first.strip()) == 5:  # Excel's own line
+        delimiter, text = first.strip()[4], rest
+    else:
+        delimiter = max(",;\t", key=first.count)  # spreadsheets of some countries write semicolons
+    # not splitlines: a caption may hold any of the characters at which that cuts
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+    number, columns = 0, [""]
+    try:
+        for number, cells in enumerate(reader, 1):
+            if number == 1:
+                columns = _columns(path, cells)
+            elif any(cell.strip() for cell in cells):
+                yield number, _cells(columns, cells, delimiter)
+    except csv.Error as error:
+        raise BadDataset(f"{path}: row {number + 1}: {_csv_fault(error)}") from error
+    if not number:
+        raise BadDataset(f"{path}: it is empty")
+
+
+def _csv_fault(error: csv.Error) -> str:
+    """Say what the CSV reader found, and what to do."""
+    text = str(error)
+    if "unexpected end of data" in text:
+        return 'a quote (") is opened here, or later, and never closed; write a quote inside a text twice'
+    if "expected after" in text:
+        return 'there is text behind a closing quote ("); write a quote inside a text twice'
+    return f"not readable as CSV ({text})"
+
+
+def _columns(path: Path, cells: list[str]) -> list[str]:
+    """Return the columns' names of this project, for a header."""
+    given = [cell.strip() for cell in cells]
+    while given and not given[-1]:
+        given.pop()
+    names = [NAMES.get(name.lower().replace(" ", "_"), name) for name in given]
+    name, count = Counter(n for n in names if n).most_common(1)[0] if any(names) else ("", 0)
+    if count > 1:
+        twice = ", ".join(repr(short(g)) for g, n in zip(given, names, strict=True) if n == name)
+        raise BadDataset(f"{path}: {count} columns that mean {short(name)!r}: {twice}; keep one")
+    return names
+
+
+def _cells(columns: list[str], cells: list[str], delimiter: str) -> dict[str, Any] | str:
+    filled = len(cells)
+    while filled > len(columns) and not cells[filled - 1].strip():
+        filled -= 1
+    if filled > len(columns):
+        separator = {",": "comma", ";": "semicolon", "\t": "tab"}.get(delimiter, delimiter)
+        way = f"put quotes around a text with a {separator} in it"
+        return f"{filled} cells where the header has {len(columns)}; {way}"
+    padded = cells + [""] * (len(columns) - len(cells))
+    return dict(zip(columns, padded, strict=False))
+
+
+def _jsonl(path: Path, text: str) -> Iterator[Record]:
+    for number, line in enumerate(text.split("\n"), 1):
+        if not line.strip():
+            continue
+        try:
+            record = json.loads(line)
+        except (ValueError, RecursionError) as error:
+            raise BadDataset(f"{path}: line {number} is no JSON ({short(error)})") from error
+        if not isinstance(record, dict):
+            raise BadDataset(f"{path}: line {number} must be an object, got {short(line)!r}")
+        yield number, {NAMES.get(str(name).lower(), str(name)): value for name, value in record.items()}

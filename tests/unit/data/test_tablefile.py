@@ -1,0 +1,141 @@
+"""Tables as people have them: what spreadsheets write is read; what cannot be meant is said with its row."""
+
+from __future__ import annotations
+
+import pytest
+
+from stopcli.data.labels import parse_labels
+from stopcli.data.table import MOST_LISTED, read_dataset
+from stopcli.errors import BadDataset, InputError
+
+
+@pytest.fixture
+def read(tmp_path):
+    """Write a table beside four files, and read it."""
+    for name in ("d1", "d2", "r1", "r2"):
+        (tmp_path / f"{name}.mp4").write_bytes(b"film")
+
+    def call(content, name="data.csv"):
+        data = content if isinstance(content, bytes) else content.encode()
+        (tmp_path / name).write_bytes(data)
+        return read_dataset(tmp_path / name)
+
+    return call
+
+
+def texts(data):
+    assert not data.problems, data.listing
+    return [row.text for row in data.rows]
+
+
+PLAIN = 'path,label\nd1.mp4,"a dog, running"\nr1.mp4,"a ""fast"" rocket"\n'
+SAME = ["a dog, running", 'a "fast" rocket']
+SEMI = PLAIN.replace("path,", "path;").replace("mp4,", "mp4;")
+TABS = PLAIN.replace("path,", "path\t").replace("mp4,", "mp4\t")
+WRITTEN = {
+    "plain": PLAIN,
+    "Windows": PLAIN.replace("\n", "\r\n"),
+    "old Mac": PLAIN.replace("\n", "\r"),
+    "mark": b"\xef\xbb\xbf" + PLAIN.encode(),
+    "semicolons": SEMI,
+    "sep line": "sep=;\n" + SEMI,
+    "capitals": PLAIN.replace("path,label", "Path,Label"),
+    "other names": PLAIN.replace("path,label", " FILE , Class "),
+    "more names": PLAIN.replace("path,label", "Video Path,category"),
+    "empty columns": PLAIN.replace("path,label", "path,label,,").replace("\nr1", ",,,\nr1"),
+    "UTF-16": TABS.encode("utf-16"),
+    "UTF-16 BE": b"\xfe\xff" + TABS.encode("utf-16-be"),
+}
+
+
+@pytest.mark.parametrize("how", WRITTEN)
+def test_what_spreadsheets_write_is_read(read, how):
+    assert texts(read(WRITTEN[how])) == SAME
+
+
+@pytest.mark.parametrize("mark", ["\u2028", "\u2029", "\x85", "\x0b", "\x0c", "\x1c"])
+def test_odd_line_ends_inside_a_text_cut_no_row(read, mark):
+    data = read(f"path,label\nd1.mp4,a dog{mark}running\nr1.mp4,rocket\n")
+    assert [(r.number, r.text) for r in data.rows] == [(2, "a dog running"), (3, "rocket")]
+    if ord(mark) > 32:  # JSON has no control characters in texts
+        line = f'{{"path": "d1.mp4", "caption": "a dog{mark}running"}}\n'
+        assert [r.text for r in read(line, "data.jsonl").rows] == ["a dog running"]
+
+
+def test_a_line_break_inside_quotes_is_part_of_the_text(read):
+    assert texts(read('path,label\nd1.mp4,"a dog\nrunning"\nr1.mp4,b\n')) == ["a dog running", "b"]
+
+
+@pytest.mark.parametrize(
+    ("start", "end", "seconds"),
+    [("0,2", "0,9", (0.2, 0.9)), ("1:00", "1:02.5", (60, 62.5)), ("1:00:00", "1:00:01,5", (3600, 3601.5))],
+)
+def test_times_are_read_as_they_are_written(read, start, end, seconds):
+    (row,) = read(f"path;label;start;end\nd1.mp4;a;{start};{end}\n").rows
+    assert (row.start, row.end) == pytest.approx(seconds)
+
+
+@pytest.mark.parametrize("time", ["1:2:3:4", "soon", "-1", "1e300", "nan", "inf", "1:", ":5", "1.5.5"])
+def test_other_times_are_problems(read, time):
+    (problem,) = read(f'path,label,start\nd1.mp4,a,"{time}"\n').problems
+    assert "seconds from 0 up, or h:mm:ss" in problem.message
+
+
+def test_a_cell_too_many_says_how_to_write_it(read):
+    data = read("path,label\nd1.mp4,a dog, running\nr1.mp4,rocket\n")
+    assert [str(p) for p in data.problems] == [
+        "row 2: 3 cells where the header has 2; put quotes around a text with a comma in it"
+    ]
+    assert [r.text for r in data.rows] == ["rocket"]
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ("path,label,label\nd1.mp4,dog,x\n", "2 columns that mean 'label': 'label', 'label'; keep one"),
+        ("path,file,label\nd1.mp4,d1.mp4,x\n", "2 columns that mean 'path': 'path', 'file'"),
+        ('path,label\nd1.mp4,"dog\nd2.mp4,cat\n', "row 2: a quote .* never closed"),
+        ('path,label\nd1.mp4,"dog"s\n', "row 2: there is text behind a closing quote"),
+        ("path,label\nd1.mp4," + "x" * 200_000 + "\n", "row 2: not readable as CSV"),
+        (b"path,label\nd1.mp4,caf\xe9\n", "line 2 is not text in UTF-8; save it as 'CSV UTF-8'"),
+        ("path," + "x" * 10_000 + "\n1,2\n", "needs a column 'path' and"),
+    ],
+)
+def test_what_is_no_table_is_one_sentence(read, content, words):
+    with pytest.raises(BadDataset, match=words) as caught:
+        read(content)
+    assert len(str(caught.value)) < 1000
+
+
+@pytest.mark.parametrize("line", ["{", "[1]", "[" * 10**5, '{"path": ' + "1" * 5000 + "}", '"x"'])
+def test_what_is_no_json_is_one_sentence(read, line):
+    with pytest.raises(BadDataset, match="line 1") as caught:
+        read(line, "data.jsonl")
+    assert len(str(caught.value)) < 400
+
+
+def test_many_problems_are_twenty_lines(read):
+    data = read("path,label\n" + "".join(f"{i}{'x' * 500}.mp4,a\n" for i in range(10_000)))
+    assert len(data.problems) == 10_000
+    lines = data.listing.strip().split("\n")
+    assert len(lines) == MOST_LISTED + 1
+    assert lines[-1].strip() == f"and {10_000 - MOST_LISTED} more"
+    assert max(map(len, lines)) < 150
+
+
+def test_labels_that_differ_in_capitals_only_are_one(read):
+    data = read("path,label\nd1.mp4,Serve\nd2.mp4,serve\nr1.mp4,serve \nr2.mp4,rocket\n")
+    assert data.labels == ("rocket", "serve")
+    assert data.notes == ("labels 'Serve', 'serve' are taken as one: 'serve'",)
+    said = []
+    assert parse_labels("Serve, serve,rocket", said.append) == ["Serve", "rocket"]
+    assert said == ["note: labels 'Serve', 'serve' are taken as one: 'Serve'"]
+
+
+def test_label_files_are_read_line_by_line(tmp_path):
+    file = tmp_path / "labels.txt"
+    file.write_text("a dog\na cat\u2028jumping\n# no label\na\x0ccar\n", encoding="utf-16")
+    assert parse_labels(f"@{file}") == ["a dog", "a cat jumping", "a car"]
+    file.write_bytes(b"caf\xe9\nb\n")
+    with pytest.raises(InputError, match="line 1 is not text in UTF-8"):
+        parse_labels(f"@{file}")
