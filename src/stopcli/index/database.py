@@ -33,7 +33,7 @@ SPACES = 'model, weights, precision, frames, "window", size, id, rows, file'
 FILES = "SELECT path, size, mtime_ns, content FROM files"
 TABLES = {"spaces", "files", "entries", "faults", "texts"}
 VECTORS = re.compile(r"vectors-\d{1,9}(\.\d{1,9})?\.f32")  # the names of their files: never a path
-NUMBERS = "numbers TEXT"  # of windows, as JSON; NULL where none is left out
+NEWER = {"numbers": "TEXT", "begin": "REAL"}  # columns of entries that the first indexes did not have
 SCHEMA = f"""
 CREATE TABLE spaces (
     id INTEGER PRIMARY KEY, model TEXT NOT NULL, weights TEXT NOT NULL, precision TEXT NOT NULL,
@@ -43,7 +43,8 @@ CREATE TABLE spaces (
 CREATE TABLE files (path BLOB PRIMARY KEY, size INTEGER NOT NULL, mtime_ns INTEGER NOT NULL,
     content TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE entries (space INTEGER NOT NULL, content TEXT NOT NULL, first INTEGER NOT NULL,
-    count INTEGER NOT NULL, duration REAL NOT NULL, {NUMBERS}, PRIMARY KEY (space, content)) WITHOUT ROWID;
+    count INTEGER NOT NULL, duration REAL NOT NULL, numbers TEXT, begin REAL,
+    PRIMARY KEY (space, content)) WITHOUT ROWID;
 CREATE TABLE faults (space INTEGER NOT NULL, content TEXT NOT NULL, error TEXT NOT NULL,
     message TEXT NOT NULL, PRIMARY KEY (space, content)) WITHOUT ROWID;
 CREATE TABLE texts (weights TEXT NOT NULL, text TEXT NOT NULL, vector BLOB NOT NULL,
@@ -74,7 +75,7 @@ class Database:
     """An open database, made if it may be; raises IndexUnusable and, as SQLite does, any `StopError`."""
 
     def __init__(self, path: Path, *, writable: bool) -> None:
-        self._path, self._writable, self._numbers = path, writable, "numbers"
+        self._path = path
         uri = f"{path.absolute().as_uri()}?mode={'rwc' if writable else 'ro&immutable=1'}"
         with self._explained():
             self._db = sqlite3.connect(uri, uri=True, timeout=60, isolation_level=None)
@@ -92,7 +93,11 @@ class Database:
                 problem = f"{path}: format {number}, this stopcli reads {FORMAT}"
                 way = "upgrade stopcli" if number > FORMAT else "delete its folder, and it is made again"
                 raise IndexUnusable(f"{problem}; {way}, or name another with --index")
-            self._check_schema()
+            if fault := _schema_fault(
+                self._rows("SELECT type, name FROM sqlite_master WHERE type != 'index'")
+            ):
+                raise unusable(path, fault)
+            self._newer = _newer_columns(self._db, writable=writable)
         except StopError:
             self.close()
             raise
@@ -105,16 +110,6 @@ class Database:
 
     def close(self) -> None:
         self._db.close()
-
-    def _check_schema(self) -> None:
-        if fault := _schema_fault(self._rows("SELECT type, name FROM sqlite_master WHERE type != 'index'")):
-            raise unusable(self._path, fault)
-        columns = {name for _, name, *_ in self._rows("PRAGMA table_info(entries)")}
-        if "numbers" not in columns and self._writable:  # made before windows could be left out
-            with suppress(IndexUnusable):  # another process was faster
-                self._rows(f"ALTER TABLE entries ADD COLUMN {NUMBERS}")
-        elif "numbers" not in columns:
-            self._numbers = "NULL"
 
     def damage(self) -> str | None:
         """Look at every page; return what is wrong, if anything is."""
@@ -220,7 +215,7 @@ class Database:
 
     def every_entry(self, space: Space, contents: Iterable[str] | None = None) -> dict[str, Entry]:
         """Return what `entries` does, without a look at whether the vectors are there."""
-        columns = f"content, first, count, duration, {self._numbers}"
+        columns = f"content, first, count, duration, {self._newer}"
         rows = self._of(space, f"SELECT {columns} FROM entries", contents)
         with self._explained():
             return {_of_kind(str, content): _entry(*rest) for content, *rest in rows}
@@ -275,8 +270,17 @@ def _schema_fault(found: Sequence[tuple[Any, ...]]) -> str | None:
     """Say what is wrong with a database that has so many (type, name), if anything is."""
     if lacking := TABLES - {name for kind, name in found if kind == "table"}:
         return f"it lacks the table {min(lacking)}"
-    more = [kind for kind, name in found if kind != "table" or name not in TABLES]
+    more = [kind for kind, name in found if kind != "index" and (kind != "table" or name not in TABLES)]
     return f"it has a {more[0]} that no index has" if more else None
+
+
+def _newer_columns(db: sqlite3.Connection, *, writable: bool) -> str:
+    """Add the columns that the first indexes did not have; return how to read them."""
+    known = {name for _, name, *_ in db.execute("PRAGMA table_info(entries)")}
+    for name in NEWER.keys() - known if writable else ():
+        with suppress(sqlite3.OperationalError):  # another process was faster
+            db.execute(f"ALTER TABLE entries ADD COLUMN {name} {NEWER[name]}")
+    return ", ".join(name if writable or name in known else "NULL" for name in NEWER)
 
 
 def _of_kind(kind: type[Value], value: object, least: float = 0) -> Value:
@@ -302,8 +306,10 @@ def _record(size: object, mtime_ns: object, content: object) -> FileRecord:
     return FileRecord(_of_kind(int, size), _of_kind(int, mtime_ns, -4e18), _of_kind(str, content))
 
 
-def _entry(first: object, count: object, duration: object, numbers: object) -> Entry:
+def _entry(first: object, count: object, duration: object, numbers: object, begin: object) -> Entry:
     entry = Entry(_of_kind(int, first), _of_kind(int, count), _of_kind(float, duration))
+    if begin is not None:
+        entry = replace(entry, begin=_of_kind(float, begin))
     if numbers is None:
         return entry
     windows = tuple(_of_kind(int, n) for n in json.loads(_of_kind(str, numbers)))
@@ -319,8 +325,8 @@ def _set_files(db: sqlite3.Connection, files: Files) -> None:
 
 def _set_entries(db: sqlite3.Connection, space: Space, entries: Entries) -> None:
     rows = [
-        (space.id, content, e.first, e.count, e.duration, e.numbers and json.dumps(e.numbers))
+        (space.id, content, e.first, e.count, e.duration, e.numbers and json.dumps(e.numbers), e.begin)
         for content, e in entries.items()
     ]
-    columns = "space, content, first, count, duration, numbers"
-    db.executemany(f"INSERT OR REPLACE INTO entries ({columns}) VALUES (?,?,?,?,?,?)", rows)
+    columns = "space, content, first, count, duration, numbers, begin"
+    db.executemany(f"INSERT OR REPLACE INTO entries ({columns}) VALUES (?,?,?,?,?,?,?)", rows)

@@ -172,7 +172,9 @@ def _merge_space(index: Index, source: Index, space: Space) -> int:
     new = [(content, entry) for content, entry in entries.items() if content not in have]
     for i in range(0, len(new), BATCH):
         part = new[i : i + BATCH]
-        batch = [NewEntry(c, e.duration, matrix[e.first : e.first + e.count], e.numbers) for c, e in part]
+        batch = [
+            NewEntry(c, e.duration, matrix[e.first : e.first + e.count], e.numbers, e.begin) for c, e in part
+        ]
         here = index.add(here, batch, {}, {})
     index.add(here, [], source.database.faults(space), {})
     return here.rows - before

@@ -36,6 +36,7 @@ class Selection:
     paths: tuple[str, ...]
     window: float | None
     numbers: Mapping[int, tuple[int, ...]] = field(default_factory=dict)  # by first row: see `Entry`
+    begin: Mapping[int, float] = field(default_factory=dict)  # by first row, where that is not 0
 
     def rows(self) -> NDArray[np.int64]:
         """Return the rows of the files (N,)."""
@@ -72,6 +73,7 @@ def select(diff: FileDiff, state: Snapshot, filters: Filters) -> Selection:
         tuple(shown for _, shown in kept),
         state.space.window if state.space else None,
         {entry.first: entry.numbers for entry, _ in kept if entry.numbers is not None},
+        {entry.first: entry.begin for entry, _ in kept if entry.begin},
     )
 
 
@@ -138,7 +140,8 @@ def _hits(name: str, scores: Vectors, mean: float, selection: Selection, filters
         used.update(range(start + first, start + last + 1))
         since = until = None
         if selection.window is not None:
-            since, until = numbers[first] * selection.window, (numbers[last] + 1) * selection.window
+            begin = selection.begin.get(int(selection.first[file]), 0.0)
+            since, until = (begin + n * selection.window for n in (numbers[first], numbers[last] + 1))
             until = float(selection.duration[file]) if start + last == stop - 1 else until
         hits.append(Hit(name, len(hits) + 1, selection.paths[file], since, until, score))
     return hits

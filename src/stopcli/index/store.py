@@ -90,7 +90,7 @@ class Index(AbstractContextManager["Index"]):
         """
         entries, row = {}, space.rows
         for item in new:
-            entries[item.content] = Entry(row, len(item.vectors), item.duration, item.numbers)
+            entries[item.content] = Entry(row, len(item.vectors), item.duration, item.numbers, item.begin)
             row += len(item.vectors)
         if new:
             vectors.append(self.folder / space.file, space.rows, np.concatenate([i.vectors for i in new]))

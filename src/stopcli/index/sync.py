@@ -149,7 +149,7 @@ def embed(index: Index, space: Space, diff: FileDiff, todo: Paths, encoder: Enco
                 faults[record.content] = Fault(failure.error, failure.message.replace(name, HERE))
             if clips:
                 vectors = np.stack([c.vector for c in clips])
-                new.append(NewEntry(record.content, clips[-1].until, vectors, _numbers(clips, space.window)))
+                new.append(NewEntry(record.content, clips[-1].until, vectors, *_place(clips, space.window)))
                 count += 1
             files[path] = record
             if time.monotonic() - committed > COMMIT_EVERY:
@@ -159,7 +159,10 @@ def embed(index: Index, space: Space, diff: FileDiff, todo: Paths, encoder: Enco
     return count
 
 
-def _numbers(clips: list[EncodedClip], window: float | None) -> tuple[int, ...] | None:
-    """Return which windows of a file were embedded; None: all of them."""
-    numbers = tuple(round((c.start or 0) / window) for c in clips) if window else ()
-    return None if numbers == tuple(range(len(numbers))) else numbers
+def _place(clips: list[EncodedClip], window: float | None) -> tuple[tuple[int, ...] | None, float]:
+    """Return which windows of a file were embedded, None for all of them; and where the first begins."""
+    if not window:
+        return None, 0.0
+    begin = clips[0].start or 0.0
+    numbers = tuple(round(((c.start or 0.0) - begin) / window) for c in clips)
+    return None if numbers == tuple(range(len(numbers))) else numbers, begin

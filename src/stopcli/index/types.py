@@ -45,22 +45,25 @@ class FileRecord(NamedTuple):
 class Entry:
     """Which rows belong to one content, and its duration in seconds.
 
-    ``numbers`` (count,) says which windows of the file they are; None: the first, and all that follow.
+    ``numbers`` (count,) says which windows of the file they are; None: the first, and all that follow. The
+    first window begins at ``begin`` (seconds).
     """
 
     first: int
     count: int
     duration: float
     numbers: tuple[int, ...] | None = None
+    begin: float = 0.0
 
 
 class NewEntry(NamedTuple):
-    """A content to add: its duration in seconds, its vectors (n,E), and ``numbers`` as in Entry."""
+    """A content to add: its duration in seconds, its vectors (n,E); ``numbers`` and ``begin`` as in Entry."""
 
     content: str
     duration: float
     vectors: Vectors
     numbers: tuple[int, ...] | None = None
+    begin: float = 0.0
 
 
 class Fault(NamedTuple):

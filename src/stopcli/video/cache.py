@@ -23,7 +23,7 @@ from stopcli.video.reader import check_file
 from stopcli.video.workers.pool import read_frames
 
 AROUND = 3  # frames kept of a segment; its centre is the middle one
-VERSION = "1"  # of how frames are decoded; other versions' files are never read
+VERSION = "2"  # of how frames are decoded; other versions' files are never read
 LIMIT = 50 << 30  # bytes
 
 

@@ -1,6 +1,6 @@
 """The frames of a clip, of its windows, or of a few moments for people to look at.
 
-Times are seconds from the first frame. Letters: T frames, S side in pixels.
+Times are seconds on the file's own clock, as players show them. Letters: T frames, S side in pixels.
 """
 
 from __future__ import annotations
@@ -30,10 +30,12 @@ class Frames:
     end: float
 
     @classmethod
-    def of(cls, decoded: Iterable[tuple[float, NDArray[np.uint8]]], start: float, end: float) -> Frames:
-        """Stack what `VideoReader.frames_at` yields."""
+    def of(
+        cls, decoded: Iterable[tuple[float, NDArray[np.uint8]]], start: float, end: float, offset: float
+    ) -> Frames:
+        """Stack what `VideoReader.frames_at` yields; ``offset`` (seconds) is added to all times."""
         times, pixels = zip(*decoded, strict=True)
-        return cls(np.stack(pixels), np.array(times), start, end)
+        return cls(np.stack(pixels), np.array(times) + offset, start + offset, end + offset)
 
 
 def read_frames(
@@ -53,10 +55,13 @@ def read_frames(
         InputError: one of its kinds, with the file's fault in one sentence.
     """
     with open_video(path, threads=threads) as video:
-        begin = start or 0.0
+        begin = max(0.0, start - video.offset) if start is not None else 0.0
         if begin >= video.duration and start is not None:
-            raise UnreadableVideo(f"{path}: it ends at {video.duration:.2f} s, but {begin:.2f} s was wanted")
-        stop = min(end, video.duration) if end is not None else video.duration
+            last = video.duration + video.offset
+            raise UnreadableVideo(f"{path}: it ends at {last:.2f} s, but {start:.2f} s was wanted")
+        if end is not None and end <= video.offset:
+            raise UnreadableVideo(f"{path}: its picture begins at {video.offset:.2f} s, after {end:.2f} s")
+        stop = min(end - video.offset, video.duration) if end is not None else video.duration
         clip = _read_part(video, begin, stop, frames, size)
         if end is None and video.duration < stop * 0.98 - 0.05:
             # the file ended early: sample what is really there
@@ -65,12 +70,12 @@ def read_frames(
 
 
 def _read_part(video: VideoReader, start: float, end: float, frames: int, size: int) -> Frames:
-    wanted = sample_times(end - start, frames, start)
+    wanted = video.sample(frames, start, end)
     was_damaged = video.damaged
     decoded = list(video.frames_at(wanted, size))
     if video.damaged and not was_damaged:  # damage shows late: what came before it may be harmed too
         decoded = list(video.frames_at(wanted, size))
-    return Frames.of(decoded, start, end)
+    return Frames.of(decoded, start, end, video.offset)
 
 
 def read_windows(
@@ -82,7 +87,8 @@ def read_windows(
     """
     with open_video(path, threads=threads) as video:
         # where windows are few, the frames will tell which have none of their own
-        stamps = video.stamps(scan=count_windows(video.duration, window) > MANY)
+        many = count_windows(video.duration, window) > MANY
+        stamps = video.stamps(scan=many or video.may_jump)
         spans = list(windows(video.duration, window, stamps))
         wanted = np.concatenate([sample_times(b - a, frames, a) for a, b in spans])
         decoded = video.frames_at(wanted, size)
@@ -92,11 +98,12 @@ def read_windows(
                 return  # the header promised more than there is
             if index and buffer[-1][0] < a:
                 continue
-            yield Frames.of(buffer, a, min(b, video.duration))
+            yield Frames.of(buffer, a, min(b, video.duration), video.offset)
 
 
 def read_pictures(path: str | Path, times: Sequence[float], size: int) -> list[NDArray[np.uint8]]:
     """Read whole frames (H,W,3) at ascending times for people to look at; errors as `read_frames`."""
     with open_video(path) as video:
         last = max(0.0, video.duration - 0.01)
-        return [p for _, p in video.frames_at([min(t, last) for t in times], size, whole=True)]
+        wanted = [min(max(0.0, t - video.offset), last) for t in times]
+        return [p for _, p in video.frames_at(wanted, size, whole=True)]

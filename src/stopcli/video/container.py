@@ -98,6 +98,10 @@ class Container:
             self.close()
             self._open(conceal=conceal)
 
+    def may_jump(self) -> bool:
+        """Say whether the file may be several recordings, each with a clock of its own, and has no index."""
+        return self.file.format.name in ("mpegts", "mpeg")
+
     def decodes_from_start_only(self) -> bool:
         """Say whether this stream decodes right only from its first packet on.
 
@@ -132,13 +136,15 @@ def reason(error: BaseException) -> str:
 
 
 def _choose_stream(file: Any, path: str | Path) -> Any:
-    """Return the first stream of moving pictures; cover art does not count."""
+    """Return the stream of moving pictures that players show; cover art does not count."""
     from av.stream import Disposition
 
     usable = [s for s in file.streams.video if not s.disposition & Disposition.attached_pic]
     if not usable:
         kinds = sorted({"pictures" if s.type == "video" else s.type for s in file.streams})
         raise NoVideoStream(f"{path}: no video in it, only {' and '.join(kinds) or 'an empty container'}")
-    if usable[0].codec_context is None:
+    best = file.streams.best("video")  # the one that is flagged as the default, where one is
+    stream = next((s for s in usable if best is not None and s.index == best.index), usable[0])
+    if stream.codec_context is None:
         raise UnreadableVideo(f"{path}: its video codec is unknown; damaged or encrypted")
-    return usable[0]
+    return stream

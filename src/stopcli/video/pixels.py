@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import struct
 from fractions import Fraction
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+PQ, HLG = 16, 18  # FFmpeg's numbers of the transfer functions of HDR
+WHITE = 203.0  # cd/m2
+BT709 = np.array([[1.6605, -0.5876, -0.0728], [-0.1246, 1.1329, -0.0083], [-0.0182, -0.1006, 1.1187]])
 MAX_ASPECT = 32  # longer frames are squeezed to this before the centre is cut out
 
 
@@ -18,20 +22,62 @@ def to_pixels(frame: Any, size: int, aspect: Fraction | None, *, whole: bool = F
     """
     from av.video.reformatter import Interpolation
 
+    # without the two flags, brightness depends on whether the width is odd
+    scaling = Interpolation.BICUBIC | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT
     wide = frame.width * float(aspect) if aspect and 0.05 < float(aspect) < 20 else float(frame.width)
     scale = size / min(wide, frame.height)
     width = min(max(size, round(wide * scale)), MAX_ASPECT * size)
     height = min(max(size, round(frame.height * scale)), MAX_ASPECT * size)
-    rgb = frame.reformat(
-        width=width, height=height, format="rgb24", interpolation=Interpolation.BICUBIC
-    ).to_ndarray()
-    turn = frame.rotation  # degrees counter-clockwise; files may say anything
-    if turn % 90 == 0 and -360 <= turn <= 360:
-        rgb = np.rot90(rgb, turn // 90 % 4)
+    hdr = frame.color_trc in (PQ, HLG)
+    depth = "rgb48le" if hdr else "rgb24"
+    rgb = frame.reformat(width=width, height=height, format=depth, interpolation=scaling).to_ndarray()
+    if hdr:
+        rgb = to_sdr(rgb.astype(np.float32) / 65535, frame.color_trc)
+    rgb = upright(rgb, display_matrix(frame))
     if not whole:
         top, left = (rgb.shape[0] - size) // 2, (rgb.shape[1] - size) // 2
         rgb = rgb[top : top + size, left : left + size]
     pixels: NDArray[np.uint8] = np.ascontiguousarray(rgb)
+    return pixels
+
+
+def display_matrix(frame: Any) -> tuple[int, int, int, int] | None:
+    """Return how the file wants a frame turned: x, y become a x + c y, b x + d y; None says nothing of it."""
+    from av.sidedata.sidedata import Type
+
+    data = frame.side_data.get(Type.DISPLAYMATRIX)
+    if data is None or data.buffer_size < 36:
+        return None
+    a, b, _, c, d, *_ = struct.unpack("<9i", bytes(data)[:36])
+    return a, b, c, d
+
+
+def upright(rgb: NDArray[np.uint8], matrix: tuple[int, int, int, int] | None) -> NDArray[np.uint8]:
+    """Turn and mirror a picture (H,W,3); a matrix for anything but quarter turns is ignored."""
+    if matrix is None:
+        return rgb
+    a, b, c, d = matrix
+    if min(abs(a), abs(d)) > 50 * max(abs(b), abs(c)):
+        return rgb[:: 1 if d > 0 else -1, :: 1 if a > 0 else -1]
+    if min(abs(b), abs(c)) > 50 * max(abs(a), abs(d)):
+        return rgb.transpose(1, 0, 2)[:: 1 if b > 0 else -1, :: 1 if c > 0 else -1]
+    return rgb
+
+
+def to_sdr(rgb: NDArray[np.float32], transfer: int) -> NDArray[np.uint8]:
+    """Turn BT.2020 pictures in PQ or HLG, in [0,1], into sRGB: what is white on paper becomes 255.
+
+    Source: ITU-R BT.2100-2, tables 4 and 5; BT.2408-7 puts white at 203 cd/m2, BT.2087 has the matrix.
+    """
+    if transfer == PQ:
+        power = rgb ** (32 / 2523)
+        light = 10_000 * (np.maximum(power - 0.8359375, 0) / (18.8515625 - 18.6875 * power)) ** (16384 / 2610)
+    else:
+        scene = np.where(rgb <= 0.5, rgb**2 / 3, (np.exp((rgb - 0.55991073) / 0.17883277) + 0.28466892) / 12)
+        light = 1000 * scene * (scene @ np.array([0.2627, 0.678, 0.0593]))[..., None] ** 0.2
+    linear = np.clip(light / WHITE @ BT709.T, 0, 1)
+    srgb = np.where(linear <= 0.0031308, 12.92 * linear, 1.055 * linear ** (1 / 2.4) - 0.055)
+    pixels: NDArray[np.uint8] = np.round(255 * srgb).astype(np.uint8)
     return pixels
 
 

@@ -1,6 +1,7 @@
 """An open video file: frames at wanted times, without decoding it all, whatever the file claims.
 
-Times are seconds from the first frame. The frame *at* a time is the one on screen then: the last
+Times are seconds from the first frame; the file's own clock shows ``offset`` then. The frame *at* a time is
+the one on screen then: the last
 whose presentation time is not later. What the header says is a plan that the decoded frames must
 confirm; a plan that fails is dropped for a sequential read, because wrong frames are worse than
 slow frames. Letters: S side in pixels.
@@ -23,7 +24,10 @@ from numpy.typing import NDArray
 from stopcli.errors import FileMissing, UnreadableVideo, VideoTimeout, VideoTooLarge
 from stopcli.video.container import MAX_PIXELS, STALL_SECONDS, Container, reason
 from stopcli.video.pixels import Clock, to_pixels
+from stopcli.video.sampling import film_times, sample_times
 from stopcli.video.timeline import read_timeline, scan_stamps
+
+MOST_DELAY = 16  # pictures that a decoder may hold back
 
 
 @contextmanager
@@ -77,13 +81,36 @@ class VideoReader:
         self._container = container
         self._check_size(container.codec.width, container.codec.height)
         self._timeline = read_timeline(container)
-        self.duration = self._timeline.duration
+        rate = float(container.stream.average_rate or 25)
+        self.duration = self._timeline.duration or 1 / rate  # of a single frame, nothing tells it
+        self.offset = self._timeline.offset
+        self.may_jump = container.may_jump()
+        self._only_dts = container.file.format.name == "avi"
+        self._delay = 0.0
+        if self._only_dts:
+            self._delay = self._measure_delay(1 / rate)
 
     def stamps(self, *, scan: bool = False) -> NDArray[np.float64] | None:
         """Return the times of all packets, ascending, where the file lists them; ``scan`` reads them all."""
         if self._timeline.stamps is None and scan:
             self._timeline = replace(self._timeline, stamps=scan_stamps(self._container))
         return self._timeline.stamps
+
+    def sample(self, frames: int, start: float, end: float) -> NDArray[np.float64]:
+        """Return the times of so many frames of ``[start, end)``; see `film_times`."""
+        stamps = self.stamps(scan=self.may_jump)
+        if stamps is None:
+            return sample_times(end - start, frames, start)
+        return film_times(stamps, frames, start, end)
+
+    def _measure_delay(self, step: float) -> float:
+        """Return how late the first picture is by stamps of decoding: AVI files have no others."""
+        try:
+            first = next(self._decode(), (0.0, None))[0]
+        except (_Distrusted, VideoTimeout):
+            first = 0.0
+        self._container.rewind()
+        return first if first <= MOST_DELAY * step else 0.0
 
     def frames_at(
         self, wanted: Sequence[float] | NDArray[np.float64], size: int, *, whole: bool = False
@@ -184,8 +211,7 @@ class VideoReader:
         import av
 
         rate = float(self._container.stream.average_rate or 25)
-        only_dts = self._container.file.format.name == "avi"
-        clock = Clock(self._timeline.origin, rate, prefer_dts=only_dts)
+        clock = Clock(self._timeline.origin + self._delay, rate, prefer_dts=self._only_dts)
         last_progress = time.monotonic()
         for packet in self._container.packets():
             try:

@@ -7,11 +7,30 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 from numpy.typing import NDArray
 
+LONGEST = 10.0  # seconds that one picture may be shown
+
 
 def sample_times(duration: float, frames: int, start: float = 0.0) -> NDArray[np.float64]:
     """Return the centres of ``frames`` equal segments of ``[start, start + duration)``, seconds."""
     centres: NDArray[np.float64] = start + (np.arange(frames, dtype=np.float64) + 0.5) * (duration / frames)
     return centres
+
+
+def film_times(stamps: NDArray[np.float64], frames: int, start: float, end: float) -> NDArray[np.float64]:
+    """Return `sample_times` of ``[start, end)``, where nothing is shown for long leaving that time out.
+
+    ``stamps`` are the times of all packets. Two recordings in one file may be years apart by its clock.
+    """
+    shown = stamps[(stamps >= start) & (stamps < end)]
+    steps = np.diff(np.append(shown, end))
+    if not len(shown) or steps.max() <= LONGEST:
+        return sample_times(end - start, frames, start)
+    usual = min(LONGEST, float(np.median(steps)))
+    film = np.concatenate([[0.0], np.cumsum(np.where(steps > LONGEST, usual, steps))])
+    wanted = sample_times(film[-1], frames)
+    packet = np.searchsorted(film, wanted, "right") - 1
+    times: NDArray[np.float64] = shown[packet] + wanted - film[packet]
+    return times
 
 
 def windows(

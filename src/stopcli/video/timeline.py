@@ -16,11 +16,15 @@ from stopcli.video.container import Container
 SEQUENTIAL_SHARE = 0.75  # of the file to be decoded anyway: reading on is cheaper than seeking
 
 
+PERCEPTIBLE = 0.1  # seconds
+
+
 @dataclass(frozen=True)
 class Timeline:
     """Where a video begins and ends, and where decoding may start."""
 
     origin: float  # the first frame's time on the stream's own clock
+    offset: float  # ... and on the file's: players count from its first stream's beginning
     duration: float
     keys: tuple[float, ...]  # the key frames' times; empty where the file has no index
     stamps: NDArray[np.float64] | None = None  # all packets' times, ascending, where the index lists them
@@ -48,10 +52,18 @@ def read_timeline(container: Container) -> Timeline:
     if origin is not None and claimed > 0:
         if indexed is not None:
             if abs(claimed - indexed) <= max(0.5, 0.02 * claimed):
-                return Timeline(origin, indexed, keys, stamps)
+                return Timeline(origin, _offset(container, origin), indexed, keys, stamps)
         elif not keys or keys[-1] <= claimed <= 2 * keys[-1] + 60:
-            return Timeline(origin, claimed, keys)
-    return Timeline(*_scan_packets(container, origin), keys, stamps)
+            return Timeline(origin, _offset(container, origin), claimed, keys)
+    origin, duration = _scan_packets(container, origin)
+    return Timeline(origin, _offset(container, origin), duration, keys, stamps)
+
+
+def _offset(container: Container, origin: float) -> float:
+    """Return when the picture begins, on the file's own clock; what nobody can perceive is 0."""
+    begin = container.file.start_time
+    offset = 0.0 if begin is None else origin - begin / 1_000_000
+    return offset if offset >= PERCEPTIBLE else 0.0
 
 
 def _read_index(container: Container) -> tuple[tuple[float, ...], NDArray[np.float64] | None, float | None]:

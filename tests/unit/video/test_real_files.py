@@ -34,6 +34,7 @@ UNREADABLE = {
     "moviepy_zero_byte_result.webm", "mp4parse_chunk_out_of_range.mp4", "mp4parse_invalid_userdata.mp4",
     "small.flv", "small.wmv",
 }  # fmt: skip
+UNDEFINED = {"mp4parse_no_timescale.mp4": 1.0}  # seconds; then FFmpeg shows memory that nobody wrote to
 DAMAGED = {"gen_broken_packets.mp4", "mp4parse_no_timescale.mp4"}  # what fills the holes varies a little
 LONG = {"gen_two_hours_1fps.mp4"}  # compared in test_two_hours, without decoding it all
 GOOD = [p for p in ODD if p.name not in NO_VIDEO | UNREADABLE | LONG]
@@ -44,7 +45,7 @@ def plain_decode(path, size):
     stamps, frames, base = [], [], 1
     with open_video(path) as video:
         container = av.open(str(path), **lenient_tags())
-        stream = next(s for s in container.streams.video if not s.disposition & 1024)  # no cover art
+        stream = container.streams[video._container.stream.index]
         stream.thread_type, stream.thread_count = "SLICE", 2
         for packet in container.demux(stream):
             try:
@@ -54,14 +55,15 @@ def plain_decode(path, size):
             for frame in decoded:
                 stamps.append((frame.pts, frame.dts))
                 base = frame.time_base
-                frames.append(video._to_pixels(frame, size))
+                frames.append(frame)
+        pixels = [video._to_pixels(frame, size) for frame in frames]
         container.close()
     shown = [pts if pts is not None else dts for pts, dts in stamps]
     if any(b <= a for a, b in pairwise(shown)):  # AVI files know decoding stamps only
         shown = []
         for _, dts in stamps:  # the last ones have no decoding stamp either
             shown.append(dts if dts is not None else shown[-1] + 1)
-    return np.array(shown) * float(base), frames
+    return np.array(shown) * float(base), pixels
 
 
 @pytest.fixture
@@ -85,13 +87,15 @@ def test_frames_are_those_of_a_plain_sequential_decode(path, decoded):
     assert len(decoded) <= 4 * len(frames)
     with open_video(path) as video:
         origin = video._timeline.origin
-    shown = np.maximum(times - origin, 0)
+        only_dts = video._only_dts
+    shown = np.maximum(times - (times[0] if only_dts else origin), 0)  # decoders hold pictures back
     step = np.median(np.diff(shown)) if len(shown) > 1 else 1.0
     wanted = clip.start + (np.arange(12) + 0.5) * (clip.end - clip.start) / 12
     for t, at, pixels in zip(wanted, clip.times, clip.pixels, strict=True):
         index = max(0, int(np.searchsorted(shown, t + 1e-6, side="right")) - 1)
         assert abs(at - shown[index]) <= step + 1e-6, f"time {at} for {t}, expected {shown[index]}"
-        assert psnr(pixels, frames[index]) > (20 if path.name in DAMAGED else 40)
+        if t < UNDEFINED.get(path.name, np.inf):
+            assert psnr(pixels, frames[index]) > (20 if path.name in DAMAGED else 40)
 
 
 @pytest.mark.parametrize("path", [p for p in ODD if p.name in NO_VIDEO | UNREADABLE], ids=lambda p: p.name)
