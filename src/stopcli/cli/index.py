@@ -10,7 +10,7 @@ import typer
 from stopcli.cli import options as o
 from stopcli.cli.retrieve import Index
 from stopcli.cli.session import session
-from stopcli.errors import FileMissing, IndexUnusable, UsageError
+from stopcli.errors import FileMissing, UsageError
 
 if TYPE_CHECKING:
     from stopcli.index.store import Index as OpenIndex
@@ -120,27 +120,14 @@ _repair = typer.Option("--repair", help="Forget what is lost or broken, so that 
 def check(show: o.Show, repair: Annotated[bool, _repair] = False, index: Index = None) -> None:
     """Look for damage, and with --repair mend it."""
     with session("index check", show) as s:
-        from stopcli.index.maintenance import forget_lost, problems, set_aside
-        from stopcli.index.store import default_folder
-        from stopcli.results import Failure, IndexCheck
+        from stopcli.index.maintenance import check as look
+        from stopcli.results import Failure
 
-        folder = index or default_folder()
-        dropped, aside = 0, None
-        try:
-            with s.index(index) as opened:
-                found = problems(opened)
-                if repair and found:
-                    dropped = forget_lost(opened, look=True)
-                if repair and opened.database.damage():
-                    raise IndexUnusable("; ".join(found))
-        except IndexUnusable as error:
-            found = [str(error)]
-            if repair and folder.is_dir():
-                aside = str(set_aside(folder))
-        s.output.add(IndexCheck(str(folder), tuple(found), dropped, aside))
+        found = look(s.index_folder(index), repair=repair)
+        s.output.add(found)
         if not repair:
-            s.output.add_all(Failure(str(folder), "index-unusable", problem) for problem in found)
-        if found:
+            s.output.add_all(Failure(found.folder, "index-unusable", p) for p in found.problems)
+        if found.problems:
             first = "" if repair else "stop index check --repair, then "
             s.say(f"next: {first}stop index update on your folders")
 

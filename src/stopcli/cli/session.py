@@ -195,13 +195,19 @@ class Session:
             progress=lambda total: self.progress("indexing", total),
         )
 
-    def index(self, folder: Path | None, *, create: bool = False) -> Index:
-        """Open an index alone; one that is named must be there, unless it may be created."""
-        from stopcli.index.store import DATABASE, Index, default_folder
+    def index_folder(self, folder: Path | None, *, create: bool = False) -> Path:
+        """Return where the index is; one that is named must be there, unless it may be created."""
+        from stopcli.index.store import DATABASE, default_folder
 
         if folder is not None and not create and not (folder / DATABASE).exists():
             raise FileMissing(f"{folder}: holds no index; 'stop index update' makes one")
-        return Index(folder or default_folder())
+        return folder or default_folder()
+
+    def index(self, folder: Path | None, *, create: bool = False) -> Index:
+        """Open an index alone, as `index_folder` finds it."""
+        from stopcli.index.store import Index
+
+        return Index(self.index_folder(folder, create=create))
 
 
 @contextmanager

@@ -8,13 +8,14 @@ from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
+from stopcli.errors import IndexUnusable
 from stopcli.fileio import replacing, write_error
 from stopcli.index.database import FORMAT
 from stopcli.index.store import DATABASE, Index
 from stopcli.index.sync import absolute, below
 from stopcli.index.types import Files, NewEntry, Paths, Space
 from stopcli.index.vectors import broken_rows, whole_rows
-from stopcli.results import IndexedFile, IndexInfo, IndexSpace
+from stopcli.results import IndexCheck, IndexedFile, IndexInfo, IndexSpace
 
 BATCH = 256  # contents taken over at once
 
@@ -108,6 +109,22 @@ def problems(index: Index) -> list[str]:
         if bad := _bad_contents(index, space, look=True):
             found.append(f"{file}: the vectors of {len(bad)} files are lost or broken")
     return found
+
+
+def check(folder: Path, *, repair: bool = False) -> IndexCheck:
+    """Look at all of an index; ``repair`` forgets what is lost, and sets aside what cannot be read."""
+    dropped = 0
+    try:
+        with Index(folder) as index:
+            found = problems(index)
+            if found and repair:
+                dropped = forget_lost(index, look=True)
+                if left := problems(index):
+                    raise IndexUnusable("; ".join(left))
+    except IndexUnusable as error:
+        aside = str(set_aside(folder)) if repair else None
+        return IndexCheck(str(folder), (str(error),), dropped, aside)
+    return IndexCheck(str(folder), tuple(found), dropped)
 
 
 def set_aside(folder: Path) -> Path:

@@ -6,6 +6,7 @@ No torch here: names are resolved without it.
 
 from __future__ import annotations
 
+import reprlib
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -39,18 +40,19 @@ class StopConfig:
 
     def __post_init__(self) -> None:
         for name, value in vars(self).items():
+            found = f"got {reprlib.repr(value)}"
             if name in ("spatial", "temporal") and value not in get_args(Mode):
-                raise ValueError(f"{name} must be dynamic, static or off, got {value!r}")
+                raise ValueError(f"{name} must be dynamic, static or off, {found}")
             if name in _WHOLE and not (type(value) is int and 1 <= value <= _WHOLE[name]):
-                raise ValueError(f"{name} must be a whole number from 1 to {_WHOLE[name]}, got {value!r}")
+                raise ValueError(f"{name} must be a whole number from 1 to {_WHOLE[name]}, {found}")
             if name in ("alpha", "dropout") and not 0 <= value <= 1:
-                raise ValueError(f"{name} must be between 0 and 1, got {value!r}")
+                raise ValueError(f"{name} must be between 0 and 1, {found}")
             if name in ("regions", "bound") and not 0 < value <= 1:
-                raise ValueError(f"{name} must be above 0 and at most 1, got {value!r}")
+                raise ValueError(f"{name} must be above 0 and at most 1, {found}")
             if name == "beta" and not 0 <= value <= 100:
-                raise ValueError(f"{name} must be between 0 and 100, got {value!r}")
+                raise ValueError(f"{name} must be between 0 and 100, {found}")
             if name == "shared" and not isinstance(value, bool):
-                raise ValueError(f"{name} must be true or false, got {value!r}")
+                raise ValueError(f"{name} must be true or false, {found}")
         blocks = self.prompted_blocks or ()
         if len(set(blocks)) != len(blocks) or not all(type(b) is int and 0 <= b < 1000 for b in blocks):
             raise ValueError(f"prompted_blocks must be different blocks of the tower, got {str(blocks)[:60]}")
