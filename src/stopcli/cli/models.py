@@ -89,6 +89,9 @@ def push(
             raise FileMissing(f"{folder}: no such folder; name a model folder")
         name, _ = split_hub_name(f"hf:{repo.removeprefix('hf:')}")
         files = publishable(folder, license)
+        for file, content in files.items():
+            size = len(content) if isinstance(content, bytes) else content.stat().st_size
+            s.say(f"to be published: {file} ({size / 1e6:.2f} MB)")
         address = send(files, name, private=not public, message=f"stopcli: {folder.resolve().name}")
         s.output.add(Written(address, "public" if public else "private"))
         s.say(f"next, anywhere: stop classify --model hf:{name} VIDEO|DIR...")

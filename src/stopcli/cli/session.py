@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 import os
+import re
 import sys
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -140,7 +141,7 @@ class Session:
         if not named:
             raise UsageError("no video named; give files or folders, or --files-from a list")
         missing = [p for p in named if not os.path.lexists(p)]
-        self.output.add_all(Failure.of(p, FileMissing(f"{p}: no such file or folder")) for p in missing)
+        self.output.add_all(Failure.of(p, FileMissing(f"{p}: {_absence(p)}")) for p in missing)
         if len(missing) == len(named):
             raise _NothingUsable
         found = list(dict.fromkeys(find_videos([p for p in named if p not in missing])))
@@ -244,6 +245,11 @@ def session(
             raise typer.Exit from None
     if output.exit_status:
         raise typer.Exit(int(output.exit_status))
+
+
+def _absence(path: Path) -> str:
+    address = re.match(r"[a-z][a-z0-9+.-]+:/", str(path))
+    return "an address; only files are read, so download it first" if address else "no such file or folder"
 
 
 def _listed(source: Path) -> list[Path]:
