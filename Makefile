@@ -49,10 +49,10 @@ lock:
 		grep -vE '^(nvidia|cuda|triton)' $(LOCK).new) > $(LOCK) && rm $(LOCK).new
 
 docs: $(STAMP)
-	$(BIN)/python docs/make.py
+	$(BIN)/python docs/tools/make.py
 
 docs-check: $(STAMP)
-	$(BIN)/python docs/make.py --check
+	$(BIN)/python docs/tools/make.py --check
 
 bench: $(STAMP)
 	$(BIN)/python tests/benchmarks/startup.py

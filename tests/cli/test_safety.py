@@ -124,3 +124,15 @@ def test_lists_of_windows_are_read(run_json, toy, clips, tmp_path):
             "classify", "-m", toy, "--labels", LABELS, "--files-from", tmp_path / "list.txt"
         )
         assert (status, len(told["data"])) == (0, 2)
+
+
+def test_a_text_that_is_longer_than_the_model_reads_is_noted(run, toy, clips):
+    long = "a dog that runs " * 20
+    _, _, err = run("retrieve", long, clips / "a.mp4", "-m", toy)
+    assert "note: the model reads only the first 22 tokens of 'a dog that runs a dog" in err
+    _, _, err = run("retrieve", "a dog that runs through a field", clips / "a.mp4", "-m", toy)
+    assert "tokens" not in err
+    labels = ",".join(f"{i} {long}" for i in range(9))
+    _, _, err = run("classify", clips / "a.mp4", "-m", toy, "--labels", labels)
+    assert err.count("the model reads only") == 5
+    assert "and of 4 more texts" in err

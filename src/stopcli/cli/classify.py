@@ -39,6 +39,7 @@ def command(
         if html is not None:
             check_output(html, force=force, option="--html", suffixes=(".html", ".htm"))
         videos = s.videos(paths, files_from)
+        s.note_cut(names or ())
         from stopcli.tasks.classify import classify
 
         results = classify(s.encoder, videos, labels=names, template=template, top_k=top_k, window=window)

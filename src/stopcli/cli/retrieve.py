@@ -92,6 +92,7 @@ def command(
         if html is not None:
             check_output(html, force=force, option="--html", suffixes=(".html", ".htm"))
         videos = s.videos(search.paths, search.files_from)
+        s.note_cut([*request.texts, *request.unlike])
         with s.engine(index) as engine:
             result = engine.search(request, videos, s.roots(search.paths))
         s.output.add_all([*result.hits, *result.failures])

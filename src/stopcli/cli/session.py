@@ -37,6 +37,9 @@ if TYPE_CHECKING:
     from stopcli.runtime.encoder import Encoder, EncoderOptions
 
 
+MOST_NOTES = 5  # of one kind
+
+
 class Interrupted(StopError):
     """Ctrl-C."""
 
@@ -179,6 +182,17 @@ class Session:
 
         write_text(path, page(self.output.records, self.provenance))
         self.say(f"written: {path}")
+
+    def note_cut(self, texts: Sequence[str]) -> None:
+        """Say which texts are longer than the model reads: their ends make no difference."""
+        from stopcli.data.tablefile import short
+        from stopcli.runtime.text import cut_texts
+
+        cut, most = cut_texts(self.files, texts)
+        for text in cut[:MOST_NOTES]:
+            self.say(f"note: the model reads only the first {most - 2} tokens of {short(text)!r}")
+        if len(cut) > MOST_NOTES:
+            self.say(f"note: ... and of {len(cut) - MOST_NOTES} more texts")
 
     def engine(self, folder: Path | None) -> SearchEngine:
         """Open an index with the model, which is loaded when it is needed."""

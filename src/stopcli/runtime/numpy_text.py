@@ -44,8 +44,24 @@ def embed_texts(files: ModelFiles, texts: Sequence[str]) -> Array | None:
         tower = _Tower(files.backbone, settings)
         tokens = _Tokenizer(int(settings["text_cfg"]["context_length"]))
         return np.stack([tower.embed(tokens(text)) for text in texts])
-    except (SafetensorError, KeyError, TypeError, OSError):  # the other way says what is wrong, or copes
+    except (SafetensorError, LookupError, TypeError, ValueError, OSError):  # torch's way says what is wrong
         return None
+
+
+def read_length(files: ModelFiles, text: str) -> int:
+    """Return how many tokens a text is for the tower, or 0 where that cannot be told without loading it."""
+    if _settings(files) is None:
+        return 0
+    try:
+        return len(_Tokenizer(1 << 20)(text))
+    except OSError:
+        return 0
+
+
+def context_length(files: ModelFiles) -> int:
+    """Return how many tokens the text tower reads."""
+    settings = _settings(files) or files.config.backbone_config or {}
+    return int(settings.get("text_cfg", {}).get("context_length", 77))
 
 
 def _package() -> Path | None:

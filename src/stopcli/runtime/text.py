@@ -20,6 +20,13 @@ if TYPE_CHECKING:
     Vectors = NDArray[np.float32]
 
 
+def cut_texts(files: ModelFiles, texts: Sequence[str]) -> tuple[list[str], int]:
+    """Return those of the texts that are longer than the tower reads, and how many tokens that is."""
+    most = numpy_text.context_length(files)
+    long = (t for t in texts if len(t.encode(errors="replace")) + 2 > most)  # a token is a byte or more
+    return [t for t in long if numpy_text.read_length(files, t) > most], most
+
+
 class TextEncoder:
     """Embeds texts, each once: with ``tower``, of a model that is loaded, else with a text tower alone."""
 

@@ -8,13 +8,13 @@ from importlib.resources import files as package_files
 from pathlib import Path
 
 from stopcli.errors import UsageError
-from stopcli.fileio import check_output, make_folder, replacing
+from stopcli.fileio import check_output, exists, is_folder, make_folder, replacing
 from stopcli.results import Written
 
 
 def copy_samples(folder: Path, *, force: bool = False) -> Iterator[Written]:
     """Copy the bundled clips into a folder, made if need be. Raises UsageError, FileExists."""
-    if folder.exists() and not folder.is_dir():
+    if exists(folder) and not is_folder(folder):
         raise UsageError(f"{folder}: is a file; name a folder")
     source = Path(str(package_files("stopcli") / "assets" / "samples"))
     clips = sorted(source.glob("*.mp4"))

@@ -1,4 +1,4 @@
-"""Make the parts of the documentation that come from the program: ``python docs/make.py [--check]``.
+"""Make the parts of the documentation that come from the program: ``python docs/tools/make.py [--check]``.
 
 The reference comes from the commands, ``errors.py`` and ``settings.py``. The pictures, and the
 transcripts between ``<!-- run: ... -->`` marks, come from running commands. ``--check`` changes nothing.
@@ -19,7 +19,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 SOURCE = ROOT / "src"
 sys.path[:0] = [str(SOURCE), str(ROOT / "docs")]
 
