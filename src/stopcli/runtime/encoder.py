@@ -83,7 +83,7 @@ class Encoder:
             torch.tensor(v, device=self.device).view(3, 1, 1) for v in (preprocess.mean, preprocess.std)
         )
         self.batch_size = self.options.batch_size or default_batch(model, self.device, self.frames, trainable)
-        self._texts = TextEncoder(files, self._embed_texts)
+        self._texts = TextEncoder(files, self._embed_texts, f"{self.precision} on {self.device.type}")
 
     def _adopt(self, model: Stop) -> None:
         self.model = model
@@ -101,12 +101,13 @@ class Encoder:
         return self._texts.encode(texts)
 
     def _embed_texts(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        parts = []
-        for i in range(0, len(texts), TEXT_BATCH):
-            tokens = self._tokenizer(list(texts[i : i + TEXT_BATCH]))
+        tokens = self._tokenizer(list(texts))  # (N,77)
+        order = (tokens != 0).sum(1).argsort()  # alike in length, alike in cost
+        vectors = torch.empty(len(texts), self.model.backbone.embed_dim)
+        for part in order.split(TEXT_BATCH):
             with torch.inference_mode():
-                parts.append(self.model.encode_text(tokens.to(self.device)).cpu().numpy())
-        return np.concatenate(parts)
+                vectors[part] = self.model.encode_text(tokens[part].to(self.device)).cpu()
+        return vectors.numpy()
 
     @cached_property
     def _tokenizer(self) -> Any:

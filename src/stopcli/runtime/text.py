@@ -6,18 +6,26 @@ a sentence; any other is loaded into torch, without its vision tower. Letters: N
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from stopcli.errors import UsageError
+from stopcli.errors import CannotWrite, UsageError
+from stopcli.fileio import make_private_folder, replacing
 from stopcli.model.files import ModelFiles
 from stopcli.runtime import numpy_text
+from stopcli.settings import cache_folder
 
 if TYPE_CHECKING:
     Vectors = NDArray[np.float32]
+
+
+MANY = 50  # texts embedded at once that are kept on the disk
 
 
 def cut_texts(files: ModelFiles, texts: Sequence[str]) -> tuple[list[str], int]:
@@ -28,10 +36,15 @@ def cut_texts(files: ModelFiles, texts: Sequence[str]) -> tuple[list[str], int]:
 
 
 class TextEncoder:
-    """Embeds texts, each once: with ``tower``, of a model that is loaded, else with a text tower alone."""
+    """Embeds texts, each once: with ``tower``, of a model that is loaded, else with a text tower alone.
 
-    def __init__(self, files: ModelFiles, tower: Callable[[Sequence[str]], Vectors] | None = None) -> None:
-        self._files, self._tower = files, tower or self._load
+    ``kind`` tells apart what towers of the same weights make of a text: their precision.
+    """
+
+    def __init__(
+        self, files: ModelFiles, tower: Callable[[Sequence[str]], Vectors] | None = None, kind: str = "fp32"
+    ) -> None:
+        self._files, self._tower, self._kind = files, tower or self._load, kind
         self._known: dict[str, Vectors] = {}
 
     def encode(self, texts: Sequence[str]) -> Vectors:
@@ -40,8 +53,28 @@ class TextEncoder:
             raise UsageError("a text to embed is empty; every label or query needs a word")
         new = [t for t in dict.fromkeys(texts) if t not in self._known]
         if new:
-            self._known.update(zip(new, self._tower(new), strict=True))
+            embed = self._kept if len(new) >= MANY else self._tower
+            self._known.update(zip(new, embed(new), strict=True))
         return np.stack([self._known[t] for t in texts])
+
+    def _kept(self, texts: Sequence[str]) -> Vectors:
+        """Embed many texts, once for all runs: a list of labels is used again and again."""
+        name = hashlib.sha256(
+            json.dumps([self._files.weights_hash(), self._kind, *texts]).encode()
+        ).hexdigest()
+        file = cache_folder() / "texts" / f"{name[:40]}.npy"
+        with suppress(OSError, ValueError, EOFError):  # not there, or cut short
+            with file.open("rb") as stream:
+                vectors: Vectors = np.load(stream)
+            norms = np.linalg.norm(vectors, axis=-1)
+            if vectors.ndim == 2 and len(vectors) == len(texts) and np.abs(norms - 1).max() < 0.01:
+                return vectors
+        vectors = self._tower(texts)
+        with suppress(CannotWrite):
+            make_private_folder(file.parent)
+            with replacing(file) as part, part.open("wb") as stream:
+                np.save(stream, vectors)
+        return vectors
 
     def _load(self, texts: Sequence[str]) -> Vectors:
         found = numpy_text.embed_texts(self._files, texts)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,6 +17,7 @@ from conftest import TOY_CONFIG
 from stopcli.hub.registry import resolve
 from stopcli.model.loading import embed_texts_alone
 from stopcli.runtime.numpy_text import _Tokenizer, embed_texts
+from stopcli.runtime.text import TextEncoder
 
 TEXTS = (
     "a man cooking",
@@ -89,3 +92,24 @@ def test_what_it_does_not_know_it_leaves_to_torch(tmp_path, plain, change):
     else:
         save_file({"positional_embedding": torch.ones(2, 2)}, files.backbone)
     assert embed_texts(files, ["a fox"]) is None
+
+
+def test_a_long_list_is_embedded_once_for_all_runs(toy):
+    texts, asked = [f"label {i}" for i in range(60)], []
+
+    def tower(new):
+        asked.append(list(new))
+        vectors = np.random.default_rng(len(new)).normal(size=(len(new), 4)).astype(np.float32)
+        return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+
+    files = resolve(str(toy))
+    first = TextEncoder(files, tower).encode(texts)
+    assert np.array_equal(TextEncoder(files, tower).encode(texts), first)
+    assert asked == [texts]
+    TextEncoder(files, tower, "bf16 on cuda").encode(texts)  # another precision, other vectors
+    TextEncoder(files, tower).encode(texts[1:])
+    assert asked == [texts, texts, texts[1:]]
+    for file in (Path(os.environ["STOPCLI_HOME"]) / "texts").iterdir():
+        file.write_bytes(file.read_bytes()[:-8])  # cut short: computed again
+    assert np.array_equal(TextEncoder(files, tower).encode(texts), first)
+    assert len(asked) == 4
