@@ -14,12 +14,13 @@ from typing import Any
 from stopcli.errors import CheckpointError
 from stopcli.fileio import make_folder, replacing, write_text
 from stopcli.model.config import CONFIG_FILE, WEIGHTS_FILE, ModelConfig
+from stopcli.model.towers.architectures import is_standard, read_architecture
 
 
 def build_backbone(
     architecture: str, config: dict[str, Any] | None, preprocess: dict[str, Any], *, empty: bool = False
 ) -> Any:
-    """Build an open_clip model with random weights, or with none.
+    """Build an open_clip model with random weights, or with none; CLIP's own kind without importing it.
 
     Args:
         architecture: an open_clip name.
@@ -30,12 +31,27 @@ def build_backbone(
     Raises:
         CheckpointError: open_clip knows no such architecture, or the tower does not suit STOP.
     """
-    import open_clip
     import torch
 
     from stopcli.model.clip import Backbone
 
-    settings = config if config is not None else open_clip.get_model_config(architecture)
+    settings = config if config is not None else read_architecture(architecture)
+    try:
+        with torch.device("meta" if empty else "cpu"):
+            if empty and settings is not None and is_standard(settings):
+                from stopcli.model.towers.standard import StandardCLIP
+
+                return Backbone(StandardCLIP(settings), architecture, preprocess)
+            return Backbone(_open_clip(architecture, settings), architecture, preprocess)
+    except CheckpointError:
+        raise
+    except Exception as error:  # whatever it trips over: open_clip checks little
+        raise CheckpointError(f"{architecture}: not a backbone that can be built ({error})") from error
+
+
+def _open_clip(architecture: str, settings: dict[str, Any] | None) -> Any:
+    import open_clip
+
     if settings is None:
         close = difflib.get_close_matches(architecture, open_clip.list_models(), 3)
         hint = f"; did you mean {' or '.join(close)}?" if close else ""
@@ -44,20 +60,7 @@ def build_backbone(
     custom_text = settings.pop("custom_text", False)
     if "multimodal_cfg" in settings or "hf_model_name" in settings.get("text_cfg", {}):
         raise CheckpointError(f"{architecture}: only plain CLIP models are supported")
-    try:
-        with torch.device("meta" if empty else "cpu"):
-            clip = (open_clip.CustomTextCLIP if custom_text else open_clip.CLIP)(**settings)
-    except (
-        TypeError,
-        KeyError,
-        ValueError,
-        AttributeError,
-        AssertionError,
-        RuntimeError,
-        ArithmeticError,
-    ) as error:
-        raise CheckpointError(f"{architecture}: not a backbone that can be built ({error})") from error
-    return Backbone(clip, architecture, preprocess)
+    return (open_clip.CustomTextCLIP if custom_text else open_clip.CLIP)(**settings)
 
 
 def load_backbone_weights(backbone: Any, file: Path, *, text_only: bool = False) -> None:

@@ -77,28 +77,6 @@ class Backbone(nn.Module):
         out: Tensor = self.clip.logit_scale.exp()
         return out
 
-    def encode_text(self, tokens: Tensor) -> Tensor:
-        """Embed token ids (N,77 or the tower's own length) -> (N,E), not normalised.
-
-        A tower that reads forwards only, up to the end token, is given no more than the longest text: what
-        is behind an end token changes nothing.
-        """
-        clip, mask = self.clip, getattr(self.clip, "attn_mask", None)
-        if mask is None or getattr(clip, "text_pool_type", None) != "argmax":
-            out: Tensor = clip.encode_text(tokens)
-            return out
-        ends = tokens.argmax(-1)  # the end token has the highest number
-        n = int(ends.max()) + 1
-        dtype = clip.transformer.get_cast_dtype()
-        x = clip.token_embedding(tokens[:, :n]).to(dtype) + clip.positional_embedding[:n].to(dtype)
-        x = clip.ln_final(clip.transformer(x, attn_mask=mask[:n, :n]))
-        x = x[torch.arange(len(x), device=x.device), ends]
-        projection = clip.text_projection
-        if projection is not None:
-            x = projection(x) if isinstance(projection, nn.Linear) else x @ projection
-        vectors: Tensor = x
-        return vectors
-
     def embed_patches(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Turn (N,3,S,S) into CLIP's first tokens: the class token (D) and patches (N,P,D)."""
         visual = self.clip.visual

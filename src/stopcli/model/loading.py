@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
-from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from stopcli.errors import CheckpointError
 from stopcli.model.checkpoint import build_backbone, load_backbone_weights, load_prompts
 from stopcli.model.config import ModelConfig
 from stopcli.model.files import ModelFiles
 from stopcli.model.stop import Stop
+from stopcli.model.towers.architectures import read_architecture
+from stopcli.model.towers.tokens import Tokenizer
 
 
 def embed_texts_alone(files: ModelFiles, texts: Sequence[str]) -> NDArray[np.float32]:
@@ -28,15 +30,25 @@ def embed_texts_alone(files: ModelFiles, texts: Sequence[str]) -> NDArray[np.flo
     return vectors
 
 
-def tokenizer_of(config: ModelConfig) -> Any:
-    """Return the backbone's own tokenizer: texts to token ids (N,77)."""
-    import open_clip
-
-    settings = config.backbone_config or open_clip.get_model_config(config.architecture) or {}
+def tokenizer_of(config: ModelConfig) -> Callable[[list[str]], Tensor]:
+    """Return the backbone's own tokenizer: texts to token ids (N,77), 0 behind each text's end."""
+    settings = config.backbone_config or read_architecture(config.architecture) or {}
     text = settings.get("text_cfg", {})
     if text.get("hf_tokenizer_name"):
-        return open_clip.get_tokenizer(config.architecture)
-    return open_clip.SimpleTokenizer(context_length=text.get("context_length", 77))
+        import open_clip
+
+        tokenizer: Callable[[list[str]], Tensor] = open_clip.get_tokenizer(config.architecture)
+        return tokenizer
+    length = text.get("context_length", 77)
+    encode = Tokenizer(length)
+
+    def tokenize(texts: list[str]) -> Tensor:
+        tokens = torch.zeros(len(texts), length, dtype=torch.long)
+        for row, token_ids in zip(tokens, map(encode, texts), strict=True):
+            row[: len(token_ids)] = torch.tensor(token_ids)
+        return tokens
+
+    return tokenize
 
 
 def load_model(files: ModelFiles) -> Stop:

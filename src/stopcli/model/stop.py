@@ -98,7 +98,7 @@ class Stop(nn.Module):
 
     def encode_text(self, tokens: Tensor) -> Tensor:
         """Embed token ids (N,77 or the tower's own length) -> (N,E), unit length."""
-        return F.normalize(self.backbone.encode_text(tokens).float(), dim=-1)
+        return F.normalize(self.backbone.clip.encode_text(tokens).float(), dim=-1)
 
     def encode_video(self, pixels: Tensor) -> Tensor:
         """Embed normalised frames (B,T,3,S,S) -> (B,E), unit length."""

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -211,14 +212,12 @@ class Encoder:
 
     def describe(self) -> dict[str, Any]:
         """Return what makes results comparable: versions, device, precision, weights hash."""
-        import open_clip
-
         import stopcli
 
         return {
             "stopcli": stopcli.__version__,
             "torch": torch.__version__,
-            "open_clip": open_clip.__version__,
+            "open_clip": version("open_clip_torch"),
             "model": self.files.name,
             "weights": self.files.weights_hash(),
             **({"focus": self.files.focus} if self.files.focus else {}),

@@ -2,19 +2,13 @@
 
 Importing torch and open_clip takes ten times as long as embedding a sentence does. This serves the
 towers of plain CLIP (arXiv 2103.00020) from a safetensors file; any other is left to torch.
-Tokens as CLIP's byte pair encoding makes them, with open_clip's vocabulary.
 Letters: S tokens, D width, H heads, E embedding.
 """
 
 from __future__ import annotations
 
-import gzip
-import html
-import json
 import math
-from collections.abc import Callable, Iterator, Sequence
-from importlib.util import find_spec
-from itertools import pairwise
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,15 +16,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stopcli.model.files import ModelFiles
+from stopcli.model.towers.architectures import has_standard_text, read_architecture
+from stopcli.model.towers.tokens import Tokenizer
 
 if TYPE_CHECKING:
     Array = NDArray[np.float32]
-
-TOWER = {"context_length", "vocab_size", "width", "heads", "layers"}
-CLIP = {"embed_dim", "vision_cfg", "text_cfg", "quick_gelu"}
-MERGES = 49152 - 256 - 2  # of the vocabulary file, as many as CLIP uses
-SPECIAL = ("<start_of_text>", "<end_of_text>")
-WORDS = r"<start_of_text>|<end_of_text>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
 
 
 def embed_texts(files: ModelFiles, texts: Sequence[str]) -> Array | None:
@@ -42,7 +32,7 @@ def embed_texts(files: ModelFiles, texts: Sequence[str]) -> Array | None:
 
     try:
         tower = _Tower(files.backbone, settings)
-        tokens = _Tokenizer(int(settings["text_cfg"]["context_length"]))
+        tokens = Tokenizer(int(settings["text_cfg"]["context_length"]))
         return np.stack([tower.embed(tokens(text)) for text in texts])
     except (SafetensorError, LookupError, TypeError, ValueError, OSError):  # torch's way says what is wrong
         return None
@@ -53,7 +43,7 @@ def read_length(files: ModelFiles, text: str) -> int:
     if _settings(files) is None:
         return 0
     try:
-        return len(_Tokenizer(1 << 20)(text))
+        return len(Tokenizer(1 << 20)(text))
     except OSError:
         return 0
 
@@ -64,74 +54,9 @@ def context_length(files: ModelFiles) -> int:
     return int(settings.get("text_cfg", {}).get("context_length", 77))
 
 
-def _package() -> Path | None:
-    """Return where open_clip's data files lie, without importing it."""
-    spec = find_spec("open_clip")
-    return Path(spec.submodule_search_locations[0]) if spec and spec.submodule_search_locations else None
-
-
 def _settings(files: ModelFiles) -> dict[str, Any] | None:
-    settings = files.config.backbone_config
-    if settings is None:
-        folder = _package()
-        file = folder and folder / "model_configs" / f"{files.config.architecture.replace('/', '-')}.json"
-        if not file or not file.is_file():
-            return None
-        settings = json.loads(file.read_text(encoding="utf-8"))
-    plain = set(settings) <= CLIP and set(settings.get("text_cfg", ())) == TOWER
-    return settings if plain else None
-
-
-class _Tokenizer:
-    """Texts to token ids, as open_clip's SimpleTokenizer."""
-
-    def __init__(self, context_length: int) -> None:
-        import regex
-
-        folder = _package()
-        if folder is None:
-            raise OSError("open_clip is not installed")
-        with gzip.open(folder / "bpe_simple_vocab_16e6.txt.gz", "rt", encoding="utf-8") as stream:
-            merges = [tuple(line.split()) for line in stream.read().split("\n")[1 : MERGES + 1]]
-        shown = [
-            *range(ord("!"), ord("~") + 1),
-            *range(ord("¡"), ord("¬") + 1),
-            *range(ord("®"), ord("ÿ") + 1),
-        ]
-        hidden = [b for b in range(256) if b not in shown]
-        self._letter = {b: chr(b) for b in shown} | {b: chr(256 + i) for i, b in enumerate(hidden)}
-        letters = [self._letter[b] for b in (*shown, *hidden)]
-        words = [*letters, *(f"{c}</w>" for c in letters), *("".join(pair) for pair in merges), *SPECIAL]
-        self._id = {word: i for i, word in enumerate(words)}
-        self._rank = {pair: i for i, pair in enumerate(merges)}
-        self._start, self._end = (self._id[word] for word in SPECIAL)
-        self._words = regex.compile(WORDS, regex.IGNORECASE)
-        self._length = context_length
-
-    def __call__(self, text: str) -> list[int]:
-        import ftfy
-
-        clean = html.unescape(html.unescape(ftfy.fix_text(text)))
-        ids = [i for word in self._words.findall(" ".join(clean.split()).lower()) for i in self._split(word)]
-        return [self._start, *ids[: self._length - 2], self._end]
-
-    def _split(self, word: str) -> Iterator[int]:
-        """Merge a word's letters, the most usual neighbours first."""
-        if word in SPECIAL:
-            return iter((self._id[word],))
-        parts = [self._letter[b] for b in word.encode()]
-        parts[-1] += "</w>"
-        while len(parts) > 1:
-            best = min(pairwise(parts), key=lambda pair: self._rank.get(pair, MERGES))
-            if best not in self._rank:
-                break
-            merged, at = [], 0
-            while at < len(parts):
-                step = 2 if tuple(parts[at : at + 2]) == best else 1
-                merged.append("".join(parts[at : at + step]))
-                at += step
-            parts = merged
-        return (self._id[part] for part in parts)
+    settings = files.config.backbone_config or read_architecture(files.config.architecture)
+    return settings if settings is not None and has_standard_text(settings) else None
 
 
 class _Tower:

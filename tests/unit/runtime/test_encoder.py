@@ -5,8 +5,10 @@ from __future__ import annotations
 import threading
 
 import numpy as np
+import open_clip
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from conftest import TOY_CONFIG, write_video
 from stopcli.errors import DeviceError, UnreadableVideo, UsageError
@@ -70,15 +72,14 @@ def test_windows_come_in_order_with_their_spans(encoder, many):
 def test_plain_clip_equals_open_clip_on_the_same_frames(plain, many):
     encoder = Encoder(resolve(str(plain)), EncoderOptions(**CPU))
     (item,) = encoder.encode_videos([many / "1.mp4"])
-    clip = encoder.model.backbone.clip
+    clip = open_clip.CLIP(**TOY_CONFIG).eval()
+    clip.load_state_dict(load_file(plain / "backbone.safetensors"))
     frames = torch.from_numpy(read_frames(many / "1.mp4", 4, 64).pixels).permute(0, 3, 1, 2).float() / 255
     told = encoder.model.backbone.preprocess
     mean, std = (torch.tensor(v).view(3, 1, 1) for v in (told.mean, told.std))
     with torch.no_grad():
         image = clip.encode_image((frames - mean) / std, normalize=True).mean(0)
         assert np.abs(item.vector - torch.nn.functional.normalize(image, dim=-1).numpy()).max() < 1e-5
-        import open_clip
-
         tokens = open_clip.SimpleTokenizer(context_length=24)(["a dog"])
         assert (
             np.abs(encoder.encode_texts(["a dog"]) - clip.encode_text(tokens, normalize=True).numpy()).max()

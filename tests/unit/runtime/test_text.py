@@ -16,7 +16,8 @@ from safetensors.torch import save_file
 from conftest import TOY_CONFIG
 from stopcli.hub.registry import resolve
 from stopcli.model.loading import embed_texts_alone
-from stopcli.runtime.numpy_text import _Tokenizer, embed_texts
+from stopcli.model.towers.tokens import Tokenizer
+from stopcli.runtime.numpy_text import embed_texts
 from stopcli.runtime.text import TextEncoder
 
 TEXTS = (
@@ -34,7 +35,7 @@ def test_tokens_are_those_of_open_clip():
     import open_clip
 
     theirs = open_clip.SimpleTokenizer(context_length=77)
-    ours = _Tokenizer(77)
+    ours = Tokenizer(77)
     rng = np.random.default_rng(0)
     noise = ["".join(chr(c) for c in rng.integers(1, 0xD7FF, 12)) for _ in range(200)]
     for text in (*TEXTS, *noise):
