@@ -219,6 +219,7 @@ class serve:
         handler = type("Handler", (_Handler,), {"hub": self.hub})
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
         self._server.daemon_threads = True
+        self._server.handle_error = lambda *_: None  # a client that was killed
         self.hub.port = self._server.server_address[1]
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True)
         self._thread.start()
