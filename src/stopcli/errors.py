@@ -93,6 +93,14 @@ class VideoTooLarge(InputError):
     """The frames are larger than the limit that guards the machine's memory."""
 
 
+class DecoderCrashed(InputError):
+    """The process that decoded the file died."""
+
+
+class FileChanged(InputError):
+    """The file was replaced while it was read."""
+
+
 class VideoTimeout(InputError):
     """Decoding made no progress, or took longer than the limit."""
 

@@ -18,6 +18,7 @@ from typing import Any
 
 from stopcli.errors import CannotWrite, FileExists, OutputBusy, UsageError
 
+ROOM = 1 << 20  # bytes: a disk with less is full
 _SAMPLE = 1 << 20  # bytes read at the head, in the middle and at the tail
 
 
@@ -29,7 +30,10 @@ def content_key(path: Path) -> str:
     Raises:
         OSError: it cannot be read.
     """
-    size = path.stat().st_size
+    status = path.stat()
+    if not stat.S_ISREG(status.st_mode):
+        raise OSError(errno.EINVAL, "a pipe, a socket or a device")
+    size = status.st_size
     digest = hashlib.sha256(str(size).encode())
     with path.open("rb") as stream:
         places = (0,) if size <= 3 * _SAMPLE else (0, (size - _SAMPLE) // 2, size - _SAMPLE)
@@ -183,11 +187,14 @@ def alone(path: Path) -> Iterator[None]:
 
 def write_error(path: Path, error: OSError) -> CannotWrite:
     """Say in one sentence why a file could not be written."""
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        try:
-            free = f"{shutil.disk_usage(path.parent).free / 1e6:.1f} MB free"
-        except OSError:
-            free = "how much is free is not known"
+    room = None
+    with suppress(OSError):
+        room = shutil.disk_usage(path.parent).free
+    # NumPy does not pass on the number of an error, only that less was written than asked for
+    if error.errno in (errno.ENOSPC, errno.EDQUOT) or (
+        error.errno is None and room is not None and room < ROOM
+    ):
+        free = "how much is free is not known" if room is None else f"{room / 1e6:.1f} MB free"
         return CannotWrite(f"{path}: the disk is full ({free}); make room and run the command again")
     return CannotWrite(f"{path}: cannot be written ({error.strerror or error})")
 
@@ -203,6 +210,8 @@ def check_output(path: Path, *, force: bool, option: str = "-o", suffixes: Seque
         raise UsageError(f"{option} {path}: the name must end in {', '.join(suffixes)}")
     if is_folder(path):
         raise UsageError(f"{option} {path}: is a folder; name a file")
+    if exists(path) and not is_file(path):
+        raise UsageError(f"{option} {path}: is a pipe, a socket or a device; name a file")
     if not is_folder(path.parent):
         raise UsageError(f"{option} {path}: the folder {path.parent} does not exist")
     if exists(path) and not force:

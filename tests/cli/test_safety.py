@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 import os
 import stat
 import subprocess
@@ -59,6 +60,10 @@ def test_a_terminal_that_knows_few_letters_gets_escapes(toy, clips, tmp_path):
     done = subprocess.run(list(map(str, command)), capture_output=True, env=environment, check=False)
     assert done.returncode == 0, done.stderr.decode()
     assert b"caf\\xe9" in done.stdout
+    done = subprocess.run(
+        [*map(str, command), "--format", "json"], capture_output=True, env=environment, check=False
+    )
+    assert json.loads(done.stdout)["data"][0]["path"] == str(film)
 
 
 def test_what_nobody_expected_is_one_line_and_keeps_the_results(run_json, run, toy, clips, monkeypatch):
@@ -136,3 +141,25 @@ def test_a_text_that_is_longer_than_the_model_reads_is_noted(run, toy, clips):
     _, _, err = run("classify", clips / "a.mp4", "-m", toy, "--labels", labels)
     assert err.count("the model reads only") == 5
     assert "and of 4 more texts" in err
+
+
+def test_a_pipe_among_films_is_one_failed_file(run_json, run, toy, clips, tmp_path):
+    (tmp_path / "a.mp4").write_bytes((clips / "a.mp4").read_bytes())
+    os.mkfifo(tmp_path / "pipe.mp4")
+    (tmp_path / "zero.mp4").symlink_to("/dev/zero")
+    for command in (("index", "update", tmp_path), ("retrieve", tmp_path, "--query", "a dog")):
+        status, told = run_json(*command, "-m", toy)
+        assert (status, len(told["errors"])) == (1, 2)
+        assert "a pipe, a socket or a device" in told["errors"][0]["message"]
+    status, _, _ = run("index", "update", tmp_path / "pipe.mp4", "-m", toy)
+    assert status == 3
+
+
+def test_an_output_that_cannot_be_written_is_one_line(run, toy, clips):
+    run("index", "update", clips / "a.mp4", "-m", toy)
+    command = [sys.executable, "-m", "stopcli", "index", "ls", "--format", "csv"]
+    with open("/dev/full", "w") as full:  # noqa: PTH123
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert done.returncode == 1
+    assert "the output cannot be written" in done.stderr
+    assert "Traceback" not in done.stderr

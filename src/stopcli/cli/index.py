@@ -53,7 +53,8 @@ def update(
             result = engine.update(videos, s.roots(paths), span)
             folder, moved = str(engine.index.folder), len(result.diff.moved)
         removed = len(result.diff.gone) - moved
-        s.output.add(IndexChange(folder, embedded=result.embedded, moved=moved, removed=removed))
+        if result.embedded or moved or removed or not result.failures:
+            s.output.add(IndexChange(folder, embedded=result.embedded, moved=moved, removed=removed))
         s.output.add_all(result.failures)
 
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import codecs
+import errno
 import os
 import re
 import sys
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from stopcli.runtime.encoder import Encoder, EncoderOptions
 
 
+MOST_NAMES = 256 << 20  # bytes of a list of files
 MOST_NOTES = 5  # of one kind
 
 
@@ -251,7 +253,9 @@ def session(
                 except _NothingUsable:
                     pass
                 except Exception as error:
-                    if show.verbose or isinstance(error, (StopError, BrokenPipeError, typer.Exit)):
+                    output_fails = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EIO)
+                    known = isinstance(error, (StopError, BrokenPipeError, typer.Exit)) or output_fails
+                    if show.verbose or known:
                         raise
                     raise InternalError.of(error) from error
         except BrokenPipeError:  # the reader has seen enough, as with `| head`
@@ -268,9 +272,12 @@ def _absence(path: Path) -> str:
 
 def _listed(source: Path) -> list[Path]:
     try:
-        raw = sys.stdin.buffer.read() if str(source) == "-" else source.read_bytes()
+        with nullcontext(sys.stdin.buffer) if str(source) == "-" else source.open("rb") as stream:
+            raw = stream.read(MOST_NAMES + 1)
     except OSError as error:
         raise InputError(f"--files-from {source}: {error.strerror}") from error
+    if len(raw) > MOST_NAMES:
+        raise InputError(f"--files-from {source}: larger than {MOST_NAMES >> 20} MB; is it a list of files?")
     for mark, encoding in ((codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16")):
         if raw.startswith(mark):  # as Windows' Notepad and PowerShell write it
             raw = raw.decode(encoding, errors="replace").encode()

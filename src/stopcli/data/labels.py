@@ -34,7 +34,11 @@ def template_for(config: ModelConfig, template: str | None = None) -> str:
 def check_template(template: str | None) -> None:
     """Raise UsageError for a template without ``{}``: it would make all labels the same sentence."""
     if template is not None and "{}" not in template:
-        raise UsageError(f"--template must hold {{}} where the label goes, got {template!r}")
+        raise UsageError(f"--template must hold {{}} where the label goes, got {template[:80]!r}")
+    if template is not None and (
+        len(template) > 1000 or template != template.encode(errors="ignore").decode()
+    ):
+        raise UsageError(f"--template must be a text of at most 1000 characters, got {template[:40]!a}")
 
 
 def default_labels(config: ModelConfig) -> list[str]:

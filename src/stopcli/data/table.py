@@ -9,6 +9,7 @@ must be is for those who train on it or score it to say.
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -24,6 +25,7 @@ from stopcli.video.discovery import find_videos
 Task = Literal["classification", "retrieval"]
 Clip = tuple[Path, float | None, float | None]  # a file, and the seconds of it: None is the whole
 SPLITS = ("train", "val", "test")
+MOST_TEXT = 2000  # characters of a label or caption
 MOST_LISTED = 20  # problems that are listed
 TEXT_COLUMN: dict[Task, str] = {"classification": "label", "retrieval": "caption"}
 
@@ -159,7 +161,11 @@ def _row(source: Path, number: int, record: dict[str, Any], task: Task) -> Row:
     text = cell(TEXT_COLUMN[task])
     if not text:
         raise ValueError(f"the {TEXT_COLUMN[task]} is empty")
-    path = source.parent / Path(given).expanduser()
+    if text != text.encode(errors="ignore").decode():
+        raise ValueError(f"the {TEXT_COLUMN[task]} is no text: {text[:40]!a}")
+    if len(text) > MOST_TEXT:
+        raise ValueError(f"the {TEXT_COLUMN[task]} has {len(text)} characters; {MOST_TEXT} are the most")
+    path = source.parent / os.path.expanduser(given)  # noqa: PTH111 - Path's fails for users unknown
     if not is_file(path):
         raise ValueError(f"no file {short(given)}")
     start, end = (_seconds(name, cell(name)) for name in ("start", "end"))

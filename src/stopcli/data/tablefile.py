@@ -28,6 +28,7 @@ ALIASES = {
 }
 NAMES = {alias: name for name, aliases in ALIASES.items() for alias in (name, *aliases)}
 MARKS = {codecs.BOM_UTF8: "utf-8-sig", codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
+MOST_BYTES = 256 << 20  # of a file of texts
 MOST_TEXT = 80  # characters of a cell that a message repeats
 
 Record = tuple[int, dict[str, Any] | str]  # a row's number, and its cells by column or what is wrong
@@ -35,11 +36,16 @@ Record = tuple[int, dict[str, Any] | str]  # a row's number, and its cells by co
 
 def read_text(path: Path) -> str:
     """Read a text file in UTF-8 or UTF-16; raises OSError, or ValueError with what to do."""
-    data = path.read_bytes()
+    with path.open("rb") as stream:
+        data = stream.read(MOST_BYTES + 1)
+    if len(data) > MOST_BYTES:
+        raise ValueError(f"larger than {MOST_BYTES >> 20} MB")
     encoding = next((name for mark, name in MARKS.items() if data.startswith(mark)), "utf-8")
     try:
         return data.decode(encoding)
     except UnicodeDecodeError as error:
+        if encoding == "utf-16":
+            raise ValueError("begins as UTF-16, and is not; save it as 'CSV UTF-8'") from error
         line = data[: error.start].count(b"\n") + 1
         raise ValueError(
             f"line {line} is not text in UTF-8; save it as 'CSV UTF-8', or convert it with iconv"

@@ -11,8 +11,8 @@ from importlib.resources import files as package_files
 from pathlib import Path
 from typing import Any
 
-from stopcli.errors import CheckpointError, ModelNotFound
-from stopcli.fileio import is_folder, read_json
+from stopcli.errors import CheckpointError, ModelNotFound, UsageError
+from stopcli.fileio import is_file, is_folder, read_json
 from stopcli.hub.client import fetch, split_hub_name
 from stopcli.model.config import CONFIG_FILE, WEIGHTS_FILE, ModelConfig, read_config
 from stopcli.model.files import ModelFiles
@@ -135,11 +135,14 @@ def _backbone(config: ModelConfig, folder: Path | None, get: Fetch) -> tuple[Pat
     weights = config.weights
     if weights.startswith("file:") and folder is not None:
         file = folder / weights.removeprefix("file:")
-        if not file.is_file():
-            raise ModelNotFound(f"{folder}: its backbone {file.name} is not there")
+        if not is_file(file):
+            raise ModelNotFound(f"{folder}: its backbone {file.name[:80]} is not there")
         return file, {}
     if weights.startswith("hf:"):
-        repo, revision = split_hub_name(weights)
+        try:
+            repo, revision = split_hub_name(weights)
+        except UsageError as error:
+            raise CheckpointError(f"{folder}: its backbone: {error}") from error
         return get(repo, BACKBONE_FILE, revision), {}
     import open_clip
 

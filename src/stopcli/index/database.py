@@ -11,7 +11,7 @@ import os
 import re
 import sqlite3
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import astuple, replace
 from pathlib import Path
@@ -28,6 +28,7 @@ Value = TypeVar("Value", str, int, float)
 
 FORMAT = 2
 BATCH = 500  # values of one statement
+LONGEST = 1e10  # seconds: three hundred years
 MAX_SIZE = 65_536  # numbers of a vector
 SPACES = 'model, weights, precision, frames, "window", size, id, rows, file'
 FILES = "SELECT path, size, mtime_ns, content FROM files"
@@ -77,9 +78,14 @@ class Database:
     def __init__(self, path: Path, *, writable: bool) -> None:
         self._path = path
         uri = f"{path.absolute().as_uri()}?mode={'rwc' if writable else 'ro&immutable=1'}"
+        if path.is_symlink():
+            raise unusable(path, "a link; it may lead anywhere")
         with self._explained():
             self._db = sqlite3.connect(uri, uri=True, timeout=60, isolation_level=None)
         try:
+            new = self._pragma("user_version") == 0 and not self._rows("SELECT 1 FROM sqlite_master")
+            if not new:
+                _check_format(path, self._rows)  # before anything is changed: it may be somebody else's
             if writable:
                 for _ in range(1000):  # SQLite does not wait by itself where another process is at this
                     with suppress(IndexBusy):
@@ -266,6 +272,17 @@ class Database:
             db.executemany("INSERT OR REPLACE INTO texts VALUES (?,?,?)", new)
 
 
+def _check_format(path: Path, rows: Callable[[str], list[tuple[Any, ...]]]) -> None:
+    """Raise IndexUnusable for a database of another format, or that nobody here made."""
+    ((number,),) = rows("PRAGMA user_version")
+    if number != FORMAT:
+        problem = f"{path}: format {number}, this stopcli reads {FORMAT}"
+        way = "upgrade stopcli" if number > FORMAT else "delete its folder, and it is made again"
+        raise IndexUnusable(f"{problem}; {way}, or name another with --index; see 'stop index check'")
+    if fault := _schema_fault(rows("SELECT type, name FROM sqlite_master")):
+        raise unusable(path, fault)
+
+
 def _schema_fault(found: Sequence[tuple[Any, ...]]) -> str | None:
     """Say what is wrong with a database that has so many (type, name), if anything is."""
     if lacking := TABLES - {name for kind, name in found if kind == "table"}:
@@ -283,9 +300,9 @@ def _newer_columns(db: sqlite3.Connection, *, writable: bool) -> str:
     return ", ".join(name if writable or name in known else "NULL" for name in NEWER)
 
 
-def _of_kind(kind: type[Value], value: object, least: float = 0) -> Value:
+def _of_kind(kind: type[Value], value: object, least: float = 0, most: float = 4e18) -> Value:
     """Return a value of a database if it is what was written; else ValueError."""
-    if type(value) is not kind or (isinstance(value, int | float) and not least <= value < 4e18):
+    if type(value) is not kind or (isinstance(value, int | float) and not least <= value < most):
         raise ValueError(f"{str(value)[:40]!r} where a {kind.__name__} was expected")
     return value
 
@@ -295,11 +312,11 @@ def _space(*row: Any) -> Space:
     if not VECTORS.fullmatch(_of_kind(str, file)):
         raise ValueError(f"{file[:40]!r} is no file of vectors")
     model, weights, precision = (_of_kind(str, v) for v in (model, weights, precision))
-    span = None if window is None else _of_kind(float, window)
+    span = None if window is None else _of_kind(float, window, 1e-6)
     frames, size, id = (_of_kind(int, v, 1) for v in (frames, size, id))
     if size > MAX_SIZE:
         raise ValueError(f"vectors of {size} numbers")
-    return Space(model, weights, precision, frames, span, size, id, _of_kind(int, rows), file)
+    return Space(model, weights, precision, frames, span, size, id, _of_kind(int, rows, 0, 1e12), file)
 
 
 def _record(size: object, mtime_ns: object, content: object) -> FileRecord:
@@ -307,12 +324,12 @@ def _record(size: object, mtime_ns: object, content: object) -> FileRecord:
 
 
 def _entry(first: object, count: object, duration: object, numbers: object, begin: object) -> Entry:
-    entry = Entry(_of_kind(int, first), _of_kind(int, count), _of_kind(float, duration))
+    entry = Entry(_of_kind(int, first), _of_kind(int, count, 1), _of_kind(float, duration, 0, LONGEST))
     if begin is not None:
-        entry = replace(entry, begin=_of_kind(float, begin))
+        entry = replace(entry, begin=_of_kind(float, begin, 0, LONGEST))
     if numbers is None:
         return entry
-    windows = tuple(_of_kind(int, n) for n in json.loads(_of_kind(str, numbers)))
+    windows = tuple(_of_kind(int, n, 0, 1e10) for n in json.loads(_of_kind(str, numbers)))
     if len(windows) != entry.count or list(windows) != sorted(set(windows)):
         raise ValueError(f"{len(windows)} numbers of {entry.count} windows")
     return replace(entry, numbers=windows)

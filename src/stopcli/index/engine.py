@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from stopcli.errors import FileMissing, StopError, UsageError
+from stopcli.errors import FileMissing, IndexUnusable, StopError
 from stopcli.fileio import is_file, is_folder
 from stopcli.index import ann, sync
 from stopcli.index.maintenance import forget_lost, lost_spaces
@@ -18,8 +18,9 @@ from stopcli.index.ranking import Near, Selection, search, select
 from stopcli.index.store import Index
 from stopcli.index.sync import FileDiff, Update
 from stopcli.index.types import Example, Paths, Query, Say, SearchRequest, SearchResult, Snapshot, Space
+from stopcli.index.vectors import UNIT
 from stopcli.model.files import ModelFiles
-from stopcli.runtime.text import TextEncoder
+from stopcli.runtime.text import TextEncoder, check_texts
 from stopcli.video.workers.pool import read_frames
 
 if TYPE_CHECKING:
@@ -88,8 +89,8 @@ class SearchEngine(AbstractContextManager["SearchEngine"]):
                 note = f"note: {len(todo)} files must be embedded for these settings"
                 self._say(f"{note}; the vectors of others are kept (stop index info)")
             with self._progress(len(todo)) as progress:
-                embedded = sync.embed(self.index, space, plan.diff, todo, encoder, progress)
-            return Update(plan.diff, self._snapshot(plan.diff, window, space.precision), embedded)
+                embedded, passing = sync.embed(self.index, space, plan.diff, todo, encoder, progress)
+            return Update(plan.diff, self._snapshot(plan.diff, window, space.precision), embedded, passing)
 
     def _snapshot(self, diff: FileDiff, window: float | None, precision: str | None) -> Snapshot:
         return self.index.snapshot(diff.contents(), self._weights, precision, self._frames, window)
@@ -103,11 +104,15 @@ class SearchEngine(AbstractContextManager["SearchEngine"]):
         examples = [self._query(example, request.window) for example in request.examples]
         queries = texts[: len(request.texts)] + examples
         unlike = [text.vector for text in texts[len(request.texts) :]]
-        diff, state, _ = self.update(videos, roots, request.window)
+        update = self.update(videos, roots, request.window)
+        diff, state = update.diff, update.state
+        if state.vectors.size and {q.vector.size for q in queries} != {state.vectors.shape[1]}:
+            problem = f"{self.index.folder}: its vectors are of another size than the model makes"
+            raise IndexUnusable(f"{problem}; see 'stop index check', or name another with --index")
         selection = select(diff, state, request.filters)
         near = self._near(state, selection)
         hits = search(state.vectors, selection, queries, request.filters, unlike, near)
-        return SearchResult(tuple(hits), diff.all_failures(state))
+        return SearchResult(tuple(hits), update.failures)
 
     def _near(self, state: Snapshot, selection: Selection) -> Near | None:
         """Return what finds the rows near a query, where there are so many that looking at all is slow."""
@@ -125,13 +130,15 @@ class SearchEngine(AbstractContextManager["SearchEngine"]):
 
     def _embed(self, texts: Sequence[str]) -> list[Query]:
         """Return texts embedded: kept ones without a model, new ones by the text tower alone."""
-        for text in texts:
-            if text != text.encode(errors="ignore").decode():
-                raise UsageError(f"{text!a}: is not valid UTF-8; write it again, as text")
+        check_texts(texts)
         database = self.index.database
         sizes = {space.size for space in database.spaces() if space.weights == self._weights}
         kept = database.texts(self._weights, texts)
-        vectors = {t: v for t, v in kept.items() if not sizes or (v.size in sizes and np.isfinite(v).all())}
+        vectors = {
+            text: vector
+            for text, vector in kept.items()
+            if abs(float(np.linalg.norm(vector)) - 1) < UNIT and (not sizes or vector.size in sizes)
+        }
         if new := [text for text in dict.fromkeys(texts) if text not in vectors]:
             fresh = dict(zip(new, self._texts.encode(new), strict=True))
             with suppress(StopError):  # read-only, full or busy: computed again next time

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections import Counter
 from contextlib import suppress
@@ -12,11 +13,13 @@ from stopcli.errors import IndexUnusable
 from stopcli.fileio import replacing, write_error
 from stopcli.index.database import FORMAT
 from stopcli.index.store import DATABASE, Index
-from stopcli.index.sync import absolute, below
+from stopcli.index.sync import PASSING, absolute, below
 from stopcli.index.types import Files, NewEntry, Paths, Space
 from stopcli.index.vectors import broken_rows, whole_rows
 from stopcli.results import IndexCheck, IndexedFile, IndexInfo, IndexSpace
 
+# the files of vectors, graphs made of them, and what killed processes left of both
+OURS = re.compile(r"\.?vectors-\d+(\.\d+)?(\.f32(\.usearch)?|(\.f32)?-[0-9a-f]+\.part\.(f32|usearch))")
 BATCH = 256  # contents taken over at once
 
 
@@ -93,6 +96,11 @@ def _bad_contents(index: Index, space: Space, *, look: bool) -> set[str]:
     entries = index.database.every_entry(space)
     rows = min(space.rows, whole_rows(index.folder / space.file, space.size))
     bad = {content for content, e in entries.items() if e.first + e.count > rows}
+    last, owner = 0, ""
+    for content, e in sorted(entries.items(), key=lambda item: item[1].first):
+        if e.first < last:  # two contents never share vectors
+            bad |= {content, owner}
+        last, owner = e.first + e.count, content
     if look and (broken := broken_rows(index.vectors(replace(space, rows=rows)))):
         bad |= {c for c, e in entries.items() if not broken.isdisjoint(range(e.first, e.first + e.count))}
     return bad
@@ -132,8 +140,9 @@ def set_aside(folder: Path) -> Path:
     aside = folder / time.strftime("damaged-%Y%m%d-%H%M%S")
     try:
         aside.mkdir()
-        for file in [*folder.glob(f"{DATABASE}*"), *folder.glob("vectors-*")]:
-            file.rename(aside / file.name)
+        for file in list(folder.iterdir()):
+            if file.name.startswith(DATABASE) or OURS.fullmatch(file.name):
+                file.rename(aside / file.name)
     except OSError as error:
         raise write_error(aside, error) from error
     return aside
@@ -146,8 +155,10 @@ def compact(index: Index) -> int:
         freed = sum(_compact_space(index, space, contents) for space in index.database.spaces())
         index.database.shrink()
         named = tuple(space.file for space in index.database.spaces())
-        for path in [*index.folder.glob("vectors-*"), *index.folder.glob(".vectors-*.part*")]:
-            if not path.name.startswith(named):  # old, made of old ones, or left by a killed process
+        for path in index.folder.iterdir():
+            if OURS.fullmatch(path.name) and not path.name.startswith(
+                named
+            ):  # old, made of old ones, or left by a killed process
                 with suppress(OSError):  # a reader elsewhere may have it open
                     path.unlink()
     return freed
@@ -184,6 +195,8 @@ def merge(index: Index, source: Index) -> tuple[int, int]:
 
 def _merge_space(index: Index, source: Index, space: Space) -> int:
     entries, matrix = source.database.entries(space), source.vectors(space)
+    bad = _bad_contents(source, space, look=True)
+    entries = {content: entry for content, entry in entries.items() if content not in bad}
     here = index.database.make_space(space)
     have, before = index.database.entries(here, entries), here.rows
     new = [(content, entry) for content, entry in entries.items() if content not in have]
@@ -193,5 +206,6 @@ def _merge_space(index: Index, source: Index, space: Space) -> int:
             NewEntry(c, e.duration, matrix[e.first : e.first + e.count], e.numbers, e.begin) for c, e in part
         ]
         here = index.add(here, batch, {}, {})
-    index.add(here, [], source.database.faults(space), {})
+    faults = source.database.faults(space)
+    index.add(here, [], {c: fault for c, fault in faults.items() if fault.error not in PASSING}, {})
     return here.rows - before

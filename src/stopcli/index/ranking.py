@@ -98,6 +98,7 @@ def search(
             continue
         rows = chosen.rows()
         scores = _cosines(matrix, rows, query.vector)
+        scores[~np.isfinite(scores)] = -np.inf  # vectors that somebody else made
         mean = float((scores if near is None else sample @ query.vector).mean())
         for unwanted in unlike:
             scores[_cosines(matrix, rows, unwanted) >= scores] = -np.inf

@@ -67,8 +67,9 @@ class Index(AbstractContextManager["Index"]):
             return
         if not self._writable:
             raise IndexUnusable(f"{self.folder}: is read-only; name another place with --index")
-        lock, holder = sqlite3.connect(self.folder / LOCK, timeout=self._wait), self.folder / HOLDER
+        lock, holder = None, self.folder / HOLDER
         try:
+            lock = sqlite3.connect(self.folder / LOCK, timeout=self._wait)
             lock.execute("BEGIN EXCLUSIVE")
             with suppress(CannotWrite):
                 write_text(holder, f"process {os.getpid()} on {socket.gethostname()} (since {time.ctime()})")
@@ -81,7 +82,8 @@ class Index(AbstractContextManager["Index"]):
             raise explain(self.folder / DATABASE, error, writer) from error
         finally:
             self._locked = False
-            lock.close()
+            if lock is not None:
+                lock.close()
 
     def add(self, space: Space, new: Sequence[NewEntry], faults: Faults, files: Files) -> Space:
         """Add contents, their faults and where they lie, all or nothing; return the space as it is then.

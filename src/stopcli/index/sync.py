@@ -7,15 +7,16 @@ import time
 from collections.abc import Iterable
 from itertools import groupby
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from stopcli.errors import FileMissing, UnreadableVideo
+from stopcli.errors import FileChanged, FileMissing, UnreadableVideo
 from stopcli.fileio import content_key
 from stopcli.index.database import Database
 from stopcli.index.store import Index
-from stopcli.index.types import Fault, FileRecord, NewEntry, Paths, Say, Snapshot, Space
+from stopcli.index.types import Fault, Faults, FileRecord, NewEntry, Paths, Say, Snapshot, Space
 from stopcli.results import EncodedClip, Failure
 
 if TYPE_CHECKING:
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 COMMIT_EVERY = 5.0  # seconds: what a kill loses at most, beside the file being read
 HERE = "{path}"  # stands in a kept message for the path, which may be another one next time
 absolute = os.path.abspath  # how the index names a path; links are not followed
+CHANGED = "it was replaced while it was read; run the command again"
+PASSING = {"file-missing", "file-changed", "decoder-crashed", "video-timeout"}  # not the content's fault
 GONE = "no such file: it, or a copy of it, went away before it was read; run the command again"
 
 
@@ -48,12 +51,12 @@ class FileDiff(NamedTuple):
                 todo.setdefault(record.content, path)
         return list(todo.values())
 
-    def all_failures(self, state: Snapshot) -> tuple[Failure, ...]:
-        """Return what cannot be searched after an update: faults found now or before."""
+    def all_failures(self, state: Snapshot, passing: Faults = MappingProxyType({})) -> tuple[Failure, ...]:
+        """Return what cannot be searched after an update: faults found now or before, or ``passing`` ones."""
         failures = list(self.failures)
         for path, record in self.present.items():
             shown = self.shown[path]
-            if (fault := state.faults.get(record.content)) is not None:
+            if (fault := state.faults.get(record.content) or passing.get(record.content)) is not None:
                 failures.append(Failure(shown, fault.error, fault.message.replace(HERE, shown)))
             elif record.content not in state.entries:
                 failures.append(Failure.of(shown, FileMissing(f"{shown}: {GONE}")))
@@ -61,11 +64,15 @@ class FileDiff(NamedTuple):
 
 
 class Update(NamedTuple):
-    """What an update would do, or did: it embedded so many files; ``todo`` and ``failures`` are as shown."""
+    """What an update would do, or did: it embedded so many files; ``todo`` and ``failures`` are as shown.
+
+    ``passing`` are faults that may not be there next time, by content.
+    """
 
     diff: FileDiff
     state: Snapshot
     embedded: int = 0
+    passing: Faults = MappingProxyType({})
 
     @property
     def todo(self) -> tuple[str, ...]:
@@ -73,7 +80,7 @@ class Update(NamedTuple):
 
     @property
     def failures(self) -> tuple[Failure, ...]:
-        return self.diff.all_failures(self.state)
+        return self.diff.all_failures(self.state, self.passing)
 
 
 def compare(database: Database, videos: Paths, roots: Iterable[Path]) -> FileDiff:
@@ -120,13 +127,17 @@ def settle(database: Database, diff: FileDiff, todo: Iterable[Path]) -> None:
         database.update_files(known, diff.gone)
 
 
-def embed(index: Index, space: Space, diff: FileDiff, todo: Paths, encoder: Encoder, progress: Say) -> int:
-    """Embed files and commit them, a few seconds' worth at a time; return how many have vectors now.
+def embed(
+    index: Index, space: Space, diff: FileDiff, todo: Paths, encoder: Encoder, progress: Say
+) -> tuple[int, Faults]:
+    """Embed files and commit them, a few seconds' worth at a time.
 
-    To be called inside `Index.writing`, with the space and files as they are now.
+    To be called inside `Index.writing`, with the space and files as they are now. Returns how many have
+    vectors now, and why others have none where that is not kept: it may be another story next time.
     """
     new: list[NewEntry] = []
     faults: dict[str, Fault] = {}
+    passing: dict[str, Fault] = {}
     files: dict[Path, FileRecord] = {}
     count, committed = 0, time.monotonic()
 
@@ -143,10 +154,13 @@ def embed(index: Index, space: Space, diff: FileDiff, todo: Paths, encoder: Enco
             record = diff.present[path]
             clips = [item for item in found if isinstance(item, EncodedClip)]
             failures = [item for item in found if isinstance(item, Failure)]
-            if any(failure.error == "file-missing" for failure in failures):
-                continue  # it went away since it was looked at, and its content may come back
+            if not is_unchanged(path, record):
+                failures = [Failure.of(name, FileChanged(f"{name}: {CHANGED}"))]
             for failure in failures:
-                faults[record.content] = Fault(failure.error, failure.message.replace(name, HERE))
+                fault = Fault(failure.error, failure.message.replace(name, HERE))
+                (passing if failure.error in PASSING else faults)[record.content] = fault
+            if record.content in passing:
+                continue
             if clips:
                 vectors = np.stack([c.vector for c in clips])
                 new.append(NewEntry(record.content, clips[-1].until, vectors, *_place(clips, space.window)))
@@ -156,7 +170,16 @@ def embed(index: Index, space: Space, diff: FileDiff, todo: Paths, encoder: Enco
                 commit()
     finally:
         commit()  # whole files only; after Ctrl-C, the one being read starts over next time
-    return count
+    return count, passing
+
+
+def is_unchanged(path: Path, record: FileRecord) -> bool:
+    """Say whether a file is as it was when it was looked at, or gone."""
+    try:
+        status = path.stat()
+    except OSError:
+        return True  # reading it has said so
+    return (status.st_size, status.st_mtime_ns) == (record.size, record.mtime_ns)
 
 
 def _place(clips: list[EncodedClip], window: float | None) -> tuple[tuple[int, ...] | None, float]:

@@ -7,6 +7,7 @@ names was left by a writer that died, and is overwritten. Letters: n new rows, R
 from __future__ import annotations
 
 import os
+import stat
 from pathlib import Path
 
 import numpy as np
@@ -44,6 +45,8 @@ def append(path: Path, row: int, vectors: Vectors) -> None:
         # a link is not followed: it may lead to any file of the user
         flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | getattr(os, "O_NOFOLLOW", 0)
         with os.fdopen(os.open(path, flags, 0o666), "ab") as stream:
+            if not stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
+                raise IndexUnusable(f"{path}: no regular file; {REPAIR}")
             if stream.tell() < offset:
                 raise IndexUnusable(f"{path}: shorter than the index says; {REPAIR}")
             stream.truncate(offset)
@@ -59,6 +62,8 @@ def load(path: Path, rows: int, size: int) -> Vectors:
     if not rows:
         return np.zeros((0, size), np.float32)
     try:
+        if not stat.S_ISREG(path.lstat().st_mode):
+            raise ValueError("no regular file")
         return np.memmap(path, np.float32, "r", shape=(rows, size))
     except (OSError, ValueError, OverflowError) as error:
         raise IndexUnusable(f"{path}: gone or cut short ({error}); {REPAIR}") from error

@@ -16,6 +16,8 @@ from stopcli.fileio import make_folder, replacing, write_text
 from stopcli.model.config import CONFIG_FILE, WEIGHTS_FILE, ModelConfig
 from stopcli.model.towers.architectures import is_standard, read_architecture
 
+FLOATS = {"F64", "F32", "F16", "BF16"}
+
 
 def build_backbone(
     architecture: str, config: dict[str, Any] | None, preprocess: dict[str, Any], *, empty: bool = False
@@ -46,7 +48,9 @@ def build_backbone(
     except CheckpointError:
         raise
     except Exception as error:  # whatever it trips over: open_clip checks little
-        raise CheckpointError(f"{architecture}: not a backbone that can be built ({error})") from error
+        raise CheckpointError(
+            f"{architecture}: not a backbone that can be built ({error or type(error).__name__})"
+        ) from error
 
 
 def _open_clip(architecture: str, settings: dict[str, Any] | None) -> Any:
@@ -98,6 +102,11 @@ def _load_strict(module: Any, file: Path, what: str, skip: tuple[str, ...] = ())
             names = {n for n in tensors.keys() if not n.startswith(skip)}  # noqa: SIM118
             faults = [f"it lacks {n}" for n in sorted(expected.keys() - names)]
             faults += [f"it holds {n}, which does not belong there" for n in sorted(names - expected.keys())]
+            faults += [
+                f"{name} is of {kind}, no floating-point numbers"
+                for name in sorted(names & expected.keys())
+                if (kind := tensors.get_slice(name).get_dtype()) not in FLOATS
+            ]
             shapes = {name: tuple(tensors.get_slice(name).get_shape()) for name in names & expected.keys()}
             faults += [
                 f"{name} is {shape}, expected {tuple(expected[name].shape)}"

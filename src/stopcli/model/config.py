@@ -19,6 +19,7 @@ CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "model.safetensors"
 
 Mode = Literal["dynamic", "static", "off"]
+_NUMBERS = {"regions", "alpha", "bound", "beta", "dropout"}
 _WHOLE = {"eta": 64, "hidden": 4096}  # and how large they may be
 
 
@@ -41,6 +42,8 @@ class StopConfig:
     def __post_init__(self) -> None:
         for name, value in vars(self).items():
             found = f"got {reprlib.repr(value)}"
+            if name in _NUMBERS and (isinstance(value, bool) or not isinstance(value, int | float)):
+                raise ValueError(f"{name} must be a number, {found}")
             if name in ("spatial", "temporal") and value not in get_args(Mode):
                 raise ValueError(f"{name} must be dynamic, static or off, {found}")
             if name in _WHOLE and not (type(value) is int and 1 <= value <= _WHOLE[name]):

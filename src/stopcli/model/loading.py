@@ -27,6 +27,8 @@ def embed_texts_alone(files: ModelFiles, texts: Sequence[str]) -> NDArray[np.flo
     tokens = tokenizer_of(config)(list(texts))
     with torch.inference_mode():
         vectors: NDArray[np.float32] = Stop(backbone, None).eval().encode_text(tokens).numpy()
+    if not np.isfinite(vectors).all():
+        raise CheckpointError(f"{files.name}: makes vectors that are no numbers; its weights are damaged")
     return vectors
 
 

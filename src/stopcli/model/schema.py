@@ -10,9 +10,10 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
-MAX_FRAMES = 1024  # a clip
+MAX_FRAMES = 64  # a clip: as many as --frames takes
 
 Count = Annotated[int, Field(ge=1, le=128)]  # layers, heads
+Side = Annotated[int, Field(ge=8, le=2048)]
 Width = Annotated[int, Field(ge=8, le=8192)]
 
 
@@ -53,7 +54,7 @@ class Vision(_Strict):
     head_width: Annotated[int, Field(ge=4, le=512)] = 64
     mlp_ratio: Annotated[float, Field(gt=0, le=16)] = 4.0
     patch_size: Annotated[int, Field(ge=1, le=256)] = 16
-    image_size: Annotated[int, Field(ge=8, le=2048)] | Annotated[list[int], Field(min_length=2)] = 224
+    image_size: Side | Annotated[list[Side], Field(min_length=2, max_length=2)] = 224
     ls_init_value: float | None = None
     patch_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
     attentional_pool: bool = False

@@ -116,8 +116,8 @@ class Sink(AbstractContextManager["Sink"]):
     def _line(self, value: dict[str, Any]) -> None:
         text = json.dumps(value, ensure_ascii=False)
         try:
-            text.encode()
-        except UnicodeEncodeError:  # a file name that is no text
+            text.encode(sys.stdout.encoding or "utf-8")
+        except (UnicodeEncodeError, LookupError):  # a file name that is no text, a terminal of few letters
             text = json.dumps(value)
         print(text, flush=True)
 

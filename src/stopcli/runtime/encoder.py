@@ -21,7 +21,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from stopcli.errors import DeviceError, StopError, UsageError
+from stopcli.errors import CheckpointError, DeviceError, StopError, UsageError
 from stopcli.model.files import ModelFiles
 from stopcli.model.loading import load_model, tokenizer_of
 from stopcli.model.stop import Stop, StopTrace
@@ -108,7 +108,7 @@ class Encoder:
         for part in order.split(TEXT_BATCH):
             with torch.inference_mode():
                 vectors[part] = self.model.encode_text(tokens[part].to(self.device)).cpu()
-        return vectors.numpy()
+        return self._checked(vectors.numpy())
 
     @cached_property
     def _tokenizer(self) -> Any:
@@ -162,7 +162,16 @@ class Encoder:
         while done < len(pixels):
             out.append(self.retry_smaller_batch(next_batch))
             done += len(out[-1])
-        return np.concatenate(out)
+        return self._checked(np.concatenate(out))
+
+    def _checked(self, vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+        if not np.isfinite(vectors).all():
+            problem = "makes vectors that are no numbers; its weights are damaged"
+            way = (
+                f", or --precision {self.precision} is too coarse for it" if self.precision == "fp16" else ""
+            )
+            raise CheckpointError(f"{self.files.name}: {problem}{way}")
+        return vectors
 
     def forward(self, pixels: NDArray[np.uint8]) -> Tensor:
         """Embed decoded frames (B,T,S,S,3) uint8 -> (B,E) float32 on the device, with gradients if on."""

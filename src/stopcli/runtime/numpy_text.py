@@ -33,7 +33,8 @@ def embed_texts(files: ModelFiles, texts: Sequence[str]) -> Array | None:
     try:
         tower = _Tower(files.backbone, settings)
         tokens = Tokenizer(int(settings["text_cfg"]["context_length"]))
-        return np.stack([tower.embed(tokens(text)) for text in texts])
+        vectors = np.stack([tower.embed(tokens(text)) for text in texts])
+        return vectors if np.isfinite(vectors).all() else None
     except (SafetensorError, LookupError, TypeError, ValueError, OSError):  # torch's way says what is wrong
         return None
 

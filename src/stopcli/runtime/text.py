@@ -28,6 +28,15 @@ if TYPE_CHECKING:
 MANY = 50  # texts embedded at once that are kept on the disk
 
 
+def check_texts(texts: Sequence[str]) -> None:
+    """Raise UsageError for a text that is empty, or no text."""
+    for text in texts:
+        if not text.strip():
+            raise UsageError("a text to embed is empty; every label or query needs a word")
+        if text != text.encode(errors="ignore").decode():
+            raise UsageError(f"{text[:80]!a}: is not valid UTF-8; write it again, as text")
+
+
 def cut_texts(files: ModelFiles, texts: Sequence[str]) -> tuple[list[str], int]:
     """Return those of the texts that are longer than the tower reads, and how many tokens that is."""
     most = numpy_text.context_length(files)
@@ -49,8 +58,7 @@ class TextEncoder:
 
     def encode(self, texts: Sequence[str]) -> Vectors:
         """Embed texts -> (N,E) float32 of unit length; raises UsageError for one that is empty."""
-        if any(not text.strip() for text in texts):
-            raise UsageError("a text to embed is empty; every label or query needs a word")
+        check_texts(texts)
         new = [t for t in dict.fromkeys(texts) if t not in self._known]
         if new:
             embed = self._kept if len(new) >= MANY else self._tower

@@ -8,7 +8,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from stopcli.errors import FileExists, InputError
+from stopcli.errors import FileChanged, FileExists, InputError
 from stopcli.fileio import alone
 from stopcli.results import Embedded, EncodedClip, Failure
 from stopcli.tasks.vectorfile import Journal, Row, VectorFile, check_vector_file, load, save
@@ -73,6 +73,9 @@ def _embed(
     for path, group in groupby(encoder.encode_videos(todo, window=window), key=lambda item: item.path):
         items = list(group)
         faults = [i for i in items if isinstance(i, Failure)]
+        if not faults and _file_key(path) != keys[path]:
+            changed = FileChanged(f"{path}: it was replaced while it was read; run the command again")
+            faults = [Failure.of(path, changed)]
         if faults and (kept := vectors.parts.get(path)):
             note = f"{len(kept[0])} of its vectors from an earlier run are kept"
             faults = [replace(f, message=f"{f.message}; {note}") for f in faults]
@@ -99,7 +102,9 @@ def embed_texts(
         new = [t for t in dict.fromkeys(texts) if t not in vectors.parts]
         if new:
             vectors.put([Row(t) for t in new], encoder.encode_texts(new))
+            journal.begin(vectors)
             save(output, vectors)
+        journal.end()
     wanted = set(texts)
     return [Embedded(r.path, None, None, i) for i, r in enumerate(vectors.rows) if r.path in wanted]
 

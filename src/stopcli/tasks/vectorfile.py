@@ -123,7 +123,8 @@ def _load_npy(path: Path) -> Loaded:
 def _load_parquet(path: Path) -> Loaded:
     import pyarrow.parquet as pq
 
-    table = pq.read_table(path)
+    with path.open("rb") as stream:
+        table = pq.read_table(stream)
     matrix = np.array(table["vector"].to_pylist(), np.float32)
     rows = [Row(*values) for values in zip(*(table[n].to_pylist() for n in COLUMNS), strict=True)]
     rows = [replace(row, path=os.fsdecode(row.path)) for row in rows]
@@ -181,7 +182,8 @@ def _save_parquet(path: Path, vectors: VectorFile) -> None:
         columns["path"] = pa.array([os.fsencode(p) for p in paths], pa.binary())
     columns["vector"] = pa.array(list(vectors.matrix()), pa.list_(pa.float32()))
     metadata = {"stopcli": json.dumps(vectors.provenance)}
-    pq.write_table(pa.table(columns).replace_schema_metadata(metadata), path)
+    with path.open("wb") as stream:  # pyarrow takes no name that is no text
+        pq.write_table(pa.table(columns).replace_schema_metadata(metadata), stream)
 
 
 def _sidecar(path: Path) -> Path:

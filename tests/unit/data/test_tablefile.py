@@ -139,3 +139,27 @@ def test_label_files_are_read_line_by_line(tmp_path):
     file.write_bytes(b"caf\xe9\nb\n")
     with pytest.raises(InputError, match="line 1 is not text in UTF-8"):
         parse_labels(f"@{file}")
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ('{"path": "d1.mp4", "label": "\\ud800"}', "the label is no text"),
+        ('{"path": "d1.mp4", "label": "' + "x" * 2001 + '"}', "the label has 2001 characters"),
+        ('{"path": "~nosuchuser/x.mp4", "label": "a"}', "no file ~nosuchuser/x.mp4"),
+        ('{"path": "\\ud800", "label": "a"}', "no file"),
+        ('{"path": "a\\u0000b", "label": "a"}', "no file"),
+    ],
+)
+def test_a_row_that_cannot_be_used_is_a_problem_before_training(read, line, words):
+    (problem,) = read(line, "data.jsonl").problems
+    assert words in problem.message
+
+
+def test_endless_files_are_not_read_to_the_end(tmp_path, monkeypatch):
+    monkeypatch.setattr("stopcli.data.tablefile.MOST_BYTES", 1000)
+    with pytest.raises(InputError, match="larger than"):
+        parse_labels("@/dev/zero")
+    (tmp_path / "big.csv").write_text("path,label\n" + "x,y\n" * 1000)
+    with pytest.raises(BadDataset, match="larger than"):
+        read_dataset(tmp_path / "big.csv")

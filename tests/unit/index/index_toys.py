@@ -18,6 +18,10 @@ def unit(*values):
     return v / np.linalg.norm(v)
 
 
+def unit_rows(matrix):
+    return (matrix / np.linalg.norm(matrix, axis=1, keepdims=True)).astype(np.float32)
+
+
 def toy_space(**other) -> Space:
     return replace(Space("toy", "w" * 64, "fp32", 4, 8.0, 4), **other)
 
@@ -30,7 +34,7 @@ def filled_index(folder, files=6) -> Index:
     with index.writing():
         space = index.database.make_space(toy_space())
         for i in range(files):
-            vectors = rng.normal(size=(i % 3 + 1, 4)).astype(np.float32)
+            vectors = unit_rows(rng.normal(size=(i % 3 + 1, 4)))
             entry = NewEntry(f"c{i}", 8.0 * len(vectors), vectors)
             space = index.add(space, [entry], {}, {Path(f"/v/{i}.mp4"): FileRecord(10 + i, 1, f"c{i}")})
     return index

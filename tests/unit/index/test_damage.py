@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from pathlib import Path
 
@@ -10,24 +11,15 @@ import pytest
 from index_toys import filled_index, space_of, vectors_by_content
 
 from stopcli.errors import CannotWrite, IndexUnusable
-from stopcli.index.maintenance import forget_lost, lost_spaces, problems, set_aside
-from stopcli.index.store import DATABASE, Index
+from stopcli.index.maintenance import forget_lost, lost_spaces, merge, problems, remove, set_aside
+from stopcli.index.store import DATABASE, LOCK, Index
 from stopcli.index.types import NewEntry
 
 ONE = NewEntry("new", 8.0, np.eye(1, 4, dtype=np.float32))
 
 
-def normalized(folder) -> Index:
-    """Return an index whose vectors are of unit length, as a model makes them."""
-    index = filled_index(folder)
-    file = folder / space_of(index).file
-    matrix = np.fromfile(file, np.float32).reshape(-1, 4)
-    (matrix / np.linalg.norm(matrix, axis=1, keepdims=True)).tofile(file)
-    return index
-
-
 def test_a_sound_index_has_no_problems(tmp_path):
-    index = normalized(tmp_path)
+    index = filled_index(tmp_path)
     assert problems(index) == []
     assert lost_spaces(index) == []
     assert forget_lost(index, look=True) == 0
@@ -35,7 +27,7 @@ def test_a_sound_index_has_no_problems(tmp_path):
 
 @pytest.mark.parametrize("left", [0, 3, 16 * 5, 16 * 5 + 7, None])
 def test_what_stands_beyond_the_end_of_a_file_is_forgotten_and_the_rest_kept(tmp_path, left):
-    index = normalized(tmp_path)
+    index = filled_index(tmp_path)
     before = vectors_by_content(index)
     file = tmp_path / space_of(index).file
     if left is None:
@@ -59,7 +51,7 @@ def test_what_stands_beyond_the_end_of_a_file_is_forgotten_and_the_rest_kept(tmp
 
 
 def test_vectors_that_no_model_made_are_found_and_forgotten(tmp_path):
-    index = normalized(tmp_path)
+    index = filled_index(tmp_path)
     file = tmp_path / space_of(index).file
     matrix = np.fromfile(file, np.float32).reshape(-1, 4)
     matrix[1] = np.nan
@@ -86,7 +78,7 @@ def test_no_path_is_taken_from_a_database(tmp_path, name):
 def test_a_link_in_the_place_of_vectors_is_not_followed(tmp_path):
     victim = tmp_path / "victim.txt"
     victim.write_text("mine" * 1000)
-    index = normalized(tmp_path / "index")
+    index = filled_index(tmp_path / "index")
     space = space_of(index)
     file = tmp_path / "index" / space.file
     file.unlink()
@@ -103,6 +95,10 @@ def test_a_link_in_the_place_of_vectors_is_not_followed(tmp_path):
         "UPDATE entries SET first=1000000",
         "UPDATE entries SET count=9223372036854775807",
         "UPDATE entries SET count='many'",
+        "UPDATE entries SET count=0",
+        "UPDATE entries SET numbers='[3999999999999999999]', count=1",
+        "UPDATE entries SET begin=3e18",
+        'UPDATE spaces SET "window"=0.0',
         "UPDATE entries SET duration='long'",
         "UPDATE spaces SET rows=-1",
         "UPDATE spaces SET rows=9223372036854775807",
@@ -191,3 +187,71 @@ def test_the_advice_that_is_printed_works(run, toy, clips, tmp_path):
     status, out, _ = run("index", "check", "--repair", "--index", folder)
     assert (status, "damaged-" in out) == (0, True)
     assert run(*update)[0] == 0
+
+
+def test_a_database_of_somebody_else_is_not_touched(tmp_path):
+    file = tmp_path / DATABASE
+    db = sqlite3.connect(file)
+    db.execute("CREATE TABLE mine (x)")
+    db.commit()
+    db.close()
+    before = file.read_bytes()
+    with pytest.raises(IndexUnusable):
+        Index(tmp_path)
+    assert file.read_bytes() == before
+    assert [p.name for p in tmp_path.iterdir()] == [DATABASE]
+    link = tmp_path / "linked"
+    link.mkdir()
+    (link / DATABASE).symlink_to(tmp_path / "new.sqlite")
+    with pytest.raises(IndexUnusable, match="a link"):
+        Index(link)
+    assert not (tmp_path / "new.sqlite").exists()
+
+
+def test_files_of_others_stay_where_they_are(tmp_path):
+    index = filled_index(tmp_path)
+    for name in ("vectors-paper.txt", "vectors-logo.svg", "vectors-1.f32.txt", "vectors-7.f32"):
+        (tmp_path / name).write_text("mine")
+    remove(index, None)
+    index.close()
+    set_aside(tmp_path)
+    names = {p.name for p in tmp_path.iterdir()}
+    assert {"vectors-paper.txt", "vectors-logo.svg", "vectors-1.f32.txt"} <= names
+    assert "vectors-7.f32" not in names  # an old file of the index
+
+
+def test_a_pipe_in_the_place_of_a_file_is_no_trap(tmp_path):
+    index = filled_index(tmp_path / "a")
+    file = tmp_path / "a" / space_of(index).file
+    file.unlink()
+    os.mkfifo(file)
+    with pytest.raises(IndexUnusable):
+        index.vectors(space_of(index))
+    with pytest.raises(IndexUnusable):
+        merge(Index(tmp_path / "b"), index)
+    assert problems(index)
+    other = filled_index(tmp_path / "c")
+    (tmp_path / "c" / LOCK).unlink(missing_ok=True)
+    (tmp_path / "c" / LOCK).mkdir()
+    with pytest.raises(IndexUnusable), other.writing():
+        pass
+
+
+def test_vectors_that_no_model_made_are_not_taken_over(tmp_path):
+    source = filled_index(tmp_path / "source")
+    file = tmp_path / "source" / space_of(source).file
+    matrix = np.fromfile(file, np.float32).reshape(-1, 4)
+    matrix[0] = np.nan
+    matrix.tofile(file)
+    index = Index(tmp_path / "mine")
+    merge(index, source)
+    assert set(vectors_by_content(index)) == {"c1", "c2", "c3", "c4", "c5"}
+    index.close()
+
+
+def test_contents_that_share_vectors_are_a_problem(tmp_path):
+    index = filled_index(tmp_path)
+    index.database._db.execute("UPDATE entries SET first=0")
+    assert problems(index)
+    assert forget_lost(index, look=True) == 6
+    assert problems(index) == []

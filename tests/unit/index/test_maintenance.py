@@ -85,7 +85,7 @@ def test_listing_and_describing_tell_what_is_there(tmp_path):
         whole = index.database.make_space(toy_space(window=None))
         fault = {"c1": Fault("unreadable-video", "{path}: no")}
         files = {Path("/v/deep/9.mp4"): FileRecord(9, 1, "c0")}
-        index.add(whole, [NewEntry("c0", 8.0, np.ones((1, 4), np.float32))], fault, files)
+        index.add(whole, [NewEntry("c0", 8.0, np.eye(1, 4, dtype=np.float32))], fault, files)
     assert listing(index) == [
         IndexedFile("/v/0.mp4", 10, 2, None),
         IndexedFile("/v/1.mp4", 11, 2, "unreadable-video"),

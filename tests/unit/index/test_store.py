@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from index_toys import filled_index, space_of, toy_space
+from index_toys import filled_index, space_of, toy_space, unit_rows
 
 from stopcli.errors import CannotWrite, IndexBusy, IndexUnusable
 from stopcli.index.database import FORMAT
@@ -28,7 +28,7 @@ def test_vectors_come_back_where_the_entries_say(tmp_path):
     rng = np.random.default_rng(0)
     for i in range(6):
         e = entries[f"c{i}"]
-        expected = rng.normal(size=(e.count, 4)).astype(np.float32)
+        expected = unit_rows(rng.normal(size=(e.count, 4)))
         assert np.array_equal(matrix[e.first : e.first + e.count], expected)
 
 

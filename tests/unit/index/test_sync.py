@@ -68,7 +68,7 @@ def update(index, tree, encoder=None) -> int:
         space = index.database.make_space(toy_space())
         todo = diff.missing(state(index, diff))
         sync.settle(index.database, diff, todo)
-        return sync.embed(index, space, diff, todo, encoder or Encoder(), lambda _: None)
+        return sync.embed(index, space, diff, todo, encoder or Encoder(), lambda _: None)[0]
 
 
 def names(paths):
@@ -178,3 +178,44 @@ def test_names_that_are_no_text_are_followed_too(index, tree):
     diff = compare(index, tree)
     assert diff.changed == ()
     assert odd in names(diff.present)
+
+
+@pytest.mark.parametrize("error", ["decoder-crashed", "video-timeout"])
+def test_what_may_pass_is_not_remembered(tmp_path, error):
+    """The memory was short, the drive was slow: the file is not to blame, and is tried again."""
+    tree, index = tmp_path / "tree", Index(tmp_path / "index")
+    tree.mkdir()
+    (tree / "a.mp4").write_bytes(b"aaaa")
+
+    class Crashing(Encoder):
+        def encode_videos(self, paths, **_):
+            yield from (Failure(str(path), error, f"{path}: it crashed") for path in paths)
+
+    with index, index.writing():
+        diff = compare(index, tree)
+        space = index.database.make_space(toy_space())
+        count, passing = sync.embed(index, space, diff, diff.missing(state(index, diff)), Crashing(), print)
+        assert (count, [f.error for f in passing.values()]) == (0, [error])
+        (failure,) = diff.all_failures(state(index, diff), passing)
+        assert failure.message == f"{tree / 'a.mp4'}: it crashed"
+    with Index(tmp_path / "index") as again:
+        assert update(again, tree) == 1
+
+
+def test_a_file_that_is_replaced_while_it_is_read_gets_no_vectors(tmp_path):
+    tree, index = tmp_path / "tree", Index(tmp_path / "index")
+    tree.mkdir()
+    film = tree / "a.mp4"
+    film.write_bytes(b"aaaa")
+    status = film.stat()
+
+    class Replacing(Encoder):
+        def encode_videos(self, paths, **options):
+            film.write_bytes(b"bbbbb")
+            yield from super().encode_videos(paths, **options)
+
+    with index:
+        assert update(index, tree, Replacing()) == 0
+        film.write_bytes(b"aaaa")
+        os.utime(film, ns=(status.st_mtime_ns, status.st_mtime_ns))
+        assert update(index, tree) == 1

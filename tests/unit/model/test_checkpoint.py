@@ -17,11 +17,13 @@ from safetensors.torch import load_file, save_file
 
 import stopcli
 from conftest import write_model
-from stopcli.errors import CannotWrite, CheckpointError, UsageError
+from stopcli.errors import CannotWrite, CheckpointError, ModelError
 from stopcli.hub.registry import resolve
 from stopcli.model.checkpoint import build_backbone, save
 from stopcli.model.config import ModelConfig, StopConfig, read_config
 from stopcli.model.loading import load_model
+from stopcli.runtime.encoder import Encoder, EncoderOptions
+from stopcli.runtime.text import TextEncoder
 
 STOP = StopConfig(regions=0.25, eta=2, hidden=16)
 
@@ -90,7 +92,7 @@ def test_only_prompts_are_in_the_weights(folder):
         (lambda c: c["backbone"]["config"]["vision_cfg"].update(width=64), "not weights for backbone"),
         (lambda c: c["backbone"]["config"]["vision_cfg"].update(layers=3), "lacks"),
         (lambda c: c["backbone"].update(architecture="ViT-B-23", config=None), "did you mean"),
-        (lambda c: c["sampling"].update(frames=10**9), "less than or equal to 1024"),
+        (lambda c: c["sampling"].update(frames=10**9), "less than or equal to 64"),
         (lambda c: c["stop"].update(beta=float("nan")), "NaN is no number"),
         (lambda c: c["stop"].update(hidden=10**6), "from 1 to 4096"),
         (lambda c: c["stop"].update(eta=True), "from 1 to 64"),
@@ -99,6 +101,9 @@ def test_only_prompts_are_in_the_weights(folder):
         (lambda c: c.update(stop=[]), '"stop" must be a valid dictionary'),
         (lambda c: c.update(labels=["\ud800"]), "labels"),
         (lambda c: c.update(labels=["x" * 10**5]), "at most 2000 characters"),
+        (lambda c: c["stop"].update(alpha="a"), "alpha must be a number, got 'a'"),
+        (lambda c: c["backbone"]["config"]["vision_cfg"].update(image_size=[96, 2**70]), "image_size"),
+        (lambda c: c["backbone"].update(weights=f"file:{'a' * 300}.safetensors"), "is not there"),
         (lambda c: c["backbone"].update(weights="file:weights.bin"), "pickled weights are not read"),
         (lambda c: c["backbone"].update(weights="file:"), "must name a file of this folder"),
         (lambda c: c["backbone"].update(weights="hf:org/repo@../../../victim"), "names no Hub model"),
@@ -124,9 +129,25 @@ def test_only_prompts_are_in_the_weights(folder):
 )
 def test_a_config_that_does_not_fit_is_refused(folder, change, text):
     edit(folder, change)
-    with pytest.raises((CheckpointError, UsageError), match=text) as caught:
+    with pytest.raises(ModelError, match=text) as caught:
         load(folder)
     assert len(str(caught.value)) < 600
+
+
+def test_weights_that_are_no_numbers_are_refused(folder, clips):
+    path = folder / "backbone.safetensors"
+    whole = load_file(path)
+    save_file({n: t.to(torch.int32) for n, t in whole.items()}, path)
+    with pytest.raises(CheckpointError, match="no floating-point numbers"):
+        load(folder)
+    save_file({n: torch.full_like(t, float("nan")) for n, t in whole.items()}, path)
+    encoder = Encoder(resolve(str(folder)), EncoderOptions(device="cpu", precision="fp32"))
+    with pytest.raises(CheckpointError, match="vectors that are no numbers"):
+        list(encoder.encode_videos([clips / "a.mp4"]))
+    with pytest.raises(CheckpointError, match="vectors that are no numbers"):
+        encoder.encode_texts(["a dog"])
+    with pytest.raises(CheckpointError, match="vectors that are no numbers"):
+        TextEncoder(resolve(str(folder))).encode(["a dog"])
 
 
 def test_a_config_is_small_plain_json_in_a_regular_file(folder):

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from conftest import write_video
-from stopcli.errors import CannotWrite, InputError, OutputBusy
+from stopcli.errors import CannotWrite, InputError, OutputBusy, UsageError
 from stopcli.fileio import alone
 from stopcli.results import EncodedClip, Failure
 from stopcli.tasks import vectorfile
@@ -195,3 +195,42 @@ def test_a_full_disk_is_one_sentence_and_leaves_what_was_there(toy, tmp_path):
     assert json.loads(done.stdout)["errors"][0]["error"] == "cannot-write"
     assert not out.exists()
     assert not list(tmp_path.glob(".*part*"))
+
+
+def test_texts_are_kept_where_a_process_dies_while_it_saves(tmp_path, monkeypatch):
+    out, whole = tmp_path / "t.npy", vectorfile.replacing
+    embed_texts(Encoder(), ["a", "bb"], out)
+
+    def dies(path, **options):
+        if path == out:
+            raise KeyboardInterrupt
+        return whole(path, **options)
+
+    monkeypatch.setattr(vectorfile, "replacing", dies)
+    with pytest.raises(KeyboardInterrupt):
+        embed_texts(Encoder(), ["ccc"], out)
+    monkeypatch.undo()
+    embed_texts(Encoder(), ["dddd"], out)
+    assert held(out) == {"a": 1, "bb": 2, "ccc": 3, "dddd": 4}
+
+
+def test_a_file_that_is_replaced_while_it_is_read_is_told(files, tmp_path):
+    class Replacing(Encoder):
+        def encode_videos(self, paths, **options):
+            Path(files[1]).write_bytes(b"something else")
+            yield from super().encode_videos(paths, **options)
+
+    _, failures = embed_videos(Replacing(), files, tmp_path / "v.npz")
+    assert [(f.path, f.error) for f in failures] == [(files[1], "file-changed")]
+    assert set(held(tmp_path / "v.npz")) == {files[0], files[2]}
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_outputs_may_have_any_name_but_must_be_files(files, tmp_path, suffix):
+    out = tmp_path / os.fsdecode(b"o\xff" + suffix.encode())
+    embed_videos(Encoder(), files, out)
+    assert len(held(out)) == 3
+    pipe = tmp_path / f"pipe{suffix}"
+    os.mkfifo(pipe)
+    with pytest.raises(UsageError, match="is a pipe"):
+        embed_videos(Encoder(), files, pipe)

@@ -14,7 +14,14 @@ import numpy as np
 import pytest
 
 from conftest import write_video
-from stopcli.errors import FileMissing, NoVideoStream, UnreadableVideo, VideoTimeout, VideoTooLarge
+from stopcli.errors import (
+    DecoderCrashed,
+    FileMissing,
+    NoVideoStream,
+    UnreadableVideo,
+    VideoTimeout,
+    VideoTooLarge,
+)
 from stopcli.video import clips
 from stopcli.video.discovery import find_videos
 from stopcli.video.workers import pool
@@ -93,7 +100,7 @@ def test_paths_mean_what_they_mean_here(clip, tmp_path, monkeypatch):
 @pytest.mark.parametrize("number", [signal.SIGSEGV, signal.SIGABRT, signal.SIGKILL])
 def test_a_decoder_that_crashes_is_one_failed_file(long, clip, number):
     thread = meanwhile(long, lambda worker: worker.process.send_signal(number))
-    with pytest.raises(UnreadableVideo, match=f"long.mp4: its decoder crashed .{number.name}.; skipped"):
+    with pytest.raises(DecoderCrashed, match=f"long.mp4: its decoder crashed .{number.name}.; skipped"):
         list(read_windows(long, 2, 32, 0.5))
     thread.join()
     assert read_frames(clip, 2, 32).pixels.shape[0] == 2

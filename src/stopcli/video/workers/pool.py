@@ -24,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stopcli import errors
-from stopcli.errors import InputError, UnreadableVideo, VideoTimeout
+from stopcli.errors import DecoderCrashed, InputError, UnreadableVideo, VideoTimeout
 from stopcli.video.clips import Frames
 from stopcli.video.container import STALL_SECONDS
 from stopcli.video.workers.child import LENGTH
@@ -166,7 +166,7 @@ def _ask(call: str, path: str | Path, options: dict[str, Any]) -> Generator[Mess
             problem = f"its decoder gave no sign of life for {PATIENCE:.0f} s and was stopped; skipped"
             raise VideoTimeout(f"{path}: {problem}") from error
         if fault is None:
-            raise UnreadableVideo(f"{path}: its decoder crashed ({_name(status)}); skipped") from error
+            raise DecoderCrashed(f"{path}: its decoder crashed ({_name(status)}); skipped") from error
     finally:
         if done and worker.process.poll() is None:
             with _lock:
