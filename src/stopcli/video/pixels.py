@@ -15,30 +15,54 @@ BT709 = np.array([[1.6605, -0.5876, -0.0728], [-0.1246, 1.1329, -0.0083], [-0.01
 MAX_ASPECT = 32  # longer frames are squeezed to this before the centre is cut out
 
 
-def to_pixels(frame: Any, size: int, aspect: Fraction | None, *, whole: bool = False) -> NDArray[np.uint8]:
-    """Resize to the short side, turn upright and cut the centre: (S,S,3) uint8; ``whole`` cuts nothing.
+class Scaler:
+    """Turns decoded frames into pixels, one after the other, on this thread."""
 
-    swscale does the resize and the colour conversion in one step.
-    """
-    from av.video.reformatter import Interpolation
+    def __init__(self) -> None:
+        from av.video.reformatter import Interpolation, VideoReformatter
 
-    # without the two flags, brightness depends on whether the width is odd
-    scaling = Interpolation.BICUBIC | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT
-    wide = frame.width * float(aspect) if aspect and 0.05 < float(aspect) < 20 else float(frame.width)
-    scale = size / min(wide, frame.height)
-    width = min(max(size, round(wide * scale)), MAX_ASPECT * size)
-    height = min(max(size, round(frame.height * scale)), MAX_ASPECT * size)
-    hdr = frame.color_trc in (PQ, HLG)
-    depth = "rgb48le" if hdr else "rgb24"
-    rgb = frame.reformat(width=width, height=height, format=depth, interpolation=scaling).to_ndarray()
-    if hdr:
-        rgb = to_sdr(rgb.astype(np.float32) / 65535, frame.color_trc)
-    rgb = upright(rgb, display_matrix(frame))
-    if not whole:
-        top, left = (rgb.shape[0] - size) // 2, (rgb.shape[1] - size) // 2
-        rgb = rgb[top : top + size, left : left + size]
-    pixels: NDArray[np.uint8] = np.ascontiguousarray(rgb)
-    return pixels
+        # each frame's own reformatter would start threads for every core, and keep them
+        self._reformatter = VideoReformatter()
+        # without the two flags, brightness depends on whether the width is odd
+        self._flags = Interpolation.BICUBIC | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT
+        self._matrices: dict[int, tuple[int, int, int, int] | None] = {}
+
+    def to_pixels(
+        self, frame: Any, size: int, aspect: Fraction | None, *, whole: bool = False
+    ) -> NDArray[np.uint8]:
+        """Resize to the short side, turn upright and cut the centre: (S,S,3) uint8; ``whole`` cuts nothing.
+
+        swscale does the resize and the colour conversion in one step.
+        """
+        wide = frame.width * float(aspect) if aspect and 0.05 < float(aspect) < 20 else float(frame.width)
+        scale = size / min(wide, frame.height)
+        width = min(max(size, round(wide * scale)), MAX_ASPECT * size)
+        height = min(max(size, round(frame.height * scale)), MAX_ASPECT * size)
+        hdr = frame.color_trc in (PQ, HLG)
+        kind: dict[str, Any] = {
+            "format": "rgb48le" if hdr else "rgb24",
+            "interpolation": self._flags,
+            "threads": 1,
+        }
+        rgb: NDArray[Any] = self._reformatter.reformat(frame, width=width, height=height, **kind).to_ndarray()
+        if hdr:
+            rgb = to_sdr(rgb.astype(np.float32) / 65535, frame.color_trc)
+        rgb = upright(rgb, self._matrix(frame))
+        if not whole:
+            top, left = (rgb.shape[0] - size) // 2, (rgb.shape[1] - size) // 2
+            rgb = rgb[top : top + size, left : left + size]
+        pixels: NDArray[np.uint8] = np.ascontiguousarray(rgb)
+        return pixels
+
+    def _matrix(self, frame: Any) -> tuple[int, int, int, int] | None:
+        """Return `display_matrix`, looked at again only where the rotation changes.
+
+        A frame whose side data were looked at refers to itself, and stays until Python collects garbage.
+        """
+        turn = frame.rotation
+        if turn not in self._matrices:
+            self._matrices[turn] = display_matrix(frame)
+        return self._matrices[turn]
 
 
 def display_matrix(frame: Any) -> tuple[int, int, int, int] | None:

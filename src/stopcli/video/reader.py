@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from stopcli.errors import FileMissing, UnreadableVideo, VideoTimeout, VideoTooLarge
 from stopcli.video.container import MAX_PIXELS, STALL_SECONDS, Container, reason
-from stopcli.video.pixels import Clock, to_pixels
+from stopcli.video.pixels import Clock, Scaler
 from stopcli.video.sampling import film_times, sample_times
 from stopcli.video.timeline import read_timeline, scan_stamps
 
@@ -69,8 +69,8 @@ def check_file(path: Path) -> None:
 
 
 def out_of_memory(error: BaseException) -> bool:
-    """Say whether FFmpeg, or Python, got no memory."""
-    return isinstance(error, MemoryError) or getattr(error, "errno", None) == errno.ENOMEM
+    """Say whether FFmpeg, or Python, got no memory, or no thread for want of it."""
+    return isinstance(error, MemoryError) or getattr(error, "errno", None) in (errno.ENOMEM, errno.EAGAIN)
 
 
 class VideoReader:
@@ -78,6 +78,7 @@ class VideoReader:
 
     def __init__(self, container: Container) -> None:
         self.damaged = False
+        self._scaler = Scaler()
         self._container = container
         self._check_size(container.codec.width, container.codec.height)
         self._timeline = read_timeline(container)
@@ -204,7 +205,8 @@ class VideoReader:
 
     def _to_pixels(self, frame: Any, size: int, whole: bool = False) -> NDArray[np.uint8]:
         self._check_size(frame.width, frame.height)
-        return to_pixels(frame, size, self._container.stream.sample_aspect_ratio, whole=whole)
+        aspect = self._container.stream.sample_aspect_ratio
+        return self._scaler.to_pixels(frame, size, aspect, whole=whole)
 
     def _decode(self) -> Iterator[tuple[float, Any]]:
         """Yield (seconds, frame); `_Distrusted` at the first fault, which a `damaged` file passes over."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -229,3 +230,18 @@ def test_folders_with_pipes_and_devices_are_walked(clip, tmp_path):
     assert not opens(tmp_path / "zero")
     with pytest.raises(UnreadableVideo, match="a pipe, a socket or a device"):
         read_frames(tmp_path / "pipe.mp4", 1, 32)
+
+
+@linux
+def test_reading_keeps_few_threads_and_little_memory(long):
+    """Scaling must not start threads for every frame: a hundred of them exhaust the worker's memory."""
+    worker = pool.Worker()
+    pool._idle.append(worker)
+    for _ in range(3):
+        for _ in read_windows(long, 8, 96, 0.3, threads=1):
+            pass
+    status = Path(f"/proc/{worker.process.pid}/status").read_text()
+    values = dict(re.findall(r"(\w+):\s+(\d+)", status))
+    assert int(values["Threads"]) < 10
+    assert int(values["VmPeak"]) < 1_500_000  # kilobytes, of the four million that it may have
+    assert int(values["VmHWM"]) < 150_000
