@@ -88,7 +88,7 @@ def upright(rgb: NDArray[np.uint8], matrix: tuple[int, int, int, int] | None) ->
     return rgb
 
 
-def to_sdr(rgb: NDArray[np.float32], transfer: int) -> NDArray[np.uint8]:
+def to_sdr(rgb: NDArray[Any], transfer: int) -> NDArray[np.uint8]:
     """Turn BT.2020 pictures in PQ or HLG, in [0,1], into sRGB: what is white on paper becomes 255.
 
     Source: ITU-R BT.2100-2, tables 4 and 5; BT.2408-7 puts white at 203 cd/m2, BT.2087 has the matrix.
