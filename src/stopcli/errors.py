@@ -138,6 +138,8 @@ class IndexBusy(StopError):
 class IndexUnusable(StopError):
     """The index is of another format, damaged, or in a place that cannot be written."""
 
+    damaged = False  # whether it cannot be mended but by making it again
+
 
 class TrainingDiverged(StopError):
     """The loss is not finite."""

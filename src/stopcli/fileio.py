@@ -113,7 +113,8 @@ def replacing(path: Path, *, sync: bool = False) -> Iterator[Path]:
     except OSError as error:
         raise write_error(path, error) from error
     finally:
-        part.unlink(missing_ok=True)
+        with suppress(OSError):
+            part.unlink(missing_ok=True)
 
 
 def write_text(path: Path, text: str, *, sync: bool = False) -> None:
@@ -165,7 +166,8 @@ def alone(path: Path) -> Iterator[None]:
     """
     from filelock import FileLock, Timeout
 
-    file = path.with_name(f".{path.name[:200]}.lock")
+    whole = path.resolve()  # links to one output share its lock
+    file = whole.with_name(f".{whole.name[:200]}.lock")
     lock = FileLock(file)
     try:
         lock.acquire(timeout=0)

@@ -28,8 +28,7 @@ Value = TypeVar("Value", str, int, float)
 
 FORMAT = 2
 BATCH = 500  # values of one statement
-LONGEST = 1e10  # seconds: three hundred years
-MAX_SIZE = 65_536  # numbers of a vector
+LONGEST, MAX_SIZE = 1e10, 65_536  # seconds of a film, numbers of a vector
 SPACES = 'model, weights, precision, frames, "window", size, id, rows, file'
 FILES = "SELECT path, size, mtime_ns, content FROM files"
 TABLES = {"spaces", "files", "entries", "faults", "texts"}
@@ -68,8 +67,10 @@ def explain(path: Path, error: sqlite3.Error, writer: str = "another process") -
 
 def unusable(path: Path, reason: str) -> IndexUnusable:
     """Say in one sentence that a database is damaged, or was made by somebody else."""
-    problem = f"{path}: not an index that can be used ({reason})"
-    return IndexUnusable(f"{problem}; see 'stop index check', or name another with --index")
+    way = "see 'stop index check', or name another with --index"
+    error = IndexUnusable(f"{path}: not an index that can be used ({reason}); {way}")
+    error.damaged = True
+    return error
 
 
 class Database:
@@ -103,7 +104,8 @@ class Database:
                 self._rows("SELECT type, name FROM sqlite_master WHERE type != 'index'")
             ):
                 raise unusable(path, fault)
-            self._newer = _newer_columns(self._db, writable=writable)
+            with self._explained():
+                self._newer = _newer_columns(self._db, writable=writable)
         except StopError:
             self.close()
             raise
@@ -119,8 +121,7 @@ class Database:
 
     def damage(self) -> str | None:
         """Look at every page; return what is wrong, if anything is."""
-        first = str(self._rows("PRAGMA quick_check(1)")[0][0])
-        return None if first == "ok" else first[:200]
+        return None if (first := str(self._rows("PRAGMA quick_check(1)")[0][0])) == "ok" else first[:200]
 
     @contextmanager
     def _explained(self) -> Iterator[None]:
@@ -293,11 +294,12 @@ def _schema_fault(found: Sequence[tuple[Any, ...]]) -> str | None:
 
 def _newer_columns(db: sqlite3.Connection, *, writable: bool) -> str:
     """Add the columns that the first indexes did not have; return how to read them."""
-    known = {name for _, name, *_ in db.execute("PRAGMA table_info(entries)")}
-    for name in NEWER.keys() - known if writable else ():
-        with suppress(sqlite3.OperationalError):  # another process was faster
+    known = "SELECT name FROM pragma_table_info('entries')"
+    for name in NEWER.keys() - {n for (n,) in db.execute(known)} if writable else ():
+        with suppress(sqlite3.OperationalError):  # another process was faster, or the disk is full
             db.execute(f"ALTER TABLE entries ADD COLUMN {name} {NEWER[name]}")
-    return ", ".join(name if writable or name in known else "NULL" for name in NEWER)
+    here = {n for (n,) in db.execute(known)}
+    return ", ".join(name if name in here else "NULL" for name in NEWER)
 
 
 def _of_kind(kind: type[Value], value: object, least: float = 0, most: float = 4e18) -> Value:
@@ -319,14 +321,13 @@ def _space(*row: Any) -> Space:
     return Space(model, weights, precision, frames, span, size, id, _of_kind(int, rows, 0, 1e12), file)
 
 
-def _record(size: object, mtime_ns: object, content: object) -> FileRecord:
-    return FileRecord(_of_kind(int, size), _of_kind(int, mtime_ns, -4e18), _of_kind(str, content))
+def _record(size: object, time: object, content: object) -> FileRecord:
+    return FileRecord(_of_kind(int, size), _of_kind(int, time, -(2**63), 2**63), _of_kind(str, content))
 
 
 def _entry(first: object, count: object, duration: object, numbers: object, begin: object) -> Entry:
-    entry = Entry(_of_kind(int, first), _of_kind(int, count, 1), _of_kind(float, duration, 0, LONGEST))
-    if begin is not None:
-        entry = replace(entry, begin=_of_kind(float, begin, 0, LONGEST))
+    length, start = (_of_kind(float, 0.0 if t is None else t, 0, LONGEST) for t in (duration, begin))
+    entry = Entry(_of_kind(int, first), _of_kind(int, count, 1), length, begin=start)
     if numbers is None:
         return entry
     windows = tuple(_of_kind(int, n, 0, 1e10) for n in json.loads(_of_kind(str, numbers)))

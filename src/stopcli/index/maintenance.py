@@ -11,10 +11,10 @@ from pathlib import Path
 
 from stopcli.errors import IndexUnusable
 from stopcli.fileio import replacing, write_error
-from stopcli.index.database import FORMAT
+from stopcli.index.database import FORMAT, unusable
 from stopcli.index.store import DATABASE, Index
-from stopcli.index.sync import PASSING, absolute, below
-from stopcli.index.types import Files, NewEntry, Paths, Space
+from stopcli.index.sync import absolute, below
+from stopcli.index.types import PASSING, Files, NewEntry, Paths, Space
 from stopcli.index.vectors import broken_rows, whole_rows
 from stopcli.results import IndexCheck, IndexedFile, IndexInfo, IndexSpace
 
@@ -128,8 +128,10 @@ def check(folder: Path, *, repair: bool = False) -> IndexCheck:
             if found and repair:
                 dropped = forget_lost(index, look=True)
                 if left := problems(index):
-                    raise IndexUnusable("; ".join(left))
+                    raise unusable(folder / DATABASE, "; ".join(left))
     except IndexUnusable as error:
+        if repair and not error.damaged:  # nothing that setting it aside would mend
+            raise
         aside = str(set_aside(folder)) if repair else None
         return IndexCheck(str(folder), (str(error),), dropped, aside)
     return IndexCheck(str(folder), tuple(found), dropped)
@@ -198,6 +200,9 @@ def _merge_space(index: Index, source: Index, space: Space) -> int:
     bad = _bad_contents(source, space, look=True)
     entries = {content: entry for content, entry in entries.items() if content not in bad}
     here = index.database.make_space(space)
+    if here.size != space.size:
+        problem = f"{source.folder}: its vectors of {space.model} have {space.size} numbers, here {here.size}"
+        raise IndexUnusable(f"{problem}; see 'stop index check'")
     have, before = index.database.entries(here, entries), here.rows
     new = [(content, entry) for content, entry in entries.items() if content not in have]
     for i in range(0, len(new), BATCH):
@@ -207,5 +212,5 @@ def _merge_space(index: Index, source: Index, space: Space) -> int:
         ]
         here = index.add(here, batch, {}, {})
     faults = source.database.faults(space)
-    index.add(here, [], {c: fault for c, fault in faults.items() if fault.error not in PASSING}, {})
+    index.add(here, [], {c: f for c, f in faults.items() if f.error not in PASSING and c not in have}, {})
     return here.rows - before

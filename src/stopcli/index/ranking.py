@@ -98,8 +98,9 @@ def search(
             continue
         rows = chosen.rows()
         scores = _cosines(matrix, rows, query.vector)
-        scores[~np.isfinite(scores)] = -np.inf  # vectors that somebody else made
-        mean = float((scores if near is None else sample @ query.vector).mean())
+        seen = scores if near is None else sample @ query.vector
+        mean = float(seen[np.isfinite(seen)].mean()) if np.isfinite(seen).any() else 0.0
+        scores[~np.isfinite(scores)] = -np.inf  # vectors that no model made
         for unwanted in unlike:
             scores[_cosines(matrix, rows, unwanted) >= scores] = -np.inf
         hits += _hits(query.name, scores, mean, chosen, filters)

@@ -21,7 +21,7 @@ from stopcli.errors import CannotWrite, IndexUnusable
 from stopcli.fileio import make_private_folder, write_text
 from stopcli.index import vectors
 from stopcli.index.database import Database, explain
-from stopcli.index.types import Entry, Faults, Files, NewEntry, Snapshot, Space, Vectors
+from stopcli.index.types import PASSING, Entry, Faults, Files, NewEntry, Snapshot, Space, Vectors
 from stopcli.settings import data_folder
 
 Result = TypeVar("Result")
@@ -90,6 +90,8 @@ class Index(AbstractContextManager["Index"]):
 
         To be called inside `writing`. Raises CannotWrite: nothing is lost; IndexUnusable: too few vectors.
         """
+        if any(item.vectors.shape[1] != space.size for item in new):
+            raise IndexUnusable(f"{self.folder}: holds vectors of {space.size} numbers; those are of others")
         entries, row = {}, space.rows
         for item in new:
             entries[item.content] = Entry(row, len(item.vectors), item.duration, item.numbers, item.begin)
@@ -123,6 +125,7 @@ class Index(AbstractContextManager["Index"]):
             if space is None:
                 return Snapshot(None, {}, {}, np.zeros((0, 0), np.float32))
             entries, faults = self.database.entries(space, contents), self.database.faults(space, contents)
+            faults = {c: fault for c, fault in faults.items() if fault.error not in PASSING}
             return Snapshot(space, entries, faults, self.vectors(space))
 
         return self.together(read)

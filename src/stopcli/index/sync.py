@@ -16,7 +16,7 @@ from stopcli.errors import FileChanged, FileMissing, UnreadableVideo
 from stopcli.fileio import content_key
 from stopcli.index.database import Database
 from stopcli.index.store import Index
-from stopcli.index.types import Fault, Faults, FileRecord, NewEntry, Paths, Say, Snapshot, Space
+from stopcli.index.types import PASSING, Fault, Faults, FileRecord, NewEntry, Paths, Say, Snapshot, Space
 from stopcli.results import EncodedClip, Failure
 
 if TYPE_CHECKING:
@@ -26,7 +26,6 @@ COMMIT_EVERY = 5.0  # seconds: what a kill loses at most, beside the file being 
 HERE = "{path}"  # stands in a kept message for the path, which may be another one next time
 absolute = os.path.abspath  # how the index names a path; links are not followed
 CHANGED = "it was replaced while it was read; run the command again"
-PASSING = {"file-missing", "file-changed", "decoder-crashed", "video-timeout"}  # not the content's fault
 GONE = "no such file: it, or a copy of it, went away before it was read; run the command again"
 
 
@@ -97,8 +96,8 @@ def compare(database: Database, videos: Paths, roots: Iterable[Path]) -> FileDif
         try:
             status = path.stat()
             record = known.get(path)
-            if record is None or (record.size, record.mtime_ns) != (status.st_size, status.st_mtime_ns):
-                record = FileRecord(status.st_size, status.st_mtime_ns, content_key(path))
+            if record is None or (record.size, record.mtime_ns) != (status.st_size, _time(status)):
+                record = FileRecord(status.st_size, _time(status), content_key(path))
             present[path], shown[path] = record, str(given)
         except FileNotFoundError:
             failures.append(Failure.of(given, FileMissing(f"{given}: no such file")))
@@ -179,7 +178,12 @@ def is_unchanged(path: Path, record: FileRecord) -> bool:
         status = path.stat()
     except OSError:
         return True  # reading it has said so
-    return (status.st_size, status.st_mtime_ns) == (record.size, record.mtime_ns)
+    return (status.st_size, _time(status)) == (record.size, record.mtime_ns)
+
+
+def _time(status: os.stat_result) -> int:
+    """Return when a file was changed, in nanoseconds, as far as a database can hold it: to the year 2262."""
+    return max(-(2**63), min(status.st_mtime_ns, 2**63 - 1))
 
 
 def _place(clips: list[EncodedClip], window: float | None) -> tuple[tuple[int, ...] | None, float]:

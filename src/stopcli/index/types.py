@@ -73,6 +73,7 @@ class Fault(NamedTuple):
     message: str
 
 
+PASSING = {"file-missing", "file-changed", "decoder-crashed", "video-timeout"}  # not the content's fault
 Entries = Mapping[str, Entry]  # by content
 Faults = Mapping[str, Fault]  # by content
 Files = Mapping[Path, FileRecord]  # by absolute path

@@ -52,7 +52,10 @@ class ModelFiles:
 
     def weights_hash(self) -> str:
         """Return one SHA-256 over backbone, prompts and focus: the same vectors, the same hash."""
-        parts = [known_hash(file) for file in (self.backbone, self.prompts) if file is not None]
+        try:
+            parts = [known_hash(file) for file in (self.backbone, self.prompts) if file is not None]
+        except OSError as error:
+            raise CheckpointError(f"{self.folder}: its weights cannot be read ({error.strerror})") from error
         parts += [f"focus {self.focus}"] if self.focus else []
         return hashlib.sha256("".join(parts).encode()).hexdigest()
 

@@ -16,7 +16,7 @@ from stopcli.model.config import ModelConfig
 from stopcli.model.files import ModelFiles
 from stopcli.model.stop import Stop
 from stopcli.model.towers.architectures import read_architecture
-from stopcli.model.towers.tokens import Tokenizer
+from stopcli.model.towers.tokens import tokenizer
 
 
 def embed_texts_alone(files: ModelFiles, texts: Sequence[str]) -> NDArray[np.float32]:
@@ -39,10 +39,10 @@ def tokenizer_of(config: ModelConfig) -> Callable[[list[str]], Tensor]:
     if text.get("hf_tokenizer_name"):
         import open_clip
 
-        tokenizer: Callable[[list[str]], Tensor] = open_clip.get_tokenizer(config.architecture)
-        return tokenizer
+        theirs: Callable[[list[str]], Tensor] = open_clip.get_tokenizer(config.architecture)
+        return theirs
     length = text.get("context_length", 77)
-    encode = Tokenizer(length)
+    encode = tokenizer(length)
 
     def tokenize(texts: list[str]) -> Tensor:
         tokens = torch.zeros(len(texts), length, dtype=torch.long)

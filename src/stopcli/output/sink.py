@@ -119,6 +119,8 @@ class Sink(AbstractContextManager["Sink"]):
             text.encode(sys.stdout.encoding or "utf-8")
         except (UnicodeEncodeError, LookupError):  # a file name that is no text, a terminal of few letters
             text = json.dumps(value)
+        if not text.isprintable():  # JSON lets some control characters through
+            text = json.dumps(value).replace("\x7f", "\\u007f")
         print(text, flush=True)
 
 

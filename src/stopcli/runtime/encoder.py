@@ -84,7 +84,7 @@ class Encoder:
             torch.tensor(v, device=self.device).view(3, 1, 1) for v in (preprocess.mean, preprocess.std)
         )
         self.batch_size = self.options.batch_size or default_batch(model, self.device, self.frames, trainable)
-        self._texts = TextEncoder(files, self._embed_texts, f"{self.precision} on {self.device.type}")
+        self._texts = TextEncoder(files, self._embed_texts, f"{self.dtype} on {self.device.type}")
 
     def _adopt(self, model: Stop) -> None:
         self.model = model

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from stopcli.model.files import ModelFiles
 from stopcli.model.towers.architectures import has_standard_text, read_architecture
-from stopcli.model.towers.tokens import Tokenizer
+from stopcli.model.towers.tokens import tokenizer
 
 if TYPE_CHECKING:
     Array = NDArray[np.float32]
@@ -32,7 +32,7 @@ def embed_texts(files: ModelFiles, texts: Sequence[str]) -> Array | None:
 
     try:
         tower = _Tower(files.backbone, settings)
-        tokens = Tokenizer(int(settings["text_cfg"]["context_length"]))
+        tokens = tokenizer(int(settings["text_cfg"]["context_length"]))
         vectors = np.stack([tower.embed(tokens(text)) for text in texts])
         return vectors if np.isfinite(vectors).all() else None
     except (SafetensorError, LookupError, TypeError, ValueError, OSError):  # torch's way says what is wrong
@@ -44,7 +44,7 @@ def read_length(files: ModelFiles, text: str) -> int:
     if _settings(files) is None:
         return 0
     try:
-        return len(Tokenizer(1 << 20)(text))
+        return len(tokenizer(1 << 20)(text))
     except OSError:
         return 0
 

@@ -22,6 +22,7 @@ FORMATS = (  # of films, by FFmpeg's names; none that opens other files (concat,
 )
 MAX_PIXELS = 8192 * 8192  # of one frame; more is a mistake or an attack
 THREADS_MEMORY = 256 << 20  # bytes of pictures that the threads of a decoder may hold
+waited = 0.0  # seconds that this process waited for whoever takes its frames
 on_packet: Callable[[], None] = lambda: None  # noqa: E731 - called as decoding goes on
 
 
@@ -31,7 +32,7 @@ class Container:
     def __init__(self, path: str | Path, threads: int) -> None:
         self.path = path
         self._threads = threads
-        self._deadline = time.monotonic() + TIME_LIMIT
+        self._deadline = time.monotonic() - waited + TIME_LIMIT
         self._open(conceal=False)
 
     def _open(self, *, conceal: bool) -> None:
@@ -79,7 +80,7 @@ class Container:
             except (StopIteration, av.FFmpegError):
                 return
             on_packet()
-            if time.monotonic() > self._deadline:
+            if time.monotonic() - waited > self._deadline:
                 raise VideoTimeout(f"{self.path}: not done after {TIME_LIMIT:.0f} s; skipped")
             yield packet
 

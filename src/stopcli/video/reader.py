@@ -27,6 +27,7 @@ from stopcli.video.pixels import Clock, Scaler
 from stopcli.video.sampling import film_times, sample_times
 from stopcli.video.timeline import read_timeline, scan_stamps
 
+LONGEST = 1e10  # seconds
 MOST_DELAY = 16  # pictures that a decoder may hold back
 
 
@@ -85,6 +86,9 @@ class VideoReader:
         rate = float(container.stream.average_rate or 25)
         self.duration = self._timeline.duration or 1 / rate  # of a single frame, nothing tells it
         self.offset = self._timeline.offset
+        if not self.duration + self.offset < LONGEST:
+            years = f"{(self.duration + self.offset) / 31_557_600:.0f} years"
+            raise UnreadableVideo(f"{container.path}: claims to last {years}; its times are damaged")
         self.may_jump = container.may_jump()
         self._only_dts = container.file.format.name == "avi"
         self._delay = 0.0

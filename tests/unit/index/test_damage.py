@@ -8,11 +8,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from index_toys import filled_index, space_of, vectors_by_content
+from index_toys import filled_index, space_of, toy_space, vectors_by_content
 
 from stopcli.errors import CannotWrite, IndexUnusable
-from stopcli.index.maintenance import forget_lost, lost_spaces, merge, problems, remove, set_aside
+from stopcli.index.maintenance import check, forget_lost, lost_spaces, merge, problems, remove, set_aside
 from stopcli.index.store import DATABASE, LOCK, Index
+from stopcli.index.sync import compare
 from stopcli.index.types import NewEntry
 
 ONE = NewEntry("new", 8.0, np.eye(1, 4, dtype=np.float32))
@@ -255,3 +256,58 @@ def test_contents_that_share_vectors_are_a_problem(tmp_path):
     assert problems(index)
     assert forget_lost(index, look=True) == 6
     assert problems(index) == []
+
+
+def test_vectors_of_another_size_are_not_mixed_in(tmp_path):
+    index, other = filled_index(tmp_path / "a"), Index(tmp_path / "b")
+    before = vectors_by_content(index)
+    with other.writing():
+        space = other.database.make_space(toy_space(size=8))
+        other.add(space, [NewEntry("x", 8.0, np.eye(1, 8, dtype=np.float32))], {}, {})
+    with pytest.raises(IndexUnusable, match="8 numbers, here 4"):
+        merge(index, other)
+    with index.writing(), pytest.raises(IndexUnusable, match="vectors of 4 numbers"):
+        index.add(space_of(index), [NewEntry("x", 8.0, np.eye(1, 8, dtype=np.float32))], {}, {})
+    assert vectors_by_content(index) == before
+    other.close()
+
+
+def test_an_index_of_an_earlier_version_gets_the_columns_it_lacks(tmp_path):
+    index = filled_index(tmp_path)
+    before = index.database.entries(space_of(index))
+    index.database._db.executescript(
+        "ALTER TABLE entries DROP COLUMN numbers; ALTER TABLE entries DROP COLUMN begin"
+    )
+    index.close()
+    with Index(tmp_path) as again:
+        assert again.database.entries(space_of(again)) == before
+        with again.writing():
+            again.add(space_of(again), [NewEntry("x", 8.0, ONE.vectors, (7,), 3.0)], {}, {})
+        entry = again.database.entries(space_of(again))["x"]
+        assert (entry.numbers, entry.begin) == ((7,), 3.0)
+
+
+def test_repair_sets_nothing_aside_that_a_newer_version_can_read(tmp_path):
+    index = filled_index(tmp_path)
+    index.database._db.execute("PRAGMA user_version=99")
+    index.close()
+    with pytest.raises(IndexUnusable, match="upgrade"):
+        check(tmp_path, repair=True)
+    assert not list(tmp_path.glob("damaged-*"))
+    assert check(tmp_path).problems
+
+
+def test_any_time_of_change_can_be_kept(tmp_path):
+    index = filled_index(tmp_path / "index")
+    film = tmp_path / "a.mp4"
+    film.write_bytes(b"film")
+    for year in (1900, 2100, 2300):
+        stamp = (year - 1970) * 31_557_600
+        try:
+            os.utime(film, (stamp, stamp))
+        except (OSError, OverflowError):
+            continue  # the file system knows no such time
+        record = compare(index.database, [film], []).present[film]
+        index.database.update_files({film: record})
+        assert index.database.files()[film] == record
+        assert compare(index.database, [film], []).changed == ()

@@ -245,3 +245,39 @@ def test_reading_keeps_few_threads_and_little_memory(long):
     assert int(values["Threads"]) < 10
     assert int(values["VmPeak"]) < 1_500_000  # kilobytes, of the four million that it may have
     assert int(values["VmHWM"]) < 150_000
+
+
+def test_a_worker_imports_nothing_from_the_current_folder(clip, tmp_path, monkeypatch):
+    for name in ("json", "av", "numpy"):
+        (tmp_path / f"{name}.py").write_text(
+            f"open({str(tmp_path / 'ran')!r}, 'w').close(); raise SystemExit"
+        )
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(pool, "_idle", [])
+    assert read_frames(clip, 1, 32).pixels.shape == (1, 32, 32, 3)
+    assert not (tmp_path / "ran").exists()
+
+
+@linux
+def test_a_worker_that_went_while_it_was_idle_is_replaced(clip, monkeypatch):
+    worker = pool.Worker()
+    monkeypatch.setattr(pool, "_idle", [worker])
+    monkeypatch.setattr(worker.process, "poll", lambda: None)  # it dies between the look and the request
+    os.kill(worker.process.pid, signal.SIGKILL)
+    assert read_frames(clip, 1, 32).pixels.shape == (1, 32, 32, 3)
+
+
+def test_a_slow_reader_costs_a_film_none_of_its_time(long, monkeypatch):
+    monkeypatch.setattr(
+        pool,
+        "START",
+        pool.START.replace(
+            "main; main()", "main; import stopcli.video.container as c; c.TIME_LIMIT = 3; main()"
+        ),
+    )
+    monkeypatch.setattr(pool, "_idle", [])
+    count = 0
+    for _ in read_windows(long, 2, 224, 2.0):
+        count += 1
+        time.sleep(0.1)
+    assert count == 50  # after five seconds

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import html
 from collections.abc import Iterator
+from functools import lru_cache
 from itertools import pairwise
 
 from stopcli.model.towers.architectures import VOCABULARY, open_clip_folder
@@ -12,6 +13,12 @@ from stopcli.model.towers.architectures import VOCABULARY, open_clip_folder
 MERGES = 49152 - 256 - 2  # of the vocabulary file, as many as CLIP uses
 SPECIAL = ("<start_of_text>", "<end_of_text>")
 WORDS = r"<start_of_text>|<end_of_text>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
+
+
+@lru_cache(maxsize=8)
+def tokenizer(context_length: int) -> Tokenizer:
+    """Return a tokenizer, made once: reading the vocabulary takes a tenth of a second."""
+    return Tokenizer(context_length)
 
 
 class Tokenizer:

@@ -15,6 +15,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -77,11 +78,13 @@ class Child:
         """Send a message."""
         parts = [a.tobytes() for a in arrays or []]
         line = json.dumps(head | {"bytes": sum(map(len, parts))}).encode()
+        began = time.monotonic()
         with self._lock:
             self._out.write(LENGTH.pack(len(line)) + line)
             self._out.writelines(parts)
             self._out.flush()
         self._last = time.monotonic()
+        container.waited += self._last - began  # for whoever reads: no fault of the film
 
     def beat(self) -> None:
         """Say that decoding goes on; called with each packet."""
@@ -90,20 +93,26 @@ class Child:
 
     def answer(self, request: dict[str, Any]) -> None:
         """Do what a request asks for; whatever goes wrong is an answer too."""
-        path = request["path"]
+        path, full = request["path"], False
+        self.send({"beat": True})
         try:
-            os.chdir(request["cwd"])
+            with suppress(OSError):  # a folder that is gone: the path will say so
+                os.chdir(request["cwd"])
             for head, arrays in CALLS[request["call"]](path, request["options"]):
                 self.send(head, arrays)
         except InputError as error:
             self.send({"error": type(error).__name__, "message": str(error)})
+            full = isinstance(error, VideoTooLarge)
         except MemoryError:
             message = f"{path}: decoding it takes more memory than a file may have"
             self.send({"error": VideoTooLarge.__name__, "message": message})
+            full = True
         except Exception as error:  # FFmpeg's bindings raise all kinds of things
             message = f"{path}: damaged or encrypted ({type(error).__name__}: {str(error)[:120]})"
             self.send({"error": UnreadableVideo.__name__, "message": message})
         self.send({"done": True})
+        if full:
+            sys.exit(0)  # the next file begins with all of the memory
 
 
 def main() -> None:
@@ -129,10 +138,12 @@ def _limit_memory() -> None:
         import resource
     except ImportError:  # Windows
         return
-    _, hard = resource.getrlimit(resource.RLIMIT_AS)
-    wanted = MEMORY if hard == resource.RLIM_INFINITY else min(MEMORY, hard)
-    resource.setrlimit(resource.RLIMIT_AS, (wanted, hard))
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    with suppress(ValueError, OSError):  # macOS knows the limit, and takes none
+        soft, hard = resource.getrlimit(resource.RLIMIT_AS)
+        limits = [MEMORY, *(limit for limit in (soft, hard) if limit != resource.RLIM_INFINITY)]
+        resource.setrlimit(resource.RLIMIT_AS, (min(limits), hard))
+    with suppress(ValueError, OSError):
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
 
 def _watch(child: Child, parent: int) -> None:

@@ -31,7 +31,11 @@ from stopcli.video.workers.child import LENGTH
 
 PATIENCE = STALL_SECONDS + 10  # seconds without a sign of life, before a worker is killed
 ROOT = str(Path(__file__).parents[3])
-START = "import sys; sys.path.insert(0, sys.argv[1]); from stopcli.video.workers.child import main; main()"
+# nothing is imported from the current folder, which may hold anybody's files
+START = (
+    "import sys; sys.path[:] = [sys.argv[1], *(p for p in sys.path if p)]; "
+    "from stopcli.video.workers.child import main; main()"
+)
 Message = tuple[dict[str, Any], bytearray]
 MOST = 1 << 31  # bytes of one message: more is not an answer
 
@@ -47,8 +51,8 @@ def read_frames(
 ) -> Frames:
     """Read T frames at segment centres, as `stopcli.video.clips.read_frames` does."""
     options = {"frames": frames, "size": size, "start": start, "end": end, "threads": threads}
-    (answer,) = _ask("frames", path, options)
-    return _as_frames(*answer)
+    answers = [_as_frames(path, *answer) for answer in _ask("frames", path, options)]
+    return answers[0]
 
 
 def read_windows(
@@ -58,7 +62,7 @@ def read_windows(
     options = {"frames": frames, "size": size, "window": window, "threads": threads}
     with closing(_ask("windows", path, options)) as answers:
         for answer in answers:
-            yield _as_frames(*answer)
+            yield _as_frames(path, *answer)
 
 
 def read_pictures(path: str | Path, times: Sequence[float], size: int) -> list[NDArray[np.uint8]]:
@@ -75,12 +79,6 @@ def opens(path: str | Path) -> bool:
     except InputError:
         return False
     return True
-
-
-def start(count: int) -> None:
-    """Start so many workers, which load their libraries while this process does something else."""
-    with _lock:
-        _idle.extend(Worker() for _ in range(count - len(_idle)))
 
 
 class Worker:
@@ -109,14 +107,18 @@ class Worker:
         _workers.discard(self)
         return self.process.wait()
 
-    def ask(self, request: bytes) -> Iterator[Message]:
-        """Yield the messages of an answer; EOFError where the process dies or is killed."""
+    def takes(self, request: bytes) -> bool:
+        """Send a request; say whether the process has taken it up."""
         assert self.process.stdin is not None
         try:
             self.process.stdin.write(request)
             self.process.stdin.flush()
-        except OSError as error:
-            raise EOFError from error
+            return bool(self._message()[0].get("beat"))
+        except (OSError, EOFError, KeyError, TypeError, ValueError, struct.error):
+            return False
+
+    def answers(self) -> Iterator[Message]:
+        """Yield the messages of an answer; EOFError where the process dies or is killed."""
         while not (message := self._message())[0].get("done"):
             if not message[0].get("beat"):
                 yield message
@@ -153,8 +155,12 @@ def _ask(call: str, path: str | Path, options: dict[str, Any]) -> Generator[Mess
     """Have a worker do something with a file; yield its answers, or raise what it came to."""
     request = {"call": call, "path": str(path), "cwd": str(Path.cwd()), "options": options}
     worker, done, fault = _borrow(), False, None
+    if not worker.takes(line := json.dumps(request).encode() + b"\n"):  # it went while it was idle
+        worker.kill()
+        worker = Worker()
+        worker.takes(line)
     try:
-        for head, data in worker.ask(json.dumps(request).encode() + b"\n"):
+        for head, data in worker.answers():
             if "error" in head:
                 fault = _fault(head, path)
             else:
@@ -200,7 +206,12 @@ def _borrow() -> Worker:
 
 def _watch() -> None:
     """Kill workers that give no sign of life."""
+    last = time.monotonic()
     while not _ended.wait(0.5):
+        slept, last = time.monotonic() - last, time.monotonic()
+        if slept > 5:  # the whole process was stopped: the workers were too
+            for worker in list(_workers):
+                worker.deadline += slept
         for worker in list(_workers):
             if time.monotonic() > worker.deadline:
                 worker.overdue = True
@@ -214,10 +225,13 @@ def _name(status: int) -> str:
         return f"exit status {status}"
 
 
-def _as_frames(head: dict[str, Any], data: bytearray) -> Frames:
-    times = np.frombuffer(data, np.float64, head["times"], len(data) - 8 * head["times"])
-    pixels = np.frombuffer(data, np.uint8, len(data) - 8 * head["times"])
-    return Frames(pixels.reshape(head["shape"]), times, head["start"], head["end"])
+def _as_frames(path: str | Path, head: dict[str, Any], data: bytearray) -> Frames:
+    try:
+        times = np.frombuffer(data, np.float64, head["times"], len(data) - 8 * head["times"])
+        pixels = np.frombuffer(data, np.uint8, len(data) - 8 * head["times"])
+        return Frames(pixels.reshape(head["shape"]), times, float(head["start"]), float(head["end"]))
+    except (KeyError, TypeError, ValueError) as error:
+        raise DecoderCrashed(f"{path}: its decoder sent nonsense; skipped") from error
 
 
 @atexit.register
