@@ -91,6 +91,16 @@ def read_json(path: Path, limit: int = 32 << 20) -> Any:
         raise ValueError("nested too deeply") from None
 
 
+def to_json(value: Any, indent: int | None = None) -> str:
+    """Return JSON with letters as they are; all escaped where a file name in it is not valid Unicode."""
+    text = json.dumps(value, indent=indent, ensure_ascii=False)
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        text = json.dumps(value, indent=indent)
+    return text
+
+
 @contextmanager
 def replacing(path: Path, *, sync: bool = False) -> Iterator[Path]:
     """Yield the name of a new file beside ``path``; when the block ends well it takes the place of ``path``.

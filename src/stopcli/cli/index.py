@@ -119,7 +119,7 @@ _repair = typer.Option("--repair", help="Forget what is lost or broken, so that 
 @app.command("check", epilog="Examples:\n  stop index check\n  stop index check --repair")
 @o.shares(o.Show)
 def check(show: o.Show, repair: Annotated[bool, _repair] = False, index: Index = None) -> None:
-    """Look for damage, and with --repair mend it."""
+    """Check the index for damage; --repair fixes it."""
     with session("index check", show) as s:
         from stopcli.index.maintenance import check as look
         from stopcli.results import Failure

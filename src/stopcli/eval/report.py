@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict
@@ -13,7 +12,7 @@ from pathlib import Path
 from stopcli.errors import FileExists
 from stopcli.eval.accuracy import Report
 from stopcli.eval.metrics import confusion
-from stopcli.fileio import exists, is_folder, make_folder, write_text
+from stopcli.fileio import exists, is_folder, make_folder, to_json, write_text
 from stopcli.output import figures
 from stopcli.output.tables import cell, flat
 
@@ -41,7 +40,7 @@ def write_report(folder: Path, report: Report) -> list[Path]:
     }
     rows = [flat(s) for s in report.scores]
     texts = {
-        "results.json": json.dumps(results, indent=2, ensure_ascii=False) + "\n",
+        "results.json": to_json(results, 2) + "\n",
         "results.csv": _csv([rows[0], *(r.values() for r in rows)]),
         "results.md": markdown(report),
     }

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 from stopcli.errors import CheckpointError
-from stopcli.fileio import write_text
+from stopcli.fileio import to_json, write_text
 from stopcli.hub.card import CARD_FILE, card_data, model_card, without_paths
 from stopcli.hub.registry import weight_files
 from stopcli.model.config import CONFIG_FILE, read_config
@@ -39,7 +38,7 @@ def publishable(folder: Path, license: str | None = None) -> dict[str, Path | by
     files: dict[str, Path | bytes] = {n: folder / n for n in names if (folder / n).is_file()}
     published = {**values, **without_paths(config.extra)}
     if published != values:
-        files[CONFIG_FILE] = json.dumps(published, indent=2, ensure_ascii=False).encode()
+        files[CONFIG_FILE] = to_json(published, 2).encode()
     return files
 
 

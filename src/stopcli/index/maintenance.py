@@ -130,7 +130,7 @@ def check(folder: Path, *, repair: bool = False) -> IndexCheck:
                 if left := problems(index):
                     raise unusable(folder / DATABASE, "; ".join(left))
     except IndexUnusable as error:
-        if repair and not error.damaged:  # nothing that setting it aside would mend
+        if repair and not error.damaged:  # setting it aside would not help
             raise
         aside = str(set_aside(folder)) if repair else None
         return IndexCheck(str(folder), (str(error),), dropped, aside)

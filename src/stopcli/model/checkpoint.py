@@ -7,12 +7,11 @@ prompt modules only. Pickled files are not read: they can run code.
 from __future__ import annotations
 
 import difflib
-import json
 from pathlib import Path
 from typing import Any
 
 from stopcli.errors import CheckpointError
-from stopcli.fileio import make_folder, replacing, write_text
+from stopcli.fileio import make_folder, replacing, to_json, write_text
 from stopcli.model.config import CONFIG_FILE, WEIGHTS_FILE, ModelConfig
 from stopcli.model.towers.architectures import is_standard, read_architecture
 
@@ -136,4 +135,4 @@ def save(folder: Path, config: ModelConfig, model: Any | None) -> None:
         state = {k: v.detach().cpu().contiguous() for k, v in model.prompts.state_dict().items()}
         with replacing(folder / WEIGHTS_FILE) as part:
             part.write_bytes(to_bytes(state, metadata={"format": "pt"}))
-    write_text(folder / CONFIG_FILE, json.dumps(config.to_dict(), indent=2, ensure_ascii=False) + "\n")
+    write_text(folder / CONFIG_FILE, to_json(config.to_dict(), 2) + "\n")

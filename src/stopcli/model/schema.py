@@ -46,46 +46,44 @@ class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 
 
-class Vision(_Strict):
+class _Tower(_Strict):
+    layers: Count = 12
+    mlp_ratio: Annotated[float, Field(gt=0, le=16)] = 4.0
+    ls_init_value: float | None = None
+    final_ln_after_pool: bool = False
+    output_tokens: bool = False
+
+
+class Vision(_Tower):
     """The vision tower, in open_clip's words; its settings for towers of other kinds are left out."""
 
-    layers: Count = 12
     width: Width = 768
     head_width: Annotated[int, Field(ge=4, le=512)] = 64
-    mlp_ratio: Annotated[float, Field(gt=0, le=16)] = 4.0
     patch_size: Annotated[int, Field(ge=1, le=256)] = 16
     image_size: Side | Annotated[list[Side], Field(min_length=2, max_length=2)] = 224
-    ls_init_value: float | None = None
     patch_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
     attentional_pool: bool = False
     attn_pooler_queries: Annotated[int, Field(ge=1, le=4096)] = 256
     attn_pooler_heads: Count = 8
     no_ln_pre: bool = False
     pos_embed_type: str = "learnable"
-    final_ln_after_pool: bool = False
     pool_type: str = "tok"
-    output_tokens: bool = False
 
 
-class Words(_Strict):
+class Words(_Tower):
     """The text tower, in open_clip's words."""
 
     context_length: Annotated[int, Field(ge=2, le=4096)] = 77
     vocab_size: Annotated[int, Field(ge=2, le=2_000_000)] = 49408
     width: Width = 512
     heads: Count = 8
-    layers: Count = 12
-    mlp_ratio: Annotated[float, Field(gt=0, le=16)] = 4.0
-    ls_init_value: float | None = None
     embed_cls: bool = False
     pad_id: int = 0
     eos_id: int = 2
     no_causal_mask: bool = False
-    final_ln_after_pool: bool = False
     pool_type: str = "argmax"
     proj_bias: bool = False
     proj_type: str = "linear"
-    output_tokens: bool = False
 
 
 class Towers(_Strict):

@@ -14,6 +14,7 @@ from contextlib import AbstractContextManager
 from typing import Any
 
 from stopcli.errors import ExitStatus, StopError
+from stopcli.fileio import to_json
 from stopcli.output.tables import VIEWS, Table, table_of, to_dict
 from stopcli.results import Failure
 
@@ -114,10 +115,10 @@ class Sink(AbstractContextManager["Sink"]):
         print(printable(text, keep="\n"), file=sys.stderr)
 
     def _line(self, value: dict[str, Any]) -> None:
-        text = json.dumps(value, ensure_ascii=False)
+        text = to_json(value)
         try:
             text.encode(sys.stdout.encoding or "utf-8")
-        except (UnicodeEncodeError, LookupError):  # a file name that is no text, a terminal of few letters
+        except (UnicodeEncodeError, LookupError):  # a terminal of few letters
             text = json.dumps(value)
         if not text.isprintable():  # JSON lets some control characters through
             text = json.dumps(value).replace("\x7f", "\\u007f")

@@ -40,7 +40,7 @@ def embed_texts(files: ModelFiles, texts: Sequence[str]) -> Array | None:
 
 
 def read_length(files: ModelFiles, text: str) -> int:
-    """Return how many tokens a text is for the tower, or 0 where that cannot be told without loading it."""
+    """Return how many tokens a text has; 0 if the tower is not of the original kind."""
     if _settings(files) is None:
         return 0
     try:

@@ -139,7 +139,7 @@ def _key_of(vectors: VectorFile, path: str) -> FileKey | None:
 
 
 def _file_key(path: str | Path) -> FileKey | None:
-    """Return a file's size (bytes) and time of change (ns); None where that cannot be told."""
+    """Return a file's size (bytes) and time of change (ns); None if it cannot be read."""
     try:
         status = Path(path).stat()
     except OSError:

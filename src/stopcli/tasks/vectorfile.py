@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stopcli.errors import InputError, UsageError
-from stopcli.fileio import append_line, check_output, replacing, write_text
+from stopcli.fileio import append_line, check_output, replacing, to_json, write_text
 
 SUFFIXES = (".npz", ".npy", ".parquet")
 
@@ -139,7 +139,7 @@ def save(path: Path, vectors: VectorFile) -> None:
     """Write a file of vectors, whole or not at all; raises CannotWrite."""
     matrix = vectors.matrix()
     if path.suffix == ".npy":
-        rows = [json.dumps(asdict(r), ensure_ascii=False) for r in vectors.rows]
+        rows = [to_json(asdict(r)) for r in vectors.rows]
         head = json.dumps({**vectors.provenance, "vectors": _digest(matrix)})
         write_text(_sidecar(path), "\n".join([head, *rows]) + "\n")
     with replacing(path) as part:

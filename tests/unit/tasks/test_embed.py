@@ -57,6 +57,18 @@ def held(out):
     return {row.path: float(v[0]) for row, v in zip(vectors.rows, vectors.matrix(), strict=True)}
 
 
+def die_at(out, monkeypatch):
+    """Let the process die when it is about to replace a file."""
+    whole = vectorfile.replacing
+
+    def dies(path, **options):
+        if path == out:
+            raise KeyboardInterrupt
+        return whole(path, **options)
+
+    monkeypatch.setattr(vectorfile, "replacing", dies)
+
+
 @pytest.mark.parametrize("suffix", SUFFIXES)
 def test_a_file_that_is_away_keeps_its_vectors_and_it_is_said(files, tmp_path, suffix):
     out = tmp_path / f"v{suffix}"
@@ -102,14 +114,7 @@ def test_a_process_that_dies_while_it_saves_loses_nothing(files, tmp_path, suffi
     """The two files of .npy are replaced one after the other; the journal stands until both are."""
     out = tmp_path / f"v{suffix}"
     embed_videos(Encoder(), files[:2], out)
-    whole = vectorfile.replacing
-
-    def dies(path, **options):
-        if path == out:
-            raise KeyboardInterrupt
-        return whole(path, **options)
-
-    monkeypatch.setattr(vectorfile, "replacing", dies)
+    die_at(out, monkeypatch)
     with pytest.raises(KeyboardInterrupt):
         embed_videos(Encoder(), files, out)
     monkeypatch.undo()
@@ -198,15 +203,9 @@ def test_a_full_disk_is_one_sentence_and_leaves_what_was_there(toy, tmp_path):
 
 
 def test_texts_are_kept_where_a_process_dies_while_it_saves(tmp_path, monkeypatch):
-    out, whole = tmp_path / "t.npy", vectorfile.replacing
+    out = tmp_path / "t.npy"
     embed_texts(Encoder(), ["a", "bb"], out)
-
-    def dies(path, **options):
-        if path == out:
-            raise KeyboardInterrupt
-        return whole(path, **options)
-
-    monkeypatch.setattr(vectorfile, "replacing", dies)
+    die_at(out, monkeypatch)
     with pytest.raises(KeyboardInterrupt):
         embed_texts(Encoder(), ["ccc"], out)
     monkeypatch.undo()

@@ -12,9 +12,10 @@ from conftest import write_model
 from labelled_clips import Recorder, train, write_labelled
 from stopcli.errors import CheckpointError, FileExists, OutputBusy, TrainingDiverged, UsageError
 from stopcli.fileio import alone, file_hash
+from stopcli.hub.publish import publishable
 from stopcli.hub.registry import resolve
 from stopcli.model.checkpoint import load_prompts
-from stopcli.model.config import StopConfig
+from stopcli.model.config import StopConfig, read_config
 from stopcli.train.options import FinetuneOptions
 from stopcli.train.run_folder import STATE_FILE
 from stopcli.train.trainer import Trainer
@@ -149,6 +150,13 @@ def test_the_backbone_is_recorded_and_looked_at(tmp_path, adapt, toy):
         resolve(str(tmp_path / "out"))
 
 
+def test_a_model_made_by_a_command_that_is_no_text_can_be_loaded(tmp_path, labelled, toy):
+    command = "stop finetune bad\udcff.csv"  # what Python makes of a name that is not UTF-8
+    train(labelled / "data.csv", toy, tmp_path / "out", more={"command": command}, epochs=2)
+    assert read_config(tmp_path / "out").extra["training"]["command"] == command
+    publishable(tmp_path / "out")
+
+
 def test_static_and_off_prompts_start_anew(tmp_path, adapt):
     for mode in ("static", "off"):
         adapt(tmp_path / mode, epochs=2, temporal=mode)
@@ -226,7 +234,6 @@ def test_a_loss_that_is_no_number_stops_with_the_best_weights_kept(tmp_path, ada
     with pytest.raises(TrainingDiverged, match="became nan at step 9"):
         adapt(tmp_path / "out", told, epochs=20, batch_size=4)
     assert [r.step for r in told.reports] == list(range(1, 9))
-    from stopcli.hub.registry import resolve
     from stopcli.model.loading import load_model
 
     load_prompts(load_model(resolve(str(tmp_path / "out"))), tmp_path / "out")

@@ -15,10 +15,10 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,6 +36,7 @@ START = (
     "import sys; sys.path[:] = [sys.argv[1], *(p for p in sys.path if p)]; "
     "from stopcli.video.workers.child import main; main()"
 )
+Decoded = TypeVar("Decoded")
 Message = tuple[dict[str, Any], bytearray]
 MOST = 1 << 31  # bytes of one message: more is not an answer
 
@@ -51,25 +52,22 @@ def read_frames(
 ) -> Frames:
     """Read T frames at segment centres, as `stopcli.video.clips.read_frames` does."""
     options = {"frames": frames, "size": size, "start": start, "end": end, "threads": threads}
-    answers = [_as_frames(path, *answer) for answer in _ask("frames", path, options)]
-    return answers[0]
+    (read,) = _decoded("frames", path, options, _as_frames)
+    return read
 
 
 def read_windows(
     path: str | Path, frames: int, size: int, window: float, *, threads: int = 0
-) -> Iterator[Frames]:
-    """Yield T frames of each window, as `stopcli.video.clips.read_windows` does."""
+) -> Generator[Frames, None, None]:
+    """Return T frames of each window, one after the other, as `stopcli.video.clips.read_windows` does."""
     options = {"frames": frames, "size": size, "window": window, "threads": threads}
-    with closing(_ask("windows", path, options)) as answers:
-        for answer in answers:
-            yield _as_frames(path, *answer)
+    return _decoded("windows", path, options, _as_frames)
 
 
 def read_pictures(path: str | Path, times: Sequence[float], size: int) -> list[NDArray[np.uint8]]:
     """Read whole frames for people to look at, as `stopcli.video.clips.read_pictures` does."""
     options = {"times": [float(t) for t in times], "size": size}
-    answers = _ask("pictures", path, options)
-    return [np.frombuffer(data, np.uint8).reshape(head["shape"]) for head, data in answers]
+    return list(_decoded("pictures", path, options, _as_picture))
 
 
 def opens(path: str | Path) -> bool:
@@ -151,6 +149,22 @@ _watchdog: threading.Thread | None = None
 _ended = threading.Event()
 
 
+def _decoded(
+    call: str, path: str | Path, options: dict[str, Any], read: Callable[[dict[str, Any], bytearray], Decoded]
+) -> Generator[Decoded, None, None]:
+    """Yield a worker's answers as arrays; nonsense, or no answer at all, is a crash of its decoder."""
+    count = 0
+    with closing(_ask(call, path, options)) as answers:
+        for count, answer in enumerate(answers, 1):  # noqa: B007 - how many there were is asked below
+            try:
+                decoded = read(*answer)
+            except (KeyError, TypeError, ValueError) as error:
+                raise DecoderCrashed(f"{path}: its decoder sent nonsense; skipped") from error
+            yield decoded
+    if not count:
+        raise DecoderCrashed(f"{path}: its decoder sent nothing; skipped")
+
+
 def _ask(call: str, path: str | Path, options: dict[str, Any]) -> Generator[Message, None, None]:
     """Have a worker do something with a file; yield its answers, or raise what it came to."""
     request = {"call": call, "path": str(path), "cwd": str(Path.cwd()), "options": options}
@@ -225,13 +239,14 @@ def _name(status: int) -> str:
         return f"exit status {status}"
 
 
-def _as_frames(path: str | Path, head: dict[str, Any], data: bytearray) -> Frames:
-    try:
-        times = np.frombuffer(data, np.float64, head["times"], len(data) - 8 * head["times"])
-        pixels = np.frombuffer(data, np.uint8, len(data) - 8 * head["times"])
-        return Frames(pixels.reshape(head["shape"]), times, float(head["start"]), float(head["end"]))
-    except (KeyError, TypeError, ValueError) as error:
-        raise DecoderCrashed(f"{path}: its decoder sent nonsense; skipped") from error
+def _as_frames(head: dict[str, Any], data: bytearray) -> Frames:
+    times = np.frombuffer(data, np.float64, head["times"], len(data) - 8 * head["times"])
+    pixels = np.frombuffer(data, np.uint8, len(data) - 8 * head["times"])
+    return Frames(pixels.reshape(head["shape"]), times, float(head["start"]), float(head["end"]))
+
+
+def _as_picture(head: dict[str, Any], data: bytearray) -> NDArray[np.uint8]:
+    return np.frombuffer(data, np.uint8).reshape(head["shape"])
 
 
 @atexit.register
