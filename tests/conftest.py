@@ -91,7 +91,7 @@ def write_model(folder: Path, *, stop=None, labels=None, seed=0) -> Path:
     from stopcli.model.stop import Stop
 
     torch.manual_seed(seed)
-    backbone = build_backbone("toy", TOY_CONFIG, {})
+    backbone = build_backbone("toy", TOY_CONFIG)
     folder.mkdir(parents=True, exist_ok=True)
     state = {k: v.contiguous() for k, v in backbone.clip.state_dict().items()}
     save_file(state, folder / "backbone.safetensors")

@@ -138,6 +138,8 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _answer(self, *, body: bool) -> None:
         hub = self.hub
+        if self.path == "/api/agent-harnesses":  # huggingface_hub asks for it once a day
+            return self._send(b"{}", {}, body=body, large=False)
         hub.requests.append((self.command, self.path, self.headers.get("Range")))
         if hub.status is not None:
             return self._error(hub.status, None)

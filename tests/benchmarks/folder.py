@@ -47,7 +47,7 @@ def make_model(folder: Path) -> None:
     from stopcli.model.config import ModelConfig
 
     torch.manual_seed(0)
-    backbone = build_backbone("ViT-B-32-quickgelu", None, {})
+    backbone = build_backbone("ViT-B-32-quickgelu", None)
     folder.mkdir()
     state = {k: v.contiguous() for k, v in backbone.clip.state_dict().items()}
     save_file(state, folder / "backbone.safetensors")

@@ -28,7 +28,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=9)
     args = parser.parse_args()
     device, dtype = checked_device(args.device), DTYPES[args.precision]
-    backbone = build_backbone(args.architecture, None, {})
+    backbone = build_backbone(args.architecture, None)
     plain, stop = Stop(backbone, None), Stop(backbone, StopConfig())
     for parameter in stop.prompts.parameters():
         torch.nn.init.normal_(parameter, std=0.02)

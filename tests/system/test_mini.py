@@ -40,7 +40,7 @@ def test_a_clip_played_backwards_is_another_motion():
 
     model = stopcli.load("mini", precision="fp32")
     pixels = read_frames(
-        ASSETS / "samples" / "a-dog-moving-left.mp4", model.encoder.frames, model.encoder.size
+        ASSETS / "samples" / "a-dog-moving-left.mp4", model.encoder.frames, model.encoder.framing
     ).pixels
     vectors = model.encoder.encode_pixels(np.stack([pixels, pixels[::-1]]))
     texts = model.encoder.encode_texts(["a dog moving left", "a dog moving right"])

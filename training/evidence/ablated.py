@@ -1,6 +1,7 @@
 """Run a module on a model that lacks a part: ``python -m training.evidence.ablated PART stopcli ...``.
 
-What each part adds is measured by taking it away; the product has no switches for this.
+``bound=0.6`` is no part, but another bound; ``bound=0.6+bias`` is that without a part. What each part adds
+is measured by taking it away; the product has no switches for this.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ def without_alignment() -> None:
 
     def still(grey: Tensor) -> tuple[Tensor, Tensor]:
         b, t = grey.shape[:2]
-        return torch.eye(2, 3).expand(b, t, 2, 3), torch.zeros(b, t - 1)
+        return torch.eye(2, 3, device=grey.device).expand(b, t, 2, 3), grey.new_zeros(b, t - 1)
 
     motion.follow_camera = still
     motion.FINE = {}
@@ -47,6 +48,11 @@ def without_alignment() -> None:
 def without_bound() -> None:
     """Spatial prompts of any size."""
     stop.bounded = lambda prompt, *_: prompt
+
+
+def with_bound(share: float) -> None:
+    """Spatial prompts of at most another share of the tokens' size, whatever the model's config says."""
+    stop.bounded = lambda prompt, size, _: prompts.bounded(prompt, size, share)
 
 
 def without_bias() -> None:
@@ -64,7 +70,7 @@ def without_count_gradient() -> None:
 
     def mask(variation: Tensor, eta: int) -> Tensor:
         w = variation.detach().unsqueeze(-1)
-        return torch.where(eta * w > torch.arange(eta), torch.zeros_like(w), stop.NEVER)
+        return torch.where(eta * w > torch.arange(eta, device=w.device), torch.zeros_like(w), stop.NEVER)
 
     stop.log_multiplicity = mask
 
@@ -89,7 +95,12 @@ def main() -> None:
     """Take a part away and hand over to the module."""
     part, module = sys.argv[1:3]
     del sys.argv[1:3]
-    PARTS[part]()
+    for change in part.split("+"):
+        name, _, value = change.partition("=")
+        if value:
+            with_bound(float(value))
+        else:
+            PARTS[name]()
     runpy.run_module(module, run_name="__main__", alter_sys=True)
 
 

@@ -85,7 +85,7 @@ def on_task(encoder: Encoder, task: Path, limit: int) -> dict[str, Any]:
     out: dict[str, Any] = {}
     for split in dict.fromkeys(name.partition("-")[0] for name in scenes):
         names = [n for n in scenes if n.startswith(split)][:limit]
-        clips = [read_frames(task / n, encoder.frames, encoder.size, threads=1) for n in names]
+        clips = [read_frames(task / n, encoder.frames, encoder.framing, threads=1) for n in names]
         pixels = np.stack([c.pixels for c in clips])
         scores: dict[str, Any] = {}
         for name, change in CHOICES.items():
@@ -129,7 +129,7 @@ def regions(encoder: Encoder, pixels: np.ndarray) -> np.ndarray:
 def energy_lift(encoder: Encoder, paths: list[Path]) -> dict[str, Any]:
     """Return the lift of the change between frames that regions catch, block by block."""
     rows, columns = encoder.grid
-    clips = np.stack([read_frames(p, encoder.frames, encoder.size, threads=1).pixels for p in paths])
+    clips = np.stack([read_frames(p, encoder.frames, encoder.framing, threads=1).pixels for p in paths])
     change = np.abs(np.diff(clips.astype(np.float32), axis=1)).mean(-1)  # (B,G,S,S)
     b, gaps, side = change.shape[:3]
     change = (

@@ -117,7 +117,7 @@ def main() -> None:
     parser.add_argument("backbone", type=Path, help="the folder of backbone.safetensors")
     args = parser.parse_args()
     rng = seeded(args.seed)
-    backbone = build_backbone(NAME, CONFIG, {})
+    backbone = build_backbone(NAME, CONFIG)
     load_backbone_weights(backbone, args.backbone / "backbone.safetensors")
     model = Stop(backbone, STOP)
     if args.init:

@@ -190,9 +190,9 @@ class Session:
         from stopcli.data.tablefile import short
         from stopcli.runtime.text import cut_texts
 
-        cut, most = cut_texts(self.files, texts)
-        for text in cut[:MOST_NOTES]:
-            self.say(f"note: the model reads only the first {most - 2} tokens of {short(text)!r}")
+        cut = cut_texts(self.files, texts)
+        for text, words in list(cut.items())[:MOST_NOTES]:
+            self.say(f"note: {short(text)!r} is too long; not read: {short(' '.join(words))!r}")
         if len(cut) > MOST_NOTES:
             self.say(f"note: ... and of {len(cut) - MOST_NOTES} more texts")
 

@@ -128,7 +128,7 @@ def _embed(
     methods: Sequence[Encoder], clips: Sequence[Clip], progress: Callable[[str], None] | None
 ) -> tuple[list[Vectors], dict[Clip, StopError]]:
     """Return for each method the vectors of the clips, and the faults of those that cannot be read."""
-    shapes = list(dict.fromkeys((m.frames, m.size) for m in methods))
+    shapes = list(dict.fromkeys((m.frames, m.framing) for m in methods))
     vectors: list[Vectors] = [{} for _ in methods]
     faults: dict[Clip, StopError] = {}
 
@@ -138,7 +138,7 @@ def _embed(
 
     def flush() -> None:
         for method, into in zip(methods, vectors, strict=True):
-            shape = shapes.index((method.frames, method.size))
+            shape = shapes.index((method.frames, method.framing))
             pixels = np.stack([frames[shape] for frames in waiting.values()])
             into.update(zip(waiting, method.encode_pixels(pixels), strict=True))
         waiting.clear()

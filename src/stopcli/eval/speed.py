@@ -65,7 +65,7 @@ def speed(
 
 def _decode(encoder: Encoder, videos: Sequence[Path]) -> Speed:
     def read(path: Path) -> list[int]:
-        return [len(read_frames(path, encoder.frames, encoder.size, threads=1).pixels)]
+        return [len(read_frames(path, encoder.frames, encoder.framing, threads=1).pixels)]
 
     seconds = _median(lambda: list(prefetch(read, videos)))
     return Speed("decode", "", "", len(videos), len(videos) * encoder.frames / seconds, "frames")
@@ -85,7 +85,8 @@ def _encode(encoder: Encoder, size: int, peak: float | None) -> Iterator[Speed]:
     from stopcli.runtime.profile import count_flops, peak_memory
 
     rng = np.random.default_rng(0)
-    pixels = rng.integers(0, 256, (size, encoder.frames, encoder.size, encoder.size, 3), np.uint8)
+    side = encoder.framing.size
+    pixels = rng.integers(0, 256, (size, encoder.frames, side, side, 3), np.uint8)
     models = {"plain CLIP": encoder.without_prompts()}
     if encoder.files.config.stop is not None:
         models["STOP"] = encoder

@@ -5,21 +5,26 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from functools import partial
 from importlib.resources import files as package_files
 from pathlib import Path
 from typing import Any
 
-from stopcli.errors import CheckpointError, ModelNotFound, UsageError
+from stopcli.errors import CheckpointError, ModelNotFound, OfflineError, UsageError
 from stopcli.fileio import is_file, is_folder, read_json
 from stopcli.hub.client import fetch, split_hub_name
 from stopcli.model.config import CONFIG_FILE, WEIGHTS_FILE, ModelConfig, read_config
 from stopcli.model.files import ModelFiles
+from stopcli.model.preprocess import preprocess_of
+from stopcli.model.towers.architectures import read_architecture
 
 Fetch = Callable[[str, str, str | None], Path]  # (repository, file, revision) -> where it lies
 
 BACKBONE_FILE = "open_clip_model.safetensors"
+OPEN_CLIP_FILE = "open_clip_config.json"
+VOCABULARIES = ("tokenizer.json", "spiece.model", "sentencepiece.bpe.model")
 MINI = "mini"
 
 
@@ -34,6 +39,7 @@ class NamedModel:
     license: str
     description: str
     prompts: str | None = None  # None is plain CLIP
+    preprocess: dict[str, Any] = field(default_factory=dict)  # what is not as in OpenAI's CLIP
 
 
 def _openai(size: str, repo: str, note: str = "") -> NamedModel:
@@ -69,8 +75,10 @@ def resolve(name: str, *, offline: bool = False, refresh: bool = False) -> Model
         try:
             if entry.prompts is not None:
                 return _from_hub(name, entry.prompts, get)
-            config = ModelConfig(entry.architecture, entry.weights, None, entry.frames)
-            return ModelFiles(name, config, None, *_backbone(config, None, get))
+            config = ModelConfig(
+                entry.architecture, entry.weights, None, entry.frames, preprocess=entry.preprocess
+            )
+            return _with_backbone(name, config, None, get)
         except ModelNotFound as error:  # of a repository that the user did not name
             raise ModelNotFound(f"{name} cannot be fetched: {error}") from error
     if name.startswith("hf:"):
@@ -93,7 +101,7 @@ def weight_files(config: ModelConfig) -> list[str]:
 
 def _from_folder(name: str, folder: Path, get: Fetch) -> ModelFiles:
     config = read_config(folder)
-    return ModelFiles(name, config, folder, *_backbone(config, folder, get)).require_own_backbone()
+    return _with_backbone(name, config, folder, get).require_own_backbone()
 
 
 def _from_hub(name: str, source: str, get: Fetch) -> ModelFiles:
@@ -108,11 +116,10 @@ def _from_hub(name: str, source: str, get: Fetch) -> ModelFiles:
         for file in weight_files(read_config(folder)):
             get(repo, file, folder.name)
         return _from_folder(name, folder, get)
-    path = get(repo, "open_clip_config.json", revision)  # an open_clip repository: plain CLIP
+    path = get(repo, OPEN_CLIP_FILE, revision)  # an open_clip repository: plain CLIP
     towers, preprocess = _open_clip_config(path)
-    config = ModelConfig(repo, source, None, 12, backbone_config=towers)
-    backbone = get(repo, BACKBONE_FILE, path.parent.name)
-    return ModelFiles(name, config, None, backbone, preprocess)
+    config = ModelConfig(repo, source, None, 12, backbone_config=towers, preprocess=preprocess)
+    return _with_backbone(name, config, None, get)
 
 
 def _open_clip_config(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -130,6 +137,18 @@ def _open_clip_config(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     return metadata["model_cfg"], file.preprocess_cfg.model_dump(exclude_none=True)
 
 
+def _with_backbone(name: str, config: ModelConfig, folder: Path | None, get: Fetch) -> ModelFiles:
+    """Add to a model's config what its backbone needs: weights, preprocessing, the tokenizer's files."""
+    settings = config.backbone_config or read_architecture(config.architecture)
+    backbone, wishes = _backbone(config, folder, get)
+    wishes = wishes if config.preprocess is None else config.preprocess
+    preprocess = preprocess_of(config.architecture, settings, wishes)
+    words = _words(settings or {}, folder, get)
+    return ModelFiles(
+        name, replace(config, preprocess=preprocess.to_dict()), folder, backbone, preprocess, words
+    )
+
+
 def _backbone(config: ModelConfig, folder: Path | None, get: Fetch) -> tuple[Path, dict[str, Any]]:
     """Return open_clip's state dict and its preprocessing, from where ``config`` says."""
     weights = config.weights
@@ -143,7 +162,11 @@ def _backbone(config: ModelConfig, folder: Path | None, get: Fetch) -> tuple[Pat
             repo, revision = split_hub_name(weights)
         except UsageError as error:
             raise CheckpointError(f"{folder}: its backbone: {error}") from error
-        return get(repo, BACKBONE_FILE, revision), {}
+        file = get(repo, BACKBONE_FILE, revision)
+        with suppress(ModelNotFound):  # not all say how they want their frames
+            if config.preprocess is None:
+                return file, _open_clip_config(get(repo, OPEN_CLIP_FILE, file.parent.name))[1]
+        return file, {}
     import open_clip
 
     metadata = open_clip.get_pretrained_cfg(config.architecture, weights)
@@ -153,3 +176,33 @@ def _backbone(config: ModelConfig, folder: Path | None, get: Fetch) -> tuple[Pat
     repo, _, file_name = metadata["hf_hub"].rpartition("/")
     safe = re.sub(r"\.(bin|pt|pth)$", ".safetensors", file_name) or BACKBONE_FILE
     return get(repo, safe, None), metadata
+
+
+def _words(settings: dict[str, Any], folder: Path | None, get: Fetch) -> Path | None:
+    """Return the folder of a tokenizer that is not CLIP's own, and of its text tower's settings; or None.
+
+    They are fetched from where open_clip has them, unless they lie in the model's own folder.
+    """
+    text = settings.get("text_cfg", {})
+    repo = text.get("hf_tokenizer_name")
+    if not repo:
+        return None
+    if folder is not None and any(is_file(folder / name) for name in VOCABULARIES):
+        return folder
+    first, fault = get(repo, "tokenizer_config.json", None), None
+    for name in VOCABULARIES:
+        try:
+            get(repo, name, first.parent.name)
+            break
+        except ModelNotFound as error:
+            fault = fault or error
+    else:
+        raise fault or ModelNotFound(f"{repo}: holds no tokenizer")
+    needed = {"config.json"} if text.get("hf_model_name") else set()
+    for name in ("special_tokens_map.json", "config.json"):
+        try:
+            get(repo, name, first.parent.name)
+        except (ModelNotFound, OfflineError):
+            if name in needed:
+                raise
+    return first.parent

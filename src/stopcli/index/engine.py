@@ -21,6 +21,7 @@ from stopcli.index.types import Example, Paths, Query, Say, SearchRequest, Searc
 from stopcli.index.vectors import UNIT
 from stopcli.model.files import ModelFiles
 from stopcli.runtime.text import TextEncoder, check_texts
+from stopcli.video.clips import READER
 from stopcli.video.workers.pool import read_frames
 
 if TYPE_CHECKING:
@@ -51,7 +52,8 @@ class SearchEngine(AbstractContextManager["SearchEngine"]):
         self._files, self._load, self._precision = files, load_encoder, precision
         self._frames = frames or files.config.frames
         self._say, self._progress = say, progress
-        self._texts, self._weights = TextEncoder(files), files.weights_hash()
+        self._texts, self._words = TextEncoder(files), files.text_key()
+        self._weights = files.video_key(READER)
         self.index = Index(folder, wait=wait)
 
     def __exit__(self, *_: object) -> None:
@@ -133,7 +135,7 @@ class SearchEngine(AbstractContextManager["SearchEngine"]):
         check_texts(texts)
         database = self.index.database
         sizes = {space.size for space in database.spaces() if space.weights == self._weights}
-        kept = database.texts(self._weights, texts)
+        kept = database.texts(self._words, texts)
         vectors = {
             text: vector
             for text, vector in kept.items()
@@ -142,7 +144,7 @@ class SearchEngine(AbstractContextManager["SearchEngine"]):
         if new := [text for text in dict.fromkeys(texts) if text not in vectors]:
             fresh = dict(zip(new, self._texts.encode(new), strict=True))
             with suppress(StopError):  # read-only, full or busy: computed again next time
-                database.save_texts(self._weights, fresh)
+                database.save_texts(self._words, fresh)
             vectors |= fresh
         return [Query(text, vectors[text]) for text in texts]
 
@@ -151,6 +153,6 @@ class SearchEngine(AbstractContextManager["SearchEngine"]):
             problem = "is a folder" if is_folder(example.path) else "no such file"
             raise FileMissing(f"{example.path}: {problem}; --like takes one video to look for")
         start, end = example.span(window)
-        frames = read_frames(example.path, self._encoder.frames, self._encoder.size, start=start, end=end)
+        frames = read_frames(example.path, self._encoder.frames, self._encoder.framing, start=start, end=end)
         (vector,) = self._encoder.encode_pixels(frames.pixels[None])
         return Query(example.name, vector)

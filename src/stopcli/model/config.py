@@ -86,10 +86,11 @@ class ModelConfig:
     extra: dict[str, Any] = field(default_factory=dict)  # anything else is kept: license, training
     template: str | None = None  # the sentence around a label, ``{}`` where it goes
     backbone_sha256: str | None = None  # of the file that the prompts were trained on
+    preprocess: dict[str, Any] | None = None  # see `stopcli.model.preprocess`; None is as the weights have it
 
     def to_dict(self) -> dict[str, Any]:
         """Return what is written to ``config.json``."""
-        more = {"sha256": self.backbone_sha256, "config": self.backbone_config}
+        more = {"sha256": self.backbone_sha256, "config": self.backbone_config, "preprocess": self.preprocess}
         more = {name: value for name, value in more.items() if value is not None}
         return {
             "format": FORMAT,
@@ -143,6 +144,7 @@ def _parse(raw: dict[str, Any], path: Path) -> ModelConfig:
         stop = StopConfig.from_dict(file.stop) if file.stop is not None else None
     except (TypeError, ValueError) as error:
         raise CheckpointError(f'{path}: "stop": {error}') from error
+    frames = file.backbone.preprocess
     return ModelConfig(
         architecture=file.backbone.architecture,
         weights=file.backbone.weights,
@@ -150,6 +152,7 @@ def _parse(raw: dict[str, Any], path: Path) -> ModelConfig:
         frames=file.sampling.frames,
         labels=tuple(file.labels) if file.labels else None,
         backbone_config=raw["backbone"].get("config"),
+        preprocess=frames.model_dump(exclude_none=True) if frames is not None else None,
         template=file.template,
         backbone_sha256=file.backbone.sha256,
         extra=file.model_extra or {},

@@ -5,13 +5,16 @@ from __future__ import annotations
 import hashlib
 import json
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from stopcli.errors import CannotWrite, CheckpointError, UsageError
 from stopcli.fileio import file_hash, make_private_folder, write_text
 from stopcli.model.config import WEIGHTS_FILE, ModelConfig
+from stopcli.model.preprocess import Fit, Preprocess
+from stopcli.model.towers.architectures import read_architecture
+from stopcli.model.towers.tokens import Tokenizer, tokenizer_for
 from stopcli.settings import cache_folder
 
 
@@ -23,7 +26,8 @@ class ModelFiles:
     config: ModelConfig
     folder: Path | None  # where the prompts lie; None for plain CLIP without a folder
     backbone: Path  # open_clip's state dict
-    preprocess: dict[str, Any] = field(default_factory=dict)
+    preprocess: Preprocess
+    words: Path | None = None  # the folder of the tokenizer, where it is not CLIP's own
     focus: float = 0.0  # see `stopcli.model.stop.Stop`; with prompts it has no effect
 
     @property
@@ -40,6 +44,10 @@ class ModelFiles:
             raise UsageError(f"--focus motion: {problem}; use it with a plain model such as vit-b-32")
         return replace(self, focus=strength)
 
+    def fitted(self, fit: Fit | None) -> ModelFiles:
+        """Return this model with frames made square in another way than its tower was trained with."""
+        return self if fit is None else replace(self, preprocess=replace(self.preprocess, fit=fit))
+
     @property
     def title(self) -> str:
         """The name, and the focus where there is any."""
@@ -51,13 +59,35 @@ class ModelFiles:
         return self.folder / WEIGHTS_FILE if self.folder and self.config.stop else None
 
     def weights_hash(self) -> str:
-        """Return one SHA-256 over backbone, prompts and focus: the same vectors, the same hash."""
+        """Return one SHA-256 over the files of backbone and prompts."""
         try:
             parts = [known_hash(file) for file in (self.backbone, self.prompts) if file is not None]
         except OSError as error:
             raise CheckpointError(f"{self.folder}: its weights cannot be read ({error.strerror})") from error
-        parts += [f"focus {self.focus}"] if self.focus else []
         return hashlib.sha256("".join(parts).encode()).hexdigest()
+
+    def tokenizer(self) -> Tokenizer:
+        """Return what turns texts into the backbone's token ids."""
+        return tokenizer_for(self.config.architecture, self.settings or {}, self.words)
+
+    @property
+    def settings(self) -> dict[str, Any] | None:
+        """open_clip's settings of the architecture; None for one that it does not list."""
+        return self.config.backbone_config or read_architecture(self.config.architecture)
+
+    def text_key(self) -> str:
+        """Return a hash over all that decides the vectors of texts: weights, and what they are built into."""
+        text = json.dumps([self.weights_hash(), self.settings], sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()
+
+    def video_key(self, reader: int) -> str:
+        """Return a hash over all that decides the vectors of videos but their times and the precision.
+
+        ``reader`` is the version of what decodes them.
+        """
+        stop = self.config.stop.to_dict() if self.config.stop else None
+        text = [self.text_key(), stop, asdict(self.preprocess), self.focus, reader]
+        return hashlib.sha256(json.dumps(text, sort_keys=True).encode()).hexdigest()
 
     def require_own_backbone(self) -> ModelFiles:
         """Return this model; CheckpointError if its prompts were trained on another backbone."""

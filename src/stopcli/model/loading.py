@@ -12,19 +12,16 @@ from torch import Tensor
 
 from stopcli.errors import CheckpointError
 from stopcli.model.checkpoint import build_backbone, load_backbone_weights, load_prompts
-from stopcli.model.config import ModelConfig
+from stopcli.model.clip import Backbone
 from stopcli.model.files import ModelFiles
 from stopcli.model.stop import Stop
-from stopcli.model.towers.architectures import read_architecture
-from stopcli.model.towers.tokens import tokenizer
 
 
 def embed_texts_alone(files: ModelFiles, texts: Sequence[str]) -> NDArray[np.float32]:
     """Embed texts -> (N,E) of unit length, as `load_model` would, with nothing loaded but the text tower."""
-    config = files.config
-    backbone = build_backbone(config.architecture, config.backbone_config, files.preprocess, empty=True)
+    backbone = _empty_backbone(files)
     load_backbone_weights(backbone, files.backbone, text_only=True)
-    tokens = tokenizer_of(config)(list(texts))
+    tokens = tokenizer_of(files)(list(texts))
     with torch.inference_mode():
         vectors: NDArray[np.float32] = Stop(backbone, None).eval().encode_text(tokens).numpy()
     if not np.isfinite(vectors).all():
@@ -32,20 +29,20 @@ def embed_texts_alone(files: ModelFiles, texts: Sequence[str]) -> NDArray[np.flo
     return vectors
 
 
-def tokenizer_of(config: ModelConfig) -> Callable[[list[str]], Tensor]:
-    """Return the backbone's own tokenizer: texts to token ids (N,77), 0 behind each text's end."""
-    settings = config.backbone_config or read_architecture(config.architecture) or {}
-    text = settings.get("text_cfg", {})
-    if text.get("hf_tokenizer_name"):
-        import open_clip
+def _empty_backbone(files: ModelFiles) -> Backbone:
+    config = files.config
+    backbone: Backbone = build_backbone(
+        config.architecture, config.backbone_config, files.preprocess, words=files.words, empty=True
+    )
+    return backbone
 
-        theirs: Callable[[list[str]], Tensor] = open_clip.get_tokenizer(config.architecture)
-        return theirs
-    length = text.get("context_length", 77)
-    encode = tokenizer(length)
+
+def tokenizer_of(files: ModelFiles) -> Callable[[list[str]], Tensor]:
+    """Return the backbone's own tokenizer: texts to token ids (N,77 or the tower's own length)."""
+    encode = files.tokenizer()
 
     def tokenize(texts: list[str]) -> Tensor:
-        tokens = torch.zeros(len(texts), length, dtype=torch.long)
+        tokens = torch.zeros((len(texts), encode.length), dtype=torch.long)
         for row, token_ids in zip(tokens, map(encode, texts), strict=True):
             row[: len(token_ids)] = torch.tensor(token_ids)
         return tokens
@@ -56,7 +53,7 @@ def tokenizer_of(config: ModelConfig) -> Callable[[list[str]], Tensor]:
 def load_model(files: ModelFiles) -> Stop:
     """Build a model and load its weights; CheckpointError where the files do not fit together."""
     config = files.config
-    backbone = build_backbone(config.architecture, config.backbone_config, files.preprocess, empty=True)
+    backbone = _empty_backbone(files)
     load_backbone_weights(backbone, files.backbone)
     from_file = files.folder is not None and config.stop is not None
     try:

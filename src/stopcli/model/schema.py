@@ -39,6 +39,7 @@ def _place_for_label(value: str) -> str:
     return value
 
 
+Repository = Annotated[str, Field(pattern=r"^\w[\w.-]*(/\w[\w.-]*)?$", max_length=200)]
 Text = Annotated[str, Field(min_length=1, max_length=2000), AfterValidator(_text)]
 
 
@@ -55,11 +56,12 @@ class _Tower(_Strict):
 
 
 class Vision(_Tower):
-    """The vision tower, in open_clip's words; its settings for towers of other kinds are left out."""
+    """The vision tower, in open_clip's words."""
 
     width: Width = 768
     head_width: Annotated[int, Field(ge=4, le=512)] = 64
     patch_size: Annotated[int, Field(ge=1, le=256)] = 16
+    layers: Count | Annotated[list[Count], Field(min_length=4, max_length=4)] = 12  # type: ignore[assignment]
     image_size: Side | Annotated[list[Side], Field(min_length=2, max_length=2)] = 224
     patch_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
     attentional_pool: bool = False
@@ -68,6 +70,13 @@ class Vision(_Tower):
     no_ln_pre: bool = False
     pos_embed_type: str = "learnable"
     pool_type: str = "tok"
+    timm_model_name: Annotated[str, Field(pattern=r"^[a-z0-9_]{1,100}$")] | None = None  # never an address
+    timm_model_pretrained: bool = False  # and nothing is fetched for it
+    timm_pool: str = "avg"
+    timm_proj: str | None = "linear"
+    timm_proj_bias: bool = False
+    timm_drop: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    timm_drop_path: Annotated[float, Field(ge=0, lt=1)] | None = None
 
 
 class Words(_Tower):
@@ -84,6 +93,29 @@ class Words(_Tower):
     pool_type: str = "argmax"
     proj_bias: bool = False
     proj_type: str = "linear"
+    hf_tokenizer_name: Repository | None = None
+    tokenizer_kwargs: dict[str, str | bool] = {}
+    hf_model_name: Repository | None = None
+    hf_model_pretrained: bool = False  # nothing is fetched for it
+    hf_proj_type: str | None = None
+    hf_pooler_type: str | None = None
+    norm_kwargs: dict[str, float] = {}
+    act_kwargs: dict[str, str] = {}
+    use_pad_mask: bool = False
+    correct_cls_mask: bool = False
+
+
+class Captions(_Tower):
+    """CoCa's text decoder, which is not used."""
+
+    context_length: Annotated[int, Field(ge=2, le=4096)] = 77
+    vocab_size: Annotated[int, Field(ge=2, le=2_000_000)] = 49408
+    width: Width = 512
+    heads: Count = 8
+    dim_head: Annotated[int, Field(ge=4, le=512)] = 64
+    n_queries: Annotated[int, Field(ge=1, le=4096)] = 256
+    attn_pooler_heads: Count = 8
+    latent_dim: Width = 512
 
 
 class Towers(_Strict):
@@ -96,6 +128,19 @@ class Towers(_Strict):
     custom_text: bool = False
     init_logit_scale: float | None = None
     init_logit_bias: float | None = None
+    multimodal_cfg: Captions | None = None
+
+
+class Frames(BaseModel):
+    """What is done to frames; `stopcli.model.preprocess` has the words, and open_clip's for them."""
+
+    model_config = ConfigDict(extra="ignore", allow_inf_nan=False)
+
+    mean: Annotated[list[float], Field(min_length=3, max_length=3)] | None = None
+    std: Annotated[list[Annotated[float, Field(gt=0)]], Field(min_length=3, max_length=3)] | None = None
+    interpolation: str | None = None
+    fit: str | None = None
+    resize_mode: str | None = None
 
 
 class Backbone(_Strict):
@@ -105,6 +150,7 @@ class Backbone(_Strict):
     weights: Annotated[str, Field(min_length=1, max_length=500), AfterValidator(_file_name)]
     sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")] | None = None
     config: Towers | None = None
+    preprocess: Frames | None = None
 
 
 class Sampling(_Strict):
@@ -131,16 +177,8 @@ class OpenClipFile(BaseModel):
 
     model_config = ConfigDict(extra="ignore", allow_inf_nan=False)
 
-    class Preprocess(BaseModel):
-        """Normalisation of frames, of red, green and blue."""
-
-        model_config = ConfigDict(extra="ignore", allow_inf_nan=False)
-
-        mean: Annotated[list[float], Field(min_length=3, max_length=3)] | None = None
-        std: Annotated[list[Annotated[float, Field(gt=0)]], Field(min_length=3, max_length=3)] | None = None
-
     model_cfg: Towers
-    preprocess_cfg: Preprocess = Preprocess()
+    preprocess_cfg: Frames = Frames()
 
 
 def first_fault(error: ValidationError) -> str:

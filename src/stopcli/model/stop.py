@@ -2,7 +2,7 @@
 
 Source: arXiv 2503.15973, equations 1 to 12; the choices where it is silent are listed in
 docs/how-stop-works.md. Letters: B videos, T frames, G = T-1 gaps, P patches a frame, D width of
-the vision tower, E embedding size, L prompted blocks.
+the vision tower, E embedding size, L prompted blocks, K class tokens (1 or, where the tower has none, 0).
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from stopcli.model.clip import Backbone
 from stopcli.model.config import StopConfig
 from stopcli.model.motion import Motion, find_motion, unit
 from stopcli.model.prompts import Prompts, bounded
+from stopcli.model.towers.tower import Tower
 
 NEVER = -30.0  # added to a key's logit: it is not attended to
 NO_CHANGE = 1e-4  # of the tokens' size: smaller differences between frames are arithmetic noise
@@ -77,13 +78,21 @@ class Stop(nn.Module):
         self._place_of: dict[int, tuple[int, int]] = {}  # block: its number among the prompted, its set
         if config is None:
             return
-        blocks = config.prompted_blocks or tuple(range(len(backbone.blocks)))
-        if max(blocks) >= len(backbone.blocks) or min(blocks) < 0:
-            raise ValueError(f"prompted_blocks {blocks}: the tower has {len(backbone.blocks)} blocks")
-        self.regions = max(1, round(config.regions * backbone.grid[0] * backbone.grid[1]))  # N_s
+        tower = self.tower
+        blocks = config.prompted_blocks or tuple(range(tower.depth))
+        if max(blocks) >= tower.depth or min(blocks) < 0:
+            raise ValueError(f"prompted_blocks {blocks}: the tower has {tower.depth} blocks")
+        self.regions = max(1, round(config.regions * tower.grid[0] * tower.grid[1]))  # N_s
         sets = 1 if config.shared else len(blocks)
-        self.prompts = Prompts(config, backbone.width, backbone.grid, len(blocks), sets=sets)
+        self.prompts = Prompts(config, tower.width, tower.grid, len(blocks), sets=sets)
         self._place_of = {block: (i, i % sets) for i, block in enumerate(blocks)}
+
+    @property
+    def tower(self) -> Tower:
+        """The vision tower, block by block; ValueError if it has no ViT blocks."""
+        if isinstance(self.backbone.tower, str):
+            raise ValueError(f"{self.backbone.architecture}: {self.backbone.tower}")
+        return self.backbone.tower
 
     def train(self, mode: bool = True) -> Stop:
         """Switch the prompts; the frozen backbone always stays in evaluation mode."""
@@ -108,7 +117,8 @@ class Stop(nn.Module):
         """Embed as `encode_video`, and tell where the prompts went, or where focus drew attention."""
         done = self._encode(pixels, look=True)
         motion = done.motion
-        assert done.attention is not None
+        if done.attention is None:
+            raise ValueError(f"{self.backbone.architecture}: {self.backbone.tower}")
         spatial = [s for s, _ in done.steps if s is not None]
         temporal = [t for _, t in done.steps if t is not None]
         return done.video, StopTrace(
@@ -125,13 +135,14 @@ class Stop(nn.Module):
     def _encode(self, pixels: Tensor, *, look: bool = False) -> _Pass:
         """Embed, and keep what the prompts did; ``look`` computes the last attention too."""
         if self.config is None:
-            return _encode_frames(self.backbone, pixels, self.focus, look=look)
+            return _encode_frames(self, pixels, look=look)
         b, t = pixels.shape[:2]
-        c, h = self.backbone.embed_patches(pixels.flatten(0, 1))  # (D), (B*T,P,D)
-        c = c.expand(b, 1, -1).to(h.dtype)
+        tower = self.tower
+        c, h = tower.embed(pixels.flatten(0, 1))  # (K,D), (B*T,P,D)
+        c = c.expand(b, -1, -1).to(h.dtype)
         h = rearrange(h, "(b t) p d -> b t p d", t=t)
-        motion = _motion(self.backbone, pixels) if self.config.spatial == "dynamic" else None
-        last, attention = len(self.backbone.blocks) - 1, None
+        motion = _motion(tower, pixels) if self.config.spatial == "dynamic" else None
+        last, attention = tower.depth - 1, None
         steps: list[tuple[_Spatial | None, _Temporal | None]] = []
         for index in range(last + 1):
             spatial = temporal = None
@@ -143,9 +154,10 @@ class Stop(nn.Module):
                 steps.append((spatial, temporal))
             if look and index == last:
                 bias = None if spatial is None else spatial.bias
-                attention = self.backbone.class_attention(index, c, h, bias)
-            c, h = self._block(index, c, h, spatial, temporal, class_only=index == last)
-        video = F.normalize(self.backbone.project(c.squeeze(1)).float(), dim=-1)
+                attention = tower.look(index, c, h, bias)
+            x = self._block(index, c, h, spatial, temporal, class_only=index == last and tower.class_only)
+            c, h = x[:, : tower.prefix], rearrange(x[:, tower.prefix :], "b (t p) d -> b t p d", t=t)
+        video = F.normalize(tower.read(x, t).float(), dim=-1)
         return _Pass(video, steps, motion, attention)
 
     def region_scores(
@@ -156,7 +168,7 @@ class Stop(nn.Module):
         Where it is not certain what moves, attention decides. No gradient goes through that: it would
         train the prompts to move the class token.
         """
-        attention = self.backbone.class_attention(index, c.detach(), h.detach())  # A (B,T,P)
+        attention = self.tower.look(index, c.detach(), h.detach())  # A (B,T,P)
         correction = modules.temporal_dynamics(x).float()
         dynamics = unit(motion.strength() + correction, 1.0)  # M (B,T,P)
         alpha: float = modules.config.alpha
@@ -216,64 +228,62 @@ class Stop(nn.Module):
         temporal: _Temporal | None,
         *,
         class_only: bool,
-    ) -> tuple[Tensor, Tensor]:
-        """Run one frozen block on [c, all patches, prompts]; the prompts' outputs are dropped.
+    ) -> Tensor:
+        """Run one frozen block on [c, all patches, prompts] -> (B,K+T*P,D); outputs of prompts are dropped.
 
         Attention does not know the order of its keys, so prompts at the end of the sequence are
         the same as prompts between the frames. The class token stands for that of each frame: it counts
-        T times, so that a still video is embedded as its photo.
+        T times, so that a still video is embedded as its photo. ``class_only`` returns (B,1,D).
         """
         b, t, p, _ = h.shape
         parts = [c, h.flatten(1, 2)]
         once = torch.zeros(b, t * p, device=h.device)
-        bias = [once.new_full((b, 1), math.log(t)), once if spatial is None else spatial.bias.flatten(1)]
+        bias = [
+            once.new_full((b, c.shape[1]), math.log(t)),
+            once if spatial is None else spatial.bias.flatten(1),
+        ]
         if temporal is not None:
             parts.append(temporal.tokens.to(h.dtype))
             bias.append(temporal.weight)
-        x, keys = torch.cat(parts, 1), torch.cat(bias, 1)  # (B,1+T*P+G*eta,D), (B,1+T*P+G*eta)
-        if class_only:
-            return self.backbone.run_block(index, x, keys, 1), h
-        x = self.backbone.run_block(index, x, keys, 1 + t * p)
-        return x[:, :1], rearrange(x[:, 1:], "b (t p) d -> b t p d", t=t)
+        x, keys = torch.cat(parts, 1), torch.cat(bias, 1)  # (B,K+T*P+G*eta,D), (B,K+T*P+G*eta)
+        return self.tower.run_block(index, x, keys, 1 if class_only else c.shape[1] + t * p, t)
 
 
-def _encode_frames(backbone: Backbone, pixels: Tensor, focus: float, *, look: bool) -> _Pass:
-    """Embed each frame of (B,T,3,S,S) alone and average; ``focus`` draws attention to what moves."""
+def _encode_frames(model: Stop, pixels: Tensor, *, look: bool) -> _Pass:
+    """Embed each frame of (B,T,3,S,S) alone and average; a focus draws attention to what moves."""
     b, t = pixels.shape[:2]
     frames, motion, drawn, attention = pixels.flatten(0, 1), None, None, None
-    if focus == 0 and not look:
-        image = backbone.clip.encode_image(frames)
+    if model.focus == 0 and not (look and isinstance(model.backbone.tower, Tower)):
+        image = model.backbone.clip.encode_image(frames)
     else:
-        c, h = backbone.embed_patches(frames)
-        x = torch.cat([c.expand(b * t, 1, -1).to(h.dtype), h], 1)
-        bias = x.new_zeros(x.shape[:2], dtype=torch.float32)  # (B*T,1+P)
-        if focus:
-            motion = _motion(backbone, pixels)
+        tower = model.tower
+        c, h = tower.embed(frames)
+        x = torch.cat([c.expand(b * t, -1, -1).to(h.dtype), h], 1)
+        bias, k = x.new_zeros(x.shape[:2], dtype=torch.float32), tower.prefix  # (B*T,K+P)
+        if model.focus:
+            motion = _motion(tower, pixels)
             scores = motion.strength()
-            drawn = _Spatial(None, scores, focus * beside_best(scores))
-            bias[:, 1:] = drawn.bias.flatten(0, 1)
-        last = len(backbone.blocks) - 1
+            drawn = _Spatial(None, scores, model.focus * beside_best(scores))
+            bias[:, k:] = drawn.bias.flatten(0, 1)
+        last = tower.depth - 1
         for index in range(last):
-            x = backbone.run_block(index, x, bias, x.shape[1])
+            x = tower.run_block(index, x, bias, x.shape[1], 1)
         if look:
-            attention = backbone.class_attention(last, x[:, :1], x[:, None, 1:], bias[:, None, 1:])
-            attention = attention.view(b, t, -1)
-        image = backbone.project(backbone.run_block(last, x, bias, 1)[:, 0])
+            attention = tower.look(last, x[:, :k], x[:, None, k:], bias[:, None, k:]).view(b, t, -1)
+        image = tower.read(tower.run_block(last, x, bias, 1 if tower.class_only else x.shape[1], 1), 1)
     image = F.normalize(image.float(), dim=-1).view(b, t, -1)
     video = F.normalize(image.mean(1), dim=-1)
     return _Pass(video, [(drawn, None)] if drawn is not None else [], motion, attention)
 
 
-def _motion(backbone: Backbone, pixels: Tensor) -> Motion:
+def _motion(tower: Tower, pixels: Tensor) -> Motion:
     """Find what moves, in the first block's own normalised tokens."""
-    norm, dtype = backbone.blocks[0].ln_1, pixels.dtype
 
     def tokens_of(pictures: Tensor) -> Tensor:
-        tokens: Tensor = norm(backbone.embed_patches(pictures.to(dtype))[1])
-        return tokens
+        return tower.normalize(tower.embed(pictures.to(pixels.dtype))[1])
 
     with torch.autocast(pixels.device.type, enabled=False):
-        return find_motion(pixels, backbone.grid, tokens_of)
+        return find_motion(pixels, tower.grid, tokens_of)
 
 
 def beside_best(scores: Tensor) -> Tensor:

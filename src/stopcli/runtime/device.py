@@ -93,9 +93,9 @@ def default_batch(model: Stop, device: torch.device, frames: int, trainable: boo
         return 32
     if not trainable:
         return 4
-    backbone = model.backbone
-    tokens = frames * backbone.grid[0] * backbone.grid[1]
-    bytes_a_clip = tokens * backbone.width * len(backbone.blocks) * BYTES_FOR_GRADIENTS
+    tower = model.tower
+    tokens = frames * tower.grid[0] * tower.grid[1]
+    bytes_a_clip = tokens * tower.width * tower.depth * BYTES_FOR_GRADIENTS
     return max(1, min(128, CPU_TRAINING_BYTES // bytes_a_clip))
 
 

@@ -10,7 +10,7 @@ import copy
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields, replace
 from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
@@ -28,7 +28,8 @@ from stopcli.model.stop import Stop, StopTrace
 from stopcli.results import EncodedClip, Failure
 from stopcli.runtime.device import DTYPES, choose_device, choose_precision, default_batch, device_name
 from stopcli.runtime.text import TextEncoder
-from stopcli.video.clips import Frames
+from stopcli.video.clips import READER, Frames
+from stopcli.video.pixels import Framing
 from stopcli.video.prefetch import prefetch
 from stopcli.video.workers.pool import read_frames, read_windows
 
@@ -67,8 +68,8 @@ class Encoder:
         model = load_model(files)
         self.logit_scale = float(model.backbone.logit_scale)
         """CLIP's temperature: softmax(logit_scale * cosine) are the scores."""
-        self.size = model.backbone.preprocess.size
-        self.grid = model.backbone.grid
+        preprocess = model.backbone.preprocess
+        self.framing = Framing(preprocess.size, preprocess.fit, preprocess.interpolation)
         self.device, self.device_reason = choose_device(self.options.device, model, self.frames)
         self.precision, self.precision_reason = choose_precision(self.device, self.options.precision)
         self.dtype = torch.float32 if trainable else DTYPES[self.precision]
@@ -79,7 +80,6 @@ class Encoder:
             raise UsageError(f"--compile needs a CUDA device, got {self.device}")
         model.prompts.requires_grad_(trainable)
         self._adopt(model.to(self.device, self.dtype))
-        preprocess = model.backbone.preprocess
         self._mean, self._std = (
             torch.tensor(v, device=self.device).view(3, 1, 1) for v in (preprocess.mean, preprocess.std)
         )
@@ -89,6 +89,11 @@ class Encoder:
     def _adopt(self, model: Stop) -> None:
         self.model = model
         self._encode = torch.compile(model.encode_video) if self.options.compile else model.encode_video
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """Patches a column and a row of a frame; ValueError if the tower has none."""
+        return self.model.tower.grid
 
     def without_prompts(self) -> Encoder:
         """Return the same backbone without prompts, sharing its weights: plain CLIP."""
@@ -112,7 +117,7 @@ class Encoder:
 
     @cached_property
     def _tokenizer(self) -> Any:
-        return tokenizer_of(self.files.config)
+        return tokenizer_of(self.files)
 
     def label_scores(
         self, vectors: NDArray[np.float32], texts: NDArray[np.float32]
@@ -136,8 +141,8 @@ class Encoder:
 
         def read(path: str | Path) -> Iterable[Frames]:
             if window is None:
-                return [read_frames(path, self.frames, self.size, threads=threads)]
-            return read_windows(path, self.frames, self.size, window, threads=threads)
+                return [read_frames(path, self.frames, self.framing, threads=threads)]
+            return read_windows(path, self.frames, self.framing, window, threads=threads)
 
         waiting: deque[tuple[str | Path, Frames | StopError]] = deque()
         with closing(prefetch(read, paths)) as decoded:
@@ -231,7 +236,8 @@ class Encoder:
             "weights": self.files.weights_hash(),
             **({"focus": self.files.focus} if self.files.focus else {}),
             "frames": self.frames,
-            "size": self.size,
+            **asdict(self.framing),
+            "reader": READER,
             "sampler": "segment-centres",
             "device": device_name(self.device),
             "precision": self.precision,

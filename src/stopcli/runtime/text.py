@@ -37,11 +37,10 @@ def check_texts(texts: Sequence[str]) -> None:
             raise UsageError(f"{text[:80]!a}: is not valid UTF-8; write it again, as text")
 
 
-def cut_texts(files: ModelFiles, texts: Sequence[str]) -> tuple[list[str], int]:
-    """Return those of the texts that are longer than the tower reads, and how many tokens that is."""
-    most = numpy_text.context_length(files)
-    long = (t for t in texts if len(t.encode(errors="replace")) + 2 > most)  # a token is a byte or more
-    return [t for t in long if numpy_text.read_length(files, t) > most], most
+def cut_texts(files: ModelFiles, texts: Sequence[str]) -> dict[str, list[str]]:
+    """Return those of the texts that are longer than the tower reads, and the words that it does not."""
+    cut = {text: numpy_text.unread_words(files, text) for text in texts}
+    return {text: words for text, words in cut.items() if words}
 
 
 class TextEncoder:
@@ -67,9 +66,7 @@ class TextEncoder:
 
     def _kept(self, texts: Sequence[str]) -> Vectors:
         """Embed many texts, once for all runs: a list of labels is used again and again."""
-        name = hashlib.sha256(
-            json.dumps([self._files.weights_hash(), self._kind, *texts]).encode()
-        ).hexdigest()
+        name = hashlib.sha256(json.dumps([self._files.text_key(), self._kind, *texts]).encode()).hexdigest()
         file = cache_folder() / "texts" / f"{name[:40]}.npy"
         with suppress(OSError, ValueError, EOFError):  # not there, or cut short
             with file.open("rb") as stream:

@@ -47,7 +47,7 @@ def explain(
     Raises:
         UsageError: no such block. InputError: the video cannot be read.
     """
-    clip = read_frames(path, encoder.frames, encoder.size, start=start, end=end)
+    clip = read_frames(path, encoder.frames, encoder.framing, start=start, end=end)
 
     def look(model: Encoder, attention: Tensor) -> Look:
         """Return where a model looks in the clip, and its scores of the labels."""
@@ -115,4 +115,6 @@ def _windows(
     length = (clip.end - clip.start) / 2  # shorter ones would show too little of a motion
     begins = np.linspace(clip.start, clip.start + length, WINDOWS)
     spans = np.stack([begins, begins + length], 1)
-    return [read_frames(path, encoder.frames, encoder.size, start=a, end=b).pixels for a, b in spans], spans
+    return [
+        read_frames(path, encoder.frames, encoder.framing, start=a, end=b).pixels for a, b in spans
+    ], spans

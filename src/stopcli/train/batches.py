@@ -18,6 +18,7 @@ from stopcli.errors import StopError, UsageError
 from stopcli.train import distributed
 from stopcli.train.options import FinetuneOptions
 from stopcli.video.cache import AROUND, FrameCache
+from stopcli.video.pixels import Framing
 from stopcli.video.prefetch import prefetch
 
 WARM_UP = 0.1  # share of the steps
@@ -69,12 +70,12 @@ class ClipReader:
 
     cache: FrameCache
     frames: int
-    size: int
+    framing: Framing
 
     def read(self, clip: Clip) -> NDArray[np.uint8]:
         """Return all cached frames of a clip (3T,S,S,3); raises InputError where it cannot be read."""
         path, start, end = clip
-        return self.cache.read(path, self.frames, self.size, start, end)
+        return self.cache.read(path, self.frames, self.framing, start, end)
 
     def centres(self, clips: Iterable[Clip]) -> NDArray[np.uint8]:
         """Return the clips' frames as every command sees them: (N,T,S,S,3)."""

@@ -69,7 +69,7 @@ def finetune(
         if base.folder is not None and base.folder.resolve() == output.resolve():
             raise UsageError(f"{output}: is the model to start from, and would be lost; choose another -o")
         encoder = _load(base, options, encoder_options)
-        reader = ClipReader(cache, encoder.frames, encoder.size)
+        reader = ClipReader(cache, encoder.frames, encoder.framing)
         data = with_validation(check_videos(data, reader, callback, skip_bad=skip_bad), options.seed)
         if options.shots is not None and data.task == "classification":
             data = few_shots(data, options.shots, options.seed)

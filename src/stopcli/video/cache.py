@@ -19,11 +19,12 @@ from numpy.typing import NDArray
 from stopcli.errors import CannotWrite, UnreadableVideo
 from stopcli.fileio import content_key, make_private_folder, replacing
 from stopcli.settings import frames_limit
+from stopcli.video.clips import READER
+from stopcli.video.pixels import Framing
 from stopcli.video.reader import check_file
 from stopcli.video.workers.pool import read_frames
 
 AROUND = 3  # frames kept of a segment; its centre is the middle one
-VERSION = "2"  # of how frames are decoded; other versions' files are never read
 LIMIT = 50 << 30  # bytes
 
 
@@ -50,7 +51,12 @@ class FrameCache:
         self._lock = threading.Lock()
 
     def read(
-        self, path: Path, frames: int, size: int, start: float | None = None, end: float | None = None
+        self,
+        path: Path,
+        frames: int,
+        size: int | Framing,
+        start: float | None = None,
+        end: float | None = None,
     ) -> NDArray[np.uint8]:
         """Return a clip's frames (3T,S,S,3), cached or decoded now; errors as `read_frames`."""
         try:
@@ -58,17 +64,18 @@ class FrameCache:
         except OSError as error:
             check_file(path)
             raise UnreadableVideo(f"{path}: cannot be read ({error.strerror})") from error
-        text = f"{VERSION} {key} {frames} {size} {start} {end}"
+        framing = Framing.of(size)
+        text = f"{READER} {key} {frames} {framing} {start} {end}"
         name = hashlib.sha256(text.encode()).hexdigest()[:40] + ".npy"
         self._mine.add(name)
         try:
             pixels: NDArray[np.uint8] = np.load(self.folder / name, mmap_mode="r")
-            if pixels.shape == (AROUND * frames, size, size, 3) and pixels.dtype == np.uint8:
+            if pixels.shape == (AROUND * frames, framing.size, framing.size, 3) and pixels.dtype == np.uint8:
                 os.utime(self.folder / name)
                 return pixels
         except (OSError, ValueError, EOFError):  # evicted by another run, or cut by a full disk
             pass
-        pixels = read_frames(path, AROUND * frames, size, start=start, end=end, threads=1).pixels
+        pixels = read_frames(path, AROUND * frames, framing, start=start, end=end, threads=1).pixels
         self.decoded += 1
         self._store(name, pixels)
         return pixels

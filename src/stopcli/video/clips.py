@@ -14,9 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stopcli.errors import UnreadableVideo
+from stopcli.video.pixels import Framing
 from stopcli.video.reader import VideoReader, open_video
 from stopcli.video.sampling import count_windows, sample_times, windows
 
+READER = 2  # counts up whenever the frames of some file become others
 MANY = 5000  # windows: so many must be in a file, not in its header only
 
 
@@ -41,13 +43,13 @@ class Frames:
 def read_frames(
     path: str | Path,
     frames: int,
-    size: int,
+    size: int | Framing,
     *,
     start: float | None = None,
     end: float | None = None,
     threads: int = 0,
 ) -> Frames:
-    """Read T frames at segment centres, the short side resized to S, the centre cut out.
+    """Read T frames at segment centres, made square as ``size`` says; a number is CLIP's way.
 
     ``threads`` are the decoder's; 0 lets FFmpeg choose.
 
@@ -69,7 +71,7 @@ def read_frames(
         return clip
 
 
-def _read_part(video: VideoReader, start: float, end: float, frames: int, size: int) -> Frames:
+def _read_part(video: VideoReader, start: float, end: float, frames: int, size: int | Framing) -> Frames:
     wanted = video.sample(frames, start, end)
     was_damaged = video.damaged
     decoded = list(video.frames_at(wanted, size))
@@ -79,7 +81,7 @@ def _read_part(video: VideoReader, start: float, end: float, frames: int, size: 
 
 
 def read_windows(
-    path: str | Path, frames: int, size: int, window: float, *, threads: int = 0
+    path: str | Path, frames: int, size: int | Framing, window: float, *, threads: int = 0
 ) -> Iterator[Frames]:
     """Yield T frames of each window of so many seconds, as `read_frames`, in one pass over the file.
 

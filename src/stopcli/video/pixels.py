@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import struct
+from dataclasses import dataclass
 from fractions import Fraction
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +14,22 @@ PQ, HLG = 16, 18  # FFmpeg's numbers of the transfer functions of HDR
 WHITE = 203.0  # cd/m2
 BT709 = np.array([[1.6605, -0.5876, -0.0728], [-0.1246, 1.1329, -0.0083], [-0.0182, -0.1006, 1.1187]])
 MAX_ASPECT = 32  # longer frames are squeezed to this before the centre is cut out
+
+
+@dataclass(frozen=True)
+class Framing:
+    """How a frame becomes a square of ``size`` pixels a side."""
+
+    size: int
+    fit: Literal["crop", "squash", "pad"] = (
+        "crop"  # its middle; all of it, squeezed; all of it, and black bars
+    )
+    interpolation: Literal["bicubic", "bilinear"] = "bicubic"
+
+    @classmethod
+    def of(cls, size: int | Framing) -> Framing:
+        """Return a framing; a number is CLIP's own way to make squares of that side."""
+        return size if isinstance(size, Framing) else cls(size)
 
 
 class Scaler:
@@ -24,31 +41,45 @@ class Scaler:
         # each frame's own reformatter would start threads for every core, and keep them
         self._reformatter = VideoReformatter()
         # without the two flags, brightness depends on whether the width is odd
-        self._flags = Interpolation.BICUBIC | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT
+        exact = Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT
+        kinds = {"bicubic": Interpolation.BICUBIC, "bilinear": Interpolation.BILINEAR}
+        self._flags = {name: kind | exact for name, kind in kinds.items()}
         self._matrices: dict[int, tuple[int, int, int, int] | None] = {}
 
     def to_pixels(
-        self, frame: Any, size: int, aspect: Fraction | None, *, whole: bool = False
+        self, frame: Any, framing: Framing, aspect: Fraction | None, *, whole: bool = False
     ) -> NDArray[np.uint8]:
-        """Resize to the short side, turn upright and cut the centre: (S,S,3) uint8; ``whole`` cuts nothing.
+        """Resize, turn upright and make square: (S,S,3) uint8; ``whole`` frames have S as their short side.
 
         swscale does the resize and the colour conversion in one step.
         """
+        size, fit = framing.size, "crop" if whole else framing.fit
         wide = frame.width * float(aspect) if aspect and 0.05 < float(aspect) < 20 else float(frame.width)
-        scale = size / min(wide, frame.height)
-        width = min(max(size, round(wide * scale)), MAX_ASPECT * size)
-        height = min(max(size, round(frame.height * scale)), MAX_ASPECT * size)
+        if fit == "crop":
+            scale = size / min(wide, frame.height)
+            width, height = (
+                min(max(size, round(s * scale)), MAX_ASPECT * size) for s in (wide, frame.height)
+            )
+        elif fit == "pad":
+            scale = size / max(wide, frame.height)
+            width, height = (min(max(1, round(s * scale)), size) for s in (wide, frame.height))
+        else:
+            width = height = size
         hdr = frame.color_trc in (PQ, HLG)
         kind: dict[str, Any] = {
             "format": "rgb48le" if hdr else "rgb24",
-            "interpolation": self._flags,
+            "interpolation": self._flags[framing.interpolation],
             "threads": 1,
         }
         rgb: NDArray[Any] = self._reformatter.reformat(frame, width=width, height=height, **kind).to_ndarray()
         if hdr:
             rgb = to_sdr(rgb.astype(np.float32) / 65535, frame.color_trc)
         rgb = upright(rgb, self._matrix(frame))
-        if not whole:
+        if fit == "pad":
+            before = [(size - side) // 2 for side in rgb.shape[:2]]
+            after = [size - side - b for side, b in zip(rgb.shape[:2], before, strict=True)]
+            rgb = np.pad(rgb, [*zip(before, after, strict=True), (0, 0)])
+        elif not whole:
             top, left = (rgb.shape[0] - size) // 2, (rgb.shape[1] - size) // 2
             rgb = rgb[top : top + size, left : left + size]
         pixels: NDArray[np.uint8] = np.ascontiguousarray(rgb)

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from stopcli.errors import FileMissing, UnreadableVideo, VideoTimeout, VideoTooLarge
 from stopcli.video.container import MAX_PIXELS, STALL_SECONDS, Container, reason
-from stopcli.video.pixels import Clock, Scaler
+from stopcli.video.pixels import Clock, Framing, Scaler
 from stopcli.video.sampling import film_times, sample_times
 from stopcli.video.timeline import read_timeline, scan_stamps
 
@@ -118,11 +118,11 @@ class VideoReader:
         return first if first <= MOST_DELAY * step else 0.0
 
     def frames_at(
-        self, wanted: Sequence[float] | NDArray[np.float64], size: int, *, whole: bool = False
+        self, wanted: Sequence[float] | NDArray[np.float64], size: int | Framing, *, whole: bool = False
     ) -> Iterator[tuple[float, NDArray[np.uint8]]]:
         """Yield (time, pixels (S,S,3)) of the frame on screen at each wanted time, ascending.
 
-        ``whole`` frames are not cut to squares: their short side is S.
+        ``whole`` frames do not become squares: their short side is S.
 
         Raises:
             UnreadableVideo: no frame decodes. VideoTimeout: the decoder hangs or takes too long.
@@ -198,7 +198,7 @@ class VideoReader:
             )
 
     def _converted(
-        self, frames: Iterator[tuple[float, Any]], size: int, whole: bool
+        self, frames: Iterator[tuple[float, Any]], size: int | Framing, whole: bool
     ) -> Iterator[tuple[float, NDArray[np.uint8]]]:
         """Yield (seconds, pixels) for (seconds, frame); one that is on screen for long is converted once."""
         last, pixels = None, None
@@ -207,10 +207,10 @@ class VideoReader:
                 last, pixels = frame, self._to_pixels(frame, size, whole)
             yield shown, pixels
 
-    def _to_pixels(self, frame: Any, size: int, whole: bool = False) -> NDArray[np.uint8]:
+    def _to_pixels(self, frame: Any, size: int | Framing, whole: bool = False) -> NDArray[np.uint8]:
         self._check_size(frame.width, frame.height)
         aspect = self._container.stream.sample_aspect_ratio
-        return self._scaler.to_pixels(frame, size, aspect, whole=whole)
+        return self._scaler.to_pixels(frame, Framing.of(size), aspect, whole=whole)
 
     def _decode(self) -> Iterator[tuple[float, Any]]:
         """Yield (seconds, frame); `_Distrusted` at the first fault, which a `damaged` file passes over."""

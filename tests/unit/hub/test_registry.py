@@ -59,7 +59,7 @@ def test_an_open_clip_repository_is_plain_clip(hub, tmp_path):
     }
     model = registry.resolve(NAME)
     assert model.config.stop is None
-    assert model.preprocess["mean"] == [0.5] * 3
+    assert model.preprocess.mean == (0.5, 0.5, 0.5)
 
 
 def test_prompts_for_a_built_in_backbone_come_from_their_repository(hub, tmp_path, monkeypatch):

@@ -288,7 +288,7 @@ def test_a_new_query_leaves_the_vision_tower_on_the_disk(run, tree, toy, monkeyp
     (vector,) = encoder.encode_texts(["something new"])
     with Index(Path(os.environ["STOPCLI_HOME"]) / "index") as index:
         space = space_of(index)
-        kept = index.database.texts(space.weights, ["something new"])["something new"]
+        kept = index.database.texts(encoder.files.text_key(), ["something new"])["something new"]
         assert np.allclose(kept, vector, atol=1e-6)
         assert new[0]["score"] == pytest.approx(float((index.vectors(space) @ vector).max()), abs=1e-5)
 

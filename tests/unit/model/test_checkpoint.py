@@ -120,11 +120,16 @@ def test_only_prompts_are_in_the_weights(folder):
             lambda c: c["backbone"]["config"]["vision_cfg"].update(
                 timm_model_name="x", timm_model_pretrained=True
             ),
-            "timm_model_name.* is no setting that stopcli knows",
+            "not a backbone that can be built .Unknown model",
         ),
-        (lambda c: c["backbone"]["config"]["text_cfg"].update(hf_tokenizer_name="x/y"), "hf_tokenizer_name"),
+        (
+            lambda c: c["backbone"]["config"]["vision_cfg"].update(timm_model_name="hf-hub:some/one"),
+            "timm_model_name",
+        ),
+        (lambda c: c["backbone"]["config"]["text_cfg"].update(hf_tokenizer_name="../x"), "hf_tokenizer_name"),
+        (lambda c: c["backbone"].update(preprocess={"fit": "stretch"}), "resized by 'stretch'"),
         (lambda c: c["backbone"].update(sha256="0" * 64), "is not the backbone that"),
-        (lambda c: c["backbone"].update(architecture="RN50", config=None), "needs an open_clip ViT"),
+        (lambda c: c["backbone"].update(architecture="RN50", config=None), "not weights for backbone RN50"),
     ],
 )
 def test_a_config_that_does_not_fit_is_refused(folder, change, text):
@@ -213,7 +218,7 @@ def test_weights_that_do_not_fit_are_refused(folder):
 
 @pytest.mark.parametrize("name", ["ViT-B-32", "ViT-B-16-quickgelu", "ViT-L-14"])
 def test_the_named_towers_build_from_the_same_code(name):
-    backbone = build_backbone(name, None, {}, empty=True)
+    backbone = build_backbone(name, None, empty=True)
     side = {"ViT-B-32": 7, "ViT-B-16-quickgelu": 14, "ViT-L-14": 16}[name]
-    assert backbone.grid == (side, side)
+    assert backbone.tower.grid == (side, side)
     assert backbone.preprocess.size == 224

@@ -7,8 +7,8 @@ import pytest
 import torch
 from toys import SHAPES, clips, stop, tower
 
-from stopcli.model.clip import attend
 from stopcli.model.stop import Stop
+from stopcli.model.towers.tower import attend
 
 
 @pytest.mark.parametrize("shape", SHAPES)
@@ -51,8 +51,8 @@ def test_class_attention_equals_the_plain_formula():
     model = stop()
     backbone, x = model.backbone, clips(stop(), 2, frames=3)
     with torch.no_grad():
-        c, h = backbone.embed_patches(x.flatten(0, 1))
-        c, h = c.expand(2, 1, -1), h.unflatten(0, (2, 3))
+        c, h = model.tower.embed(x.flatten(0, 1))
+        c, h = c.expand(2, -1, -1), h.unflatten(0, (2, 3))
         attention = backbone.clip.visual.transformer.resblocks[1].attn
         norm = backbone.clip.visual.transformer.resblocks[1].ln_1
         wq, wk, _ = attention.in_proj_weight.chunk(3)
@@ -60,4 +60,4 @@ def test_class_attention_equals_the_plain_formula():
         q = (norm(c) @ wq.T + bq).unflatten(-1, (2, 32))[:, 0]  # (B,heads,d)
         k = (norm(h) @ wk.T + bk).unflatten(-1, (2, 32))  # (B,T,P,heads,d)
         expected = (torch.einsum("bhd,btphd->bthp", q, k) / 32**0.5).softmax(-1).mean(2)
-        assert (backbone.class_attention(1, c, h) - expected).abs().max() < 1e-6
+        assert (model.tower.look(1, c, h) - expected).abs().max() < 1e-6

@@ -38,7 +38,7 @@ def test_regions_are_where_the_only_change_is_before_any_training(shape):
     model = stop(shape, trained=False, regions=1e-3)  # one patch
     x = torch.nn.functional.interpolate(clips(model, 1, frames=1)[0], scale_factor=1 / 4, mode="area")
     x = torch.nn.functional.interpolate(x, model.backbone.preprocess.size, mode="bilinear").repeat(6, 1, 1, 1)
-    patch = model.backbone.preprocess.size // model.backbone.grid[0]
+    patch = model.backbone.preprocess.size // model.tower.grid[0]
     for i in range(6):
         x[i, :, -patch:, -patch:] = torch.randn(3, 1, 1, generator=torch.Generator().manual_seed(i))
     with torch.no_grad():
@@ -67,8 +67,8 @@ def test_where_nothing_is_certain_attention_chooses():
     x = clips(model, 1, frames=6)  # noise: no frame can be brought to another's place
     with torch.no_grad():
         _, trace = model.trace(x)
-        c, h = model.backbone.embed_patches(x.flatten(0, 1))
-        attention = unit(model.backbone.class_attention(0, c.expand(1, 1, -1), h[None]))
+        c, h = model.tower.embed(x.flatten(0, 1))
+        attention = unit(model.tower.look(0, c[None], h[None]))
     assert trace.certainty.max() == 0
     assert trace.scores[0] == pytest.approx(0.5 * attention, abs=1e-5)  # alpha
 

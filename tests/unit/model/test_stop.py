@@ -6,9 +6,9 @@ import pytest
 import torch
 from toys import MODES, SHAPES, clips, stop
 
-from stopcli.model.clip import attend
 from stopcli.model.config import StopConfig
 from stopcli.model.stop import Stop, frame_changes, log_multiplicity, scale_over_gaps, top_mask
+from stopcli.model.towers.tower import attend
 
 
 @pytest.mark.parametrize("shape", SHAPES)

@@ -19,9 +19,7 @@ SETTINGS = {"regions": 1 / 12, "eta": 3, "hidden": 16}
 
 def tower(shape="patch16-96", **extra):
     torch.manual_seed(0)
-    return build_backbone(
-        "toy", {"embed_dim": 40, "vision_cfg": SHAPES[shape], "text_cfg": TEXT, **extra}, {}
-    )
+    return build_backbone("toy", {"embed_dim": 40, "vision_cfg": SHAPES[shape], "text_cfg": TEXT, **extra})
 
 
 def stop(shape="patch16-96", trained=True, **settings):

@@ -16,7 +16,7 @@ from safetensors.torch import save_file
 from conftest import TOY_CONFIG
 from stopcli.hub.registry import resolve
 from stopcli.model.loading import embed_texts_alone
-from stopcli.model.towers.tokens import Tokenizer
+from stopcli.model.towers.tokens import BytePairs
 from stopcli.runtime.numpy_text import embed_texts
 from stopcli.runtime.text import TextEncoder
 
@@ -35,7 +35,7 @@ def test_tokens_are_those_of_open_clip():
     import open_clip
 
     theirs = open_clip.SimpleTokenizer(context_length=77)
-    ours = Tokenizer(77)
+    ours = BytePairs(77)
     rng = np.random.default_rng(0)
     noise = ["".join(chr(c) for c in rng.integers(1, 0xD7FF, 12)) for _ in range(200)]
     for text in (*TEXTS, *noise):
@@ -69,11 +69,11 @@ def test_a_real_architecture_is_known_by_name(tmp_path):
     from stopcli.model.files import ModelFiles
 
     torch.manual_seed(0)
-    backbone = build_backbone("ViT-B-32-quickgelu", None, {})
+    backbone = build_backbone("ViT-B-32-quickgelu", None)
     file = tmp_path / "backbone.safetensors"
     save_file({k: v.contiguous() for k, v in backbone.clip.state_dict().items()}, file)
     config = ModelConfig("ViT-B-32-quickgelu", "file:backbone.safetensors", None, 12)
-    files = ModelFiles("b32", config, tmp_path, file)
+    files = ModelFiles("b32", config, tmp_path, file, backbone.preprocess)
     found, expected = embed_texts(files, TEXTS), embed_texts_alone(files, TEXTS)
     assert found is not None
     np.testing.assert_allclose(found, expected, atol=1e-5)
@@ -83,7 +83,7 @@ def test_a_real_architecture_is_known_by_name(tmp_path):
 def test_what_it_does_not_know_it_leaves_to_torch(tmp_path, plain, change):
     files = resolve(str(shutil.copytree(plain, tmp_path / "model")))
     if change == "another tower":
-        text = {**TOY_CONFIG["text_cfg"], "pool_type": "last"}
+        text = {**TOY_CONFIG["text_cfg"], "embed_cls": True}
         config = replace(files.config, backbone_config={**TOY_CONFIG, "text_cfg": text})
         files = replace(files, config=config)
     elif change == "bf16":

@@ -7,6 +7,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from stopcli.errors import UsageError
+
 CLIP = {"embed_dim", "vision_cfg", "text_cfg", "quick_gelu"}
 VISION = {"image_size", "layers", "width", "head_width", "patch_size", "mlp_ratio"}
 TEXT = {"context_length", "vocab_size", "width", "heads", "layers"}
@@ -27,6 +29,27 @@ def read_architecture(name: str) -> dict[str, Any] | None:
         return None
     settings: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
     return settings
+
+
+def list_architectures() -> list[str]:
+    """Return the names of all architectures that open_clip lists."""
+    folder = open_clip_folder()
+    return sorted(f.stem for f in (folder / "model_configs").glob("*.json")) if folder else []
+
+
+def require_transformers(architecture: str) -> None:
+    """Raise UsageError if the library that reads an architecture's texts is not installed."""
+    if find_spec("transformers") is None:
+        way = "pip install 'stopcli[multilingual]'"
+        raise UsageError(f"{architecture}: its texts are read with the transformers library; {way}")
+
+
+def languages(settings: dict[str, Any]) -> str:
+    """Return which languages a text tower was trained on, as far as its vocabulary tells."""
+    text = settings.get("text_cfg", {})
+    words = f"{text.get('hf_tokenizer_name', '')} {text.get('hf_model_name', '')}".lower()
+    many = any(name in words for name in ("siglip2", "i18n", "xlm", "mt5", "nllb"))
+    return "many" if many else "English"
 
 
 def has_standard_text(settings: dict[str, Any]) -> bool:

@@ -1,30 +1,113 @@
-"""CLIP's byte pair encoding, with open_clip's vocabulary: the tokens are those of its SimpleTokenizer."""
+"""From words to token ids, as open_clip's tokenizers do it, without importing that.
+
+CLIP's byte pair encoding uses open_clip's vocabulary; others come from files that the transformers library
+reads, and the settings of that library that lie beside them.
+"""
 
 from __future__ import annotations
 
 import gzip
 import html
+import string
 from collections.abc import Iterator
 from functools import lru_cache
 from itertools import pairwise
+from pathlib import Path
+from typing import Any, Protocol
 
-from stopcli.model.towers.architectures import VOCABULARY, open_clip_folder
+from stopcli.errors import CheckpointError
+from stopcli.model.towers.architectures import VOCABULARY, open_clip_folder, require_transformers
 
 MERGES = 49152 - 256 - 2  # of the vocabulary file, as many as CLIP uses
 SPECIAL = ("<start_of_text>", "<end_of_text>")
 WORDS = r"<start_of_text>|<end_of_text>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
 
 
+class Tokenizer(Protocol):
+    """Texts to token ids; 0 stands behind those of a text that are fewer than ``length``."""
+
+    length: int  # how many tokens the text tower reads
+
+    def __call__(self, text: str) -> list[int]:
+        """Return a text's ids, cut to ``length``."""
+
+    def count(self, text: str) -> int:
+        """Return how many ids a text has, uncut."""
+
+
+def tokenizer_for(architecture: str, settings: dict[str, Any], words: Path | None) -> Tokenizer:
+    """Return an architecture's tokenizer, made once; ``words`` is its folder, where it is not CLIP's own.
+
+    UsageError: the transformers library is needed and not installed. CheckpointError: a file is damaged.
+    """
+    text = settings.get("text_cfg", {})
+    length = int(text.get("context_length", 77))
+    if not text.get("hf_tokenizer_name"):
+        return _byte_pairs(length)
+    require_transformers(architecture)
+    if words is None:
+        raise CheckpointError(f"{architecture}: the files of its tokenizer are not at hand")
+    given = text.get("tokenizer_kwargs") or {}
+    clean, strip = str(given.get("clean", "whitespace")), bool(given.get("strip_sep_token"))
+    return _from_files(words, length, clean, strip)
+
+
 @lru_cache(maxsize=8)
-def tokenizer(context_length: int) -> Tokenizer:
-    """Return a tokenizer, made once: reading the vocabulary takes a tenth of a second."""
-    return Tokenizer(context_length)
+def _byte_pairs(length: int) -> BytePairs:
+    return BytePairs(length)  # reading the vocabulary takes a tenth of a second
 
 
-class Tokenizer:
-    """Texts to token ids, at most ``context_length`` of them, the first and last of which are marks."""
+@lru_cache(maxsize=8)
+def _from_files(folder: Path, length: int, clean: str, strip: bool) -> FromFiles:
+    return FromFiles(folder, length, clean=clean, strip_sep=strip)
 
-    def __init__(self, context_length: int) -> None:
+
+def basic_clean(text: str) -> str:
+    """Mend broken characters and HTML entities, and make each run of white space one space."""
+    import ftfy
+
+    return " ".join(html.unescape(html.unescape(ftfy.fix_text(text))).split())
+
+
+class FromFiles:
+    """A tokenizer whose files lie in a folder, run by the transformers library; none of its code is run."""
+
+    def __init__(self, folder: Path, length: int, *, clean: str, strip_sep: bool) -> None:
+        from transformers import AutoTokenizer
+
+        try:
+            self._tokens: Any = AutoTokenizer.from_pretrained(
+                folder, local_files_only=True, trust_remote_code=False
+            )
+        except Exception as error:  # whatever it trips over
+            raise CheckpointError(
+                f"{folder}: not a tokenizer that can be used ({str(error)[:200]})"
+            ) from error
+        self.length = length
+        self._clean, self._strip_sep = clean, strip_sep
+
+    def __call__(self, text: str) -> list[int]:
+        ids = self._ids(text, max_length=self.length, padding="max_length", truncation=True)
+        return [0 if self._strip_sep and i == self._tokens.sep_token_id else i for i in ids]
+
+    def count(self, text: str) -> int:
+        return len(self._ids(text))
+
+    def _ids(self, text: str, **how: Any) -> list[int]:
+        text = basic_clean(text)
+        if self._clean == "canonicalize":  # as SigLIP's texts were cleaned
+            text = text.replace("_", " ").translate(str.maketrans("", "", string.punctuation)).lower()
+            text = " ".join(text.split())
+        elif self._clean == "lower":
+            text = text.lower()
+        ids: list[int] = self._tokens(text, **how)["input_ids"]
+        return ids
+
+
+class BytePairs:
+    """CLIP's own: at most ``length`` ids, the first and last of which are marks."""
+
+    def __init__(self, length: int) -> None:
         import regex
 
         folder = open_clip_folder()
@@ -45,14 +128,16 @@ class Tokenizer:
         self._rank = {pair: i for i, pair in enumerate(merges)}
         self._start, self._end = (self._id[word] for word in SPECIAL)
         self._words = regex.compile(WORDS, regex.IGNORECASE)
-        self._length = context_length
+        self.length = length
 
     def __call__(self, text: str) -> list[int]:
-        import ftfy
+        return [self._start, *self._ids(text)[: self.length - 2], self._end]
 
-        clean = html.unescape(html.unescape(ftfy.fix_text(text)))
-        ids = [i for word in self._words.findall(" ".join(clean.split()).lower()) for i in self._split(word)]
-        return [self._start, *ids[: self._length - 2], self._end]
+    def count(self, text: str) -> int:
+        return len(self._ids(text)) + 2
+
+    def _ids(self, text: str) -> list[int]:
+        return [i for word in self._words.findall(basic_clean(text).lower()) for i in self._split(word)]
 
     def _split(self, word: str) -> Iterator[int]:
         """Merge a word's letters, the most usual neighbours first."""

@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 
 from stopcli.errors import InputError, UnreadableVideo, VideoTooLarge
 from stopcli.video import clips, container
+from stopcli.video.pixels import Framing
 from stopcli.video.reader import open_video
 
 BEAT = 1.0  # seconds between signs of life
@@ -40,11 +41,15 @@ def _frames(read: clips.Frames) -> Message:
 
 
 def _read_frames(path: str, options: dict[str, Any]) -> Iterator[Message]:
-    yield _frames(clips.read_frames(path, **options))
+    yield _frames(clips.read_frames(path, **_framed(options)))
 
 
 def _read_windows(path: str, options: dict[str, Any]) -> Iterator[Message]:
-    yield from map(_frames, clips.read_windows(path, **options))
+    yield from map(_frames, clips.read_windows(path, **_framed(options)))
+
+
+def _framed(options: dict[str, Any]) -> dict[str, Any]:
+    return options | {"size": Framing(**options["size"])}
 
 
 def _read_pictures(path: str, options: dict[str, Any]) -> Iterator[Message]:

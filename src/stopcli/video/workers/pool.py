@@ -17,6 +17,7 @@ import threading
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing, suppress
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -27,6 +28,7 @@ from stopcli import errors
 from stopcli.errors import DecoderCrashed, InputError, UnreadableVideo, VideoTimeout
 from stopcli.video.clips import Frames
 from stopcli.video.container import STALL_SECONDS
+from stopcli.video.pixels import Framing
 from stopcli.video.workers.child import LENGTH
 
 PATIENCE = STALL_SECONDS + 10  # seconds without a sign of life, before a worker is killed
@@ -44,23 +46,23 @@ MOST = 1 << 31  # bytes of one message: more is not an answer
 def read_frames(
     path: str | Path,
     frames: int,
-    size: int,
+    size: int | Framing,
     *,
     start: float | None = None,
     end: float | None = None,
     threads: int = 0,
 ) -> Frames:
     """Read T frames at segment centres, as `stopcli.video.clips.read_frames` does."""
-    options = {"frames": frames, "size": size, "start": start, "end": end, "threads": threads}
+    options = {"frames": frames, "size": _plain(size), "start": start, "end": end, "threads": threads}
     (read,) = _decoded("frames", path, options, _as_frames)
     return read
 
 
 def read_windows(
-    path: str | Path, frames: int, size: int, window: float, *, threads: int = 0
+    path: str | Path, frames: int, size: int | Framing, window: float, *, threads: int = 0
 ) -> Generator[Frames, None, None]:
     """Return T frames of each window, one after the other, as `stopcli.video.clips.read_windows` does."""
-    options = {"frames": frames, "size": size, "window": window, "threads": threads}
+    options = {"frames": frames, "size": _plain(size), "window": window, "threads": threads}
     return _decoded("windows", path, options, _as_frames)
 
 
@@ -68,6 +70,10 @@ def read_pictures(path: str | Path, times: Sequence[float], size: int) -> list[N
     """Read whole frames for people to look at, as `stopcli.video.clips.read_pictures` does."""
     options = {"times": [float(t) for t in times], "size": size}
     return list(_decoded("pictures", path, options, _as_picture))
+
+
+def _plain(size: int | Framing) -> dict[str, Any]:
+    return asdict(Framing.of(size))
 
 
 def opens(path: str | Path) -> bool:

@@ -1,0 +1,98 @@
+"""From open_clip's settings of an architecture to a CLIP, and to the tower in it that STOP can run."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from stopcli.model.towers.architectures import is_standard
+from stopcli.model.towers.timm_vit import TimmEva, TimmViT
+from stopcli.model.towers.tower import Tower
+from stopcli.model.towers.vit import OpenClipViT
+
+
+def build_clip(settings: dict[str, Any], words: Path | None = None, *, empty: bool = False) -> Any:
+    """Build a CLIP with random weights or, ``empty``, with none where that can be.
+
+    Args:
+        settings: as in open_clip's JSON files; CLIP's own kind is built without importing it.
+        words: the folder of a text tower's settings, where it is one of the transformers library.
+        empty: take no memory for parameters: for weights that are loaded at once.
+
+    Raises:
+        Exception: of any kind, for settings that fit nothing; open_clip checks little.
+    """
+    if empty and is_standard(settings):
+        from stopcli.model.towers.standard import StandardCLIP
+
+        with no_parameters():
+            return StandardCLIP(settings)
+    if empty:
+        try:
+            with no_parameters():
+                clip = _open_clip(settings, words)
+            if not any(buffer.is_meta for buffer in clip.buffers()):
+                return clip
+        except RuntimeError:  # some stems run a picture to learn their own size
+            pass
+    return _open_clip(settings, words)
+
+
+def _open_clip(settings: dict[str, Any], words: Path | None) -> Any:
+    import open_clip
+
+    settings = copy.deepcopy(settings)
+    custom_text = settings.pop("custom_text", False)
+    settings["vision_cfg"].pop("timm_model_pretrained", None)  # nothing is fetched here
+    text = settings["text_cfg"]
+    if text.get("hf_model_name"):
+        if words is None:
+            raise ValueError("the settings of its text tower are not at hand")
+        text |= {"hf_model_name": str(words), "hf_model_pretrained": False}
+    if "multimodal_cfg" in settings:
+        clip = open_clip.CoCa(**settings)
+        del clip.text_decoder  # it writes captions
+        return clip
+    return (open_clip.CustomTextCLIP if custom_text or "hf_model_name" in text else open_clip.CLIP)(
+        **settings
+    )
+
+
+@contextmanager
+def no_parameters() -> Iterator[None]:
+    """Within, modules get parameters that take no memory; buffers are real, for they may be in no file."""
+    register: Any = nn.Module.register_parameter
+
+    def register_empty(self: nn.Module, name: str, parameter: nn.Parameter | None) -> None:
+        register(self, name, parameter)
+        if parameter is not None:
+            self._parameters[name] = nn.Parameter(
+                torch.empty_like(parameter, device="meta"), requires_grad=False
+            )
+
+    nn.Module.register_parameter = register_empty  # type: ignore[method-assign, assignment]
+    try:
+        yield
+    finally:
+        nn.Module.register_parameter = register  # type: ignore[method-assign]
+
+
+def tower_of(clip: Any) -> Tower | str:
+    """Return the vision tower of a CLIP, to be run block by block, or why it cannot be."""
+    visual = clip.visual
+    name = type(visual).__name__
+    if name in ("VisionTransformer", "Vision"):
+        if not isinstance(visual.transformer.resblocks[0].attn, nn.MultiheadAttention):
+            return f"its blocks have attention of kind {type(visual.transformer.resblocks[0].attn).__name__}"
+        return OpenClipViT(visual)
+    name = type(trunk).__name__ if (trunk := getattr(visual, "trunk", None)) is not None else name
+    kind = {"VisionTransformer": TimmViT, "Eva": TimmEva}.get(name)
+    if kind is None:
+        return f"its vision tower is a {name}, which has no ViT blocks"
+    return kind(visual)
