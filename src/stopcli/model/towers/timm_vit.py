@@ -36,7 +36,8 @@ class TimmViT(Tower):
         return out
 
     def normalize(self, patches: Tensor) -> Tensor:
-        return _before_attention(self.trunk.blocks[0], patches)
+        normed = _before_attention(self.trunk.blocks[0], patches)
+        return F.layer_norm(patches, patches.shape[-1:]) if normed is patches else normed
 
     def look(self, index: int, c: Tensor, h: Tensor, bias: Tensor | None = None) -> Tensor:
         """As `Tower.look`; without a class token, what attention pooling asks, or the mean of all patches."""
@@ -100,9 +101,9 @@ class TimmEva(TimmViT):
 
 
 def _before_attention(block: Any, x: Tensor) -> Tensor:
-    """Normalise as a block does before attention; EVA's largest does it behind, and gets a plain one."""
+    """Normalise as a block does before attention; the largest EVA does it behind."""
     if type(block).__name__ == "EvaBlockPostNorm":
-        return F.layer_norm(x, x.shape[-1:])
+        return x
     out: Tensor = block.norm1(x)
     return out
 
