@@ -13,11 +13,12 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+import toy_words
 from conftest import TOY_CONFIG
 from stopcli.hub.registry import resolve
 from stopcli.model.loading import embed_texts_alone
 from stopcli.model.towers.tokens import BytePairs
-from stopcli.runtime.numpy_text import embed_texts
+from stopcli.runtime.numpy_text import embed_texts, unread_words
 from stopcli.runtime.text import TextEncoder
 
 TEXTS = (
@@ -114,3 +115,57 @@ def test_a_long_list_is_embedded_once_for_all_runs(toy):
         file.write_bytes(file.read_bytes()[:-8])  # cut short: computed again
     assert np.array_equal(TextEncoder(files, tower).encode(texts), first)
     assert len(asked) == 4
+
+
+FAMILIES = {  # how text towers differ from CLIP's; "words" is the kind of tokenizer
+    "Perception Encoder": {"context_length": 32},
+    "MobileCLIP2": {"no_causal_mask": True},
+    "SigLIP2": {
+        "no_causal_mask": True,
+        "proj_bias": True,
+        "pool_type": "last",
+        "norm_kwargs": {"eps": 1e-6},
+        "act_kwargs": {"approximate": "tanh"},
+        "vocab_size": 300,
+        "words": "siglip2",
+    },
+    "MetaCLIP 2": {"pool_type": "eos", "eos_id": 1, "vocab_size": 300, "words": "siglip2"},
+    "CLIPA": {"no_causal_mask": True, "pool_type": "last", "vocab_size": 300, "words": "bert"},
+}
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_text_towers_of_other_families(tmp_path, family):
+    from stopcli.model.checkpoint import build_backbone
+    from stopcli.model.config import ModelConfig
+    from stopcli.model.files import ModelFiles
+
+    more = dict(FAMILIES[family])
+    words = more.pop("words", None)
+    if words:
+        toy_words.KINDS[words](tmp_path)
+        more["hf_tokenizer_name"] = "some/one"
+    settings = TOY_CONFIG | {"text_cfg": TOY_CONFIG["text_cfg"] | more, "custom_text": True}
+    torch.manual_seed(0)
+    backbone = build_backbone("toy", settings)
+    for parameter in backbone.clip.parameters():
+        torch.nn.init.normal_(parameter, std=0.3)
+    file = tmp_path / "backbone.safetensors"
+    save_file({k: v.contiguous() for k, v in backbone.clip.state_dict().items()}, file)
+    config = ModelConfig("toy", "file:backbone.safetensors", None, 12, backbone_config=settings)
+    files = ModelFiles("toy", config, tmp_path, file, backbone.preprocess, tmp_path)
+    found, expected = embed_texts(files, TEXTS), embed_texts_alone(files, TEXTS)
+    assert found is not None
+    np.testing.assert_allclose(found, expected, atol=2e-5)
+    assert np.abs(found[0] - found[2]).max() > 0.01
+
+
+def test_the_words_that_are_not_read_are_named(plain):
+    files = resolve(str(plain))
+    text = " ".join(f"word{i}" for i in range(40))
+    unread = unread_words(files, text)
+    kept = " ".join(text.split()[: -len(unread)])
+    length = files.tokenizer().length
+    assert files.tokenizer().count(kept) <= length < files.tokenizer().count(f"{kept} {unread[0]}")
+    assert unread == text.split()[-len(unread) :]
+    assert unread_words(files, "a dog") == []

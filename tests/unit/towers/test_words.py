@@ -1,0 +1,67 @@
+"""Tokenizers that are not CLIP's own give the tokens that open_clip gives, from files at hand."""
+
+from __future__ import annotations
+
+import sys
+
+import pytest
+from open_clip.tokenizer import HFTokenizer
+
+import toy_words
+from stopcli.errors import CheckpointError, UsageError
+from stopcli.model.towers import architectures
+from stopcli.model.towers.tokens import FromFiles, tokenizer_for
+
+TEXTS = (
+    "a dog",
+    "  A Dog,   RUNS home!! ",
+    "ein Hund läuft nach Hause &amp; bleibt",
+    "犬が家に走る",
+    "under_score and “quotes” \u200b 7",
+    "word " * 90,
+    "!!!",
+)
+
+
+@pytest.mark.parametrize("kind", toy_words.KINDS)
+@pytest.mark.parametrize("clean", ["whitespace", "canonicalize", "lower"])
+def test_tokens_are_those_of_open_clip(tmp_path, kind, clean):
+    folder, strip = toy_words.KINDS[kind](tmp_path), kind == "bert"
+    theirs = HFTokenizer(str(folder), 16, clean=clean, strip_sep_token=strip)
+    ours = FromFiles(folder, 16, clean=clean, strip_sep=strip)
+    for text in TEXTS:
+        assert ours(text) == theirs([text])[0].tolist(), text
+    assert ours.count("word " * 90) > 16 > ours.count("a dog")
+
+
+def test_an_architecture_asks_for_its_own(tmp_path):
+    settings = architectures.read_architecture("ViT-B-16-SigLIP2")
+    tokens = tokenizer_for("ViT-B-16-SigLIP2", settings, toy_words.siglip2(tmp_path))
+    assert tokens.length == 64
+    assert tokens("A dog!") == tokens("a dog")
+    assert len(tokens("a dog")) == 64
+
+
+def test_a_damaged_one_is_one_sentence(tmp_path):
+    toy_words.siglip2(tmp_path)
+    (tmp_path / "tokenizer.json").write_text("{")
+    with pytest.raises(CheckpointError, match="not a tokenizer that can be used"):
+        FromFiles(tmp_path, 16, clean="whitespace", strip_sep=False)
+
+
+def test_no_code_of_others_is_run(tmp_path):
+    toy_words.siglip2(tmp_path)
+    told = '{"auto_map": {"AutoTokenizer": ["theirs.Theirs", null]}, "tokenizer_class": "Theirs"}'
+    (tmp_path / "tokenizer_config.json").write_text(told)
+    (tmp_path / "theirs.py").write_text("raise SystemExit('run')")
+    try:
+        FromFiles(tmp_path, 16, clean="whitespace", strip_sep=False)
+    except CheckpointError as error:
+        assert "run" not in str(error).split()
+    assert "theirs" not in sys.modules
+
+
+def test_without_the_library_it_says_what_to_install(tmp_path, monkeypatch):
+    monkeypatch.setattr(architectures, "find_spec", lambda _: None)
+    with pytest.raises(UsageError, match=r"ViT-B-16-SigLIP2.*pip install 'stopcli\[multilingual\]'"):
+        tokenizer_for("ViT-B-16-SigLIP2", {"text_cfg": {"hf_tokenizer_name": "x/y"}}, tmp_path)
