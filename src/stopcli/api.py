@@ -22,6 +22,7 @@ from stopcli.fileio import is_folder
 from stopcli.hub.registry import resolve
 from stopcli.index.types import WINDOW, Example, Filters, SearchRequest
 from stopcli.model.config import Mode
+from stopcli.model.preprocess import Fit
 from stopcli.output.tables import table_of, to_dict
 from stopcli.results import BenchmarkScore, Classification, Embedded, Explanation, Failure, Finetuned, Hit
 from stopcli.runtime.encoder import Encoder, EncoderOptions
@@ -88,19 +89,21 @@ def load(
     frames: int | None = None,
     compile: bool = False,
     focus: float = 0.0,
+    fit: Fit | None = None,
     offline: bool = False,
 ) -> Model:
     """Load a model by name, ``hf:org/repo[@revision]`` or folder; None is the configured default.
 
     The keywords are those of `stopcli.runtime.encoder.EncoderOptions`; ``offline`` makes no request. A
     ``focus`` above 0 draws the attention of a model without prompts to what moves; ``--focus motion`` is 3.
+    ``fit`` says how frames become squares: crop, squash or pad; None is what the tower was trained with.
 
     Raises:
         ModelError: one of its kinds. DeviceError: the device is absent or wrong.
     """
     options = EncoderOptions(device, precision, batch_size, frames, compile)
     files = resolve(name or default_model(), offline=offline)
-    return Model(Encoder(files.focused(focus), options))
+    return Model(Encoder(files.fitted(fit).focused(focus), options))
 
 
 class Model:

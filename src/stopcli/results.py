@@ -259,7 +259,7 @@ class IndexChange:
 
 @dataclass(frozen=True)
 class ModelEntry:
-    """A named model, and whether its files are here; ``size`` (bytes) only if they are."""
+    """A model that can be had, and whether its files are here; ``size`` (bytes) only if they are."""
 
     name: str
     here: bool
@@ -267,6 +267,23 @@ class ModelEntry:
     default: bool
     license: str
     description: str
+    parameters: int | None = None  # millions
+
+
+@dataclass(frozen=True)
+class ModelTower:
+    """An architecture of open_clip's; ``fit`` is how its published weights want frames made square."""
+
+    name: str
+    tower: str
+    size: int
+    fit: str | None
+    context: int
+    languages: str
+    plain: bool | str
+    prompts: bool
+    note: str | None
+    weights: int  # published
 
 
 @dataclass(frozen=True)
@@ -281,6 +298,9 @@ class ModelInfo:
     size: int  # bytes of all weights
     sha256: str
     stop: dict[str, Any] | None
+    tower: str
+    preprocess: str
+    words: str
     frames: int
     labels: int | None
     license: str | None

@@ -27,6 +27,8 @@ FAILURES = {
     "index info": (["--index", "broken"], 1, "index-unusable"),
     "index check": (["--index", "nowhere"], 3, "file-missing"),
     "models list": (["--nonsense"], 2, "usage-error"),
+    "models towers": (["nosuch"], 3, "nothing-found"),
+    "models search": (["birds"], 4, "offline-error"),
     "models info": (["nosuch"], 4, "model-not-found"),
     "models pull": (["nosuch"], 4, "model-not-found"),
     "models push": (["nowhere", "me/mine"], 3, "file-missing"),
@@ -90,11 +92,12 @@ SUCCESSES = {
     "index check": [],
     "index info": [],
     "models list": [],
+    "models towers": ["pe-core"],
     "models info": ["mini"],
     "models pull": ["toy"],
     "samples": ["copied"],
     "doctor": ["--device", "cpu", "--offline"],
-}  # the Hub takes models in tests/system, and speed is measured in tests/unit/eval
+}  # the Hub is searched in tests/unit/hub and takes models in tests/system, and speed is measured in tests/unit/eval
 
 
 @pytest.fixture

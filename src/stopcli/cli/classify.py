@@ -31,7 +31,7 @@ def command(
     Without labels: the model's own, else the 400 actions of Kinetics.
     """
     with session("classify", show, compute, batching, kept="results so far are printed") as s:
-        from stopcli.data.labels import check_template, parse_labels
+        from stopcli.data.labels import check_template, parse_labels, prompts_for
         from stopcli.fileio import check_output
 
         names = parse_labels(labels, s.say) if labels is not None else None
@@ -39,7 +39,7 @@ def command(
         if html is not None:
             check_output(html, force=force, option="--html", suffixes=(".html", ".htm"))
         videos = s.videos(paths, files_from)
-        s.note_cut(names or ())
+        s.note_cut(prompts_for(names or (), s.files.config, template))
         from stopcli.tasks.classify import classify
 
         results = classify(s.encoder, videos, labels=names, template=template, top_k=top_k, window=window)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 def complete_model(incomplete: str) -> list[str]:
     """Return the named models and model folders that begin so."""
-    from stopcli.hub.registry import ENTRIES
+    from stopcli.hub.named import ENTRIES
     from stopcli.model.config import CONFIG_FILE
 
     names = [name for name in ENTRIES if name.startswith(incomplete)]

@@ -10,7 +10,7 @@ import typer
 from stopcli.cli import options as o
 from stopcli.cli.completion import complete_model
 from stopcli.cli.session import session
-from stopcli.errors import FileMissing
+from stopcli.errors import FileMissing, NothingFound
 from stopcli.fileio import is_folder
 
 EXAMPLES = "Examples:\n  stop models list\n  stop models info mini\n  stop models pull hf:org/repo"
@@ -34,6 +34,41 @@ def list_(show: o.Show) -> None:
         from stopcli.tasks.models import list_models
 
         s.output.add_all(list_models(default_model()))
+
+
+@app.command("towers", epilog="Examples:\n  stop models towers\n  stop models towers siglip2 --format json")
+@o.shares(o.Show)
+def towers(
+    show: o.Show, name: Annotated[str, typer.Argument(metavar="TEXT", help="Only names with this.")] = ""
+) -> None:
+    """List what open_clip can build: any of these can be a model's backbone.
+
+    fit is how published weights want frames made square, and prompts whether STOP can be trained on it.
+    """
+    with session("models towers", show) as s:
+        from stopcli.tasks.models import list_towers
+
+        found = list(list_towers(name))
+        if not found:
+            raise NothingFound(f"open_clip has no architecture with {name!r} in its name")
+        s.output.add_all(found)
+
+
+@app.command("search", epilog="Examples:\n  stop models search\n  stop models search birds --format json")
+@o.shares(o.Show)
+def search(
+    show: o.Show, text: Annotated[str, typer.Argument(metavar="TEXT", help="Only names with this.")] = ""
+) -> None:
+    """List models of other people on the Hub: repositories with the tag stopcli."""
+    with session("models search", show) as s:
+        from stopcli.hub.client import search as find
+
+        found = list(find(text))
+        if not found:
+            what = f" and {text!r} in their name" if text else ""
+            raise NothingFound(f"the Hub has no models with the tag stopcli{what}")
+        s.output.add_all(found)
+        s.say("next: stop models info hf:ORG/REPO")
 
 
 @app.command("info", epilog="Examples:\n  stop models info mini\n  stop models info ./my-model --format json")

@@ -60,6 +60,7 @@ _frames = model_option("--frames", metavar="N", min=1, max=64, help="Frames a cl
 _compile = model_option("--compile", help="torch.compile on CUDA: slow to start, then faster.")
 _focus = model_option("--focus", help="motion: look at what moves. For models without prompts.")
 _strength = model_option("--focus-strength", metavar="X", min=0.1, max=20, help="How strongly; 6 is strong.")
+_fit = model_option("--fit", help="How frames become squares; auto is what the tower was trained with.")
 _offline = model_option("--offline", help="Make no request; use what is cached.")
 _format = output_option("--format", help="auto is a table.")
 _quiet = output_option("--quiet", "-q", help="Print paths or labels only.")
@@ -83,6 +84,7 @@ ModelNames = Annotated[list[str] | None, _models]
 DeviceName = Annotated[str, _device]
 PrecisionName = Annotated[Precision, _precision]
 BatchSize = Annotated[Any, _batch]
+FitName = Annotated[Literal["auto", "crop", "squash", "pad"], _fit]
 FrameCount = Annotated[int | None, _frames]
 Compile = Annotated[bool, _compile]
 Offline = Annotated[bool, _offline]
@@ -108,6 +110,7 @@ class Device:
     device: DeviceName = "auto"
     precision: PrecisionName = "auto"
     frames: FrameCount = None
+    fit: FitName = "auto"
     offline: Offline = False
 
 

@@ -87,7 +87,7 @@ class Session:
 
     def find(self, name: str | None = None) -> ModelFiles:
         """Find the files of a model to work with, and say of the bundled one what it knows."""
-        from stopcli.hub.registry import MINI
+        from stopcli.hub.named import MINI
 
         if self.compute.device != "auto":  # report a missing device before fetching anything
             from stopcli.runtime.device import checked_device
@@ -96,6 +96,11 @@ class Session:
         files = self.resolve(name)
         if files.name == MINI:
             self.say("note: mini knows only its generated world; real footage needs a real model")
+        if self.compute.fit != "auto":
+            own, fit = files.preprocess.fit, self.compute.fit
+            files = files.fitted(fit)
+            if fit != own:
+                self.say(f"note: {files.name} was trained on frames fitted by {own}, not by {fit}")
         return files.focused(self.compute.strength)
 
     @cached_property
@@ -105,7 +110,7 @@ class Session:
 
     def require_prompts(self) -> None:
         """Refuse a model without prompts before it is loaded, a named one before it is fetched."""
-        from stopcli.hub.registry import ENTRIES, MINI
+        from stopcli.hub.named import ENTRIES, MINI
         from stopcli.settings import default_model
 
         entry = ENTRIES.get(self.compute.model or default_model())

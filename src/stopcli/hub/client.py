@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from stopcli.errors import DownloadError, ModelNotFound, OfflineError, StopError, UploadError, UsageError
 from stopcli.model.files import known_hash
+from stopcli.results import ModelEntry
 
 if TYPE_CHECKING:
     from huggingface_hub.errors import HfHubHTTPError
@@ -26,6 +27,7 @@ WAITS = (0.5, 1.5)  # seconds before asking again a Hub that did not answer or w
 BUSY = {408, 429, 500, 502, 503, 504}
 PATIENCE = 60.0  # seconds for an answer
 SLOWEST = 20_000  # bytes a second of a download: below that, it is given up
+MOST_FOUND = 200  # models of a search
 LIMIT_JSON = 32 << 20  # bytes
 LOGIN = "log in with 'hf auth login'"
 
@@ -161,6 +163,32 @@ def _ask(url: str, where: str) -> int:
     if not (metadata.commit_hash and metadata.etag):
         raise DownloadError(f"{where}: what answers is no Hub; check HF_ENDPOINT, the proxy and the firewall")
     return metadata.size or 0
+
+
+def search(text: str = "") -> Iterator[ModelEntry]:
+    """Return the models on the Hub that have the tag stopcli, the most used first.
+
+    Raises:
+        OfflineError: no request is allowed, or the Hub cannot be reached. DownloadError: it refused.
+    """
+    from huggingface_hub import HfApi, try_to_load_from_cache
+    from huggingface_hub.errors import HfHubHTTPError
+
+    if is_offline():
+        raise OfflineError("offline mode allows no search of the Hub; unset HF_HUB_OFFLINE")
+    try:
+        with _calls():
+            found = list(HfApi().list_models(filter="stopcli", search=text or None, limit=MOST_FOUND))
+    except HfHubHTTPError as error:
+        raise DownloadError(f"the Hub answered {error.response.status_code}; try again later") from error
+    except OSError as error:
+        raise OfflineError(f"the Hub cannot be reached ({error})") from error
+    for model in found:
+        name, changed = f"hf:{model.id}", model.last_modified or model.created_at
+        licenses = (tag.removeprefix("license:") for tag in model.tags or () if tag.startswith("license:"))
+        told = [f"{model.downloads or 0} downloads"] + ([f"of {changed.date()}"] if changed else [])
+        here = isinstance(try_to_load_from_cache(model.id, "config.json"), str)
+        yield ModelEntry(name, here, None, False, next(licenses, "not told"), ", ".join(told))
 
 
 def _refusal(error: HfHubHTTPError, repo: str, revision: str | None, where: str) -> StopError:

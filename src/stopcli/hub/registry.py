@@ -6,7 +6,7 @@ import difflib
 import re
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import partial
 from importlib.resources import files as package_files
 from pathlib import Path
@@ -15,7 +15,8 @@ from typing import Any
 from stopcli.errors import CheckpointError, ModelNotFound, OfflineError, UsageError
 from stopcli.fileio import is_file, is_folder, read_json
 from stopcli.hub.client import fetch, split_hub_name
-from stopcli.model.config import CONFIG_FILE, WEIGHTS_FILE, ModelConfig, read_config
+from stopcli.hub.named import ENTRIES, MINI
+from stopcli.model.config import CONFIG_FILE, TOKENIZER_FOLDER, WEIGHTS_FILE, ModelConfig, read_config
 from stopcli.model.files import ModelFiles
 from stopcli.model.preprocess import preprocess_of
 from stopcli.model.towers.architectures import read_architecture
@@ -25,38 +26,6 @@ Fetch = Callable[[str, str, str | None], Path]  # (repository, file, revision) -
 BACKBONE_FILE = "open_clip_model.safetensors"
 OPEN_CLIP_FILE = "open_clip_config.json"
 VOCABULARIES = ("tokenizer.json", "spiece.model", "sentencepiece.bpe.model")
-MINI = "mini"
-
-
-@dataclass(frozen=True)
-class NamedModel:
-    """A model that has a name of its own; ``weights`` as in config.json, ``prompts`` a Hub name."""
-
-    name: str
-    architecture: str
-    weights: str
-    frames: int
-    license: str
-    description: str
-    prompts: str | None = None  # None is plain CLIP
-    preprocess: dict[str, Any] = field(default_factory=dict)  # what is not as in OpenAI's CLIP
-
-
-def _openai(size: str, repo: str, note: str = "") -> NamedModel:
-    architecture = f"ViT-{size.replace('/', '-')}-quickgelu"
-    description = f"OpenAI CLIP ViT-{size}, without STOP prompts{note}"
-    name, weights = architecture[:8].lower(), f"hf:timm/{repo}.openai"
-    return NamedModel(name, architecture, weights, 12, "MIT", description)
-
-
-_WORLD = "knows only its generated world: 48 drawn objects in 10 motions (bundled)"
-_NAMED = (
-    NamedModel(MINI, "stop-mini", "file:backbone.safetensors", 8, "Apache-2.0", _WORLD),
-    _openai("B/32", "vit_base_patch32_clip_224"),
-    _openai("B/16", "vit_base_patch16_clip_224", ": slower, finer"),
-    _openai("L/14", "vit_large_patch14_clip_224", ": slowest, best"),
-)
-ENTRIES = {model.name: model for model in _NAMED}
 
 
 def resolve(name: str, *, offline: bool = False, refresh: bool = False) -> ModelFiles:
@@ -173,6 +142,12 @@ def _backbone(config: ModelConfig, folder: Path | None, get: Fetch) -> tuple[Pat
     if not metadata or not metadata.get("hf_hub"):
         tags = ", ".join(open_clip.list_pretrained_tags_by_model(config.architecture)) or "none"
         raise ModelNotFound(f"open_clip has no weights {weights!r} for {config.architecture}; it has {tags}")
+    settings = config.backbone_config or read_architecture(config.architecture) or {}
+    if bool(metadata.get("quick_gelu")) != bool(settings.get("quick_gelu")):
+        name = config.architecture.removesuffix("-quickgelu")
+        other = f"{name}-quickgelu" if metadata.get("quick_gelu") else name
+        problem = f"{config.architecture}: its weights {weights!r} were trained with another activation"
+        raise CheckpointError(f"{problem}; use the architecture {other}")
     repo, _, file_name = metadata["hf_hub"].rpartition("/")
     safe = re.sub(r"\.(bin|pt|pth)$", ".safetensors", file_name) or BACKBONE_FILE
     return get(repo, safe, None), metadata
@@ -181,14 +156,14 @@ def _backbone(config: ModelConfig, folder: Path | None, get: Fetch) -> tuple[Pat
 def _words(settings: dict[str, Any], folder: Path | None, get: Fetch) -> Path | None:
     """Return the folder of a tokenizer that is not CLIP's own, and of its text tower's settings; or None.
 
-    They are fetched from where open_clip has them, unless they lie in the model's own folder.
+    They are fetched from where open_clip has them, unless the model's own folder holds them.
     """
     text = settings.get("text_cfg", {})
     repo = text.get("hf_tokenizer_name")
     if not repo:
         return None
-    if folder is not None and any(is_file(folder / name) for name in VOCABULARIES):
-        return folder
+    if folder is not None and is_folder(folder / TOKENIZER_FOLDER):
+        return folder / TOKENIZER_FOLDER
     first, fault = get(repo, "tokenizer_config.json", None), None
     for name in VOCABULARIES:
         try:

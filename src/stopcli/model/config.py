@@ -17,6 +17,7 @@ from stopcli.fileio import read_json
 FORMAT = 2
 CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "model.safetensors"
+TOKENIZER_FOLDER = "tokenizer"  # of a model whose texts are not read as CLIP's, if it brings its own
 
 Mode = Literal["dynamic", "static", "off"]
 _NUMBERS = {"regions", "alpha", "bound", "beta", "dropout"}
@@ -31,7 +32,7 @@ class StopConfig:
     temporal: Mode = "dynamic"  # where the frames change; static: learned tokens in every gap
     regions: float = 1 / 6  # N_s, the discriminative patches, as a share of a frame's
     alpha: float = 0.5  # weight of intra-frame attention in the region score; the rest is temporal dynamics
-    bound: float = 0.3  # a spatial prompt stays below this share of the tokens' size
+    bound: float = 1.0  # a spatial prompt stays below this share of the tokens' size
     beta: float = 1.0  # how much more change counts inside the regions
     eta: int = 3  # prompts in the gap that changes most
     hidden: int = 96  # hidden width of the modules

@@ -46,7 +46,11 @@ class ModelFiles:
 
     def fitted(self, fit: Fit | None) -> ModelFiles:
         """Return this model with frames made square in another way than its tower was trained with."""
-        return self if fit is None else replace(self, preprocess=replace(self.preprocess, fit=fit))
+        if fit is None or fit == self.preprocess.fit:
+            return self
+        preprocess = replace(self.preprocess, fit=fit)
+        config = replace(self.config, preprocess=preprocess.to_dict())
+        return replace(self, preprocess=preprocess, config=config)
 
     @property
     def title(self) -> str:

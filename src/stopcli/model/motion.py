@@ -164,7 +164,7 @@ def _refine(a: Tensor, c: Tensor, view: Tensor, cost: Tensor, plan: dict[int, in
                 1e-3 * normal.diagonal(dim1=1, dim2=2).mean(1)[:, None, None] * torch.eye(6, device=a.device)
             )
             right = ((g * (weight * r)[:, None]) @ basis).flatten(1)
-            delta = torch.linalg.solve(normal + damp + side * side * no_change, right)
+            delta, _ = torch.linalg.solve_ex(normal + damp + side * side * no_change, right)
             view = _compose(view, _inverse(still + delta.view(-1, 2, 3).clamp(-0.25, 0.25)))
     return view
 
@@ -225,8 +225,12 @@ def _compose(outer: Tensor, inner: Tensor) -> Tensor:
 
 
 def _inverse(view: Tensor) -> Tensor:
-    out: Tensor = torch.linalg.inv(_square(view))[..., :2, :]
-    return out
+    """Return the view back: (...,2,3). In closed form, for a library's inverse makes a GPU wait."""
+    (a, b, c), (d, e, f) = (row.unbind(-1) for row in view.unbind(-2))
+    det = a * e - b * d
+    det = torch.where(det.abs() < 1e-12, torch.full_like(det, 1e-12), det)
+    first = torch.stack([e, -b, b * f - c * e], -1)
+    return torch.stack([first, torch.stack([-d, a, c * d - a * f], -1)], -2) / det[..., None, None]
 
 
 def _coordinates(height: int, width: int, device: torch.device) -> tuple[Tensor, Tensor]:

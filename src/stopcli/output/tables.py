@@ -154,9 +154,22 @@ def _models(records: Sequence[r.ModelEntry]) -> Table:
     for m in records:
         name = f"{m.name} (default)" if m.default else m.name
         size = "" if m.size is None else _megabytes(m.size)
-        rows.append((name, _text(m.here), size, m.license, m.description))
-    texts = Column("license"), Column("description")
-    return _table(rows, Column("name"), Column("here"), Column("size", "number"), *texts)
+        rows.append(
+            (name, _text(m.here), size, f"{m.parameters} M" if m.parameters else "", m.license, m.description)
+        )
+    numbers = Column("size", "number"), Column("parameters", "number")
+    return _table(rows, Column("name"), Column("here"), *numbers, Column("license"), Column("description"))
+
+
+def _towers(records: Sequence[r.ModelTower]) -> Table:
+    rows = [
+        (t.name, t.tower, t.size, t.fit or "", t.context, t.languages, _text(t.plain), t.note or "yes")
+        for t in records
+    ]
+    numbers = Column("px", "number"), Column("fit"), Column("tokens", "number")
+    return _table(
+        rows, Column("name"), Column("tower"), *numbers, *map(Column, ("languages", "plain", "prompts"))
+    )
 
 
 def _written(records: Sequence[r.Written]) -> Table:
@@ -316,6 +329,7 @@ VIEWS: dict[type, View] = {
     r.IndexChange: View(_record_facts, lambda change: change.folder),
     r.IndexCheck: View(_index_check, lambda check: check.folder, lambda check: [_check_facts(check)]),
     r.ModelEntry: View(_models, lambda model: model.name),
+    r.ModelTower: View(_towers, lambda tower: tower.name),
     r.ModelInfo: View(_record_facts, lambda model: model.name),
     r.Written: View(_written),
     r.Explanation: View(_explanation, lambda e: e.written or e.path, lambda e: [_explanation_facts(e)]),

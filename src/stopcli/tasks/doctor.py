@@ -9,7 +9,8 @@ from pathlib import Path
 
 import stopcli
 from stopcli.hub.client import is_offline
-from stopcli.hub.registry import MINI, resolve
+from stopcli.hub.named import MINI
+from stopcli.hub.registry import resolve
 from stopcli.results import Diagnosis
 from stopcli.settings import cache_folder, config_file, data_folder, default_model
 

@@ -228,7 +228,7 @@ class FinetuneRun:
         plain = {"validation, plain CLIP": history.plain} if history.plain else {}
         training = self.record | {"best_step": history.best_step, "seconds": round(history.seconds, 1)}
         config = replace(self._config, extra={"training": training, "metrics": plain | metrics})
-        self.folder.write_model(config, self.encoder.model, self.encoder.files.backbone)
+        self.folder.write_model(config, self.encoder.model, self.encoder.files)
         return config
 
     def save(self) -> None:

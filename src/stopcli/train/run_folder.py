@@ -17,8 +17,8 @@ from stopcli.errors import CannotWrite, CheckpointError, FileExists
 from stopcli.fileio import append_line, exists, is_folder, replacing, write_error, write_text
 from stopcli.hub.card import CARD_FILE, model_card
 from stopcli.model.checkpoint import save
-from stopcli.model.config import CONFIG_FILE, WEIGHTS_FILE, ModelConfig, read_config
-from stopcli.model.files import known_hash
+from stopcli.model.config import CONFIG_FILE, TOKENIZER_FOLDER, WEIGHTS_FILE, ModelConfig, read_config
+from stopcli.model.files import ModelFiles, known_hash
 from stopcli.results import Finetuned
 from stopcli.train import distributed
 
@@ -94,15 +94,18 @@ class RunFolder:
             return
         append_line(self.path / METRICS_FILE, json.dumps(record))
 
-    def write_model(self, config: ModelConfig, model: Stop, backbone: Path) -> None:
-        """Write the model as it stands; a backbone that lies in a file comes along, once."""
+    def write_model(self, config: ModelConfig, model: Stop, files: ModelFiles) -> None:
+        """Write the model as it stands; a backbone and a tokenizer of its own come along, once."""
         if distributed.rank():
             return
         for name in _backbone_file(config):
             file = self.path / name
             if not file.exists() or known_hash(file) != config.backbone_sha256:
                 with replacing(file) as part:
-                    shutil.copyfile(backbone, part)
+                    shutil.copyfile(files.backbone, part)
+        own = self.path / TOKENIZER_FOLDER
+        if files.words is not None and files.words.name == TOKENIZER_FOLDER and not own.exists():
+            shutil.copytree(files.words, own)
         save(self.path, config, model)
 
     def load_best(self, model: Stop) -> None:

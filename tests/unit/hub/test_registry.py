@@ -12,7 +12,7 @@ import pytest
 from conftest import write_model
 from hub_server import BIG, Hub, serve
 from stopcli.errors import CheckpointError, ModelNotFound
-from stopcli.hub import registry
+from stopcli.hub import named, registry
 from stopcli.model.config import StopConfig
 from stopcli.tasks.models import describe_model, list_models
 
@@ -64,8 +64,8 @@ def test_an_open_clip_repository_is_plain_clip(hub, tmp_path):
 
 def test_prompts_for_a_built_in_backbone_come_from_their_repository(hub, tmp_path, monkeypatch):
     hub.files = repository(tmp_path, stop=StopConfig(regions=0.25, eta=2, hidden=16))
-    entry = registry.NamedModel("vit-b-32", "toy", "unused", 4, "MIT", "with prompts", prompts=NAME)
-    monkeypatch.setitem(registry.ENTRIES, "vit-b-32", entry)
+    entry = named.NamedModel("vit-b-32", "toy", "unused", 1, "MIT", "with prompts", prompts=NAME)
+    monkeypatch.setitem(named.ENTRIES, "vit-b-32", entry)
     files = registry.resolve("vit-b-32")
     assert files.name == "vit-b-32"
     assert files.config.stop is not None
@@ -97,7 +97,7 @@ def test_the_repositories_named_here_are_those_of_open_clip():
     import open_clip
 
     for name in ("vit-b-32", "vit-b-16", "vit-l-14"):
-        entry = registry.ENTRIES[name]
+        entry = named.ENTRIES[name]
         pretrained = open_clip.get_pretrained_cfg(entry.architecture, "openai")
         assert entry.weights == "hf:" + pretrained["hf_hub"].rstrip("/")
         assert pretrained["quick_gelu"]

@@ -34,10 +34,26 @@ RECORDS = [
     r.IndexedFile("a.mp4", 1_000_000, 3, None),
     r.IndexInfo("idx", 1, 2, 3_000_000, (SPACE,)),
     r.IndexChange("idx", embedded=2, freed=1_500_000),
-    r.ModelEntry("mini", True, 1_000_000, True, "MIT", "small"),
+    r.ModelEntry("mini", True, 1_000_000, True, "MIT", "small", 4),
     r.ModelInfo(
-        "m", None, "toy", "b", None, 2_000_000, "abc", {"eta": 2}, 4, 2, "MIT", {"data": {"n": 3}}, None
+        "m",
+        None,
+        "toy",
+        "b",
+        None,
+        2_000_000,
+        "abc",
+        {"eta": 2},
+        "ViT",
+        "64 px",
+        "English",
+        4,
+        2,
+        "MIT",
+        {"data": {"n": 3}},
+        None,
     ),
+    r.ModelTower("T-16", "timm ViT, mean", 64, "squash", 32, "many", True, False, "no ViT blocks", 2),
     r.Written("x.png", "a picture"),
     r.Diagnosis({"device": "cpu"}, True),
     r.Explanation("a.mp4", "m", 1, PIXELS, TWO, GRID, TWO, (TRACE,), 3, ("x",), SPANS, LOOK, LOOK, "a.png"),
@@ -107,6 +123,6 @@ def test_numbers_are_shown_as_people_read_them():
     assert text_of(RECORDS[4]) == [["STOP", "classification", "50.0 (40.0-60.0)", "10"]]
     assert text_of(RECORDS[5])[0][4:] == ["1,234.50 clips", "", "", "50%", ""]
     assert ["freed", "1.5 MB"] in text_of(RECORDS[8])
-    assert text_of(RECORDS[9]) == [["mini (default)", "yes", "1.0 MB", "MIT", "small"]]
+    assert text_of(RECORDS[9]) == [["mini (default)", "yes", "1.0 MB", "4 M", "MIT", "small"]]
     assert text_of(RECORDS[0])[0] == ["a.mp4", "a dog", "75.0%", "█" * 15]
-    assert to_dict(RECORDS[12]) == {"device": "cpu", "healthy": True}
+    assert to_dict(RECORDS[13]) == {"device": "cpu", "healthy": True}

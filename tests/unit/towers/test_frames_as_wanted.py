@@ -16,7 +16,8 @@ from open_clip.transform import PreprocessCfg, image_transform_v2
 
 from conftest import write_video
 from stopcli.errors import CheckpointError
-from stopcli.hub.registry import ENTRIES, MINI, resolve
+from stopcli.hub.named import ENTRIES, MINI
+from stopcli.hub.registry import resolve
 from stopcli.model.preprocess import preprocess_of
 from stopcli.model.towers.architectures import read_architecture
 from stopcli.runtime.encoder import Encoder, EncoderOptions

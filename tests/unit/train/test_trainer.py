@@ -89,7 +89,7 @@ def test_the_best_weights_are_loaded_where_the_parameters_are(toy, labelled, tmp
     places = {name: p.data_ptr() for name, p in trainer.parameters.items()}
     folder = RunFolder(tmp_path / "out")
     folder.begin(0, trainer.encoder.files.config)
-    folder.write_model(trainer.encoder.files.config, trainer.encoder.model, trainer.encoder.files.backbone)
+    folder.write_model(trainer.encoder.files.config, trainer.encoder.model, trainer.encoder.files)
     best = {name: p.detach().clone() for name, p in trainer.parameters.items()}
     with torch.no_grad():
         for parameter in trainer.parameters.values():

@@ -58,9 +58,14 @@ def list_architectures() -> list[str]:
     return sorted(f.stem for f in (folder / "model_configs").glob("*.json")) if folder else []
 
 
+def has_transformers() -> bool:
+    """Say whether the library that reads texts of other kinds than CLIP's is installed."""
+    return find_spec("transformers") is not None
+
+
 def require_transformers(architecture: str) -> None:
     """Raise UsageError if the library that reads an architecture's texts is not installed."""
-    if find_spec("transformers") is None:
+    if not has_transformers():
         way = "pip install 'stopcli[multilingual]'"
         raise UsageError(f"{architecture}: its texts are read with the transformers library; {way}")
 
