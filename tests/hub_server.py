@@ -2,7 +2,7 @@
 
 HEAD and GET of ``/org/repo/resolve/revision/file``: commit and ETag headers, small files by their
 git object's hash, large ones redirected to another host and named by their SHA-256, ranges, error
-codes. Creating a repository, preupload, LFS batch and PUT, and commits, with a token. Faults can be
+codes. A search for models. Creating a repository, preupload, LFS batch and PUT, and commits, with a token. Faults can be
 set on it: what a broken Hub or a broken connection does.
 """
 
@@ -14,7 +14,7 @@ import json
 import threading
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from urllib.parse import unquote
+from urllib.parse import parse_qs, unquote, urlsplit
 
 COMMIT = "a" * 40
 BIG = bytes(range(256)) * 400  # 102,400 bytes: stored apart
@@ -45,6 +45,8 @@ class Hub:
     """What a client sent to create the repository."""
     stored: dict[str, bytes] = field(default_factory=dict)
     """Large files received, by SHA-256."""
+    models: list[dict] = field(default_factory=list)
+    """What a search goes through."""
     port: int = 0
 
     @property
@@ -144,6 +146,14 @@ class _Handler(BaseHTTPRequestHandler):
         if hub.status is not None:
             return self._error(hub.status, None)
         path = unquote(self.path)
+        if path.startswith("/api/models?"):
+            wanted = parse_qs(urlsplit(self.path).query)
+            found = [
+                m
+                for m in hub.models
+                if set(wanted["filter"]) <= set(m["tags"]) and wanted.get("search", [""])[0] in m["id"]
+            ]
+            return self._json(found)
         if path.startswith("/storage/"):
             return self._send(hub.files[path.removeprefix("/storage/")], {}, body=body, large=True)
         head, _, rest = path.partition("/resolve/")
@@ -207,6 +217,8 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_response(status)
         if code:
             self.send_header("X-Error-Code", code)
+        if code == "EntryNotFound":
+            self.send_header("X-Repo-Commit", self.hub.commit)
         self.send_header("Content-Length", "0")
         self.end_headers()
 

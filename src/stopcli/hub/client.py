@@ -9,7 +9,7 @@ import re
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
@@ -65,7 +65,8 @@ def fetch(
         OfflineError: not cached, and no request was allowed or possible. DownloadError: the Hub failed.
     """
     from huggingface_hub import constants, hf_hub_download, hf_hub_url, try_to_load_from_cache
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+    from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, HFValidationError
+    from huggingface_hub.file_download import _CACHED_NO_EXIST
 
     where = f"{repo}/{filename}" + (f" at {revision}" if revision else "")
     offline = offline or is_offline()
@@ -75,6 +76,8 @@ def fetch(
         raise UsageError(f"hf:{repo} names no Hub model: {error}") from error
     if isinstance(cached, str) and not refresh:
         return _verified(Path(cached), where)
+    if cached is _CACHED_NO_EXIST and not refresh:
+        raise ModelNotFound(_no_file(repo, where))
     way_out = (
         f"on a connected machine run 'stop models pull {model or 'hf:' + repo}' and copy its cache folder to "
         f"{constants.HF_HUB_CACHE}, or set HF_HOME to a copy (--model mini only tries the command out)"
@@ -84,6 +87,10 @@ def fetch(
         raise OfflineError(f"{where} {state}, and offline mode allows no download; {way_out}")
     try:
         size = _ask(hf_hub_url(repo, filename, revision=revision), where)
+    except EntryNotFoundError as error:
+        with suppress(Exception), _calls():  # which notes in the cache that there is none
+            hf_hub_download(repo, filename, revision=revision)
+        raise ModelNotFound(_no_file(repo, where)) from error
     except HfHubHTTPError as error:
         raise _refusal(error, repo, revision, where) from error
     except OSError as error:
@@ -191,6 +198,10 @@ def search(text: str = "") -> Iterator[ModelEntry]:
         yield ModelEntry(name, here, None, False, next(licenses, "not told"), ", ".join(told))
 
 
+def _no_file(repo: str, where: str) -> str:
+    return f"{where}: no such file; is {repo} a stopcli or open_clip model?"
+
+
 def _refusal(error: HfHubHTTPError, repo: str, revision: str | None, where: str) -> StopError:
     """Say in one sentence what a refusal of the Hub means."""
     from huggingface_hub import errors as hub
@@ -202,8 +213,6 @@ def _refusal(error: HfHubHTTPError, repo: str, revision: str | None, where: str)
         meaning = f"{repo} has no revision {revision}; check the name after the @"
     elif isinstance(error, hub.RepositoryNotFoundError) or status in (401, 403):
         meaning = f"no repository {repo} on the Hub, or it is private; check the name, or {LOGIN}"
-    elif isinstance(error, hub.EntryNotFoundError):
-        meaning = f"{where}: no such file; is {repo} a stopcli or open_clip model?"
     elif status == 404:
         meaning = f"{where}: the Hub answered 404; check the name, and HF_ENDPOINT if it is set"
     else:

@@ -13,7 +13,7 @@ from stopcli.errors import CannotWrite, CheckpointError, UsageError
 from stopcli.fileio import file_hash, make_private_folder, write_text
 from stopcli.model.config import WEIGHTS_FILE, ModelConfig
 from stopcli.model.preprocess import Fit, Preprocess
-from stopcli.model.towers.architectures import read_architecture
+from stopcli.model.towers.architectures import read_architecture, structure_of
 from stopcli.model.towers.tokens import Tokenizer, tokenizer_for
 from stopcli.settings import cache_folder
 
@@ -42,7 +42,16 @@ class ModelFiles:
         if strength and self.config.stop is not None:
             problem = f"{self.name} has prompts, which look for motion themselves"
             raise UsageError(f"--focus motion: {problem}; use it with a plain model such as vit-b-32")
+        if strength:
+            self.require_blocks("--focus motion")
         return replace(self, focus=strength)
+
+    def require_blocks(self, what: str) -> None:
+        """Raise UsageError if the vision tower has no blocks for ``what`` to work on."""
+        note = structure_of(self.settings).note if self.settings else None
+        if note is not None:
+            way = "'stop models towers' lists those that can"
+            raise UsageError(f"{what}: {self.name} is {self.config.architecture}, and {note}; {way}")
 
     def fitted(self, fit: Fit | None) -> ModelFiles:
         """Return this model with frames made square in another way than its tower was trained with."""

@@ -96,6 +96,7 @@ def _load(base: ModelFiles, options: FinetuneOptions, encoder_options: EncoderOp
 
     from stopcli.runtime.encoder import Encoder, EncoderOptions
 
+    base.require_blocks("finetune")
     stop = base.config.stop or StopConfig()
     stop = replace(stop, spatial=options.spatial or stop.spatial, temporal=options.temporal or stop.temporal)
     if stop.spatial == stop.temporal == "off":

@@ -8,12 +8,17 @@ import subprocess
 import sys
 
 import pytest
+import torch
+from safetensors.torch import save as to_bytes
 
-from conftest import write_model
+import toy_words
+from conftest import TOY_CONFIG, write_model
 from hub_server import BIG, Hub, serve
 from stopcli.errors import CheckpointError, ModelNotFound
 from stopcli.hub import named, registry
+from stopcli.model.checkpoint import build_backbone, save
 from stopcli.model.config import StopConfig
+from stopcli.runtime.text import TextEncoder
 from stopcli.tasks.models import describe_model, list_models
 
 NAME = "hf:someone/model"
@@ -60,6 +65,70 @@ def test_an_open_clip_repository_is_plain_clip(hub, tmp_path):
     model = registry.resolve(NAME)
     assert model.config.stop is None
     assert model.preprocess.mean == (0.5, 0.5, 0.5)
+
+
+def test_a_tokenizer_that_is_not_clips_own_is_fetched_too(hub, tmp_path):
+    settings = TOY_CONFIG | {
+        "custom_text": True,
+        "text_cfg": TOY_CONFIG["text_cfg"]
+        | {"vocab_size": 300, "hf_tokenizer_name": "someone/model", "no_causal_mask": True}
+        | {"tokenizer_kwargs": {"clean": "canonicalize"}, "pool_type": "last", "proj_bias": True},
+    }
+    torch.manual_seed(0)
+    state = build_backbone("toy", settings).clip.state_dict()
+    words = toy_words.siglip2(tmp_path)
+    squash = {"mean": [0.5] * 3, "std": [0.5] * 3, "resize_mode": "squash", "interpolation": "bilinear"}
+    hub.files = {p.name: p.read_bytes() for p in words.glob("*.json")} | {
+        "open_clip_config.json": json.dumps({"model_cfg": settings, "preprocess_cfg": squash}).encode(),
+        "open_clip_model.safetensors": to_bytes({k: v.contiguous() for k, v in state.items()}),
+    }
+    files = registry.resolve(NAME)
+    assert (files.preprocess.fit, files.preprocess.interpolation) == ("squash", "bilinear")
+    assert files.words is not None
+    assert {p.name for p in files.words.iterdir()} >= {"tokenizer.json", "tokenizer_config.json"}
+    (a, b, c) = TextEncoder(files).encode(["ein Hund läuft", "Ein Hund, läuft!", "a dog runs"])
+    assert a == pytest.approx(b)
+    assert abs(a - c).max() > 1e-4
+    hub.requests.clear()
+    assert registry.resolve(NAME).words == files.words  # and from then on offline
+    tuned = tmp_path / "tuned"
+    save(tuned, files.config, None)
+    again = registry.resolve(str(tuned))  # a folder that names the repository looks at frames as it does
+    assert again.preprocess == files.preprocess
+    assert hub.requests == []
+
+
+def test_a_search_lists_what_others_made(hub, run):
+    hub.models = [
+        {"id": "someone/model", "tags": ["stopcli", "license:mit"], "downloads": 12, "private": False},
+        {
+            "id": "someone/birds",
+            "tags": ["stopcli"],
+            "downloads": 3,
+            "lastModified": "2026-03-01T00:00:00.000Z",
+        },
+        {"id": "someone/else", "tags": ["clip"], "downloads": 9},
+    ]
+    status, out, err = run("models", "search", "--format", "json")
+    assert status == 0, err
+    found = json.loads(out)["data"]
+    assert [(m["name"], m["license"]) for m in found] == [
+        ("hf:someone/model", "mit"),
+        ("hf:someone/birds", "not told"),
+    ]
+    assert "2026-03-01" in found[1]["description"]
+    assert run("models", "search", "birds", "-q")[1].split() == ["hf:someone/birds"]
+    status, _, err = run("models", "search", "whales")
+    assert (status, "no models with the tag stopcli and 'whales' in their name" in err) == (3, True)
+    hub.status = 503
+    assert run("models", "search")[0] == 4
+
+
+def test_weights_of_another_activation_are_not_taken(tmp_path):
+    config = {"backbone": {"architecture": "ViT-B-16", "weights": "dfn2b"}, "sampling": {"frames": 4}}
+    (tmp_path / "config.json").write_text(json.dumps({"format": 2, "stop": None} | config))
+    with pytest.raises(CheckpointError, match="another activation; use the architecture ViT-B-16-quickgelu"):
+        registry.resolve(str(tmp_path))
 
 
 def test_prompts_for_a_built_in_backbone_come_from_their_repository(hub, tmp_path, monkeypatch):

@@ -22,37 +22,37 @@ def without(kwargs):
 
 
 @register_model
-def toy_vit(**kwargs):
+def vit_toy(**kwargs):
     return VisionTransformer(**SHAPE | without(kwargs))
 
 
 @register_model
-def toy_vit_unclassed(**kwargs):
+def vit_toy_unclassed(**kwargs):
     return VisionTransformer(**SHAPE | {"class_token": False} | without(kwargs))
 
 
 @register_model
-def toy_eva(**kwargs):
+def eva_toy(**kwargs):
     return Eva(**SHAPE | PLACES | {"swiglu_mlp": True, "scale_mlp": True} | without(kwargs))
 
 
 @register_model
-def toy_eva_split(**kwargs):
+def eva_toy_split(**kwargs):
     return Eva(**SHAPE | ROTARY | {"qkv_fused": False, "rope_rotate_half": True} | without(kwargs))
 
 
 @register_model
-def toy_eva_post_norm(**kwargs):
+def eva_toy_post_norm(**kwargs):
     return Eva(**SHAPE | {"use_post_norm": True} | without(kwargs))
 
 
 @register_model
-def toy_pe(**kwargs):
+def vit_pe_core_toy(**kwargs):
     return Eva(**SHAPE | PLACES | {"attn_pool_num_heads": 3, "attn_pool_mlp_ratio": 2.0} | without(kwargs))
 
 
 @register_model
-def toy_pe_unclassed(**kwargs):
+def vit_pe_core_toy_unclassed(**kwargs):
     more = {"class_token": False, "attn_pool_num_heads": 3, "attn_pool_mlp_ratio": 2.0}
     return Eva(**SHAPE | PLACES | more | without(kwargs))
 
@@ -65,14 +65,14 @@ TOWERS = {  # name: (vision settings, kind, class tokens)
     "class token": (OWN, "open_clip ViT", 1),
     "CLIPA": (OWN | {"pool_type": "avg", "final_ln_after_pool": True, "no_ln_pre": True}, "open_clip ViT", 1),
     "CoCa": (OWN | {"attentional_pool": True, "attn_pooler_queries": 4}, "open_clip ViT", 1),
-    "MobileCLIP": (timm("toy_vit", "token"), "timm ViT", 1),
-    "SigLIP": (timm("toy_vit_unclassed", "map", "none"), "timm ViT", 0),
-    "ViTamin": (timm("toy_vit_unclassed", "avg"), "timm ViT", 0),
-    "EVA-02": (timm("toy_eva", "token"), "timm Eva", 1),
-    "rotary, half": (timm("toy_eva_split", "token"), "timm Eva", 1),
-    "EVA-02-E": (timm("toy_eva_post_norm", "token"), "timm Eva", 1),
-    "PE-Core": (timm("toy_pe", "map"), "timm Eva", 1),
-    "PE-Core-G": (timm("toy_pe_unclassed", "map"), "timm Eva", 0),
+    "MobileCLIP": (timm("vit_toy", "token"), "timm ViT", 1),
+    "SigLIP": (timm("vit_toy_unclassed", "map", "none"), "timm ViT", 0),
+    "ViTamin": (timm("vit_toy_unclassed", "avg"), "timm ViT", 0),
+    "EVA-02": (timm("eva_toy", "token"), "timm Eva", 1),
+    "rotary, half": (timm("eva_toy_split", "token"), "timm Eva", 1),
+    "EVA-02-E": (timm("eva_toy_post_norm", "token"), "timm Eva", 1),
+    "PE-Core": (timm("vit_pe_core_toy", "map"), "timm Eva", 1),
+    "PE-Core-G": (timm("vit_pe_core_toy_unclassed", "map"), "timm Eva", 0),
 }
 
 
