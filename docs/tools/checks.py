@@ -13,7 +13,7 @@ from typer.exceptions import TyperException
 ROOT = Path(__file__).parents[2]
 DOCS, SOURCE = ROOT / "docs", ROOT / "src"
 REFERENCE = DOCS / "reference.md"
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *sorted(DOCS.glob("*.md"))]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *sorted(DOCS.rglob("*.md"))]
 CUT_SHORT = {"MissingParameter", "BadOptionUsage", "BadParameter"}  # in a sentence: `stop finetune --shots K`
 TEST_VARIABLES = {"STOPCLI_MEDIA", "STOPCLI_REQUIRE_GPU"}
 

@@ -1,7 +1,8 @@
 """Make the parts of the documentation that come from the program: ``python docs/tools/make.py [--check]``.
 
 The reference comes from the commands, ``errors.py`` and ``settings.py``. The pictures, and the
-transcripts between ``<!-- run: ... -->`` marks, come from running commands. ``--check`` changes nothing.
+transcripts between ``<!-- run: ... -->`` marks and tables between ``<!-- table: ... -->`` marks, come from
+running commands. ``--check`` changes nothing.
 It fails when the reference is stale, a link or an anchor leads nowhere, the program would refuse a command
 line, an environment variable is in no list, or a page names a folder of somebody's machine.
 """
@@ -9,6 +10,7 @@ line, an environment variable is in no list, or a page names a folder of somebod
 from __future__ import annotations
 
 import argparse
+import csv
 import io
 import os
 import re
@@ -30,6 +32,8 @@ WIDTH = 116  # columns of a reader's terminal
 SCRATCH = tempfile.TemporaryDirectory()  # a reader's folder, with samples/ in it
 
 RUN = re.compile(r"(<!-- run: (?P<command>.+?) -->\n```console\n)(?P<shown>.*?)(```\n)", re.DOTALL)
+TABLE = re.compile(r"(<!-- table: (?P<command>.+?) -->\n).*?(<!-- end of table -->\n)", re.DOTALL)
+YES_NO = {"True": "yes", "False": "no"}
 PICTURES = {"classify.svg": "stop classify --model mini --top-k 1 samples/"}
 EXPLAINED = (
     "stop explain --model mini samples/a-dog-moving-left.mp4 --force "
@@ -80,8 +84,13 @@ def refresh(page: Path) -> None:
         output = "\n".join(lines).strip("\n")
         return f"{match[1]}$ {match['command']}\n{output}\n{match[4]}"
 
+    def table(match: re.Match[str]) -> str:
+        rows = list(csv.reader(io.StringIO(execute(f"{match['command']} --format csv")[0])))
+        lines = [rows[0], ["---"] * len(rows[0]), *([YES_NO.get(c, c) for c in row] for row in rows[1:])]
+        return "".join([match[1], *(f"| {' | '.join(line)} |\n" for line in lines), match[3]])
+
     text = page.read_text(encoding="utf-8")
-    new = RUN.sub(shown, text)
+    new = TABLE.sub(table, RUN.sub(shown, text))
     if new != text:
         page.write_text(new, encoding="utf-8")
 

@@ -280,10 +280,10 @@ class ModelTower:
     fit: str | None
     context: int
     languages: str
-    plain: bool | str
+    extra: str | None  # of stopcli, that it needs
+    plain: bool
     prompts: bool
     note: str | None
-    weights: int  # published
 
 
 @dataclass(frozen=True)

@@ -1,12 +1,13 @@
-"""What STOP costs over plain CLIP on the same frames: ``python stop_cost.py [--architecture ViT-B-32]``.
+"""What towers cost, and STOP over them: ``python stop_cost.py [--architecture ViT-B-32] ...``.
 
-Random weights: the cost does not depend on them. The two take turns, so that a busy machine slows
-both alike; the ratio is the figure to read.
+Random weights: the cost does not depend on them. Plain CLIP and STOP take turns on the same frames, so that
+a busy machine slows both alike; the ratio is the figure to read. ``--markdown`` prints a table.
 """
 
 from __future__ import annotations
 
 import argparse
+import gc
 import statistics
 import time
 
@@ -18,41 +19,65 @@ from stopcli.model.stop import Stop
 from stopcli.runtime.device import DTYPES, checked_device
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--architecture", default="ViT-B-32")
-    parser.add_argument("--frames", type=int, default=12)
-    parser.add_argument("--batch", type=int, default=4)
-    parser.add_argument("--precision", default="fp32", choices=DTYPES)
-    parser.add_argument("--device", default="cpu")
-    parser.add_argument("--rounds", type=int, default=9)
-    args = parser.parse_args()
-    device, dtype = checked_device(args.device), DTYPES[args.precision]
-    backbone = build_backbone(args.architecture, None)
-    plain, stop = Stop(backbone, None), Stop(backbone, StopConfig())
-    for parameter in stop.prompts.parameters():
-        torch.nn.init.normal_(parameter, std=0.02)
+def measure(
+    architecture: str, frames: int, batch: int, precision: str, device: torch.device, rounds: int
+) -> tuple[float, float | None, list[float]]:
+    """Return the median seconds of plain CLIP and of STOP, and their ratios; STOP is None where it cannot run."""
+    dtype = DTYPES[precision]
+    backbone = build_backbone(architecture, None)
     size = backbone.preprocess.size
-    pixels = torch.randn(args.batch, args.frames, 3, size, size).to(device, dtype)
+    pixels = torch.randn(batch, frames, 3, size, size).to(device, dtype)
+    models = [Stop(backbone, None)]
+    if not isinstance(backbone.tower, str):
+        models.append(Stop(backbone, StopConfig()))
+        for parameter in models[1].prompts.parameters():
+            torch.nn.init.normal_(parameter, std=0.02)
 
     def once(model: Stop) -> float:
-        model.eval().to(device, dtype)
         begin = time.perf_counter()
         with torch.inference_mode():
             model.encode_video(pixels).cpu()
         return time.perf_counter() - begin
 
-    for model in (plain, stop):
-        once(model)
-    times = [(once(plain), once(stop)) for _ in range(args.rounds)]
-    ratios = [b / a for a, b in times]
-    plain_s, stop_s, ratio = map(statistics.median, (*zip(*times, strict=True), ratios))
-    trainable, _ = stop.count_parameters()
-    print(
-        f"{args.architecture}, {args.frames} frames, batch {args.batch}, {args.precision}, {device}: "
-        f"plain {plain_s:.3f} s, STOP {stop_s:.3f} s, ratio {ratio:.3f} (median of {args.rounds}; "
-        f"{min(ratios):.3f} to {max(ratios):.3f}); {trainable:,} trainable parameters"
+    for model in models:
+        once(model.eval().to(device, dtype))
+    times = [[once(model) for model in models] for _ in range(rounds)]
+    medians = [statistics.median(column) for column in zip(*times, strict=True)]
+    ratios = [row[-1] / row[0] for row in times]
+    return medians[0], medians[1] if len(models) > 1 else None, ratios
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
+    parser.add_argument("--architecture", action="append")
+    parser.add_argument("--frames", type=int, default=12)
+    parser.add_argument("--batch", type=int, default=4)
+    parser.add_argument("--precision", default="fp32", choices=DTYPES)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--markdown", action="store_true")
+    args = parser.parse_args()
+    device = checked_device(args.device)
+    print(f"{args.frames} frames, batch {args.batch}, {args.precision}, {device}, median of {args.rounds}")
+    if args.markdown:
+        print("| architecture | plain, ms a clip | with STOP | ratio |\n|---|---|---|---|")
+    for name in args.architecture or ["ViT-B-32"]:
+        plain, stop, ratios = measure(name, args.frames, args.batch, args.precision, device, args.rounds)
+        gc.collect()
+        a, b = 1000 * plain / args.batch, 1000 * (stop or 0) / args.batch
+        spread = f"{statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})" if stop else ""
+        if args.markdown:
+            print(
+                f"| {name} | {a:.0f} | {b:.0f} | {spread} |"
+                if stop
+                else f"| {name} | {a:.0f} | no prompts | |",
+                flush=True,
+            )
+        else:
+            told = f"STOP {b:.0f} ms, ratio {spread}" if stop else "takes no prompts"
+            print(f"{name}: plain {a:.0f} ms a clip, {told}", flush=True)
 
 
 if __name__ == "__main__":

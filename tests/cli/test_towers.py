@@ -85,10 +85,8 @@ def test_a_tower_without_blocks_is_plain_and_says_so(name, run, run_json, table,
         ("explain", tmp_path / "x.mp4", *where, "-o", tmp_path / "x.png", "--focus", "motion"),
     ):
         status, _, err = run(*arguments)
-        assert (status, "has no ViT blocks; 'stop models towers' lists those that can" in err) == (2, True), (
-            err
-        )
-    assert f"no prompts: a {name} has no ViT blocks" in run("models", "info", model)[1]
+        assert (status, "(no ViT blocks); 'stop models towers' lists those that can" in err) == (2, True), err
+    assert f"{name} (no prompts: no ViT blocks)" in run("models", "info", model)[1]
 
 
 def test_a_tokenizer_of_its_own_comes_along(run, run_json, table, tmp_path):

@@ -1,6 +1,6 @@
 """Lay out generated clips as MSR-VTT lays out its own: ``python -m training.msrvtt.rehearse OUT``.
 
-For trying the recipe of docs/train-msrvtt.md from end to end without the data set: OUT/videos/,
+For trying the recipe of docs/models/train-msrvtt.md from end to end without the data set: OUT/videos/,
 OUT/MSRVTT_data.json, OUT/MSRVTT_train.9k.csv and OUT/MSRVTT_JSFUSION_test.csv, with mini's clips.
 """
 

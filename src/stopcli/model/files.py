@@ -51,7 +51,8 @@ class ModelFiles:
         note = structure_of(self.settings).note if self.settings else None
         if note is not None:
             way = "'stop models towers' lists those that can"
-            raise UsageError(f"{what}: {self.name} is {self.config.architecture}, and {note}; {way}")
+            problem = f"{self.name} is of the architecture {self.config.architecture} ({note})"
+            raise UsageError(f"{what}: {problem}; {way}")
 
     def fitted(self, fit: Fit | None) -> ModelFiles:
         """Return this model with frames made square in another way than its tower was trained with."""

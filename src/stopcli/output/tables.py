@@ -163,12 +163,12 @@ def _models(records: Sequence[r.ModelEntry]) -> Table:
 
 def _towers(records: Sequence[r.ModelTower]) -> Table:
     rows = [
-        (t.name, t.tower, t.size, t.fit or "", t.context, t.languages, _text(t.plain), t.note or "yes")
+        (t.name, t.tower, t.size, t.fit or "", t.context, t.languages, t.extra or "", t.note or "yes")
         for t in records
     ]
     numbers = Column("px", "number"), Column("fit"), Column("tokens", "number")
     return _table(
-        rows, Column("name"), Column("tower"), *numbers, *map(Column, ("languages", "plain", "prompts"))
+        rows, Column("name"), Column("tower"), *numbers, *map(Column, ("languages", "extra", "prompts"))
     )
 
 

@@ -45,7 +45,6 @@ def list_towers(part: str = "") -> Iterator[ModelTower]:
         if part.lower() in name.lower():
             s = structure_of(read_architecture(name) or {})
             known = fits.get(name, Counter())
-            plain = not s.transformers or has_transformers()
             fit = " or ".join(sorted(known)) or None
             yield ModelTower(
                 name,
@@ -54,10 +53,10 @@ def list_towers(part: str = "") -> Iterator[ModelTower]:
                 fit,
                 s.context,
                 s.languages,
-                plain or "with stopcli[multilingual]",
+                "multilingual" if s.transformers else None,
+                not s.transformers or has_transformers(),
                 s.prompts,
                 s.note,
-                known.total(),
             )
 
 

@@ -53,7 +53,7 @@ RECORDS = [
         {"data": {"n": 3}},
         None,
     ),
-    r.ModelTower("T-16", "timm ViT, mean", 64, "squash", 32, "many", True, False, "no ViT blocks", 2),
+    r.ModelTower("T-16", "timm ViT, mean", 64, "squash", 32, "many", None, True, False, "no ViT blocks"),
     r.Written("x.png", "a picture"),
     r.Diagnosis({"device": "cpu"}, True),
     r.Explanation("a.mp4", "m", 1, PIXELS, TWO, GRID, TWO, (TRACE,), 3, ("x",), SPANS, LOOK, LOOK, "a.png"),

@@ -23,13 +23,13 @@ POOLS = {  # what the readout is made of
     "class + map": "class token and attention",
 }
 TIMM = (  # the beginning of a timm name, the kind of tower, why STOP cannot run it
-    ("vit_relpos", "timm ViT", "its blocks place patches relative to each other"),
+    ("vit_relpos", "timm ViT", "patches placed relative to each other"),
     ("vit_pe_core", "timm Eva", None),
     ("eva", "timm Eva", None),
     ("vit", "timm ViT", None),
-    ("convnext", "ConvNeXt", "a ConvNeXt has no ViT blocks"),
-    ("fastvit", "FastViT", "a FastViT has no ViT blocks"),
-    ("swin", "Swin", "a Swin has other tokens in each stage"),
+    ("convnext", "ConvNeXt", "no ViT blocks"),
+    ("fastvit", "FastViT", "no ViT blocks"),
+    ("swin", "Swin", "no ViT blocks"),
 )
 CLASS_AND_POOL = ("vit_pe_core_tiny", "vit_pe_core_small", "vit_pe_core_base", "vit_pe_core_large")
 VOCABULARY = "bpe_simple_vocab_16e6.txt.gz"
@@ -124,11 +124,11 @@ def _kind(vision: dict[str, Any]) -> tuple[str, str | None]:
     name, pool = vision.get("timm_model_name"), vision.get("timm_pool") or "avg"
     if name is None:
         if isinstance(vision.get("layers"), list):
-            return "ResNet", "a ResNet has no ViT blocks"
+            return "ResNet", "no ViT blocks"
         pools = "attention" if vision.get("attentional_pool") else vision.get("pool_type", "tok")
         return f"open_clip ViT, {POOLS[pools]}", None
     for start, kind, note in TIMM:
         if name.startswith(start):
             pool = POOLS.get("class + map" if name.startswith(CLASS_AND_POOL) else pool, pool)
             return (f"{kind}, {pool}" if note is None else kind), note
-    return f"timm {name}", "it is not known to have ViT blocks"
+    return f"timm {name}", "not known to have ViT blocks"

@@ -8,8 +8,31 @@ import torch
 import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor
+from torch.overrides import TorchFunctionMode
 
-from stopcli.model.towers.tower import Tower, softmax_over_patches
+from stopcli.model.towers.tower import Tower, attend, softmax_over_patches
+
+SDPA: Any = F.scaled_dot_product_attention
+
+
+class BiasOnKeys(TorchFunctionMode):
+    """Within, attention has a bias (B,S) on its keys, added as `attend` does it.
+
+    timm's blocks take a mask too, but with one that has a gradient torch keeps all the logits: 20 GB to
+    train on 12 frames of 576 patches.
+    """
+
+    def __init__(self, bias: Tensor) -> None:
+        super().__init__()
+        self.bias, self.calls = bias, 0
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        if func is not SDPA:
+            return func(*args, **(kwargs or {}))
+        self.calls += 1
+        return attend(args[0], args[1], args[2], self.bias)
 
 
 class TimmViT(Tower):
@@ -67,8 +90,10 @@ class TimmViT(Tower):
     def run_block(self, index: int, x: Tensor, bias: Tensor, wanted: int, frames: int) -> Tensor:
         patches = frames * self.grid[0] * self.grid[1]
         turns = self._turns(frames, x.shape[1] - self.prefix - patches)
-        turned = {} if turns is None else {"rope": turns}
-        out: Tensor = self.trunk.blocks[index](x, attn_mask=bias[:, None, None].to(x.dtype), **turned)
+        with BiasOnKeys(bias) as done:
+            out: Tensor = self.trunk.blocks[index](x, **({} if turns is None else {"rope": turns}))
+        if not done.calls:
+            raise RuntimeError("timm's blocks must use torch's own attention; unset TIMM_FUSED_ATTN")
         return out[:, :wanted]
 
     def read(self, x: Tensor, frames: int) -> Tensor:
