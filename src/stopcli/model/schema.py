@@ -60,7 +60,7 @@ class Vision(_Tower):
 
     width: Width = 768
     head_width: Annotated[int, Field(ge=4, le=512)] = 64
-    patch_size: Annotated[int, Field(ge=1, le=256)] = 16
+    patch_size: Annotated[int, Field(ge=1, le=256)] | None = 16
     layers: Count | Annotated[list[Count], Field(min_length=4, max_length=4)] = 12  # type: ignore[assignment]
     image_size: Side | Annotated[list[Side], Field(min_length=2, max_length=2)] = 224
     patch_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0

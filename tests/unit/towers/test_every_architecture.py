@@ -13,6 +13,7 @@ from timm_toys import OWN, TEXT
 from stopcli.model.clip import Backbone
 from stopcli.model.config import StopConfig
 from stopcli.model.preprocess import preprocess_of
+from stopcli.model.schema import Towers
 from stopcli.model.stop import Stop
 from stopcli.model.towers.architectures import list_architectures, read_architecture, structure_of
 from stopcli.model.towers.build import build_clip, tower_of
@@ -69,6 +70,11 @@ def test_it_can_be_built_and_run(name, tmp_path):
         backbone = Backbone(clip, name, settings["embed_dim"], preprocess_of(name, settings, {}), tower)
         model = Stop(backbone, StopConfig(spatial="static"))
         assert model.encode_video(pixels[None, 0]).shape == (1, settings["embed_dim"])
+
+
+@pytest.mark.parametrize("name", list_architectures())
+def test_its_settings_are_accepted_from_a_repository(name):
+    Towers.model_validate(read_architecture(name))
 
 
 def test_nothing_is_left_out():
