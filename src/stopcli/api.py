@@ -26,6 +26,7 @@ from stopcli.model.preprocess import Fit
 from stopcli.output.tables import table_of, to_dict
 from stopcli.results import BenchmarkScore, Classification, Embedded, Explanation, Failure, Finetuned, Hit
 from stopcli.runtime.encoder import Encoder, EncoderOptions
+from stopcli.runtime.head import HeadKind
 from stopcli.settings import default_model
 from stopcli.video.discovery import find_videos
 
@@ -245,6 +246,7 @@ class Model:
         temporal: Mode | None = None,
         flip: bool | None = None,
         template: str | None = None,
+        head: HeadKind = "auto",
         resume: bool = False,
         force: bool = False,
         skip_bad: bool = False,
@@ -259,7 +261,9 @@ class Model:
         from stopcli.train.finetune import finetune
         from stopcli.train.options import FinetuneOptions
 
-        options = FinetuneOptions(epochs, lr, batch_size, shots, seed, spatial, temporal, flip, template)
+        options = FinetuneOptions(
+            epochs, lr, batch_size, shots, seed, spatial, temporal, flip, template, head
+        )
         return finetune(
             lambda: self.encoder.files,
             Path(data),

@@ -1,6 +1,6 @@
 """What the use cases answer: frozen records, the only thing that renderers get.
 
-Paths are as they were given or found. ``start`` and ``end`` are seconds, or None for a whole clip.
+Paths are as they were given. ``start`` and ``end`` are seconds, or None for a whole clip.
 Letters: T frames, G = T-1 gaps, g patches a side, S side in pixels, C labels, W windows, E embedding size.
 """
 
@@ -165,6 +165,7 @@ class Finetuned:
     test_plain: float | None
     steps: int
     seconds: float
+    head: str  # what tells the labels apart
 
 
 @dataclass(frozen=True)
@@ -281,7 +282,6 @@ class ModelTower:
     context: int
     languages: str
     extra: str | None  # of stopcli, that it needs
-    plain: bool
     prompts: bool
     note: str | None
 

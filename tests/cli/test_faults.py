@@ -45,7 +45,7 @@ def video(tmp_path):
         (["embed", "VIDEO", "-o", "x.txt"], 2, "must end in .npz, .npy, .parquet"),
         (["embed", "VIDEO", "--text", "a", "-o", "x.npz"], 2, "give one of them"),
         (["explain", "VIDEO", "-o", "x.gif"], 2, "must end in .png, .html, .mp4"),
-        (["finetune", "none.csv", "--epochs", "0"], 2, "'--epochs'"),
+        (["finetune", "none.csv", "--epochs", "-1"], 2, "'--epochs'"),
         (["finetune", "none.csv", "--resume", "--force"], 2, "give one of them"),
         (["benchmark", "speed", "--precisions", "fp8"], 2, "--precisions takes auto, fp32, bf16, fp16"),
         (["index", "rm"], 2, "name files or folders, or give --all"),

@@ -10,6 +10,7 @@ import stat
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 
 from conftest import write_video
@@ -163,3 +164,52 @@ def test_an_output_that_cannot_be_written_is_one_line(run, toy, clips):
     assert done.returncode == 1
     assert "the output cannot be written" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_labels_that_read_the_same_are_warned_of(run, clips, toy):
+    for labels, text in (
+        ("kal,dru", "'kal' and 'dru' are the same"),
+        ("a dog,wof,kal,dru", "3 of 4 labels, 'wof' and 'kal' among them, are the same"),
+    ):
+        _, _, err = run("classify", clips / "a.mp4", "-m", "mini", "--device", "cpu", "--labels", labels)
+        assert f"warning: {text} to this model; stop finetune learns them from clips" in err
+    assert "the same" not in run("classify", clips / "a.mp4", "-m", toy, "--labels", "a dog,a cat")[2]
+
+
+def test_words_that_mean_nothing_are_learnt_from_clips_in_one_command(run, run_json, clips, tmp_path):
+    from conftest import write_video
+
+    def ground(level):
+        return lambda i, w, h: np.full((h, w, 3), level + i, np.uint8)
+
+    for i in range(6):
+        for name, level in (("kal", 30), ("dru", 200)):
+            write_video(tmp_path / f"{name}{i}.mp4", frames=8, draw=ground(level + 3 * i))
+    rows = "".join(
+        f"{n}{i}.mp4,{n},{'train' if i < 3 else 'test'}\n" for n in ("kal", "dru") for i in range(6)
+    )
+    (tmp_path / "t.csv").write_text(f"path,label,split\n{rows}")
+    status, told = run_json(
+        "finetune", tmp_path / "t.csv", "-m", "mini", "--epochs", "0", "-o", tmp_path / "m", "--device", "cpu"
+    )
+    assert status == 0
+    made = told["data"][0]
+    assert (made["steps"], made["test"]) == (0, 100.0)
+    assert "prototypes" in made["head"]
+    status, told = run_json("classify", tmp_path / "kal5.mp4", "-m", tmp_path / "m", "--device", "cpu")
+    assert told["data"][0]["scores"][0]["label"] == "kal"
+    status, out, err = run("classify", tmp_path / "dru5.mp4", "-m", tmp_path / "m", "--device", "cpu", "-q")
+    assert (out.strip(), "the same" in err) == ("dru", False)
+    status, told = run_json(
+        "benchmark", "accuracy", "--dataset", tmp_path / "t.csv", "-m", tmp_path / "m", "--device", "cpu"
+    )
+    scores = {s["method"]: s["scores"]["top-1"] for s in told["data"]}
+    assert scores["STOP, head"] == 100
+    _, told = run_json(
+        "classify", tmp_path / "kal5.mp4", "-m", tmp_path / "m", "--device", "cpu", "--labels", "a dog,a cat"
+    )
+    assert {s["label"] for s in told["data"][0]["scores"]} == {"a dog", "a cat"}  # from their words
+    status, _, err = run(
+        "finetune", tmp_path / "t.csv", "-m", "mini", "--epochs", "0", "--head", "text", "-o", tmp_path / "n"
+    )
+    assert (status, "leave nothing to learn" in err) == (2, True)

@@ -31,7 +31,7 @@ def command(
     Without labels: the model's own, else the 400 actions of Kinetics.
     """
     with session("classify", show, compute, batching, kept="results so far are printed") as s:
-        from stopcli.data.labels import check_template, parse_labels, prompts_for
+        from stopcli.data.labels import check_template, default_labels, parse_labels, prompts_for
         from stopcli.fileio import check_output
 
         names = parse_labels(labels, s.say) if labels is not None else None
@@ -42,6 +42,7 @@ def command(
         s.note_cut(prompts_for(names or (), s.files.config, template))
         from stopcli.tasks.classify import classify
 
+        s.note_alike(names if names is not None else default_labels(s.files.config), template)
         results = classify(s.encoder, videos, labels=names, template=template, top_k=top_k, window=window)
         s.output.add_all(s.watched("classifying", len(videos), results))
         if html is not None and s.output.records:

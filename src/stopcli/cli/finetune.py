@@ -8,7 +8,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -27,16 +27,18 @@ EXAMPLES = """Examples:
   stop finetune labels.csv -o my-model --resume
   stop finetune clips/ --shots 16 --epochs 30      # a folder of class folders\n"""
 
+HeadName = Literal["auto", "text", "prototype", "mix"]
 training_option = partial(typer.Option, rich_help_panel="Training")
 
 
-_epochs = training_option(metavar="N", min=1, help="Passes over the clips; default: by their number.")
+_epochs = training_option(metavar="N", min=0, help="Passes over the clips; 0 trains no prompts, in seconds.")
 _lr = training_option(metavar="RATE", min=1e-9, max=1, help="Highest learning rate.")
 _batch_size = training_option(metavar="auto|N", parser=o.number_or_auto, help="Clips a step.")
 _shots = training_option(metavar="K", min=1, help="Train on at most K clips of each label.")
 _spatial = training_option(help="Prompts on regions; default: the model's.")
 _temporal = training_option(help="Prompts between frames; default: the model's.")
 _flip = training_option("--flip/--no-flip", help="Mirror half of the clips; default: if no label says left.")
+_head = training_option(help="What tells labels apart: their text, prototypes from clips, or both.")
 _data = typer.Argument(metavar="DATA.csv|DIR", help="A table of path and label or caption, or class folders.")
 _output = o.output_option("--output", "-o", metavar="DIR", help="Model folder to make; default: NAME-model.")
 _resume = typer.Option("--resume", help="Go on where an interrupted run stopped.")
@@ -57,6 +59,7 @@ class Training:
     temporal: Annotated[Mode | None, _temporal] = None
     flip: Annotated[bool | None, _flip] = None
     template: o.Template = None
+    head: Annotated[HeadName, _head] = "auto"
 
     def options(self) -> FinetuneOptions:
         """Return these options in the form that `finetune` takes."""
@@ -150,6 +153,9 @@ class _Progress:
         self.close()
         split = ", ".join(f"{n} {s}" for s, n in plan.clips.items() if n)
         classes = f" of {plan.classes} classes" if plan.classes else ""
+        if not plan.steps:
+            self._say(f"clips: {split}{classes}; no prompts are trained, labels are learnt from the clips")
+            return
         self._say(f"clips: {split}{classes}; mirrored: {'half of them' if plan.flip else 'no'}")
         self._say(f"parameters: {plan.trainable:,} trainable, {plan.frozen:,} frozen")
         self._say(f"device: {plan.device}, {plan.precision}")

@@ -41,7 +41,7 @@ def list_(show: o.Show) -> None:
 def towers(
     show: o.Show, name: Annotated[str, typer.Argument(metavar="TEXT", help="Only names with this.")] = ""
 ) -> None:
-    """List what open_clip can build: any of these can be a model's backbone.
+    """List what open_clip can build, to be a model's backbone.
 
     fit is how published weights want frames made square, and prompts whether STOP can be trained on it.
     """

@@ -201,6 +201,21 @@ class Session:
         if len(cut) > MOST_NOTES:
             self.say(f"note: ... and of {len(cut) - MOST_NOTES} more texts")
 
+    def note_alike(self, labels: Sequence[str], template: str | None = None) -> None:
+        """Say which labels the model cannot tell apart, for it reads the same in them."""
+        from stopcli.data.labels import prompts_for
+        from stopcli.runtime.head import alike
+
+        encoder = self.encoder
+        if encoder.head is not None and encoder.head.of(labels, template) is not None:
+            return
+        texts = encoder.encode_texts(prompts_for(labels, self.files.config, template))
+        if groups := alike(labels, texts):
+            names = " and ".join(map(repr, groups[0][:2]))
+            more = sum(map(len, groups))
+            few = f"{names} are" if more == 2 else f"{more} of {len(labels)} labels, {names} among them, are"
+            self.say(f"warning: {few} the same to this model; stop finetune learns them from clips")
+
     def engine(self, folder: Path | None) -> SearchEngine:
         """Open an index with the model, which is loaded when it is needed."""
         from stopcli.index.engine import SearchEngine

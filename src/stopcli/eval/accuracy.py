@@ -22,6 +22,7 @@ from stopcli.video.workers.pool import read_frames
 
 if TYPE_CHECKING:
     from stopcli.runtime.encoder import Encoder
+    from stopcli.runtime.head import Head
 
     Vectors = dict[Clip, NDArray[np.float32]]
     Predictions = tuple[NDArray[np.int64], NDArray[np.int64]]
@@ -98,7 +99,8 @@ def accuracy(
             continue
         around, *prompts = prompts_for(["{}", *benchmark.labels], encoder.files.config, template)
         blank.provenance["template"] = around
-        score, report.predictions[name] = _classify(benchmark, encoder, embedded, prompts, blank)
+        head = encoder.head.of(benchmark.labels, template) if encoder.head else None
+        score, report.predictions[name] = _classify(benchmark, encoder, embedded, prompts, head, blank)
         report.scores.append(score)
     report.scores += published(benchmark, methods)
     return report
@@ -110,14 +112,14 @@ def _with_plain(encoders: Sequence[Encoder]) -> list[Encoder]:
     def key(encoder: Encoder) -> tuple[str, int]:
         return encoder.files.weights_hash(), encoder.frames
 
-    given = {key(encoder) for encoder in encoders if encoder.files.config.stop is None}
+    given = {key(e) for e in encoders if e.files.config.stop is None and e.head is None}
     plain = {key(twin): twin for twin in (encoder.without_prompts() for encoder in encoders)}
     return [*(twin for name, twin in plain.items() if name not in given), *encoders]
 
 
 def _names(methods: Sequence[Encoder]) -> list[str]:
     """Name each method by its prompts; by its model too where that does not tell them apart."""
-    kinds = [method_name(m.files.config.stop) for m in methods]
+    kinds = [method_name(m.files.config.stop) + (", head" if m.head else "") for m in methods]
     return [
         kind if kinds.count(kind) == 1 else f"{kind} ({m.files.name})"
         for kind, m in zip(kinds, methods, strict=True)
@@ -175,15 +177,20 @@ def _retrieve(
 
 
 def _classify(
-    benchmark: Benchmark, encoder: Encoder, vectors: Vectors, prompts: Sequence[str], blank: BenchmarkScore
+    benchmark: Benchmark,
+    encoder: Encoder,
+    vectors: Vectors,
+    prompts: Sequence[str],
+    head: Head | None,
+    blank: BenchmarkScore,
 ) -> tuple[BenchmarkScore, Predictions]:
     """Return the mean of the splits' scores, and the true and the predicted class of every clip."""
     classes = {label: i for i, label in enumerate(benchmark.labels)}
     items = [item for split in benchmark.splits for item in split]
     truth = np.array([classes[item.texts[0]] for item in items])
     texts = encoder.encode_texts(prompts)
-    cosines, _ = encoder.label_scores(np.stack([vectors[item.clip] for item in items]), texts)
-    ranks = ranks_of(cosines, truth)
+    logits = encoder.label_scores(np.stack([vectors[item.clip] for item in items]), texts, head).logits
+    ranks = ranks_of(logits, truth)
     ends = np.cumsum([len(split) for split in benchmark.splits])[:-1]
     each = [accuracy_scores(part, len(classes)) for part in np.split(ranks, ends)]
     mean = {name: float(np.mean([scores[name] for scores in each])) for name in each[0]}
@@ -191,7 +198,7 @@ def _classify(
     sure = {f"top-{k}": interval((ranks <= k) * 100.0, seed=seed) for k in tops(len(classes))}
     provenance = blank.provenance | {"splits": [scores["top-1"] for scores in each]}
     score = replace(blank, direction="classification", scores=mean, interval=sure, provenance=provenance)
-    return score, (truth, cosines.argmax(1))
+    return score, (truth, logits.argmax(1))
 
 
 def published(benchmark: Benchmark, methods: Sequence[Encoder]) -> list[BenchmarkScore]:

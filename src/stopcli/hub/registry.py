@@ -16,7 +16,14 @@ from stopcli.errors import CheckpointError, ModelNotFound, OfflineError, UsageEr
 from stopcli.fileio import is_file, is_folder, read_json
 from stopcli.hub.client import fetch, split_hub_name
 from stopcli.hub.named import ENTRIES, MINI
-from stopcli.model.config import CONFIG_FILE, TOKENIZER_FOLDER, WEIGHTS_FILE, ModelConfig, read_config
+from stopcli.model.config import (
+    CONFIG_FILE,
+    HEAD_FILE,
+    TOKENIZER_FOLDER,
+    WEIGHTS_FILE,
+    ModelConfig,
+    read_config,
+)
 from stopcli.model.files import ModelFiles
 from stopcli.model.preprocess import preprocess_of
 from stopcli.model.towers.architectures import read_architecture
@@ -65,7 +72,7 @@ def weight_files(config: ModelConfig) -> list[str]:
     """Return the names of the weights that lie in a model's own folder."""
     prompts = [WEIGHTS_FILE] if config.stop is not None else []
     backbone = [config.weights.removeprefix("file:")] if config.weights.startswith("file:") else []
-    return prompts + backbone
+    return prompts + backbone + ([HEAD_FILE] if config.head is not None else [])
 
 
 def _from_folder(name: str, folder: Path, get: Fetch) -> ModelFiles:

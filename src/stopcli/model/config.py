@@ -17,6 +17,7 @@ from stopcli.fileio import read_json
 FORMAT = 2
 CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "model.safetensors"
+HEAD_FILE = "head.safetensors"
 TOKENIZER_FOLDER = "tokenizer"  # of a model whose texts are not read as CLIP's, if it brings its own
 
 Mode = Literal["dynamic", "static", "off"]
@@ -87,6 +88,7 @@ class ModelConfig:
     extra: dict[str, Any] = field(default_factory=dict)  # anything else is kept: license, training
     template: str | None = None  # the sentence around a label, ``{}`` where it goes
     backbone_sha256: str | None = None  # of the file that the prompts were trained on
+    head: dict[str, Any] | None = None  # how labels were learnt from clips, see `stopcli.runtime.head`
     preprocess: dict[str, Any] | None = None  # see `stopcli.model.preprocess`; None is as the weights have it
 
     def to_dict(self) -> dict[str, Any]:
@@ -100,6 +102,7 @@ class ModelConfig:
             "sampling": {"frames": self.frames},
             "labels": list(self.labels or ()) or None,
             **({} if self.template is None else {"template": self.template}),
+            **({} if self.head is None else {"head": self.head}),
             **self.extra,
         }
 
@@ -155,6 +158,7 @@ def _parse(raw: dict[str, Any], path: Path) -> ModelConfig:
         backbone_config=raw["backbone"].get("config"),
         preprocess=frames.model_dump(exclude_none=True) if frames is not None else None,
         template=file.template,
+        head=file.head.model_dump() if file.head and file.labels else None,
         backbone_sha256=file.backbone.sha256,
         extra=file.model_extra or {},
     )

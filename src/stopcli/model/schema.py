@@ -159,6 +159,13 @@ class Sampling(_Strict):
     frames: Annotated[int, Field(ge=1, le=MAX_FRAMES)]
 
 
+class Head(_Strict):
+    """How the labels' own vectors were learnt from clips."""
+
+    share: Annotated[float, Field(gt=0, le=1)]
+    ridge: Annotated[float, Field(gt=0)]
+
+
 class ConfigFile(BaseModel):
     """All of ``config.json`` but ``stop``, which is a StopConfig; what is not known is kept as it is."""
 
@@ -170,6 +177,7 @@ class ConfigFile(BaseModel):
     sampling: Sampling
     labels: Annotated[list[Text], Field(min_length=1, max_length=1_000_000)] | None = None
     template: Annotated[Text, AfterValidator(_place_for_label)] | None = None
+    head: Head | None = None
 
 
 class OpenClipFile(BaseModel):

@@ -27,6 +27,7 @@ from stopcli.model.loading import load_model, tokenizer_of
 from stopcli.model.stop import Stop, StopTrace
 from stopcli.results import EncodedClip, Failure
 from stopcli.runtime.device import DTYPES, choose_device, choose_precision, default_batch, device_name
+from stopcli.runtime.head import Head, LabelScores, head_of, score_labels
 from stopcli.runtime.text import TextEncoder
 from stopcli.video.clips import READER, Frames
 from stopcli.video.pixels import Framing
@@ -84,6 +85,7 @@ class Encoder:
             torch.tensor(v, device=self.device).view(3, 1, 1) for v in (preprocess.mean, preprocess.std)
         )
         self.batch_size = self.options.batch_size or default_batch(model, self.device, self.frames, trainable)
+        self.head = head_of(files, model.backbone.embed_dim)
         self._texts = TextEncoder(files, self._embed_texts, f"{self.dtype} on {self.device.type}")
 
     def _adopt(self, model: Stop) -> None:
@@ -98,7 +100,8 @@ class Encoder:
     def without_prompts(self) -> Encoder:
         """Return the same backbone without prompts, sharing its weights: plain CLIP."""
         twin = copy.copy(self)
-        twin.files = replace(self.files, config=replace(self.files.config, stop=None), focus=0.0)
+        config = replace(self.files.config, stop=None, head=None)
+        twin.files, twin.head = replace(self.files, config=config, folder=None, focus=0.0), None
         twin._adopt(Stop(self.model.backbone, None).eval())
         return twin
 
@@ -120,13 +123,10 @@ class Encoder:
         return tokenizer_of(self.files)
 
     def label_scores(
-        self, vectors: NDArray[np.float32], texts: NDArray[np.float32]
-    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Return cosines (B,N) of clips (B,E) and texts (N,E), and their softmax at CLIP's temperature."""
-        cosines = vectors @ texts.T
-        logits = self.logit_scale * cosines
-        odds = np.exp(logits - logits.max(1, keepdims=True))
-        return cosines, (odds / odds.sum(1, keepdims=True)).astype(np.float32)
+        self, vectors: NDArray[np.float32], texts: NDArray[np.float32], head: Head | None = None
+    ) -> LabelScores:
+        """Score clips (B,E) against labels with texts (N,E), and with what was learnt of them from clips."""
+        return score_labels(vectors, texts, self.logit_scale, head)
 
     def encode_videos(
         self, paths: Sequence[str | Path], *, window: float | None = None
@@ -235,6 +235,7 @@ class Encoder:
             "model": self.files.name,
             "weights": self.files.weights_hash(),
             **({"focus": self.files.focus} if self.files.focus else {}),
+            **({"head": self.files.config.head} if self.head else {}),
             "frames": self.frames,
             **asdict(self.framing),
             "reader": READER,

@@ -39,11 +39,12 @@ def classify(
     if top_k < 1:
         raise UsageError(f"top_k must be at least 1, got {top_k}")
     texts = encoder.encode_texts(prompts_for(names, config, template))
+    head = encoder.head.of(names, template) if encoder.head else None
     for item in encoder.encode_videos(paths, window=window):
         if isinstance(item, Failure):
             yield item
             continue
-        cosines, shares = (row[0] for row in encoder.label_scores(item.vector[None], texts))
-        best = np.argsort(-cosines, kind="stable")[:top_k]
+        logits, shares, cosines = (row[0] for row in encoder.label_scores(item.vector[None], texts, head))
+        best = np.argsort(-logits, kind="stable")[:top_k]
         scores = tuple(Score(names[i], float(shares[i]), float(cosines[i])) for i in best)
         yield Classification(item.path, item.start, item.end, scores)

@@ -55,7 +55,8 @@ def explain(
         if not labels:
             return Look(seen, np.zeros((0, 0), np.float32), np.zeros(0, np.float32))
         vectors = model.encode_pixels(np.stack([*windows, clip.pixels]))
-        _, shares = model.label_scores(vectors, texts)
+        head = model.head.of(labels, template) if model.head else None
+        shares = model.label_scores(vectors, texts, head).shares
         return Look(seen, shares[:-1], shares[-1])
 
     trace = encoder.trace(clip.pixels[None])

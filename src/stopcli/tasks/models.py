@@ -10,12 +10,7 @@ from stopcli.hub.named import ENTRIES
 from stopcli.hub.registry import resolve
 from stopcli.model.files import ModelFiles
 from stopcli.model.preprocess import preprocess_of
-from stopcli.model.towers.architectures import (
-    has_transformers,
-    list_architectures,
-    read_architecture,
-    structure_of,
-)
+from stopcli.model.towers.architectures import list_architectures, read_architecture, structure_of
 from stopcli.results import ModelEntry, ModelInfo, ModelTower
 
 
@@ -54,7 +49,6 @@ def list_towers(part: str = "") -> Iterator[ModelTower]:
                 s.context,
                 s.languages,
                 "multilingual" if s.transformers else None,
-                not s.transformers or has_transformers(),
                 s.prompts,
                 s.note,
             )

@@ -49,7 +49,9 @@ class Schedule:
         least = max(processes, 2 if task == "retrieval" else 1)  # one clip has nothing to contrast with
         per_epoch = clips // size + (clips % size >= least)
         suitable = max(LEAST_EPOCHS, min(MOST_EPOCHS, -(-LEAST_STEPS // per_epoch)))
-        return cls(options.epochs or suitable, per_epoch, size, options.lr, options.seed)
+        return cls(
+            suitable if options.epochs is None else options.epochs, per_epoch, size, options.lr, options.seed
+        )
 
     @property
     def steps(self) -> int:

@@ -96,6 +96,8 @@ def _load(base: ModelFiles, options: FinetuneOptions, encoder_options: EncoderOp
 
     from stopcli.runtime.encoder import Encoder, EncoderOptions
 
+    if options.epochs == 0:  # no prompts are trained: the model stays as it is
+        return Encoder(base, encoder_options or EncoderOptions())
     base.require_blocks("finetune")
     stop = base.config.stop or StopConfig()
     stop = replace(stop, spatial=options.spatial or stop.spatial, temporal=options.temporal or stop.temporal)

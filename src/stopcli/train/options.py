@@ -10,6 +10,7 @@ from stopcli.data.labels import check_template
 from stopcli.errors import UsageError
 from stopcli.model.config import Mode
 from stopcli.results import StepReport, TrainingPlan
+from stopcli.runtime.head import HeadKind
 
 
 @dataclass(frozen=True)
@@ -28,11 +29,14 @@ class FinetuneOptions:
     temporal: Mode | None = None
     flip: bool | None = None  # mirror half of the clips; None does so unless a text speaks of left or right
     template: str | None = None  # see `stopcli.data.labels.prompts_for`
+    head: HeadKind = "auto"  # what tells labels apart: their text, prototypes from clips, a mix
 
     def __post_init__(self) -> None:
-        for name, value in (("epochs", self.epochs), ("shots", self.shots)):
-            if value is not None and value < 1:
-                raise UsageError(f"--{name} must be at least 1, got {value}")
+        for name, value, least in (("epochs", self.epochs, 0), ("shots", self.shots, 1)):
+            if value is not None and value < least:
+                raise UsageError(f"--{name} must be at least {least}, got {value}")
+        if self.epochs == 0 and self.head == "text":
+            raise UsageError("--epochs 0 and --head text leave nothing to learn")
         if not 0 < self.lr <= 1:
             raise UsageError(f"--lr must be above 0 and at most 1, got {self.lr:g}")
         if self.batch_size is not None and not 2 <= self.batch_size <= 65536:

@@ -4,26 +4,22 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Generator, Sequence
+from collections.abc import Generator
 from contextlib import closing
 from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from stopcli.data.labels import prompts_for, template_for
-from stopcli.data.table import SPLITS, Dataset, Row, unique_clips
+from stopcli.data.table import SPLITS, Dataset, unique_clips
 from stopcli.errors import CheckpointError, UsageError
-from stopcli.eval.metrics import accuracy_scores, confusion, cross_entropy, ranks_of
-from stopcli.eval.retrieval import caption_scores
-from stopcli.model.config import ModelConfig
+from stopcli.model.config import HEAD_FILE, ModelConfig
 from stopcli.model.files import known_hash
 from stopcli.output import figures
 from stopcli.results import Finetuned, StepReport, TrainingPlan
 from stopcli.train import distributed
 from stopcli.train.batches import Batches, ClipReader, Schedule
 from stopcli.train.dataset import count_clips, describe
+from stopcli.train.judge import Judge
 from stopcli.train.losses import guessing_loss
 from stopcli.train.options import FinetuneOptions
 from stopcli.train.run_folder import CONFUSION_FILE, CURVE_FILE, METRIC, RunFolder
@@ -51,15 +47,6 @@ class History:
     scores: list[tuple[int, float]] = field(default_factory=list)
 
 
-@dataclass(frozen=True)
-class Evaluation:
-    """Scores in percent, the loss, and in classification the confusions (C,C): row is the truth."""
-
-    scores: dict[str, float]
-    loss: float
-    confusion: NDArray[np.int64] | None = None
-
-
 @dataclass
 class FinetuneRun:
     """One run: a model, its clips, each in a split, and where the result goes."""
@@ -74,17 +61,22 @@ class FinetuneRun:
 
     def __post_init__(self) -> None:
         encoder, data, options, config = self.encoder, self.data, self.options, self.encoder.files.config
-        assert config.stop is not None
         self.training, self.validation, self.test = (data.of(split) for split in SPLITS)
         self.by_class, self.metric = data.task == "classification", METRIC[data.task]
         texts = data.labels if self.by_class else tuple(dict.fromkeys(r.text for r in self.training))
         prompts = prompts_for(texts, config, options.template) if self.by_class else texts
         self.sentences = dict(zip(texts, prompts, strict=True))
+        self.judge = Judge(self.reader, self.sentences, by_class=self.by_class)
         self.flip = options.flip if options.flip is not None else not any(map(HANDED.search, texts))
         clips = len(self.training) if self.by_class else len(unique_clips(self.training))
         self.schedule = Schedule.plan(data.task, clips, options)
-        self.trainer = Trainer(encoder, self.schedule, self.sentences, by_class=self.by_class)
-        chosen = {"flip": self.flip, "spatial": config.stop.spatial, "temporal": config.stop.temporal}
+        self.trainer = (
+            Trainer(encoder, self.schedule, self.sentences, by_class=self.by_class)
+            if self.schedule.steps
+            else None
+        )
+        modes = {} if config.stop is None else {m: getattr(config.stop, m) for m in ("spatial", "temporal")}
+        chosen = {"flip": self.flip, **modes}
         length = asdict(self.schedule) | {"steps": self.schedule.steps, "processes": distributed.world_size()}
         self.record = self.origin | {  # what the model's config says of its training
             "data": describe(data),
@@ -103,6 +95,7 @@ class FinetuneRun:
             frames=encoder.frames,
             labels=labels,
             template=template,
+            head=None,
             backbone_sha256=known_hash(encoder.files.backbone),
         )
 
@@ -114,15 +107,15 @@ class FinetuneRun:
         history, schedule, started = self.history, self.schedule, time.monotonic()
         if resume and self.folder.state_file.exists():
             self._restore()
-            history, done = self.history, self.trainer.step_number
+            history, done = self.history, self.step_number
             expected = history.seconds / max(1, done) * (schedule.steps - done)
         else:
-            plain = self._evaluate(self.encoder.without_prompts(), self.validation)
+            plain = self.judge.evaluate(self.encoder.without_prompts(), self.validation)
             history.plain = plain.scores if plain else {}
             views = 3 * schedule.steps * schedule.batch_size + VALIDATIONS * len(self.validation)
             expected = (time.monotonic() - started) / max(1, len(unique_clips(self.validation))) * views
             expected /= distributed.world_size()
-        self.folder.begin(self.trainer.step_number, self._config)
+        self.folder.begin(self.step_number, self._config)
         trainable, frozen = self.encoder.model.count_parameters()
         return TrainingPlan(
             task=self.data.task,
@@ -138,12 +131,20 @@ class FinetuneRun:
             flip=self.flip,
             metric=self.metric,
             plain=history.plain.get(self.metric),
-            resumed=self.trainer.step_number,
+            resumed=self.step_number,
             seconds=expected,
         )
 
+    @property
+    def step_number(self) -> int:
+        """How many steps were taken."""
+        return self.trainer.step_number if self.trainer else 0
+
     def fit(self) -> Generator[StepReport, None, None]:
         """Train to the end, step by step; validate, and save states, on the way."""
+        if self.trainer is None:
+            self._validate()
+            return
         trainer, schedule, history = self.trainer, self.schedule, self.history
         batches = Batches(self.training, schedule, self.reader, by_class=self.by_class, flip=self.flip)
         validate_every = max(1, schedule.epochs // VALIDATIONS) * schedule.steps_per_epoch
@@ -169,31 +170,10 @@ class FinetuneRun:
         choices = len(self.sentences) if self.by_class else self.schedule.batch_size
         return guessing_loss([loss for _, loss in self.history.losses[-PLATEAU:]], choices)
 
-    def _evaluate(self, encoder: Encoder, rows: Sequence[Row]) -> Evaluation | None:
-        """Score a model on held-out rows, if there are any; each process embeds a share of their clips."""
-        if not rows:
-            return None
-        encoder.model.train(False)
-        mine, size = distributed.every_nth(unique_clips(rows)), encoder.batch_size
-        batches = [mine[i : i + size] for i in range(0, len(mine), size)]
-        done = [vector for b in batches for vector in encoder.encode_pixels(self.reader.centres(b))]
-        embedded = distributed.gather_dict(dict(zip(mine, done, strict=True)))
-        vectors = np.stack([embedded[r.clip] for r in rows])
-        if not self.by_class:
-            return Evaluation(*caption_scores(encoder, vectors, rows))
-        class_ids = {label: i for i, label in enumerate(self.sentences)}
-        truth = np.array([class_ids[r.text] for r in rows])
-        cosines, _ = encoder.label_scores(vectors, encoder.encode_texts(list(self.sentences.values())))
-        return Evaluation(
-            accuracy_scores(ranks_of(cosines, truth), len(class_ids)),
-            cross_entropy(encoder.logit_scale * cosines, truth),
-            confusion(truth, cosines.argmax(1), len(class_ids)),
-        )
-
     def _validate(self) -> float | None:
         """Score the weights on the validation clips; write them where they are the best so far."""
-        history, step = self.history, self.trainer.step_number
-        result = self._evaluate(self.encoder, self.validation)
+        history, step = self.history, self.step_number
+        result = self.judge.evaluate(self.encoder, self.validation)
         score, loss = (result.scores[self.metric], result.loss) if result else (None, 0.0)
         if result and score is not None:
             history.scores.append((step, score))
@@ -204,23 +184,38 @@ class FinetuneRun:
         return score
 
     def finish(self) -> Finetuned:
-        """Score the best weights, draw the pictures, write the card, drop the state."""
+        """Learn the labels with the best weights, score, draw pictures, write the card, drop the state."""
         self.folder.load_best(self.encoder.model)
-        validation = self._evaluate(self.encoder, self.validation)
-        test = self._evaluate(self.encoder, self.test)
-        plain = self._evaluate(self.encoder.without_prompts(), self.test)
+        if self.by_class:
+            self._learn_labels()
+        validation = self.judge.evaluate(self.encoder, self.validation)
+        test = self.judge.evaluate(self.encoder, self.test)
+        plain = self.judge.evaluate(self.encoder.without_prompts(), self.test)
         results = {"validation": validation, "test": test, "test, plain CLIP": plain}
         config = self._write_model({name: r.scores for name, r in results.items() if r is not None})
         if distributed.rank() == 0:
             path, history = self.folder.path, self.history
             score = history.plain.get(self.metric)
-            figures.curve(path / CURVE_FILE, history.losses, history.scores, metric=self.metric, plain=score)
+            if history.losses:
+                losses, scores = history.losses, history.scores
+                figures.curve(path / CURVE_FILE, losses, scores, metric=self.metric, plain=score)
             shown = test or validation
             if shown is not None and shown.confusion is not None:
                 title = f"{shown.confusion.sum()} {'test' if test else 'validation'} clips"
                 figures.confusion(path / CONFUSION_FILE, shown.confusion, self.data.labels, title)
         self.folder.end(config)
         return self.folder.result(config)
+
+    def _learn_labels(self) -> None:
+        """Give the model what the clips say of the labels, where that is better than their words alone."""
+        trained = self.trainer is not None
+        choice = self.judge.learn_labels(
+            self.encoder, self.training, self.validation, self.options.head, trained=trained
+        )
+        if choice is not None and choice.head is not None:
+            self._config = replace(self._config, head={"share": choice.share, "ridge": choice.ridge})
+            if distributed.rank() == 0:
+                choice.head.save(self.folder.path / HEAD_FILE)
 
     def _write_model(self, metrics: dict[str, dict[str, float]]) -> ModelConfig:
         """Write the model as it stands: it is usable from the first validation on."""
@@ -233,7 +228,7 @@ class FinetuneRun:
 
     def save(self) -> None:
         """Save a state from which the run can be resumed."""
-        if distributed.rank() == 0:
+        if distributed.rank() == 0 and self.trainer is not None:
             values = {"history": asdict(self.history), "fingerprint": self.fingerprint}
             self.trainer.save_state(self.folder.state_file, values)
 
@@ -248,5 +243,6 @@ class FinetuneRun:
         if changes:
             problem = f"cannot resume with other settings: {'; '.join(changes)}"
             raise UsageError(f"{self.folder.path}: {problem}; use --force to start over")
-        self.trainer.restore(state)
+        if self.trainer is not None:
+            self.trainer.restore(state)
         self.history = history

@@ -17,7 +17,14 @@ from stopcli.errors import CannotWrite, CheckpointError, FileExists
 from stopcli.fileio import append_line, exists, is_folder, replacing, write_error, write_text
 from stopcli.hub.card import CARD_FILE, model_card
 from stopcli.model.checkpoint import save
-from stopcli.model.config import CONFIG_FILE, TOKENIZER_FOLDER, WEIGHTS_FILE, ModelConfig, read_config
+from stopcli.model.config import (
+    CONFIG_FILE,
+    HEAD_FILE,
+    TOKENIZER_FOLDER,
+    WEIGHTS_FILE,
+    ModelConfig,
+    read_config,
+)
 from stopcli.model.files import ModelFiles, known_hash
 from stopcli.results import Finetuned
 from stopcli.train import distributed
@@ -27,7 +34,7 @@ if TYPE_CHECKING:
 
 METRICS_FILE, CURVE_FILE, CONFUSION_FILE = "metrics.jsonl", "curve.png", "confusion.png"
 STATE_FILE = ".state.safetensors"
-OURS = (CONFIG_FILE, WEIGHTS_FILE, METRICS_FILE, CARD_FILE, STATE_FILE, CURVE_FILE, CONFUSION_FILE)
+OURS = (CONFIG_FILE, WEIGHTS_FILE, HEAD_FILE, METRICS_FILE, CARD_FILE, STATE_FILE, CURVE_FILE, CONFUSION_FILE)
 METRIC: dict[Task, str] = {"classification": "top-1", "retrieval": "R@1"}  # decides which weights are best
 
 
@@ -112,6 +119,8 @@ class RunFolder:
         """Give the model the weights that were last written, where its parameters are."""
         from safetensors.torch import load_file
 
+        if not list(model.prompts.parameters()):
+            return
         if distributed.rank() == 0:
             model.prompts.load_state_dict(load_file(self.path / WEIGHTS_FILE))
         distributed.broadcast(model.prompts.parameters())
@@ -128,10 +137,30 @@ class RunFolder:
         training, metrics = config.extra["training"], config.extra["metrics"]
         task: Task = "classification" if config.labels else "retrieval"
         metric = METRIC[task]
-        names = ("validation", "validation, plain CLIP", "test", "test, plain CLIP")
-        scores = [metrics.get(name, {}).get(metric) for name in names]
-        length = {"steps": training["settings"]["steps"], "seconds": training["seconds"]}
-        return Finetuned(str(self.path), task, metric, *scores, **length)
+
+        def score(split: str) -> float | None:
+            return metrics.get(split, {}).get(metric)  # type: ignore[no-any-return]
+
+        return Finetuned(
+            path=str(self.path),
+            task=task,
+            metric=metric,
+            validation=score("validation"),
+            validation_plain=score("validation, plain CLIP"),
+            test=score("test"),
+            test_plain=score("test, plain CLIP"),
+            steps=training["settings"]["steps"],
+            seconds=training["seconds"],
+            head=head_name(config),
+        )
+
+
+def head_name(config: ModelConfig) -> str:
+    """Say what tells the labels apart."""
+    if config.head is None:
+        return "text"
+    share = config.head["share"]
+    return "prototypes" if share == 1 else f"mix of {share:.0%} prototypes and {1 - share:.0%} text"
 
 
 def _backbone_file(config: ModelConfig) -> list[str]:

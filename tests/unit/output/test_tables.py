@@ -26,7 +26,7 @@ RECORDS = [
     r.Classification("a.mp4", None, None, SCORES),
     r.Hit("a dog", 1, "a.mp4", 1.0, 3.0, 0.25),
     r.Embedded("a.mp4", None, None, 0),
-    r.Finetuned("fine-tuned", "classify", "top-1", 90.0, 50.0, 80.0, None, 100, 12.5),
+    r.Finetuned("fine-tuned", "classify", "top-1", 90.0, 50.0, 80.0, None, 100, 12.5, "text"),
     r.BenchmarkScore(
         "STOP", "x", "classification", {"top-1": 50.0}, {"top-1": (40.0, 60.0)}, 10, 0, False, {}
     ),
@@ -53,7 +53,7 @@ RECORDS = [
         {"data": {"n": 3}},
         None,
     ),
-    r.ModelTower("T-16", "timm ViT, mean", 64, "squash", 32, "many", None, True, False, "no ViT blocks"),
+    r.ModelTower("T-16", "timm ViT, mean", 64, "squash", 32, "many", None, False, "no ViT blocks"),
     r.Written("x.png", "a picture"),
     r.Diagnosis({"device": "cpu"}, True),
     r.Explanation("a.mp4", "m", 1, PIXELS, TWO, GRID, TWO, (TRACE,), 3, ("x",), SPANS, LOOK, LOOK, "a.png"),

@@ -8,7 +8,6 @@ from collections import Counter
 
 import pytest
 import torch
-from timm_toys import OWN, TEXT
 
 from stopcli.model.clip import Backbone
 from stopcli.model.config import StopConfig
@@ -17,6 +16,7 @@ from stopcli.model.schema import Towers
 from stopcli.model.stop import Stop
 from stopcli.model.towers.architectures import list_architectures, read_architecture, structure_of
 from stopcli.model.towers.build import build_clip, tower_of
+from timm_toys import OWN, TEXT
 
 LIBRARY = {  # the settings that the transformers library has of them, made small
     "roberta": {"model_type": "roberta", "vocab_size": 100, "pad_token_id": 1},

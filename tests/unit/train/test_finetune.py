@@ -170,7 +170,7 @@ def test_static_and_off_prompts_start_anew(tmp_path, adapt):
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"epochs": 0}, "--epochs must be at least 1, got 0"),
+        ({"epochs": -1}, "--epochs must be at least 0, got -1"),
         ({"shots": -2}, "--shots must be at least 1"),
         ({"lr": 2.0}, "--lr must be above 0 and at most 1, got 2"),
         ({"batch_size": 1}, "--batch-size must be auto or between 2 and 65536, got 1"),

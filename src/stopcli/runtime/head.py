@@ -1,0 +1,195 @@
+"""What labels look like, learnt from labelled clips: what words do not say.
+
+A label's text vector is its direction in words. Beside it stands one learnt from clips by ridge regression
+on their vectors; with a strong ridge that is the direction of the class's mean. How much each of them counts,
+how strong the ridge is, and how sharp the scores are, is what predicts held-out clips best; without
+held-out clips, each training clip from all others. Letters: N clips, C labels, E embedding size.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stopcli.errors import CheckpointError
+from stopcli.fileio import replacing
+from stopcli.model.config import HEAD_FILE
+from stopcli.model.files import ModelFiles
+
+Vectors = NDArray[np.float32]
+HeadKind = Literal["auto", "text", "prototype", "mix"]
+
+SAME = 0.999  # cosine of text vectors from which on nothing can tell two labels apart by their words
+RIDGES = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
+SHARES: dict[str, tuple[float, ...]] = {  # of the clips, beside the words
+    "auto": (0.0, 0.25, 0.5, 0.75, 1.0),
+    "text": (0.0,),
+    "mix": (0.25, 0.5, 0.75),
+    "prototype": (1.0,),
+}
+SHARPNESS = tuple(np.geomspace(0.5, 40, 20))
+
+
+@dataclass(frozen=True)
+class Head:
+    """A vector and a bias for each label: logits (B,C) of clips (B,E) are ``clips @ vectors.T + bias``."""
+
+    labels: tuple[str, ...]
+    vectors: Vectors
+    bias: Vectors
+    template: str | None = None  # the sentence around the labels
+
+    def logits(self, clips: Vectors) -> Vectors:
+        """Return how well clips (B,E) fit the labels: (B,C)."""
+        out: Vectors = clips @ self.vectors.T + self.bias
+        return out
+
+    def of(self, labels: Sequence[str], template: str | None = None) -> Head | None:
+        """Return the head of some labels, in this order; None if not all are known, in the same sentence."""
+        if not set(labels) <= set(self.labels) or template not in (None, self.template):
+            return None
+        rows = [self.labels.index(label) for label in labels]
+        return Head(tuple(labels), self.vectors[rows], self.bias[rows], self.template)
+
+    def save(self, file: Path) -> None:
+        """Write vectors and biases; raises CannotWrite."""
+        from safetensors.numpy import save
+
+        with replacing(file) as part:
+            part.write_bytes(save({"vectors": self.vectors, "bias": self.bias}))
+
+
+class Choice(NamedTuple):
+    """How a head was made."""
+
+    head: Head | None  # None: words alone
+    share: float  # of the clips, beside the words
+    ridge: float
+
+
+class LabelScores(NamedTuple):
+    """How clips fit labels, all (B,C)."""
+
+    logits: Vectors
+    shares: Vectors  # their softmax
+    cosines: Vectors  # with the labels' words
+
+
+def score_labels(clips: Vectors, texts: Vectors, scale: float, head: Head | None) -> LabelScores:
+    """Score clips (B,E) by labels' texts (C,E) at CLIP's temperature ``scale``, or by their head."""
+    cosines = clips @ texts.T
+    logits = scale * cosines if head is None else head.logits(clips)
+    odds = np.exp(logits - logits.max(1, keepdims=True))
+    return LabelScores(logits, (odds / odds.sum(1, keepdims=True)).astype(np.float32), cosines)
+
+
+def head_of(files: ModelFiles, size: int) -> Head | None:
+    """Read a model's head, if it has one; ``size`` numbers are a vector. CheckpointError: it does not fit."""
+    from safetensors import SafetensorError
+    from safetensors.numpy import load_file
+
+    config, labels = files.config, files.config.labels or ()
+    if config.head is None or files.folder is None:
+        return None
+    file = files.folder / HEAD_FILE
+    try:
+        held = load_file(file)
+        vectors, bias = held["vectors"].astype(np.float32), held["bias"].astype(np.float32)
+    except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
+        raise CheckpointError(
+            f"{file}: damaged or absent ({error}); fetch or copy the model again"
+        ) from error
+    fits = vectors.shape == (len(labels), size) and bias.shape == (len(labels),)
+    if not fits or not (np.isfinite(vectors).all() and np.isfinite(bias).all()):
+        raise CheckpointError(f"{file}: does not belong to the {len(labels)} labels of its config.json")
+    return Head(labels, vectors, bias, config.template)
+
+
+def fit_head(
+    labels: Sequence[str],
+    texts: Vectors,
+    clips: Vectors,
+    truth: NDArray[np.int64],
+    *,
+    kind: HeadKind = "auto",
+    held_out: tuple[Vectors, NDArray[np.int64]] | None = None,
+) -> Choice:
+    """Choose and make a head for labels with texts (C,E) from clips (N,E) of the classes ``truth`` (N).
+
+    Words alone are no choice of ``auto`` where they are the same for two labels. ``held_out`` are clips that
+    nothing was trained on, and their classes.
+    """
+    judged, answers = held_out or (clips, truth)
+    words, scale_words = judged @ texts.T, _scale(clips @ texts.T)
+    best: tuple[float, float, float, float] | None = None
+    shares = SHARES[kind]
+    if kind == "auto" and alike(labels, texts):
+        shares = shares[1:]
+    options = product(shares, RIDGES) if shares != (0.0,) else [(0.0, RIDGES[0])]
+    seen: dict[float, tuple[Vectors, float]] = {}
+    for share, ridge in options:
+        if ridge not in seen:
+            own, others = _ridge(clips, truth, len(labels), ridge)
+            seen[ridge] = (judged @ own[0].T + own[1] if held_out else others), _scale(others)
+        looks, scale_looks = seen[ridge]
+        mixed = (1 - share) * words / scale_words + share * looks / scale_looks
+        for sharp in SHARPNESS:
+            loss = _loss(sharp * mixed, answers)
+            if best is None or loss < best[0] - 1e-9:
+                best = loss, share, ridge, sharp
+    assert best is not None
+    _, share, ridge, sharp = best
+    if share == 0:
+        return Choice(None, 0.0, ridge)
+    (vectors, bias), others = _ridge(clips, truth, len(labels), ridge)
+    looks_share, words_share = sharp * share / _scale(others), sharp * (1 - share) / scale_words
+    head = Head(tuple(labels), words_share * texts + looks_share * vectors, looks_share * bias)
+    return Choice(head, share, ridge)
+
+
+def alike(labels: Sequence[str], texts: Vectors) -> list[tuple[str, ...]]:
+    """Return groups of labels whose text vectors (C,E) are the same: words cannot tell them apart."""
+    groups: dict[int, list[str]] = {}
+    for start in range(0, len(texts), 512):
+        first = (texts[start : start + 512] @ texts.T > SAME).argmax(1)  # the first that is like each
+        for label, owner in zip(labels[start : start + 512], first.tolist(), strict=True):
+            groups.setdefault(owner, []).append(label)
+    return [tuple(group) for group in groups.values() if len(group) > 1]
+
+
+def _ridge(
+    clips: Vectors, truth: NDArray[np.int64], classes: int, ridge: float
+) -> tuple[tuple[Vectors, Vectors], Vectors]:
+    """Regress who belongs where: ((C,E), (C,)), and what each clip gets from all others (N,C).
+
+    Each class weighs the same, however many clips it has.
+    """
+    weight = 1 / np.bincount(truth, minlength=classes).clip(1)[truth]
+    weight = np.sqrt(weight / weight.mean()).astype(np.float64)[:, None]
+    x = np.hstack([clips, np.ones((len(clips), 1))]) * weight  # with a constant, hardly held back
+    y = np.eye(classes)[truth] * weight
+    kernel = x @ x.T + 1e3 * (weight @ weight.T)
+    inverse = np.linalg.inv(kernel + ridge * np.eye(len(x)))
+    dual = inverse @ y
+    others = (y - dual / np.diag(inverse)[:, None]) / weight
+    vectors = dual.T @ x
+    bias = vectors[:, -1] + 1e3 * (dual.T @ weight)[:, 0]
+    as_float = (vectors[:, :-1].astype(np.float32), bias.astype(np.float32)), others.astype(np.float32)
+    return as_float
+
+
+def _scale(scores: Vectors) -> float:
+    """Return how far apart the scores (N,C) of a clip are, on average."""
+    return max(1e-4, float((scores - scores.mean(1, keepdims=True)).std()))
+
+
+def _loss(logits: Vectors, truth: NDArray[np.int64]) -> float:
+    top = logits.max(1, keepdims=True)
+    shares = logits - top - np.log(np.exp(logits - top).sum(1, keepdims=True))
+    return -float(shares[np.arange(len(truth)), truth].mean())

@@ -1,0 +1,117 @@
+"""Labels learnt from clips: what is told apart, by what, and what of it is kept."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+
+from stopcli.errors import CheckpointError
+from stopcli.hub.registry import resolve, weight_files
+from stopcli.model.config import HEAD_FILE
+from stopcli.runtime.encoder import Encoder, EncoderOptions
+from stopcli.runtime.head import Head, _ridge, alike, fit_head
+
+LABELS = ("zib", "wof", "kal")
+
+
+def unit(x):
+    return (x / np.linalg.norm(x, axis=-1, keepdims=True)).astype(np.float32)
+
+
+def world(clips, noise=0.5, words=0.0, seed=0):
+    """Clips round three directions; texts that know of them as far as ``words`` says."""
+    rng = np.random.default_rng(seed)
+    centres, common = unit(rng.normal(size=(3, 32))), unit(rng.normal(size=32))
+    truth = np.repeat(np.arange(3), clips)
+    videos = unit(centres[truth] + noise * unit(rng.normal(size=(len(truth), 32))) * 2)
+    return videos, truth, unit(common + words * centres)
+
+
+def right(head, videos, truth):
+    return float((head.logits(videos).argmax(1) == truth).mean())
+
+
+def test_labels_whose_words_are_the_same_are_learnt_from_clips():
+    videos, truth, texts = world(8)
+    choice = fit_head(LABELS, texts, videos, truth)
+    assert choice.share > 0
+    new, answers, _ = world(100, seed=0)
+    assert right(choice.head, new[50:], answers[50:]) > 0.9
+
+
+def test_words_stay_alone_where_they_know_better_than_few_clips():
+    videos, truth, texts = world(2, noise=2.0, words=3.0)
+    assert fit_head(LABELS, texts, videos, truth).head is None
+    forced = fit_head(LABELS, texts, videos, truth, kind="prototype")
+    assert forced.share == 1
+    assert fit_head(LABELS, texts, videos, truth, kind="mix").share in (0.25, 0.5, 0.75)
+
+
+def test_one_clip_a_label_is_enough_to_begin_with():
+    videos, truth, texts = world(1, noise=0.2)
+    choice = fit_head(LABELS, texts, videos, truth)
+    assert right(choice.head, videos, truth) == 1
+
+
+def test_held_out_clips_decide_where_there_are_any():
+    videos, truth, texts = world(16, words=3.0)
+    wrong = np.random.default_rng(1).permutation(truth)  # what a training has learnt by heart
+    assert fit_head(LABELS, texts, videos, wrong, held_out=(videos, truth)).share <= 0.25
+    _, _, same = world(16)
+    assert fit_head(LABELS, same, videos, truth, held_out=(videos, truth)).share > 0
+
+
+def test_what_a_clip_gets_from_all_others_is_that_of_a_regression_without_it():
+    videos, truth, _ = world(4)
+    _, others = _ridge(videos, truth, 3, 0.3)
+    for i in (0, 5, 11):
+        rest = np.arange(len(truth)) != i
+        (vectors, bias), _ = _ridge(videos[rest], truth[rest], 3, 0.3)
+        found = videos[i] @ vectors.T + bias
+        assert found.argmax() == others[i].argmax()
+        assert found == pytest.approx(others[i], abs=0.1)  # the weights of the classes differ a little
+
+
+def test_classes_of_many_clips_do_not_swallow_the_others():
+    videos, truth, texts = world(40, noise=0.8)
+    few = np.concatenate([np.where(truth == 0)[0], np.where(truth == 1)[0][:4], np.where(truth == 2)[0][:4]])
+    head = fit_head(LABELS, texts, videos[few], truth[few]).head
+    assert min(right(head, videos[truth == c], truth[truth == c]) for c in range(3)) > 0.7
+
+
+def test_labels_that_read_the_same_are_named():
+    texts = unit(np.array([[1, 0], [0, 1], [1, 1e-4], [0.5, 1], [1, 0]]))
+    assert alike("abcde", texts) == [("a", "c", "e")]
+    many = unit(np.random.default_rng(0).normal(size=(1200, 16)))
+    assert alike([str(i) for i in range(1200)], np.vstack([many[:1199], many[:1]])) == [("0", "1199")]
+
+
+def test_a_head_is_kept_read_and_refused(tmp_path, toy):
+    folder = shutil.copytree(toy, tmp_path / "model")
+    config = json.loads((folder / "config.json").read_text())
+    config |= {"labels": list(LABELS), "head": {"share": 0.5, "ridge": 1.0}, "template": "a {}"}
+    (folder / "config.json").write_text(json.dumps(config))
+    head = Head(LABELS, np.eye(3, 32, dtype=np.float32), np.zeros(3, np.float32))
+    head.save(folder / HEAD_FILE)
+    options = EncoderOptions(device="cpu", precision="fp32")
+    encoder = Encoder(resolve(str(folder)), options)
+    assert HEAD_FILE in weight_files(encoder.files.config)
+    assert encoder.head.of(("kal", "zib")).vectors.tolist() == head.vectors[[2, 0]].tolist()
+    assert encoder.head.of(("zib",), "a {}") is not None
+    assert encoder.head.of(("zib",), "the {}") is None  # another sentence: from its words
+    assert encoder.head.of(("zib", "else")) is None
+    assert encoder.without_prompts().head is None
+    assert encoder.describe()["head"] == {"share": 0.5, "ridge": 1.0}
+    for bad in (
+        Head(LABELS, np.eye(3, 8, dtype=np.float32), np.zeros(3, np.float32)),
+        Head(LABELS, np.full((3, 32), np.nan, np.float32), np.zeros(3, np.float32)),
+    ):
+        bad.save(folder / HEAD_FILE)
+        with pytest.raises(CheckpointError, match="does not belong to the 3 labels"):
+            Encoder(resolve(str(folder)), options)
+    (folder / HEAD_FILE).write_bytes(b"no head")
+    with pytest.raises(CheckpointError, match="damaged or absent"):
+        Encoder(resolve(str(folder)), options)
