@@ -11,6 +11,7 @@ from safetensors.torch import save_file
 
 import toy_words
 from conftest import write_video
+from stopcli.hub.publish import publishable
 from stopcli.model.checkpoint import build_backbone, save
 from stopcli.model.config import ModelConfig
 from timm_toys import TEXT, backbone_of, settings_of, timm
@@ -98,6 +99,56 @@ def test_a_tokenizer_of_its_own_comes_along(run, run_json, table, tmp_path):
     (model / "tokenizer" / "tokenizer.json").unlink()
     status, told = run_json("classify", tmp_path / "x.mp4", "-m", tmp_path / "tuned", *CPU)
     assert (status, len(told["data"])) == (0, 1)
+
+
+def test_another_model_in_the_same_folder_brings_its_own_tokenizer(run, table, tmp_path):
+    models = []
+    for name, words in (("a", toy_words.siglip2), ("b", toy_words.bert)):
+        settings = settings_of("SigLIP")
+        settings["text_cfg"] = TEXT | {"vocab_size": 300, "hf_tokenizer_name": "some/one"}
+        models.append(write(tmp_path / name, settings, words=words))
+        arguments = ("finetune", table, "-m", models[-1], *CPU, "-o", tmp_path / "tuned", "--epochs", "1")
+        done = run(*arguments, "--force")
+        assert done[0] == 0, done[2]
+    mine, theirs = (p / "tokenizer" / "tokenizer.json" for p in (tmp_path / "tuned", models[1]))
+    assert mine.read_bytes() == theirs.read_bytes()
+    names = publishable(tmp_path / "tuned", "mit")
+    assert "tokenizer/tokenizer.json" in names
+    (models[1] / "tokenizer" / "tokenizer_config.json").write_text("{}")  # no mark to pad with
+    status, _, err = run("classify", tmp_path / "x.mp4", "-m", models[1], *CPU, "--labels", "a,b")
+    assert (status, "not a tokenizer that can be used" in err, err.count("\n")) == (4, True, 1), err
+
+
+def test_vectors_of_frames_made_in_another_way_are_not_added_to(run, table, tmp_path):
+    model = write(tmp_path / "model", settings_of("SigLIP"), backbone_of("SigLIP"))
+    arguments = ("embed", tmp_path / "x.mp4", "-m", model, *CPU, "-o", tmp_path / "v.npz")
+    assert run(*arguments, "--fit", "pad")[0] == 0
+    status, _, err = run(*arguments)
+    assert (status, "was made with fit 'pad', now it is 'squash'" in err) == (3, True), err
+    config = json.loads((model / "config.json").read_text())
+    config["backbone"]["preprocess"]["mean"] = [0.4] * 3
+    (model / "config.json").write_text(json.dumps(config))
+    status, _, err = run(*arguments, "--fit", "pad")
+    assert (status, "by a tower with other settings" in err) == (3, True), err
+
+
+def test_a_run_is_not_resumed_on_other_frames(run, table, tmp_path, monkeypatch):
+    from stopcli.train.trainer import Trainer
+
+    model = write(tmp_path / "model", settings_of("SigLIP"), backbone_of("SigLIP"))
+    arguments = ("finetune", table, "-m", model, *CPU, "-o", tmp_path / "tuned", "--epochs", "3")
+    step = Trainer.step
+
+    def interrupted(self, *batch):
+        if self.step_number == 1:
+            raise KeyboardInterrupt
+        return step(self, *batch)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "step", interrupted)
+        assert run(*arguments, "--fit", "pad")[0] == 130
+    status, _, err = run(*arguments, "--resume", "--fit", "crop")
+    assert (status, "the frames was" in err) == (2, True), err
 
 
 def test_frames_fit_as_asked_and_a_note_says_what_the_tower_knows(run, run_json, table, tmp_path):

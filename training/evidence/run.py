@@ -96,7 +96,18 @@ class Runs:
         """Run ``stop finetune``; return its folder and its JSON record."""
         folder = self.out / "runs" / name
         folder.parent.mkdir(exist_ok=True)
-        settings = ("--model", model, "-o", folder, "--resume", "--template", TEMPLATE, *more)
+        settings = (
+            "--model",
+            model,
+            "-o",
+            folder,
+            "--resume",
+            "--template",
+            TEMPLATE,
+            "--head",
+            "text",
+            *more,
+        )
         printed = self.module("stopcli", "finetune", data, *settings, "--format", "json", part=part)
         record = json.loads(printed)["data"][0]
         return folder, record | {"path": folder.name}

@@ -59,7 +59,10 @@ def towers(
 def search(
     show: o.Show, text: Annotated[str, typer.Argument(metavar="TEXT", help="Only names with this.")] = ""
 ) -> None:
-    """List models of other people on the Hub: repositories with the tag stopcli."""
+    """List models that people published on the Hub for stopcli.
+
+    Those are the repositories with the tag stopcli.
+    """
     with session("models search", show) as s:
         from stopcli.hub.client import search as find
 

@@ -181,7 +181,7 @@ class Session:
         """How the results were made, in one line."""
         loaded = "encoder" in self.__dict__
         settings = self.encoder.describe() if loaded else {"model": self.files.name}
-        return ", ".join(f"{name} {value}" for name, value in settings.items())
+        return ", ".join(f"{name} {value}" for name, value in settings.items() if not name.endswith("_key"))
 
     def write_page(self, path: Path, page: Callable[[list[Any], str], str]) -> None:
         """Write the records as a page for a browser."""

@@ -28,7 +28,8 @@ BUSY = {408, 429, 500, 502, 503, 504}
 PATIENCE = 60.0  # seconds for an answer
 SLOWEST = 20_000  # bytes a second of a download: below that, it is given up
 MOST_FOUND = 200  # models of a search
-LIMIT_JSON = 32 << 20  # bytes
+LIMIT_JSON = 32 << 20  # bytes of settings
+LIMIT_VOCABULARY = 256 << 20
 LOGIN = "log in with 'hf auth login'"
 
 
@@ -98,8 +99,10 @@ def fetch(
             return _verified(Path(cached), where)
         reason = f"the Hub cannot be reached ({error})"
         raise OfflineError(f"{where} is not in the cache, and {reason}; {way_out}") from error
-    if size > LIMIT_JSON and filename.endswith(".json"):
-        raise DownloadError(f"{where}: {size >> 20} MiB, too large for settings; nothing was fetched")
+    limit = LIMIT_VOCABULARY if filename.endswith("tokenizer.json") else LIMIT_JSON
+    if size > limit and filename.endswith(".json"):
+        problem = f"{-(-size >> 20)} MiB, where {limit >> 20} are the most"
+        raise DownloadError(f"{where}: {problem}; nothing was fetched")
     try:
         with _calls():
             slowest = PATIENCE + size / SLOWEST

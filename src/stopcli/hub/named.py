@@ -28,7 +28,7 @@ _HALF = {"mean": [0.5, 0.5, 0.5], "std": [0.5, 0.5, 0.5], "fit": "squash"}
 _PE = _HALF | {"interpolation": "bilinear"}
 _MOBILE = {"mean": [0.0, 0.0, 0.0], "std": [1.0, 1.0, 1.0], "interpolation": "bilinear"}
 _MANY = "SigLIP 2, many languages; needs stopcli[multilingual]"
-_TIMM, _APPLE, _LABS = "hf:timm/", "hf:apple/", "Apple, research only"
+_TIMM, _LABS = "hf:timm/", "Apple, research only"
 _NAMED = (
     NamedModel(MINI, "stop-mini", "file:backbone.safetensors", 4, "Apache-2.0", _WORLD, 8),
     *(
@@ -99,23 +99,6 @@ _NAMED = (
         _LABS,
         "as vit-b-16, from better data",
         preprocess=_MOBILE,
-    ),
-    NamedModel(
-        "dfn-b-16",
-        "ViT-B-16-quickgelu",
-        f"{_APPLE}DFN2B-CLIP-ViT-B-16",
-        150,
-        _LABS,
-        "as vit-b-16, from filtered data",
-    ),
-    NamedModel(
-        "dfn-h-14",
-        "ViT-H-14-378-quickgelu",
-        f"{_APPLE}DFN5B-CLIP-ViT-H-14-378",
-        987,
-        _LABS,
-        "from filtered data, large: for a GPU",
-        preprocess={"fit": "squash"},
     ),
 )
 ENTRIES = {model.name: model for model in _NAMED}

@@ -9,7 +9,8 @@ from stopcli.errors import CheckpointError
 from stopcli.fileio import to_json, write_text
 from stopcli.hub.card import CARD_FILE, card_data, model_card, without_paths
 from stopcli.hub.registry import weight_files
-from stopcli.model.config import CONFIG_FILE, read_config
+from stopcli.model.config import CONFIG_FILE, TOKENIZER_FOLDER, read_config
+from stopcli.model.towers.tokens import TOKENIZER_FILES
 
 
 def publishable(folder: Path, license: str | None = None) -> dict[str, Path | bytes]:
@@ -34,6 +35,7 @@ def publishable(folder: Path, license: str | None = None) -> dict[str, Path | by
         write_text(card, model_card(title, values, license))
     elif license is not None:
         write_text(card, _renewed(card, title, values, license))
+    names += [f"{TOKENIZER_FOLDER}/{name}" for name in TOKENIZER_FILES]
     names += [CARD_FILE, "metrics.jsonl", "curve.png", "confusion.png"]
     files: dict[str, Path | bytes] = {n: folder / n for n in names if (folder / n).is_file()}
     published = {**values, **without_paths(config.extra)}

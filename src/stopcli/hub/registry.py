@@ -26,13 +26,13 @@ from stopcli.model.config import (
 )
 from stopcli.model.files import ModelFiles
 from stopcli.model.preprocess import preprocess_of
-from stopcli.model.towers.architectures import read_architecture
+from stopcli.model.towers.architectures import read_architecture, require_transformers
+from stopcli.model.towers.tokens import TOKENIZER_FILES, VOCABULARIES
 
 Fetch = Callable[[str, str, str | None], Path]  # (repository, file, revision) -> where it lies
 
 BACKBONE_FILE = "open_clip_model.safetensors"
 OPEN_CLIP_FILE = "open_clip_config.json"
-VOCABULARIES = ("tokenizer.json", "spiece.model", "sentencepiece.bpe.model")
 
 
 def resolve(name: str, *, offline: bool = False, refresh: bool = False) -> ModelFiles:
@@ -44,8 +44,7 @@ def resolve(name: str, *, offline: bool = False, refresh: bool = False) -> Model
         ModelNotFound: there is no such model. CheckpointError: its folder is not what it should be.
         DownloadError, OfflineError: a file is not cached and could not be fetched.
     """
-    named = name if name in ENTRIES or name.startswith("hf:") else None
-    get = partial(fetch, offline=offline, refresh=refresh, model=named)
+    get = partial(fetch, offline=offline, refresh=refresh, model=name)
     if name in ENTRIES and name != MINI:
         entry = ENTRIES[name]
         try:
@@ -89,8 +88,13 @@ def _from_hub(name: str, source: str, get: Fetch) -> ModelFiles:
         ours = False
     if ours:
         folder = path.parent  # its name is the commit: the other files must be of the same state
-        for file in weight_files(read_config(folder)):
+        config = read_config(folder)
+        for file in weight_files(config):
             get(repo, file, folder.name)
+        if (config.backbone_config or {}).get("text_cfg", {}).get("hf_tokenizer_name"):
+            for file in TOKENIZER_FILES:  # where it brings its own
+                with suppress(ModelNotFound):
+                    get(repo, f"{TOKENIZER_FOLDER}/{file}", folder.name)
         return _from_folder(name, folder, get)
     path = get(repo, OPEN_CLIP_FILE, revision)  # an open_clip repository: plain CLIP
     towers, preprocess = _open_clip_config(path)
@@ -116,10 +120,10 @@ def _open_clip_config(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
 def _with_backbone(name: str, config: ModelConfig, folder: Path | None, get: Fetch) -> ModelFiles:
     """Add to a model's config what its backbone needs: weights, preprocessing, the tokenizer's files."""
     settings = config.backbone_config or read_architecture(config.architecture)
+    words = _words(config, settings or {}, folder, get)
     backbone, wishes = _backbone(config, folder, get)
     wishes = wishes if config.preprocess is None else config.preprocess
     preprocess = preprocess_of(config.architecture, settings, wishes)
-    words = _words(settings or {}, folder, get)
     return ModelFiles(
         name, replace(config, preprocess=preprocess.to_dict()), folder, backbone, preprocess, words
     )
@@ -138,7 +142,7 @@ def _backbone(config: ModelConfig, folder: Path | None, get: Fetch) -> tuple[Pat
             repo, revision = split_hub_name(weights)
         except UsageError as error:
             raise CheckpointError(f"{folder}: its backbone: {error}") from error
-        file = get(repo, BACKBONE_FILE, revision)
+        file = _weights(repo, revision, get)
         with suppress(ModelNotFound):  # not all say how they want their frames
             if config.preprocess is None:
                 return file, _open_clip_config(get(repo, OPEN_CLIP_FILE, file.parent.name))[1]
@@ -156,11 +160,22 @@ def _backbone(config: ModelConfig, folder: Path | None, get: Fetch) -> tuple[Pat
         problem = f"{config.architecture}: its weights {weights!r} were trained with another activation"
         raise CheckpointError(f"{problem}; use the architecture {other}")
     repo, _, file_name = metadata["hf_hub"].rpartition("/")
-    safe = re.sub(r"\.(bin|pt|pth)$", ".safetensors", file_name) or BACKBONE_FILE
-    return get(repo, safe, None), metadata
+    return _weights(repo, None, get, re.sub(r"\.(bin|pt|pth)$", ".safetensors", file_name)), metadata
 
 
-def _words(settings: dict[str, Any], folder: Path | None, get: Fetch) -> Path | None:
+def _weights(repo: str, revision: str | None, get: Fetch, name: str = "") -> Path:
+    """Fetch a repository's state dict, under one of the names that are in use."""
+    for file in filter(None, (name, BACKBONE_FILE, "open_clip_pytorch_model.safetensors")):
+        try:
+            return get(repo, file, revision)
+        except ModelNotFound as error:
+            if "no such file" not in str(error):
+                raise
+    found = f"{repo} holds no {name or BACKBONE_FILE}"
+    raise ModelNotFound(f"{found}; pickled weights (.bin, .pt) are not read, they can run code")
+
+
+def _words(config: ModelConfig, settings: dict[str, Any], folder: Path | None, get: Fetch) -> Path | None:
     """Return the folder of a tokenizer that is not CLIP's own, and of its text tower's settings; or None.
 
     They are fetched from where open_clip has them, unless the model's own folder holds them.
@@ -169,6 +184,7 @@ def _words(settings: dict[str, Any], folder: Path | None, get: Fetch) -> Path | 
     repo = text.get("hf_tokenizer_name")
     if not repo:
         return None
+    require_transformers(config.architecture)  # before much is fetched
     if folder is not None and is_folder(folder / TOKENIZER_FOLDER):
         return folder / TOKENIZER_FOLDER
     first, fault = get(repo, "tokenizer_config.json", None), None

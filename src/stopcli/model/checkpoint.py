@@ -76,7 +76,8 @@ def load_backbone_weights(backbone: Any, file: Path, *, text_only: bool = False)
 def _as_open_clip(names: set[str], expected: set[str]) -> dict[str, str]:
     """Return the names of a file's weights by their names in the model, as open_clip loads older files."""
     found = {name: name for name in names if not name.startswith("text_decoder.")}
-    if "positional_embedding" in names and "text.positional_embedding" in expected:
+    own = "text.positional_embedding"
+    if "positional_embedding" in names and own in expected - names:
         words = ("text_projection", "positional_embedding", "token_embedding", "transformer", "ln_final")
         found = {f"text.{n}" if n.startswith(words) else n: n for n in found}
     ids = "text.transformer.embeddings.position_ids"

@@ -14,7 +14,7 @@ from stopcli.fileio import file_hash, make_private_folder, write_text
 from stopcli.model.config import WEIGHTS_FILE, ModelConfig
 from stopcli.model.preprocess import Fit, Preprocess
 from stopcli.model.towers.architectures import read_architecture, structure_of
-from stopcli.model.towers.tokens import Tokenizer, tokenizer_for
+from stopcli.model.towers.tokens import TOKENIZER_FILES, Tokenizer, tokenizer_for
 from stopcli.settings import cache_folder
 
 
@@ -91,7 +91,8 @@ class ModelFiles:
 
     def text_key(self) -> str:
         """Return a hash over all that decides the vectors of texts: weights, and what they are built into."""
-        text = json.dumps([self.weights_hash(), self.settings], sort_keys=True)
+        words = [known_hash(f) for n in TOKENIZER_FILES if self.words and (f := self.words / n).is_file()]
+        text = json.dumps([self.weights_hash(), self.settings, words], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()
 
     def video_key(self, reader: int) -> str:

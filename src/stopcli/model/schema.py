@@ -6,10 +6,11 @@ or to another repository, a setting that open_clip would act on by itself: none 
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+MOST_PATCHES = 64  # a side of a frame
 MAX_FRAMES = 64  # a clip: as many as --frames takes
 
 Count = Annotated[int, Field(ge=1, le=128)]  # layers, heads
@@ -33,13 +34,21 @@ def _file_name(value: str) -> str:
     return value
 
 
+def _repository(value: str) -> str:
+    if ".." in value or "--" in value:
+        raise ValueError("must name a repository")
+    return value
+
+
 def _place_for_label(value: str) -> str:
     if "{}" not in value:
         raise ValueError("must be a text with {} where the label goes")
     return value
 
 
-Repository = Annotated[str, Field(pattern=r"^\w[\w.-]*(/\w[\w.-]*)?$", max_length=200)]
+Repository = Annotated[
+    str, Field(pattern=r"^\w[\w.-]*(/\w[\w.-]*)?$", max_length=200), AfterValidator(_repository)
+]
 Text = Annotated[str, Field(min_length=1, max_length=2000), AfterValidator(_text)]
 
 
@@ -68,8 +77,8 @@ class Vision(_Tower):
     attn_pooler_queries: Annotated[int, Field(ge=1, le=4096)] = 256
     attn_pooler_heads: Count = 8
     no_ln_pre: bool = False
-    pos_embed_type: str = "learnable"
-    pool_type: str = "tok"
+    pos_embed_type: Literal["learnable", "sin_cos_2d"] = "learnable"
+    pool_type: Literal["tok", "avg"] = "tok"
     timm_model_name: Annotated[str, Field(pattern=r"^[a-z0-9_]{1,100}$")] | None = None  # never an address
     timm_model_pretrained: bool = False  # and nothing is fetched for it
     timm_pool: str = "avg"
@@ -77,6 +86,13 @@ class Vision(_Tower):
     timm_proj_bias: bool = False
     timm_drop: Annotated[float, Field(ge=0, lt=1)] = 0.0
     timm_drop_path: Annotated[float, Field(ge=0, lt=1)] | None = None
+
+    @model_validator(mode="after")
+    def _few_patches(self) -> Vision:
+        side = self.image_size if isinstance(self.image_size, int) else max(self.image_size)
+        if self.timm_model_name is None and side / (self.patch_size or 16) > MOST_PATCHES:
+            raise ValueError(f"must have at most {MOST_PATCHES} patches a side")
+        return self
 
 
 class Words(_Tower):
@@ -90,7 +106,7 @@ class Words(_Tower):
     pad_id: int = 0
     eos_id: int = 2
     no_causal_mask: bool = False
-    pool_type: str = "argmax"
+    pool_type: Literal["first", "last", "argmax", "eos"] = "argmax"
     proj_bias: bool = False
     proj_type: str = "linear"
     hf_tokenizer_name: Repository | None = None
@@ -100,7 +116,7 @@ class Words(_Tower):
     hf_proj_type: str | None = None
     hf_pooler_type: str | None = None
     norm_kwargs: dict[str, float] = {}
-    act_kwargs: dict[str, str] = {}
+    act_kwargs: dict[Literal["approximate"], Literal["tanh", "none"]] = {}
     use_pad_mask: bool = False
     correct_cls_mask: bool = False
 

@@ -69,6 +69,9 @@ class Encoder:
         model = load_model(files)
         self.logit_scale = float(model.backbone.logit_scale)
         """CLIP's temperature: softmax(logit_scale * cosine) are the scores."""
+        if not 0 < self.logit_scale < 1e4:
+            problem = f"its temperature (logit_scale) is {self.logit_scale:g}; its weights are damaged"
+            raise CheckpointError(f"{files.name}: {problem}")
         preprocess = model.backbone.preprocess
         self.framing = Framing(preprocess.size, preprocess.fit, preprocess.interpolation)
         self.device, self.device_reason = choose_device(self.options.device, model, self.frames)
@@ -239,6 +242,8 @@ class Encoder:
             "frames": self.frames,
             **asdict(self.framing),
             "reader": READER,
+            "video_key": self.files.video_key(READER)[:16],
+            "text_key": self.files.text_key()[:16],
             "sampler": "segment-centres",
             "device": device_name(self.device),
             "precision": self.precision,

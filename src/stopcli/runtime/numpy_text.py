@@ -107,7 +107,7 @@ class _Tower:
         """Return the embedding (E,) of one text: the state of the token that the tower pools, projected."""
         from safetensors import safe_open
 
-        if not self._causal:  # what stands behind a text is attended to
+        if not self._causal or self._pool == "last":  # what stands behind a text makes a difference
             tokens = [*tokens, *[0] * (self._length - len(tokens))]
         with safe_open(self._file, "np") as tensors:
             table = tensors.get_slice(f"{self._prefix}token_embedding.weight")

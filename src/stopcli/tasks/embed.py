@@ -122,13 +122,15 @@ def _open(journal: Journal, output: Path, force: bool) -> VectorFile:
         if not recovered.parts:
             raise
         return recovered  # a process died while it wrote the output; the journal has all of it
-    for name in ("kind", "window", "focus", "weights", "frames", "precision"):
+    videos = ("window", "focus", "frames", "size", "fit", "interpolation", "reader", "video_key")
+    more = videos if journal.provenance["kind"] == "videos" else ("text_key",)
+    for name in ("kind", "weights", "precision", *more):
         before, now = vectors.provenance.get(name), journal.provenance.get(name)
         if before != now:
-            raise FileExists(
-                f"{output} was made with {name} {before!r}, now it is {now!r}; such vectors cannot be "
-                "compared: choose another --output, or start over with --force"
-            )
+            how = f"with {name} {before!r}, now it is {now!r}"
+            how = "by a tower with other settings" if name.endswith("_key") else how
+            way = "choose another --output, or start over with --force"
+            raise FileExists(f"{output} was made {how}; such vectors cannot be compared: {way}")
     return VectorFile(journal.provenance, vectors.parts | recovered.parts)
 
 

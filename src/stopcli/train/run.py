@@ -7,6 +7,7 @@ import time
 from collections.abc import Generator
 from contextlib import closing
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from stopcli.data.labels import prompts_for, template_for
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 
 SAVE_EVERY = 60.0  # seconds between states; one is saved with each validation too
 VALIDATIONS = 25  # about
+NOT_KEPT = {"model", "weights", "video_key", "text_key"}  # of what an encoder says of itself
 PLATEAU = 100  # steps: whether training is stuck is asked once every so many
 HANDED = re.compile(r"\b(left|right|(counter-?|anti-?)?clockwise)", re.IGNORECASE)
 
@@ -70,21 +72,19 @@ class FinetuneRun:
         self.flip = options.flip if options.flip is not None else not any(map(HANDED.search, texts))
         clips = len(self.training) if self.by_class else len(unique_clips(self.training))
         self.schedule = Schedule.plan(data.task, clips, options)
-        self.trainer = (
-            Trainer(encoder, self.schedule, self.sentences, by_class=self.by_class)
-            if self.schedule.steps
-            else None
-        )
+        train = partial(Trainer, encoder, self.schedule, self.sentences, by_class=self.by_class)
+        self.trainer = train() if self.schedule.steps else None
         modes = {} if config.stop is None else {m: getattr(config.stop, m) for m in ("spatial", "temporal")}
         chosen = {"flip": self.flip, **modes}
         length = asdict(self.schedule) | {"steps": self.schedule.steps, "processes": distributed.world_size()}
         self.record = self.origin | {  # what the model's config says of its training
             "data": describe(data),
             "settings": asdict(options) | length | chosen,
-            "provenance": {k: v for k, v in encoder.describe().items() if k not in ("model", "weights")},
+            "provenance": {k: v for k, v in encoder.describe().items() if k not in NOT_KEPT},
         }
         self.fingerprint = {  # what must be the same for a run to be resumed
             **self.record["settings"],
+            "the frames": str(encoder.framing),
             "the data set": self.record["data"]["sha256"][:12],
             "the model to start from": self.origin["base_weights"][:12],
         }

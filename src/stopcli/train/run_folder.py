@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from stopcli.data.table import Task
 from stopcli.errors import CannotWrite, CheckpointError, FileExists
-from stopcli.fileio import append_line, exists, is_folder, replacing, write_error, write_text
+from stopcli.fileio import append_line, exists, is_folder, make_folder, replacing, write_error, write_text
 from stopcli.hub.card import CARD_FILE, model_card
 from stopcli.model.checkpoint import save
 from stopcli.model.config import (
@@ -26,6 +26,7 @@ from stopcli.model.config import (
     read_config,
 )
 from stopcli.model.files import ModelFiles, known_hash
+from stopcli.model.towers.tokens import TOKENIZER_FILES
 from stopcli.results import Finetuned
 from stopcli.train import distributed
 
@@ -88,6 +89,7 @@ class RunFolder:
                     stale.update(_backbone_file(read_config(self.path)))
                 for name in stale:
                     (self.path / name).unlink(missing_ok=True)
+                shutil.rmtree(self.path / TOKENIZER_FOLDER, ignore_errors=True)
         except OSError as error:
             raise write_error(self.path, error) from error
         log = self.path / METRICS_FILE
@@ -110,9 +112,12 @@ class RunFolder:
             if not file.exists() or known_hash(file) != config.backbone_sha256:
                 with replacing(file) as part:
                     shutil.copyfile(files.backbone, part)
-        own = self.path / TOKENIZER_FOLDER
-        if files.words is not None and files.words.name == TOKENIZER_FOLDER and not own.exists():
-            shutil.copytree(files.words, own)
+        if files.words is not None and files.words.name == TOKENIZER_FOLDER:
+            make_folder(self.path / TOKENIZER_FOLDER)
+            for name in TOKENIZER_FILES:
+                if (files.words / name).is_file():
+                    with replacing(self.path / TOKENIZER_FOLDER / name) as part:
+                        shutil.copyfile(files.words / name, part)
         save(self.path, config, model)
 
     def load_best(self, model: Stop) -> None:

@@ -14,8 +14,8 @@ from safetensors.torch import save as to_bytes
 import toy_words
 from conftest import TOY_CONFIG, write_model
 from hub_server import BIG, Hub, serve
-from stopcli.errors import CheckpointError, ModelNotFound
-from stopcli.hub import named, registry
+from stopcli.errors import CheckpointError, DownloadError, ModelNotFound
+from stopcli.hub import client, named, registry
 from stopcli.model.checkpoint import build_backbone, save
 from stopcli.model.config import StopConfig
 from stopcli.runtime.text import TextEncoder
@@ -96,6 +96,24 @@ def test_a_tokenizer_that_is_not_clips_own_is_fetched_too(hub, tmp_path):
     again = registry.resolve(str(tuned))  # a folder that names the repository looks at frames as it does
     assert again.preprocess == files.preprocess
     assert hub.requests == []
+
+
+def test_a_large_vocabulary_is_fetched_and_settings_that_large_are_not(hub, monkeypatch):
+    monkeypatch.setattr(client, "LIMIT_JSON", 2000)
+    hub.files = {"tokenizer.json": BIG, "config.json": BIG}
+    assert client.fetch("someone/model", "tokenizer.json").read_bytes() == BIG
+    with pytest.raises(DownloadError, match="nothing was fetched"):
+        client.fetch("someone/model", "config.json")
+
+
+def test_weights_that_are_published_as_pickles_only_are_told_so(hub, tmp_path):
+    files = repository(tmp_path)
+    settings = {"model_cfg": json.loads(files["config.json"])["backbone"]["config"]}
+    hub.files = {"open_clip_config.json": json.dumps(settings).encode(), "open_clip_pytorch_model.bin": BIG}
+    with pytest.raises(ModelNotFound, match=r"pickled weights .* are not read"):
+        registry.resolve(NAME)
+    hub.files["open_clip_pytorch_model.safetensors"] = files["backbone.safetensors"]
+    assert registry.resolve(NAME, refresh=True).backbone.name == "open_clip_pytorch_model.safetensors"
 
 
 def test_a_search_lists_what_others_made(hub, run):

@@ -128,6 +128,13 @@ def test_only_prompts_are_in_the_weights(folder):
         ),
         (lambda c: c["backbone"]["config"]["text_cfg"].update(hf_tokenizer_name="../x"), "hf_tokenizer_name"),
         (lambda c: c["backbone"].update(preprocess={"fit": "stretch"}), "resized by 'stretch'"),
+        (lambda c: c["backbone"]["config"]["vision_cfg"].update(pool_type="banana"), "pool_type"),
+        (lambda c: c["backbone"]["config"]["text_cfg"].update(act_kwargs={"approximate": "x"}), "act_kwargs"),
+        (lambda c: c["backbone"]["config"]["text_cfg"].update(hf_model_name="a..b/c"), "name a repository"),
+        (
+            lambda c: c["backbone"]["config"]["vision_cfg"].update(image_size=2048, patch_size=1),
+            "at most 64 patches a side",
+        ),
         (lambda c: c["backbone"].update(sha256="0" * 64), "is not the backbone that"),
         (lambda c: c["backbone"].update(architecture="RN50", config=None), "not weights for backbone RN50"),
     ],
@@ -139,13 +146,36 @@ def test_a_config_that_does_not_fit_is_refused(folder, change, text):
     assert len(str(caught.value)) < 600
 
 
+@pytest.mark.parametrize("scale", [float("nan"), float("inf"), 1000.0])
+def test_a_temperature_that_cannot_be_is_refused(folder, scale):
+    path = folder / "backbone.safetensors"
+    save_file(load_file(path) | {"logit_scale": torch.tensor(scale)}, path)
+    with pytest.raises(CheckpointError, match="temperature"):
+        Encoder(resolve(str(folder)), EncoderOptions(device="cpu", precision="fp32"))
+
+
+def test_weights_under_two_names_are_refused(folder):
+    path = folder / "backbone.safetensors"
+    edit(folder, lambda c: c["backbone"]["config"].update(custom_text=True))
+    old = load_file(path)
+    words = ("text_projection", "positional_embedding", "token_embedding", "transformer", "ln_final")
+    new = {f"text.{n}" if n.startswith(words) else n: t for n, t in old.items()}
+    for state in (old, new):  # open_clip's older and newer names
+        save_file(state, path)
+        load(folder)
+    save_file(new | {n: t.clone() for n, t in old.items() if n.startswith("ln_final")}, path)
+    with pytest.raises(CheckpointError, match=r"holds ln_final\.bias, which does not belong there"):
+        load(folder)
+
+
 def test_weights_that_are_no_numbers_are_refused(folder, clips):
     path = folder / "backbone.safetensors"
     whole = load_file(path)
     save_file({n: t.to(torch.int32) for n, t in whole.items()}, path)
     with pytest.raises(CheckpointError, match="no floating-point numbers"):
         load(folder)
-    save_file({n: torch.full_like(t, float("nan")) for n, t in whole.items()}, path)
+    nan = {n: torch.full_like(t, float("nan")) for n, t in whole.items()}
+    save_file(nan | {"logit_scale": whole["logit_scale"]}, path)
     encoder = Encoder(resolve(str(folder)), EncoderOptions(device="cpu", precision="fp32"))
     with pytest.raises(CheckpointError, match="vectors that are no numbers"):
         list(encoder.encode_videos([clips / "a.mp4"]))

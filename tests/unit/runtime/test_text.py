@@ -129,6 +129,7 @@ FAMILIES = {  # how text towers differ from CLIP's; "words" is the kind of token
         "vocab_size": 300,
         "words": "siglip2",
     },
+    "last of a causal one": {"pool_type": "last"},
     "MetaCLIP 2": {"pool_type": "eos", "eos_id": 1, "vocab_size": 300, "words": "siglip2"},
     "CLIPA": {"no_causal_mask": True, "pool_type": "last", "vocab_size": 300, "words": "bert"},
 }

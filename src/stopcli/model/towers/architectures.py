@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -56,6 +57,13 @@ def list_architectures() -> list[str]:
     """Return the names of all architectures that open_clip lists."""
     folder = open_clip_folder()
     return sorted(f.stem for f in (folder / "model_configs").glob("*.json")) if folder else []
+
+
+@cache
+def timm_names() -> frozenset[str]:
+    """Return timm's names of all vision towers in open_clip's list."""
+    settings = (read_architecture(name) or {"vision_cfg": {}} for name in list_architectures())
+    return frozenset(filter(None, (s["vision_cfg"].get("timm_model_name") for s in settings)))
 
 
 def has_transformers() -> bool:

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from stopcli.model.towers.architectures import is_standard
+from stopcli.model.towers.architectures import is_standard, timm_names
 from stopcli.model.towers.timm_vit import TimmEva, TimmViT
 from stopcli.model.towers.tower import Tower
 from stopcli.model.towers.vit import OpenClipViT
@@ -39,8 +39,9 @@ def build_clip(settings: dict[str, Any], words: Path | None = None, *, empty: bo
                 clip = _open_clip(settings, words)
             if not any(buffer.is_meta for buffer in clip.buffers()):
                 return clip
-        except RuntimeError:  # some stems run a picture to learn their own size
-            pass
+        except RuntimeError as error:  # some stems run a picture to learn their own size
+            if "meta" not in str(error) or settings["vision_cfg"].get("timm_model_name") not in timm_names():
+                raise
     return _open_clip(settings, words)
 
 
@@ -49,13 +50,16 @@ def _open_clip(settings: dict[str, Any], words: Path | None) -> Any:
 
     settings = copy.deepcopy(settings)
     custom_text = settings.pop("custom_text", False)
+    text, captions = settings["text_cfg"], "multimodal_cfg" in settings
     settings["vision_cfg"].pop("timm_model_pretrained", None)  # nothing is fetched here
-    text = settings["text_cfg"]
+    for tower in (settings["vision_cfg"], text):
+        tower.pop("output_tokens", None)
+        tower |= {"output_tokens": True} if captions else {}
     if text.get("hf_model_name"):
         if words is None:
             raise ValueError("the settings of its text tower are not at hand")
         text |= {"hf_model_name": str(words), "hf_model_pretrained": False}
-    if "multimodal_cfg" in settings:
+    if captions:
         clip = open_clip.CoCa(**settings)
         del clip.text_decoder  # it writes captions
         return clip

@@ -10,14 +10,17 @@ import gzip
 import html
 import string
 from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import lru_cache
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, Protocol
 
-from stopcli.errors import CheckpointError
+from stopcli.errors import CheckpointError, UsageError
 from stopcli.model.towers.architectures import VOCABULARY, open_clip_folder, require_transformers
 
+VOCABULARIES = ("tokenizer.json", "spiece.model", "sentencepiece.bpe.model")
+TOKENIZER_FILES = ("tokenizer_config.json", *VOCABULARIES, "special_tokens_map.json", "config.json")
 MERGES = 49152 - 256 - 2  # of the vocabulary file, as many as CLIP uses
 SPECIAL = ("<start_of_text>", "<end_of_text>")
 WORDS = r"<start_of_text>|<end_of_text>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
@@ -49,7 +52,10 @@ def tokenizer_for(architecture: str, settings: dict[str, Any], words: Path | Non
         raise CheckpointError(f"{architecture}: the files of its tokenizer are not at hand")
     given = text.get("tokenizer_kwargs") or {}
     clean, strip = str(given.get("clean", "whitespace")), bool(given.get("strip_sep_token"))
-    return _from_files(words, length, clean, strip)
+    most = int(text.get("vocab_size", 1 << 31))
+    files = (words / name for name in TOKENIZER_FILES)
+    state = tuple((f.name, f.stat().st_mtime_ns, f.stat().st_size) for f in files if f.is_file())
+    return _from_files(words, length, clean, strip, most, state)
 
 
 @lru_cache(maxsize=8)
@@ -58,8 +64,10 @@ def _byte_pairs(length: int) -> BytePairs:
 
 
 @lru_cache(maxsize=8)
-def _from_files(folder: Path, length: int, clean: str, strip: bool) -> FromFiles:
-    return FromFiles(folder, length, clean=clean, strip_sep=strip)
+def _from_files(
+    folder: Path, length: int, clean: str, strip: bool, most: int, _: tuple[tuple[str, int, int], ...]
+) -> FromFiles:
+    return FromFiles(folder, length, clean=clean, strip_sep=strip, most=most)
 
 
 def basic_clean(text: str) -> str:
@@ -72,19 +80,33 @@ def basic_clean(text: str) -> str:
 class FromFiles:
     """A tokenizer whose files lie in a folder, run by the transformers library; none of its code is run."""
 
-    def __init__(self, folder: Path, length: int, *, clean: str, strip_sep: bool) -> None:
-        from transformers import AutoTokenizer
-
+    def __init__(
+        self, folder: Path, length: int, *, clean: str, strip_sep: bool, most: int = 1 << 31
+    ) -> None:
+        self._clean, self._strip_sep = clean, strip_sep
         try:
+            from transformers import AutoTokenizer
+        except ImportError as error:
+            problem = f"the transformers library is installed, but cannot be imported ({error})"
+            raise UsageError(f"{problem}; pip install 'stopcli[multilingual]'") from error
+        self.length, self._folder, self._most = length, folder, most
+        with self._explained():
             self._tokens: Any = AutoTokenizer.from_pretrained(
                 folder, local_files_only=True, trust_remote_code=False
             )
+            self("a")
+
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
+        """Say in one sentence what the library says in many."""
+        try:
+            yield
+        except CheckpointError:
+            raise
         except Exception as error:  # whatever it trips over
-            raise CheckpointError(
-                f"{folder}: not a tokenizer that can be used ({str(error)[:200]})"
-            ) from error
-        self.length = length
-        self._clean, self._strip_sep = clean, strip_sep
+            reason = str(error).strip().partition("\n")[0].partition(". ")[0][:120]
+            reason = "it needs code of its own, which is not run" if "remote_code" in str(error) else reason
+            raise CheckpointError(f"{self._folder}: not a tokenizer that can be used ({reason})") from error
 
     def __call__(self, text: str) -> list[int]:
         ids = self._ids(text, max_length=self.length, padding="max_length", truncation=True)
@@ -101,6 +123,9 @@ class FromFiles:
         elif self._clean == "lower":
             text = text.lower()
         ids: list[int] = self._tokens(text, **how)["input_ids"]
+        if max(ids, default=0) >= self._most:
+            problem = f"it has the token {max(ids)}, and the text tower knows {self._most}"
+            raise CheckpointError(f"{self._folder}: not a tokenizer of this model ({problem})")
         return ids
 
 
