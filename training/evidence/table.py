@@ -9,7 +9,6 @@ from collections import defaultdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from training.evidence.ablated import PARTS
 from training.evidence.run import ABLATED, METHODS, PICKS, SHOTS, STEPS, WORLD, world_epochs
 
 if TYPE_CHECKING:
@@ -32,6 +31,8 @@ PART_NAMES = {
     "motion": "motion (regions from attention and a network that begins anywhere)",
     "alignment": "taking the camera out",
     "bound": "the bound on spatial prompts",
+    "bound=0.3": "size: bounded at 0.3 of the tokens'",
+    "bound=0.6": "size: bounded at 0.6",
     "bias": "the bias on attention",
     "prompts": "spatial prompts (the bias alone)",
     "counts": "the gradient of the counts",
@@ -116,7 +117,7 @@ def ablation(records: Records) -> str:
             scores[key[1], key[2]].append(score(record))
         elif key[0] == "tasks" and key[2] == "STOP":
             scores[key[1], ""].append(score(record))
-    names = {"": "nothing"} | {part: PART_NAMES[part] for part in PARTS}
+    names = {"": "nothing"} | PART_NAMES
     rows = [[name, *(cell(scores[t, part]) for t in ABLATED)] for part, name in names.items()]
     return table(["without", *ABLATED], rows)
 
