@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 import torch.nn.functional as F
-from timm_toys import SIZE, TOWERS, backbone_of
 
 from stopcli.model.config import StopConfig
 from stopcli.model.stop import Stop
+from timm_toys import SIZE, TOWERS, backbone_of
 
 SETTINGS = {"regions": 0.25, "eta": 2, "hidden": 16}
 
