@@ -7,7 +7,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 LOCK := .ci/constraints.txt
-DEV := mypy pyarrow pytest pytest-xdist ruff sentencepiece transformers usearch
+DEV := mypy protobuf pyarrow pytest pytest-xdist ruff sentencepiece transformers usearch
 PYTEST = $(BIN)/python -m pytest -n 2
 
 .PHONY: demo test test-system test-latest lint lock docs docs-check bench clean
