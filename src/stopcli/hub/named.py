@@ -30,7 +30,7 @@ _MOBILE = {"mean": [0.0, 0.0, 0.0], "std": [1.0, 1.0, 1.0], "interpolation": "bi
 _MANY = "SigLIP 2, many languages; needs stopcli[multilingual]"
 _TIMM, _LABS = "hf:timm/", "Apple, research only"
 _NAMED = (
-    NamedModel(MINI, "stop-mini", "file:backbone.safetensors", 4, "Apache-2.0", _WORLD, 8),
+    NamedModel(MINI, "stop-mini", "file:backbone.safetensors", 9, "Apache-2.0", _WORLD, 8),
     *(
         NamedModel(
             f"vit-{size.lower()}",

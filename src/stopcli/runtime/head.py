@@ -33,6 +33,7 @@ SHARES: dict[str, tuple[float, ...]] = {  # of the clips, beside the words
     "mix": (0.25, 0.5, 0.75),
     "prototype": (1.0,),
 }
+CONSTANT = 30.0  # beside a vector of unit length: the ridge hardly holds back the bias
 SHARPNESS = tuple(np.geomspace(0.5, 40, 20))
 
 
@@ -172,16 +173,14 @@ def _ridge(
     """
     weight = 1 / np.bincount(truth, minlength=classes).clip(1)[truth]
     weight = np.sqrt(weight / weight.mean()).astype(np.float64)[:, None]
-    x = np.hstack([clips, np.ones((len(clips), 1))]) * weight  # with a constant, hardly held back
+    x = np.hstack([clips, np.full((len(clips), 1), CONSTANT)]) * weight
     y = np.eye(classes)[truth] * weight
-    kernel = x @ x.T + 1e3 * (weight @ weight.T)
-    inverse = np.linalg.inv(kernel + ridge * np.eye(len(x)))
-    dual = inverse @ y
-    others = (y - dual / np.diag(inverse)[:, None]) / weight
-    vectors = dual.T @ x
-    bias = vectors[:, -1] + 1e3 * (dual.T @ weight)[:, 0]
-    as_float = (vectors[:, :-1].astype(np.float32), bias.astype(np.float32)), others.astype(np.float32)
-    return as_float
+    inverse = np.linalg.inv(x.T @ x + ridge * np.eye(x.shape[1]))
+    found = inverse @ x.T @ y  # (E+1,C)
+    own = ((x @ inverse) * x).sum(1, keepdims=True)  # how much each clip pulls its own result to itself
+    others = (x @ found - own * y) / (1 - own) / weight
+    vectors, bias = found[:-1].T.astype(np.float32), (CONSTANT * found[-1]).astype(np.float32)
+    return (vectors, bias), others.astype(np.float32)
 
 
 def _scale(scores: Vectors) -> float:
