@@ -13,6 +13,8 @@ from stopcli.model.preprocess import preprocess_of
 from stopcli.model.towers.architectures import list_architectures, read_architecture, structure_of
 from stopcli.results import ModelEntry, ModelInfo, ModelTower
 
+LANGUAGES = {"English": "English only", "many": "many languages"}
+
 
 def list_models(default: str) -> Iterator[ModelEntry]:
     """Return the named models, and whether their files are here; no request is made."""
@@ -71,7 +73,7 @@ def describe_model(files: ModelFiles) -> ModelInfo:
         stop=config.stop.to_dict() if config.stop else None,
         tower=structure.kind if structure.prompts else f"{structure.kind} (no prompts: {structure.note})",
         preprocess=f"{look.size} px, {look.fit}, {look.interpolation}",
-        words=f"{structure.languages}, {structure.context} tokens",
+        words=f"{LANGUAGES[structure.languages]}, at most {structure.context} tokens",
         frames=config.frames,
         labels=len(config.labels) if config.labels else None,
         license=entry.license if entry else extra.get("license"),
