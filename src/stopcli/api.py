@@ -21,12 +21,11 @@ from stopcli.errors import InputError, NothingFound, UsageError
 from stopcli.fileio import is_folder
 from stopcli.hub.registry import resolve
 from stopcli.index.types import WINDOW, Example, Filters, SearchRequest
-from stopcli.model.config import Mode
+from stopcli.model.config import HeadKind, Mode
 from stopcli.model.preprocess import Fit
 from stopcli.output.tables import table_of, to_dict
 from stopcli.results import BenchmarkScore, Classification, Embedded, Explanation, Failure, Finetuned, Hit
 from stopcli.runtime.encoder import Encoder, EncoderOptions
-from stopcli.runtime.head import HeadKind
 from stopcli.settings import default_model
 from stopcli.video.discovery import find_videos
 

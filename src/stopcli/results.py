@@ -165,7 +165,7 @@ class Finetuned:
     test_plain: float | None
     steps: int
     seconds: float
-    head: str  # what tells the labels apart
+    head: str  # what the labels are recognized by
 
 
 @dataclass(frozen=True)

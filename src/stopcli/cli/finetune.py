@@ -8,7 +8,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -16,7 +16,7 @@ from stopcli.cli import options as o
 from stopcli.cli.progress import Bar
 from stopcli.cli.session import Session, session
 from stopcli.errors import UsageError
-from stopcli.model.config import Mode
+from stopcli.model.config import HeadKind, Mode
 from stopcli.results import Finetuned, StepReport, TrainingPlan
 
 if TYPE_CHECKING:
@@ -27,7 +27,6 @@ EXAMPLES = """Examples:
   stop finetune labels.csv -o my-model --resume
   stop finetune clips/ --shots 16 --epochs 30      # a folder of class folders\n"""
 
-HeadName = Literal["auto", "text", "prototype", "mix"]
 training_option = partial(typer.Option, rich_help_panel="Training")
 
 
@@ -38,7 +37,7 @@ _shots = training_option(metavar="K", min=1, help="Train on at most K clips of e
 _spatial = training_option(help="Prompts on regions; default: the model's.")
 _temporal = training_option(help="Prompts between frames; default: the model's.")
 _flip = training_option("--flip/--no-flip", help="Mirror half of the clips; default: if no label says left.")
-_head = training_option(help="What tells labels apart: their text, prototypes from clips, or both.")
+_head = training_option(help="What labels are recognized by: their text, prototypes from clips, or both.")
 _data = typer.Argument(metavar="DATA.csv|DIR", help="A table of path and label or caption, or class folders.")
 _output = o.output_option("--output", "-o", metavar="DIR", help="Model folder to make; default: NAME-model.")
 _resume = typer.Option("--resume", help="Go on where an interrupted run stopped.")
@@ -59,7 +58,7 @@ class Training:
     temporal: Annotated[Mode | None, _temporal] = None
     flip: Annotated[bool | None, _flip] = None
     template: o.Template = None
-    head: Annotated[HeadName, _head] = "auto"
+    head: Annotated[HeadKind, _head] = "auto"
 
     def options(self) -> FinetuneOptions:
         """Return these options in the form that `finetune` takes."""

@@ -196,9 +196,10 @@ def search(text: str = "") -> Iterator[ModelEntry]:
     for model in found:
         name, changed = f"hf:{model.id}", model.last_modified or model.created_at
         licenses = (tag.removeprefix("license:") for tag in model.tags or () if tag.startswith("license:"))
-        told = [f"{model.downloads or 0} downloads"] + ([f"of {changed.date()}"] if changed else [])
+        details = [f"{model.downloads or 0} downloads"]
+        details += [f"updated {changed.date()}"] if changed else []
         here = isinstance(try_to_load_from_cache(model.id, "config.json"), str)
-        yield ModelEntry(name, here, None, False, next(licenses, "not told"), ", ".join(told))
+        yield ModelEntry(name, here, None, False, next(licenses, "unknown"), ", ".join(details))
 
 
 def _no_file(repo: str, where: str) -> str:

@@ -21,6 +21,7 @@ HEAD_FILE = "head.safetensors"
 TOKENIZER_FOLDER = "tokenizer"  # of a model whose texts are not read as CLIP's, if it brings its own
 
 Mode = Literal["dynamic", "static", "off"]
+HeadKind = Literal["auto", "text", "prototype", "mix"]  # what labels are recognized by
 _NUMBERS = {"regions", "alpha", "bound", "beta", "dropout"}
 _WHOLE = {"eta": 64, "hidden": 4096}  # and how large they may be
 

@@ -97,7 +97,7 @@ def _finetuned(records: Sequence[r.Finetuned]) -> Table:
         if tuned is not None
     ]
     numbers = Column("plain CLIP", "number"), Column("fine-tuned", "number")
-    rows += [("labels told apart by", "", Cell(f.head))] if f.task == "classification" else []
+    rows += [("labels recognized by", "", Cell(f.head))] if f.task == "classification" else []
     return _table(rows, Column(f.path, "path"), *numbers)
 
 

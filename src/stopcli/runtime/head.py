@@ -12,18 +12,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from stopcli.errors import CheckpointError
 from stopcli.fileio import replacing
-from stopcli.model.config import HEAD_FILE
+from stopcli.model.config import HEAD_FILE, HeadKind
 from stopcli.model.files import ModelFiles
 
 Vectors = NDArray[np.float32]
-HeadKind = Literal["auto", "text", "prototype", "mix"]
 
 SAME = 0.999  # cosine of text vectors from which on nothing can tell two labels apart by their words
 RIDGES = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
@@ -132,14 +131,12 @@ def fit_head(
     shares = SHARES[kind]
     if kind == "auto" and alike(labels, texts):
         shares = shares[1:]
-    options = product(shares, RIDGES) if shares != (0.0,) else [(0.0, RIDGES[0])]
-    seen: dict[float, tuple[Vectors, float]] = {}
+    options = list(product(shares, RIDGES))
+    fits = {ridge: _ridge(clips, truth, len(labels), ridge) for ridge in {r for _, r in options}}
     for share, ridge in options:
-        if ridge not in seen:
-            own, others = _ridge(clips, truth, len(labels), ridge)
-            seen[ridge] = (judged @ own[0].T + own[1] if held_out else others), _scale(others)
-        looks, scale_looks = seen[ridge]
-        mixed = (1 - share) * words / scale_words + share * looks / scale_looks
+        (vectors, bias), others = fits[ridge]
+        looks = judged @ vectors.T + bias if held_out else others
+        mixed = (1 - share) * words / scale_words + share * looks / _scale(others)
         for sharp in SHARPNESS:
             loss = _loss(sharp * mixed, answers)
             if best is None or loss < best[0] - 1e-9:
@@ -148,7 +145,7 @@ def fit_head(
     _, share, ridge, sharp = best
     if share == 0:
         return Choice(None, 0.0, ridge)
-    (vectors, bias), others = _ridge(clips, truth, len(labels), ridge)
+    (vectors, bias), others = fits[ridge]
     looks_share, words_share = sharp * share / _scale(others), sharp * (1 - share) / scale_words
     head = Head(tuple(labels), words_share * texts + looks_share * vectors, looks_share * bias)
     return Choice(head, share, ridge)

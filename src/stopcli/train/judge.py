@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from stopcli.data.table import Row, unique_clips
 from stopcli.eval.metrics import accuracy_scores, confusion, cross_entropy, ranks_of
 from stopcli.eval.retrieval import caption_scores
-from stopcli.runtime.head import Choice, HeadKind, alike, fit_head
+from stopcli.model.config import HeadKind
+from stopcli.runtime.head import Choice, alike, fit_head
 from stopcli.train import distributed
 from stopcli.train.batches import ClipReader
 

@@ -8,9 +8,8 @@ from typing import Protocol
 
 from stopcli.data.labels import check_template
 from stopcli.errors import UsageError
-from stopcli.model.config import Mode
+from stopcli.model.config import HeadKind, Mode
 from stopcli.results import StepReport, TrainingPlan
-from stopcli.runtime.head import HeadKind
 
 
 @dataclass(frozen=True)
@@ -29,7 +28,7 @@ class FinetuneOptions:
     temporal: Mode | None = None
     flip: bool | None = None  # mirror half of the clips; None does so unless a text speaks of left or right
     template: str | None = None  # see `stopcli.data.labels.prompts_for`
-    head: HeadKind = "auto"  # what tells labels apart: their text, prototypes from clips, a mix
+    head: HeadKind = "auto"  # what labels are recognized by: their text, prototypes from clips, a mix
 
     def __post_init__(self) -> None:
         for name, value, least in (("epochs", self.epochs, 0), ("shots", self.shots, 1)):

@@ -161,7 +161,7 @@ class RunFolder:
 
 
 def head_name(config: ModelConfig) -> str:
-    """Say what tells the labels apart."""
+    """Say what the labels are recognized by."""
     if config.head is None:
         return "text"
     share = config.head["share"]

@@ -21,9 +21,7 @@ class Framing:
     """How a frame becomes a square of ``size`` pixels a side."""
 
     size: int
-    fit: Literal["crop", "squash", "pad"] = (
-        "crop"  # its middle; all of it, squeezed; all of it, and black bars
-    )
+    fit: Literal["crop", "squash", "pad"] = "crop"  # cut out, squeezed, or between black bars
     interpolation: Literal["bicubic", "bilinear"] = "bicubic"
 
     @classmethod

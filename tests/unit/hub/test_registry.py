@@ -132,7 +132,7 @@ def test_a_search_lists_what_others_made(hub, run):
     found = json.loads(out)["data"]
     assert [(m["name"], m["license"]) for m in found] == [
         ("hf:someone/model", "mit"),
-        ("hf:someone/birds", "not told"),
+        ("hf:someone/birds", "unknown"),
     ]
     assert "2026-03-01" in found[1]["description"]
     assert run("models", "search", "birds", "-q")[1].split() == ["hf:someone/birds"]

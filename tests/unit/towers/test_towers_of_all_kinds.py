@@ -30,6 +30,19 @@ def name(request):
     return request.param
 
 
+@pytest.fixture
+def seen(monkeypatch):
+    """The logits of every attention that is computed."""
+    logits, attention = [], F.scaled_dot_product_attention
+
+    def watched(q, k, v, **options):
+        logits.append((q * q.shape[-1] ** -0.5) @ k.transpose(-1, -2))
+        return attention(q, k, v, **options)
+
+    monkeypatch.setattr(F, "scaled_dot_product_attention", watched)
+    return logits
+
+
 def test_one_frame_is_the_towers_own_forward(name):
     model, x = model_of(name, spatial="off", temporal="off"), pictures(3, 1)
     with torch.no_grad():
@@ -86,16 +99,9 @@ def test_a_focus_without_strength_is_plain_clip(name):
         assert (Stop(backbone, None, focus=3.0).eval().encode_video(x) - plain).abs().max() > 1e-4
 
 
-def test_where_a_class_token_looks_is_its_blocks_own_attention(name, monkeypatch):
+def test_where_a_class_token_looks_is_its_blocks_own_attention(name, seen):
     tower = backbone_of(name).tower
     c, h = tower.embed(pictures(1))
-    seen, attention = [], F.scaled_dot_product_attention
-
-    def watched(q, k, v, **options):
-        seen.append((q * q.shape[-1] ** -0.5) @ k.transpose(-1, -2))
-        return attention(q, k, v, **options)
-
-    monkeypatch.setattr(F, "scaled_dot_product_attention", watched)
     with torch.no_grad():
         tower.run_block(1, torch.cat([c[None], h], 1), torch.zeros(1, tower.prefix + 9), 1, 1)
         look = tower.look(1, c[None], h[None])[0, 0]
@@ -106,16 +112,9 @@ def test_where_a_class_token_looks_is_its_blocks_own_attention(name, monkeypatch
             assert (look - expected).abs().max() < 1e-5
 
 
-def test_attention_pooling_looks_with_its_own_query(monkeypatch):
+def test_attention_pooling_looks_with_its_own_query(seen):
     tower = backbone_of("SigLIP").tower
     c, h = tower.embed(pictures(1))
-    seen, attention = [], F.scaled_dot_product_attention
-
-    def watched(q, k, v, **options):
-        seen.append((q * q.shape[-1] ** -0.5) @ k.transpose(-1, -2))
-        return attention(q, k, v, **options)
-
-    monkeypatch.setattr(F, "scaled_dot_product_attention", watched)
     with torch.no_grad():
         tower.read(h, 1)
         expected = seen[0][0, :, 0].softmax(-1).mean(0)

@@ -70,7 +70,7 @@ class TimmViT(Tower):
             q = pool.q_norm(rearrange(pool.q(pool.latent[:, 0]), "1 (n d) -> 1 n d", n=pool.num_heads))
             keys = pool.kv(trunk.norm(h)).chunk(2, -1)[0]
             k = pool.k_norm(rearrange(keys, "b t p (n d) -> b t p n d", n=pool.num_heads))
-            return softmax_over_patches(q.expand(len(h), -1, -1).to(k.dtype), k, bias)
+            return softmax_over_patches(_logits(q.expand(len(h), -1, -1), k), bias)
         block = trunk.blocks[index]
         c = c if self.prefix else h.mean((1, 2))[:, None]
         q = _project(block.attn, 0, _before_attention(block, c))[:, 0]
@@ -81,7 +81,7 @@ class TimmViT(Tower):
             half = getattr(block.attn, "rotate_half", False)
             k = apply_rot_embed_cat(k.transpose(1, 2), turns, half=half).transpose(1, 2)
         k = rearrange(k, "b (t p) n d -> b t p n d", t=frames)
-        return softmax_over_patches(q, k.to(q.dtype), bias)
+        return softmax_over_patches(_logits(q, k), bias)
 
     def _turns(self, frames: int, prompts: int) -> Tensor | None:  # noqa: ARG002
         """Return how queries and keys are turned to their places, if they are: (T*P+prompts,2d)."""
@@ -123,6 +123,12 @@ class TimmEva(TimmViT):
         still = turns.new_zeros(prompts, turns.shape[1])
         still[:, turns.shape[1] // 2 :] = 1.0
         return torch.cat([turns, still])
+
+
+def _logits(q: Tensor, k: Tensor) -> Tensor:
+    """Logits (B,T,heads,P) of a query (B,heads,d) and keys (B,T,P,heads,d)."""
+    logits: Tensor = torch.einsum("bnd,btpnd->btnp", q.to(k.dtype), k) * q.shape[-1] ** -0.5
+    return logits
 
 
 def _before_attention(block: Any, x: Tensor) -> Tensor:

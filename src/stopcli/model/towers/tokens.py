@@ -71,7 +71,7 @@ def _from_files(
 
 
 def basic_clean(text: str) -> str:
-    """Mend broken characters and HTML entities, and make each run of white space one space."""
+    """Repair wrongly decoded characters, resolve HTML entities and collapse white space."""
     import ftfy
 
     return " ".join(html.unescape(html.unescape(ftfy.fix_text(text))).split())

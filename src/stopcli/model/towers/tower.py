@@ -56,10 +56,9 @@ class Tower(ABC):
         """Turn the last states (B,K+T*P,D), or (B,1,D) if `class_only`, into embeddings (B,E)."""
 
 
-def softmax_over_patches(q: Tensor, k: Tensor, bias: Tensor | None) -> Tensor:
-    """Attention of one query (B,heads,d) to keys (B,T,P,heads,d) within each frame: (B,T,P)."""
-    logits = torch.einsum("bnd,btpnd->btnp", q, k).float() * q.shape[-1] ** -0.5
-    logits = logits if bias is None else logits + bias.unsqueeze(2)
+def softmax_over_patches(logits: Tensor, bias: Tensor | None) -> Tensor:
+    """Attention within each frame (B,T,P) from logits (B,T,heads,P), with a bias (B,T,P) or none."""
+    logits = logits.float() if bias is None else logits.float() + bias.unsqueeze(2)
     attention: Tensor = logits.softmax(-1).mean(2)
     return attention
 

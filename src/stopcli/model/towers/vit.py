@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
-from stopcli.model.towers.tower import Tower, attend
+from stopcli.model.towers.tower import Tower, attend, softmax_over_patches
 
 
 class OpenClipViT(Tower):
@@ -51,9 +51,7 @@ class OpenClipViT(Tower):
         keys = rearrange(wk, "(n d) w -> n d w", n=heads).to(q.dtype)
         probe = torch.einsum("bnd,ndw->bnw", q, keys)  # (B,heads,D)
         logits = torch.einsum("btpw,bnw->btnp", block.ln_1(h), probe.to(h.dtype)) * q.shape[-1] ** -0.5
-        logits = logits.float() if bias is None else logits.float() + bias.unsqueeze(2)
-        attention: Tensor = logits.softmax(-1).mean(2)
-        return attention
+        return softmax_over_patches(logits, bias)
 
     def run_block(self, index: int, x: Tensor, bias: Tensor, wanted: int, frames: int) -> Tensor:  # noqa: ARG002
         block = self.blocks[index]
