@@ -72,7 +72,7 @@ def test_a_real_architecture_is_known_by_name(tmp_path):
     torch.manual_seed(0)
     backbone = build_backbone("ViT-B-32-quickgelu", None)
     file = tmp_path / "backbone.safetensors"
-    save_file({k: v.contiguous() for k, v in backbone.clip.state_dict().items()}, file)
+    save_file({k: v.half().contiguous() for k, v in backbone.clip.state_dict().items()}, file)
     config = ModelConfig("ViT-B-32-quickgelu", "file:backbone.safetensors", None, 12)
     files = ModelFiles("b32", config, tmp_path, file, backbone.preprocess)
     found, expected = embed_texts(files, TEXTS), embed_texts_alone(files, TEXTS)
