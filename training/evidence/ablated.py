@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from stopcli.model import motion, prompts, stop
+from stopcli.model.towers.tower import Layout
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -80,6 +81,11 @@ def without_log_t() -> None:
     stop.math = SimpleNamespace(**vars(math) | {"log": lambda _: 0.0})  # type: ignore[attr-defined]
 
 
+def without_joint_attention() -> None:
+    """Patches that attend to their own frame only, whatever the model's config says."""
+    stop.Layout = lambda *where, **_: Layout(*where, joint=False)  # type: ignore[misc, assignment]
+
+
 PARTS: dict[str, Callable[[], None]] = {
     "motion": without_motion,
     "alignment": without_alignment,
@@ -88,6 +94,7 @@ PARTS: dict[str, Callable[[], None]] = {
     "prompts": without_prompts,
     "counts": without_count_gradient,
     "log-t": without_log_t,
+    "joint": without_joint_attention,
 }
 
 

@@ -58,7 +58,7 @@ PICKS = ("which", "which-camera")  # scored by training.evidence.selection
 KINDS = ("tasks", "world", "shots", "ablation", "focus", "selection")
 SAMPLES = Path(stopcli.__file__).parent / "assets" / "samples"
 ABLATED = ("which", "which-camera", "crowd")
-PARTS = ("motion", "alignment", "bound", "bias", "prompts", "counts", "log-t")
+PARTS = ("motion", "alignment", "bound", "bias", "prompts", "counts", "log-t", "joint")
 SHOTS = (1, 2, 4, 8, 16)
 SHOT_METHODS = {
     "STOP": ("mini", ()),

@@ -21,6 +21,7 @@ HEAD_FILE = "head.safetensors"
 TOKENIZER_FOLDER = "tokenizer"  # of a model whose texts are not read as CLIP's, if it brings its own
 
 Mode = Literal["dynamic", "static", "off"]
+Attention = Literal["joint", "frame"]  # what a patch attends to: all frames, or its own
 HeadKind = Literal["auto", "text", "prototype", "mix"]  # what labels are recognized by
 _NUMBERS = {"regions", "alpha", "bound", "beta", "dropout"}
 _WHOLE = {"eta": 64, "hidden": 4096}  # and how large they may be
@@ -40,6 +41,7 @@ class StopConfig:
     hidden: int = 96  # hidden width of the modules
     dropout: float = 0.0
     shared: bool = True  # one set of modules for all prompted blocks, or one for each
+    attention: Attention = "joint"  # of patches: to those of all frames, or of their own
     prompted_blocks: tuple[int, ...] | None = None  # of the vision tower; None is all
 
     def __post_init__(self) -> None:
@@ -49,6 +51,8 @@ class StopConfig:
                 raise ValueError(f"{name} must be a number, {found}")
             if name in ("spatial", "temporal") and value not in get_args(Mode):
                 raise ValueError(f"{name} must be dynamic, static or off, {found}")
+            if name == "attention" and value not in get_args(Attention):
+                raise ValueError(f"{name} must be joint or frame, {found}")
             if name in _WHOLE and not (type(value) is int and 1 <= value <= _WHOLE[name]):
                 raise ValueError(f"{name} must be a whole number from 1 to {_WHOLE[name]}, {found}")
             if name in ("alpha", "dropout") and not 0 <= value <= 1:

@@ -20,7 +20,7 @@ from stopcli.model.clip import Backbone
 from stopcli.model.config import StopConfig
 from stopcli.model.motion import Motion, find_motion, unit
 from stopcli.model.prompts import Prompts, bounded
-from stopcli.model.towers.tower import Tower
+from stopcli.model.towers.tower import Layout, Tower
 
 NEVER = -30.0  # added to a key's logit: it is not attended to
 NO_CHANGE = 1e-4  # of the tokens' size: smaller differences between frames are arithmetic noise
@@ -246,7 +246,8 @@ class Stop(nn.Module):
             parts.append(temporal.tokens.to(h.dtype))
             bias.append(temporal.weight)
         x, keys = torch.cat(parts, 1), torch.cat(bias, 1)  # (B,K+T*P+G*eta,D), (B,K+T*P+G*eta)
-        return self.tower.run_block(index, x, keys, 1 if class_only else c.shape[1] + t * p, t)
+        layout = Layout(c.shape[1], t, p, joint=self.config is None or self.config.attention == "joint")
+        return self.tower.run_block(index, x, keys, 1 if class_only else c.shape[1] + t * p, layout)
 
 
 def _encode_frames(model: Stop, pixels: Tensor, *, look: bool) -> _Pass:
@@ -265,12 +266,12 @@ def _encode_frames(model: Stop, pixels: Tensor, *, look: bool) -> _Pass:
             scores = motion.strength()
             drawn = _Spatial(None, scores, model.focus * beside_best(scores))
             bias[:, k:] = drawn.bias.flatten(0, 1)
-        last = tower.depth - 1
+        last, layout = tower.depth - 1, Layout(k, 1, h.shape[1])
         for index in range(last):
-            x = tower.run_block(index, x, bias, x.shape[1], 1)
+            x = tower.run_block(index, x, bias, x.shape[1], layout)
         if look:
             attention = tower.look(last, x[:, :k], x[:, None, k:], bias[:, None, k:]).view(b, t, -1)
-        image = tower.read(tower.run_block(last, x, bias, 1 if tower.class_only else x.shape[1], 1), 1)
+        image = tower.read(tower.run_block(last, x, bias, 1 if tower.class_only else x.shape[1], layout), 1)
     image = F.normalize(image.float(), dim=-1).view(b, t, -1)
     video = F.normalize(image.mean(1), dim=-1)
     return _Pass(video, [(drawn, None)] if drawn is not None else [], motion, attention)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import math
+
 import open_clip
 import pytest
 import torch
 from toys import SHAPES, clips, stop, tower
 
 from stopcli.model.stop import Stop
-from stopcli.model.towers.tower import attend
+from stopcli.model.towers.tower import Layout, attend
 
 
 @pytest.mark.parametrize("shape", SHAPES)
@@ -45,6 +47,23 @@ def test_a_bias_on_keys_is_added_to_their_logits(gradient, d):
     if gradient:
         grads = [torch.autograd.grad(x.square().sum(), bias)[0] for x in (out, expected)]
         assert grads[0] == pytest.approx(grads[1], rel=1e-4, abs=1e-3)
+
+
+@pytest.mark.parametrize("prefix", [0, 1])
+def test_apart_a_patch_attends_to_its_own_frame_which_stands_for_all(prefix):
+    frames, patches, prompts = 3, 4, 2
+    total = prefix + frames * patches + prompts
+    q, k, v = torch.randn(3, 2, 4, total, 16, generator=torch.Generator().manual_seed(0)).unbind(0)
+    bias = torch.linspace(-3, 3, 2 * total).view(2, total)
+    frame = (torch.arange(total) - prefix).div(patches, rounding_mode="floor")
+    is_patch = (frame >= 0) & (frame < frames) & (torch.arange(total) >= prefix)
+    other = is_patch[:, None] & is_patch & (frame[:, None] != frame)
+    often = torch.where(is_patch[:, None] & is_patch, math.log(frames), 0.0).masked_fill(other, -math.inf)
+    expected = (q @ k.transpose(-1, -2) / 4 + bias[:, None, None] + often).softmax(-1) @ v
+    out = attend(q, k, v, bias, Layout(prefix, frames, patches, joint=False))
+    wanted = total - prompts
+    assert (out[:, :, :wanted] - expected[:, :, :wanted]).abs().max() < 1e-5
+    assert not out[:, :, wanted:].any()
 
 
 def test_class_attention_equals_the_plain_formula():

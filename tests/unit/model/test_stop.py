@@ -129,9 +129,10 @@ def test_only_prompted_blocks_are_traced():
     assert len(trace.regions) == 2
 
 
+@pytest.mark.parametrize("attention", ["joint", "frame"])
 @pytest.mark.parametrize(("spatial", "temporal"), MODES)
-def test_a_still_video_is_embedded_as_its_photo(spatial, temporal):
-    model = stop(spatial=spatial, temporal=temporal)
+def test_a_still_video_is_embedded_as_its_photo(spatial, temporal, attention):
+    model = stop(spatial=spatial, temporal=temporal, attention=attention)
     photo = clips(model, 2, frames=1)
     with torch.no_grad():
         still = model.encode_video(photo.expand(-1, 7, -1, -1, -1))
@@ -139,6 +140,17 @@ def test_a_still_video_is_embedded_as_its_photo(spatial, temporal):
             assert (still - model.encode_video(photo)).abs().max() > 1e-4
         else:
             assert (still - model.encode_video(photo)).abs().max() < 1e-5
+
+
+@pytest.mark.parametrize(("spatial", "temporal"), MODES)
+def test_where_all_frames_are_alike_it_makes_no_difference_which_of_them_patches_attend_to(spatial, temporal):
+    joint, apart = (stop(spatial=spatial, temporal=temporal, attention=a) for a in ("joint", "frame"))
+    apart.load_state_dict(joint.state_dict())
+    still = clips(joint, 2, frames=1).expand(-1, 5, -1, -1, -1)
+    moving = clips(joint, 2)
+    with torch.no_grad():
+        assert (joint.encode_video(still) - apart.encode_video(still)).abs().max() < 1e-5
+        assert (joint.encode_video(moving) - apart.encode_video(moving)).abs().max() > 1e-5
 
 
 def test_the_gradient_of_the_counts_is_that_of_finite_differences():
@@ -197,6 +209,7 @@ def test_prompts_on_vit_b_32_are_light():
         {"alpha": 2},
         {"beta": -1},
         {"dropout": 1.5},
+        {"attention": "all"},
     ],
 )
 def test_settings_that_cannot_be_are_refused(settings):

@@ -8,6 +8,7 @@ import torch.nn.functional as F
 
 from stopcli.model.config import StopConfig
 from stopcli.model.stop import Stop
+from stopcli.model.towers.tower import Layout
 from timm_toys import SIZE, TOWERS, backbone_of
 
 SETTINGS = {"regions": 0.25, "eta": 2, "hidden": 16}
@@ -103,7 +104,9 @@ def test_where_a_class_token_looks_is_its_blocks_own_attention(name, seen):
     tower = backbone_of(name).tower
     c, h = tower.embed(pictures(1))
     with torch.no_grad():
-        tower.run_block(1, torch.cat([c[None], h], 1), torch.zeros(1, tower.prefix + 9), 1, 1)
+        tower.run_block(
+            1, torch.cat([c[None], h], 1), torch.zeros(1, tower.prefix + 9), 1, Layout(tower.prefix, 1, 9)
+        )
         look = tower.look(1, c[None], h[None])[0, 0]
         expected = seen[0][0, :, 0, tower.prefix :].softmax(-1).mean(0)
         if name == "CLIPA" or not tower.prefix:  # what is pooled looks, not a token

@@ -10,7 +10,7 @@ from einops import rearrange
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-from stopcli.model.towers.tower import Tower, attend, softmax_over_patches
+from stopcli.model.towers.tower import Layout, Tower, attend, softmax_over_patches
 
 SDPA: Any = F.scaled_dot_product_attention
 
@@ -22,9 +22,9 @@ class BiasOnKeys(TorchFunctionMode):
     train on 12 frames of 576 patches.
     """
 
-    def __init__(self, bias: Tensor) -> None:
+    def __init__(self, bias: Tensor, layout: Layout) -> None:
         super().__init__()
-        self.bias, self.calls = bias, 0
+        self.bias, self.layout, self.calls = bias, layout, 0
 
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
@@ -32,7 +32,7 @@ class BiasOnKeys(TorchFunctionMode):
         if func is not SDPA:
             return func(*args, **(kwargs or {}))
         self.calls += 1
-        return attend(args[0], args[1], args[2], self.bias)
+        return attend(args[0], args[1], args[2], self.bias, self.layout)
 
 
 class TimmViT(Tower):
@@ -87,10 +87,9 @@ class TimmViT(Tower):
         """Return how queries and keys are turned to their places, if they are: (T*P+prompts,2d)."""
         return None
 
-    def run_block(self, index: int, x: Tensor, bias: Tensor, wanted: int, frames: int) -> Tensor:
-        patches = frames * self.grid[0] * self.grid[1]
-        turns = self._turns(frames, x.shape[1] - self.prefix - patches)
-        with BiasOnKeys(bias) as done:
+    def run_block(self, index: int, x: Tensor, bias: Tensor, wanted: int, layout: Layout) -> Tensor:
+        turns = self._turns(layout.frames, x.shape[1] - self.prefix - layout.frames * layout.patches)
+        with BiasOnKeys(bias, layout) as done:
             out: Tensor = self.trunk.blocks[index](x, **({} if turns is None else {"rope": turns}))
         if not done.calls:
             raise RuntimeError("timm's blocks must use torch's own attention; unset TIMM_FUSED_ATTN")

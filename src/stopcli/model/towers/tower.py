@@ -6,12 +6,23 @@ sequence [class tokens, patches of all frames, prompts], D width, E embedding si
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 import torch
 import torch.nn.functional as F
+from einops import rearrange
 from torch import Tensor
+
+
+class Layout(NamedTuple):
+    """Where the tokens of a joint sequence are: [class tokens, patches of all frames, prompts]."""
+
+    prefix: int  # K
+    frames: int  # T
+    patches: int  # P
+    joint: bool = True  # patches attend to all frames, or to their own only
 
 
 class Tower(ABC):
@@ -44,11 +55,11 @@ class Tower(ABC):
         """
 
     @abstractmethod
-    def run_block(self, index: int, x: Tensor, bias: Tensor, wanted: int, frames: int) -> Tensor:
+    def run_block(self, index: int, x: Tensor, bias: Tensor, wanted: int, layout: Layout) -> Tensor:
         """Run block ``index`` on a joint sequence (B,S,D), for its first ``wanted`` tokens only.
 
         All of x is attended to. ``bias`` (B,S) is added to the attention logits of each token as a key: log n
-        makes it count as n tokens, a large negative number leaves it out.
+        makes it count as n tokens, a large negative number leaves it out. See `attend` for ``layout``.
         """
 
     @abstractmethod
@@ -63,14 +74,40 @@ def softmax_over_patches(logits: Tensor, bias: Tensor | None) -> Tensor:
     return attention
 
 
-def attend(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None) -> Tensor:
-    """Attention of q (B,heads,R,d) to k and v (B,heads,S,d), with a bias (B,S) on the keys or none.
+def attend(q: Tensor, k: Tensor, v: Tensor, bias: Tensor, layout: Layout | None = None) -> Tensor:
+    """Attention of q (B,heads,R,d), the first R tokens, to all k and v (B,heads,S,d): (B,heads,R,d).
+
+    ``bias`` (B,S) is added to the logits of the keys. Where the layout is not joint, a patch attends to the
+    class tokens, to its own frame and to the prompts. Its own frame then stands for all T of them, so that
+    nothing changes where all are alike: class tokens and prompts count 1/T. Outputs of prompts are zeros.
+    """
+    if layout is None or layout.joint or q.shape[2] == layout.prefix:
+        return _attend(q, k, v, bias)
+    prefix, frames, patches, _ = layout
+    rest = k.shape[2] - prefix - frames * patches
+
+    def of_frames(x: Tensor, dim: int) -> Tensor:
+        """Give each frame its own keys: (B,...,S,...) -> (B*T,...,K+P+rest,...)."""
+        c, h, prompts = x.split([prefix, frames * patches, rest], dim)
+        h = h.unflatten(dim, (frames, patches)).movedim(dim, 1).flatten(0, 1)
+        return torch.cat([c.repeat_interleave(frames, 0), h, prompts.repeat_interleave(frames, 0)], dim)
+
+    weight = torch.full((k.shape[2],), -math.log(frames), device=k.device)
+    weight[prefix : prefix + frames * patches] = 0.0
+    own = rearrange(q[:, :, prefix : prefix + frames * patches], "b n (t p) d -> (b t) n p d", t=frames)
+    mixed = _attend(own, of_frames(k, 2), of_frames(v, 2), of_frames(bias + weight, 1))
+    parts = [rearrange(mixed, "(b t) n p d -> b n (t p) d", t=frames)]
+    if prefix:
+        parts.insert(0, _attend(q[:, :, :prefix], k, v, bias))
+    return F.pad(torch.cat(parts, 2), (0, 0, 0, q.shape[2] - prefix - frames * patches))
+
+
+def _attend(q: Tensor, k: Tensor, v: Tensor, bias: Tensor) -> Tensor:
+    """Attention of q (B,heads,R,d) to k and v (B,heads,S,d), with a bias (B,S) on the keys.
 
     A mask would shut out the fast kernels of CUDA, and of the CPU where the bias has a gradient. There the
     bias is one more dimension, in which every query is 1. On the CPU without gradients a mask is faster.
     """
-    if bias is None:
-        return F.scaled_dot_product_attention(q, k, v)
     d, dtype = q.shape[-1], q.dtype
     if not bias.is_cuda and not bias.requires_grad:
         return F.scaled_dot_product_attention(q, k, v, attn_mask=bias[:, None, None].to(dtype))

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
-from stopcli.model.towers.tower import Tower, attend, softmax_over_patches
+from stopcli.model.towers.tower import Layout, Tower, attend, softmax_over_patches
 
 
 class OpenClipViT(Tower):
@@ -53,7 +53,7 @@ class OpenClipViT(Tower):
         logits = torch.einsum("btpw,bnw->btnp", block.ln_1(h), probe.to(h.dtype)) * q.shape[-1] ** -0.5
         return softmax_over_patches(logits, bias)
 
-    def run_block(self, index: int, x: Tensor, bias: Tensor, wanted: int, frames: int) -> Tensor:  # noqa: ARG002
+    def run_block(self, index: int, x: Tensor, bias: Tensor, wanted: int, layout: Layout) -> Tensor:
         block = self.blocks[index]
         attention: nn.MultiheadAttention = block.attn
         heads = attention.num_heads
@@ -63,7 +63,7 @@ class OpenClipViT(Tower):
         bq, bkv = torch.split(attention.in_proj_bias, parts)
         q = rearrange(F.linear(normed[:, :wanted], wq, bq), "b s (n d) -> b n s d", n=heads)
         k, v = rearrange(F.linear(normed, wkv, bkv), "b s (two n d) -> two b n s d", two=2, n=heads)
-        mixed = attend(q, k, v, bias)  # (B,heads,wanted,d)
+        mixed = attend(q, k, v, bias, layout)  # (B,heads,wanted,d)
         y = x[:, :wanted] + block.ls_1(attention.out_proj(rearrange(mixed, "b n s d -> b s (n d)")))
         out: Tensor = y + block.ls_2(block.mlp(block.ln_2(y)))
         return out
