@@ -15,6 +15,7 @@ from stopcli.model.checkpoint import build_backbone, load_backbone_weights, load
 from stopcli.model.clip import Backbone
 from stopcli.model.files import ModelFiles
 from stopcli.model.stop import Stop
+from stopcli.model.towers.build import no_parameters
 
 
 def embed_texts_alone(files: ModelFiles, texts: Sequence[str]) -> NDArray[np.float32]:
@@ -57,7 +58,7 @@ def load_model(files: ModelFiles) -> Stop:
     load_backbone_weights(backbone, files.backbone)
     from_file = files.folder is not None and config.stop is not None
     try:
-        with torch.device("meta") if from_file else nullcontext():
+        with no_parameters() if from_file else nullcontext():
             model = Stop(backbone, config.stop, focus=files.focus)
     except ValueError as error:
         raise CheckpointError(f"{files.folder}: its prompts do not fit its backbone: {error}") from error

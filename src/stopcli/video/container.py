@@ -58,6 +58,7 @@ class Container:
         self.codec.thread_type = "SLICE" if conceal else "AUTO"
         self.codec.thread_count = min(2 if conceal else self._threads or cpus(), self._most_threads())
         self.codec.options = {"max_pixels": str(MAX_PIXELS)}
+        self._skips = False
 
     def _most_threads(self) -> int:
         """Return how many threads may each hold a picture."""
@@ -83,6 +84,12 @@ class Container:
             if time.monotonic() - waited > self._deadline:
                 raise VideoTimeout(f"{self.path}: not done after {TIME_LIMIT:.0f} s; skipped")
             yield packet
+
+    def skip(self, *, unreferred: bool) -> None:
+        """Leave out, from the next packet on, the frames that no other refers to; or no longer."""
+        if unreferred != self._skips:
+            self.codec.skip_frame = "NONREF" if unreferred else "DEFAULT"
+            self._skips = unreferred
 
     def seek(self, seconds: float) -> None:
         """Go to the last key frame at or before a time of the stream's own clock; OSError if it cannot."""

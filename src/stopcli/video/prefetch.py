@@ -28,7 +28,7 @@ def prefetch(
     own job only and is yielded as its last item; any other exception is raised here. Closing the
     generator stops the readers.
     """
-    count = workers or max(2, min(8, os.cpu_count() or 2))
+    count = workers or readers()
     stopped = threading.Event()
     pending = iter(jobs)
 
@@ -59,6 +59,11 @@ def prefetch(
             running.extend(map(start, islice(pending, 1)))
     finally:
         stopped.set()
+
+
+def readers() -> int:
+    """Return how many jobs are read at the same time on this machine."""
+    return max(2, min(8, os.cpu_count() or 2))
 
 
 def _put(out: queue.Queue[Any], item: object, stopped: threading.Event) -> bool:

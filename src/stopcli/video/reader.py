@@ -12,8 +12,9 @@ from __future__ import annotations
 import errno
 import stat
 import time
+from bisect import bisect_left
 from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,11 @@ from stopcli.video.timeline import read_timeline, scan_stamps
 
 LONGEST = 1e10  # seconds
 MOST_DELAY = 16  # pictures that a decoder may hold back
+SKIPPING = frozenset(
+    {"h264", "hevc", "mpeg2video", "mpeg4"}
+)  # codecs that tell which frames nobody refers to
+NEAR = 0.25  # seconds before a wanted frame in which nothing is skipped, besides two frames
+STEADY = 1.0  # ... of at most so many seconds: of slower pictures nothing is skipped
 
 
 @contextmanager
@@ -129,13 +135,12 @@ class VideoReader:
         """
         times = [float(t) for t in wanted]
         done = 0
-        for group in self._plan(times):
-            try:
-                frames = list(self._converted(self._after_seek(group), size, whole))
-            except _Distrusted:
-                break
-            yield from frames
-            done += len(group)
+        with suppress(_Distrusted):
+            for group in self._plan(times):
+                found = self._converted(self._after_seek(group, whole=group is times), size, whole)
+                for frame in found if group is times else list(found):
+                    yield frame
+                    done += 1
         while done < len(times):
             try:
                 for shown, pixels in self._converted(self._sequential(times[done:]), size, whole):
@@ -145,30 +150,51 @@ class VideoReader:
                 self.damaged = True
 
     def _plan(self, times: list[float]) -> list[list[float]]:
-        """Group wanted times by the seek that leads to them; an empty plan means one sequential read."""
-        groups = [] if self.damaged else self._timeline.group_by_key_frame(times)
+        """Group wanted times by the seek that leads to them; an empty plan means one sequential read.
+
+        All ``times`` as one group are one read from the first of them on, without what nobody refers to.
+        """
+        if self.damaged:
+            return []
+        groups = self._timeline.group_by_key_frame(times)
+        if not groups and self._near is not None and len(times) > 1 and times[-1] - times[0] > 4 * self._near:
+            groups = [times]
         return [] if groups and self._container.decodes_from_start_only() else groups
 
-    def _after_seek(self, group: list[float]) -> Iterator[tuple[float, Any]]:
-        """Return the frames at the times of one group of pictures."""
+    @property
+    def _near(self) -> float | None:
+        """How long before a wanted time (seconds) every frame is decoded; None: always."""
+        stamps, codec = self._timeline.stamps, self._container.codec.codec.name
+        if stamps is None or len(stamps) < 2 or self._only_dts or codec not in SKIPPING:
+            return None
+        step = float(np.diff(stamps).max())
+        return NEAR + 2 * step if step <= STEADY else None
+
+    def _after_seek(self, group: list[float], *, whole: bool) -> Iterator[tuple[float, Any]]:
+        """Return the frames at the times of one group of pictures, or of the ``whole`` of the file."""
         try:
             self._container.seek(self._timeline.origin + group[0])
         except OSError as error:
             raise _Distrusted from error
-        return self._on_screen(group, sought=True)
+        slack = 0.0 if whole else max(1.0, 0.02 * self.duration)
+        return self._on_screen(group, slack)
 
     def _sequential(self, times: list[float]) -> Iterator[tuple[float, Any]]:
         """Return the frames at the times from one read of the whole file."""
         self._container.rewind(conceal=self.damaged)
-        return self._on_screen(times, sought=False)
+        return self._on_screen(times, None)
 
-    def _on_screen(self, times: list[float], *, sought: bool) -> Iterator[tuple[float, Any]]:
-        """Decode on, and yield (seconds, frame) for each of the ascending times."""
+    def _on_screen(self, times: list[float], slack: float | None) -> Iterator[tuple[float, Any]]:
+        """Decode on, and yield (seconds, frame) for each of the ascending times.
+
+        ``slack`` (seconds): how much too early the file may end; None means that it was read from the start.
+        """
+        sought = slack is not None
         pending = iter(times)
         t: float | None = next(pending)
         previous: tuple[float, Any] | None = None
         gap = 0.0
-        for shown, frame in self._decode():
+        for shown, frame in self._decode(times if sought else ()):
             if previous is not None:
                 gap = shown - previous[0]
             while t is not None and shown > t + 1e-6:
@@ -179,7 +205,7 @@ class VideoReader:
             if t is None:
                 return
             previous = (shown, frame)
-        if sought and (previous is None or self.duration - previous[0] > max(1.0, 0.02 * self.duration)):
+        if slack is not None and (previous is None or self.duration - previous[0] > slack):
             raise _Distrusted  # ended too early to be the end of the file
         if previous is None:
             path = self._container.path
@@ -212,14 +238,19 @@ class VideoReader:
         aspect = self._container.stream.sample_aspect_ratio
         return self._scaler.to_pixels(frame, Framing.of(size), aspect, whole=whole)
 
-    def _decode(self) -> Iterator[tuple[float, Any]]:
-        """Yield (seconds, frame); `_Distrusted` at the first fault, which a `damaged` file passes over."""
+    def _decode(self, wanted: Sequence[float] = ()) -> Iterator[tuple[float, Any]]:
+        """Yield (seconds, frame); `_Distrusted` at the first fault, which a `damaged` file passes over.
+
+        Far from all of the ``wanted`` times, frames that no other refers to are left out.
+        """
         import av
 
         rate = float(self._container.stream.average_rate or 25)
         clock = Clock(self._timeline.origin + self._delay, rate, prefer_dts=self._only_dts)
-        last_progress = time.monotonic()
+        last_progress, near = time.monotonic(), self._near if wanted else None
         for packet in self._container.packets():
+            if near is not None:
+                self._container.skip(unreferred=self._is_far(packet, wanted, near))
             try:
                 frames = packet.decode()
             except (av.FFmpegError, ValueError) as error:
@@ -236,6 +267,14 @@ class VideoReader:
                 last_progress = time.monotonic()
             elif time.monotonic() - last_progress > STALL_SECONDS:
                 raise VideoTimeout(f"{self._container.path}: no frame for {STALL_SECONDS:.0f} s; skipped")
+
+    def _is_far(self, packet: Any, wanted: Sequence[float], near: float) -> bool:
+        """Say whether a packet's frame comes long before the next wanted time, or after the last."""
+        if packet.pts is None or packet.time_base is None:
+            return False
+        shown = float(packet.pts * packet.time_base) - self._timeline.origin
+        following = bisect_left(wanted, shown - 1e-3)
+        return following == len(wanted) or wanted[following] - shown > near
 
 
 class _Distrusted(Exception):

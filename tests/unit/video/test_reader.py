@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -70,6 +71,44 @@ def test_seeking_and_reading_on_give_the_same(tmp_path):
         read_on = [(t, video._to_pixels(f, 48)) for t, f in video._sequential(list(wanted))]
     assert [t for t, _ in sought] == [t for t, _ in read_on]
     assert all((a == b).all() for (_, a), (_, b) in zip(sought, read_on, strict=True))
+
+
+@pytest.mark.parametrize("codec", ["libx264", "libx265", "mpeg4", "mpeg2video"])
+@pytest.mark.parametrize("gop", ["90", "600"])
+def test_frames_are_the_same_where_those_that_nobody_refers_to_are_left_out(
+    tmp_path, monkeypatch, codec, gop
+):
+    options = {"g": gop, "bf": "3", "x265-params": "log-level=none"}
+    path = write_video(tmp_path / "v.mp4", frames=600, codec=codec, options=options)
+    decoded = []
+    monkeypatch.setattr(
+        reader.Clock, "read", lambda *a, read=reader.Clock.read: decoded.append(0) or read(*a)
+    )
+
+    def read():
+        decoded.clear()
+        clip, windows = read_frames(path, 4, 48), list(read_windows(path, 2, 48, 4.0))
+        return [(part.pixels.tobytes(), part.times.tolist(), part.end) for part in (clip, *windows)], len(
+            decoded
+        )
+
+    found, few = read()
+    monkeypatch.setattr(container.Container, "skip", lambda *_, **__: None)
+    expected, many = read()
+    assert found == expected
+    assert few < 0.9 * many
+
+
+def test_of_slow_pictures_and_of_files_that_end_early_none_is_left_out(tmp_path):
+    slow = write_video(tmp_path / "slow.mp4", frames=30, fps=Fraction(1, 2), options={"g": "30", "bf": "3"})
+    with open_video(slow) as video:
+        assert video._near is None
+    path = write_video(tmp_path / "v.mp4", frames=600, options={"g": "600", "bf": "3"})
+    with open_video(path) as video:
+        wanted = [1.0, 5.0, 30.0]  # behind the end
+        assert video._plan(wanted) == [wanted]
+        assert [round(t * 30) for t, _ in video.frames_at(wanted, 48)] == [30, 150, 599]
+        assert video.duration == pytest.approx(20, abs=0.01)
 
 
 def test_a_part_of_a_video(tmp_path):

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.overrides import TorchFunctionMode
 
 from stopcli.model.towers.architectures import is_standard, timm_names
 from stopcli.model.towers.timm_vit import TimmEva, TimmViT
@@ -68,6 +69,18 @@ def _open_clip(settings: dict[str, Any], words: Path | None) -> Any:
     )
 
 
+class _NoRandomNumbers(TorchFunctionMode):
+    """Within, nothing is drawn for parameters without memory: torch would load its compiler for that."""
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        drawn = args[0] if args else (kwargs or {}).get("tensor")
+        if getattr(func, "__name__", "") in ("normal_", "uniform_") and getattr(drawn, "is_meta", False):
+            return drawn
+        return func(*args, **(kwargs or {}))
+
+
 @contextmanager
 def no_parameters() -> Iterator[None]:
     """Within, modules get parameters that take no memory; buffers are real, for they may be in no file."""
@@ -82,7 +95,8 @@ def no_parameters() -> Iterator[None]:
 
     nn.Module.register_parameter = register_empty  # type: ignore[method-assign, assignment]
     try:
-        yield
+        with _NoRandomNumbers():
+            yield
     finally:
         nn.Module.register_parameter = register  # type: ignore[method-assign]
 

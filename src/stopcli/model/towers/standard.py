@@ -37,13 +37,16 @@ class Block(nn.Module):
         self.mlp.add_module("c_proj", nn.Linear(hidden, width))
         self.ls_2 = nn.Identity()
 
-    def forward(self, x: Tensor, *, causal: bool = False) -> Tensor:
-        """(N,S,D) -> (N,S,D); ``causal`` lets a token see none behind it."""
-        n, s, width = x.shape
-        normed = F.linear(self.ln_1(x), self.attn.in_proj_weight, self.attn.in_proj_bias)
-        q, k, v = normed.view(n, s, 3, self.attn.num_heads, -1).permute(2, 0, 3, 1, 4)
+    def forward(self, x: Tensor, *, causal: bool = False, wanted: int | None = None) -> Tensor:
+        """(N,S,D) -> (N,S,D); ``causal`` lets a token see none behind it; ``wanted`` makes the first only."""
+        width = x.shape[-1]
+        normed, (w, b) = self.ln_1(x), (self.attn.in_proj_weight, self.attn.in_proj_bias)
+        q = F.linear(normed[:, :wanted], w[:width], b[:width])
+        kv = F.linear(normed, w[width:], b[width:])
+        heads = self.attn.num_heads
+        q, k, v = (y.view(*y.shape[:2], heads, -1).transpose(1, 2) for y in (q, *kv.chunk(2, -1)))
         mixed = F.scaled_dot_product_attention(q, k, v, is_causal=causal)
-        x = x + self.attn.out_proj(mixed.transpose(1, 2).reshape(n, s, width))
+        x = x[:, :wanted] + self.attn.out_proj(mixed.transpose(1, 2).flatten(2))
         out: Tensor = x + self.mlp(self.ln_2(x))
         return out
 
@@ -100,8 +103,10 @@ class StandardCLIP(nn.Module):
         patches = tower.conv1(images).flatten(2).transpose(1, 2)  # (N,P,D)
         first = tower.class_embedding.to(patches.dtype).expand(len(images), 1, -1)
         x = tower.ln_pre(torch.cat([first, patches], 1) + tower.positional_embedding.to(patches.dtype))
-        for block in tower.transformer.resblocks:
+        *blocks, last = tower.transformer.resblocks
+        for block in blocks:
             x = block(x)
+        x = last(x, wanted=1)  # no more than the class token is read
         out: Tensor = tower.ln_post(x[:, 0]) @ tower.proj
         return out
 

@@ -88,8 +88,8 @@ def attend(q: Tensor, k: Tensor, v: Tensor, bias: Tensor, layout: Layout | None 
 
     def of_frames(x: Tensor, dim: int) -> Tensor:
         """Give each frame its own keys: (B,...,S,...) -> (B*T,...,K+P+rest,...)."""
-        c, h, prompts = x.split([prefix, frames * patches, rest], dim)
-        h = h.unflatten(dim, (frames, patches)).movedim(dim, 1).flatten(0, 1)
+        c, h, prompts = torch.split(x, [prefix, frames * patches, rest], dim)
+        h = torch.stack(h.chunk(frames, dim), 1).flatten(0, 1)
         return torch.cat([c.repeat_interleave(frames, 0), h, prompts.repeat_interleave(frames, 0)], dim)
 
     weight = torch.full((k.shape[2],), -math.log(frames), device=k.device)

@@ -72,6 +72,12 @@ def read_pictures(path: str | Path, times: Sequence[float], size: int) -> list[N
     return list(_decoded("pictures", path, options, _as_picture))
 
 
+def warm(count: int) -> None:
+    """Start processes for files that will be read soon, while this one does something else."""
+    with _lock:
+        _idle.extend(Worker() for _ in range(count - len(_idle)))
+
+
 def _plain(size: int | Framing) -> dict[str, Any]:
     return asdict(Framing.of(size))
 
