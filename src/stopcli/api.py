@@ -21,7 +21,7 @@ from stopcli.errors import InputError, NothingFound, UsageError
 from stopcli.fileio import is_folder
 from stopcli.hub.registry import resolve
 from stopcli.index.types import WINDOW, Example, Filters, SearchRequest
-from stopcli.model.config import HeadKind, Mode
+from stopcli.model.config import HeadKind, Mode, Sampling
 from stopcli.model.preprocess import Fit
 from stopcli.output.tables import table_of, to_dict
 from stopcli.results import BenchmarkScore, Classification, Embedded, Explanation, Failure, Finetuned, Hit
@@ -90,6 +90,7 @@ def load(
     compile: bool = False,
     focus: float = 0.0,
     fit: Fit | None = None,
+    sampling: Sampling | None = None,
     offline: bool = False,
 ) -> Model:
     """Load a model by name, ``hf:org/repo[@revision]`` or folder; None is the configured default.
@@ -97,13 +98,14 @@ def load(
     The keywords are those of `stopcli.runtime.encoder.EncoderOptions`; ``offline`` makes no request. A
     ``focus`` above 0 draws the attention of a model without prompts to what moves; ``--focus motion`` is 3.
     ``fit`` says how frames become squares: crop, squash or pad; None is what the tower was trained with.
+    ``sampling`` keyframes looks at key frames only: for long films, much faster and coarser.
 
     Raises:
         ModelError: one of its kinds. DeviceError: the device is absent or wrong.
     """
     options = EncoderOptions(device, precision, batch_size, frames, compile)
     files = resolve(name or default_model(), offline=offline)
-    return Model(Encoder(files.fitted(fit).focused(focus), options))
+    return Model(Encoder(files.fitted(fit).sampled(sampling).focused(focus), options))
 
 
 class Model:

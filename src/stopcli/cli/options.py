@@ -61,6 +61,9 @@ _compile = model_option("--compile", help="torch.compile on CUDA: slow to start,
 _focus = model_option("--focus", help="motion: look at what moves. For models without prompts.")
 _strength = model_option("--focus-strength", metavar="X", min=0.1, max=20, help="How strongly; 6 is strong.")
 _fit = model_option("--fit", help="How frames become squares; auto is what the tower was trained with.")
+_sampling = model_option(
+    "--sampling", help="keyframes: only key frames, for long films; much faster, coarser."
+)
 _offline = model_option("--offline", help="Make no request; use what is cached.")
 _format = output_option("--format", help="auto is a table.")
 _quiet = output_option("--quiet", "-q", help="Print paths or labels only.")
@@ -85,6 +88,7 @@ DeviceName = Annotated[str, _device]
 PrecisionName = Annotated[Precision, _precision]
 BatchSize = Annotated[Any, _batch]
 FitName = Annotated[Literal["auto", "crop", "squash", "pad"], _fit]
+SamplingName = Annotated[Literal["auto", "exact", "keyframes"], _sampling]
 FrameCount = Annotated[int | None, _frames]
 Compile = Annotated[bool, _compile]
 Offline = Annotated[bool, _offline]
@@ -111,6 +115,7 @@ class Device:
     precision: PrecisionName = "auto"
     frames: FrameCount = None
     fit: FitName = "auto"
+    sampling: SamplingName = "auto"
     offline: Offline = False
 
 

@@ -101,6 +101,8 @@ class Session:
             files = files.fitted(fit)
             if fit != own:
                 self.say(f"note: {files.name} was trained on frames fitted by {own}, not by {fit}")
+        if self.compute.sampling != "auto":
+            files = files.sampled(self.compute.sampling)
         return files.focused(self.compute.strength)
 
     @cached_property

@@ -21,6 +21,7 @@ HEAD_FILE = "head.safetensors"
 TOKENIZER_FOLDER = "tokenizer"  # of a model whose texts are not read as CLIP's, if it brings its own
 
 Mode = Literal["dynamic", "static", "off"]
+Sampling = Literal["exact", "keyframes"]  # frames at the wanted times, or the key frames nearest to them
 Attention = Literal["joint", "frame"]  # what a patch attends to: all frames, or its own
 HeadKind = Literal["auto", "text", "prototype", "mix"]  # what labels are recognized by
 _NUMBERS = {"regions", "alpha", "bound", "beta", "dropout"}
@@ -95,6 +96,7 @@ class ModelConfig:
     backbone_sha256: str | None = None  # of the file that the prompts were trained on
     head: dict[str, Any] | None = None  # how labels were learnt from clips, see `stopcli.runtime.head`
     preprocess: dict[str, Any] | None = None  # see `stopcli.model.preprocess`; None is as the weights have it
+    sampling: Sampling = "exact"
 
     def to_dict(self) -> dict[str, Any]:
         """Return what is written to ``config.json``."""
@@ -104,7 +106,10 @@ class ModelConfig:
             "format": FORMAT,
             "backbone": {"architecture": self.architecture, "weights": self.weights, **more},
             "stop": self.stop.to_dict() if self.stop is not None else None,
-            "sampling": {"frames": self.frames},
+            "sampling": {
+                "frames": self.frames,
+                **({} if self.sampling == "exact" else {"times": self.sampling}),
+            },
             "labels": list(self.labels or ()) or None,
             **({} if self.template is None else {"template": self.template}),
             **({} if self.head is None else {"head": self.head}),
@@ -159,6 +164,7 @@ def _parse(raw: dict[str, Any], path: Path) -> ModelConfig:
         weights=file.backbone.weights,
         stop=stop,
         frames=file.sampling.frames,
+        sampling=file.sampling.times,
         labels=tuple(file.labels) if file.labels else None,
         backbone_config=raw["backbone"].get("config"),
         preprocess=frames.model_dump(exclude_none=True) if frames is not None else None,

@@ -11,7 +11,7 @@ from typing import Any
 
 from stopcli.errors import CannotWrite, CheckpointError, UsageError
 from stopcli.fileio import file_hash, make_private_folder, write_text
-from stopcli.model.config import WEIGHTS_FILE, ModelConfig
+from stopcli.model.config import WEIGHTS_FILE, ModelConfig, Sampling
 from stopcli.model.preprocess import Fit, Preprocess
 from stopcli.model.towers.architectures import read_architecture, structure_of
 from stopcli.model.towers.tokens import TOKENIZER_FILES, Tokenizer, tokenizer_for
@@ -62,10 +62,15 @@ class ModelFiles:
         config = replace(self.config, preprocess=preprocess.to_dict())
         return replace(self, preprocess=preprocess, config=config)
 
+    def sampled(self, sampling: Sampling | None) -> ModelFiles:
+        """Return this model with frames chosen in another way; None leaves it as it is."""
+        return self if sampling is None else replace(self, config=replace(self.config, sampling=sampling))
+
     @property
     def title(self) -> str:
-        """The name, and the focus where there is any."""
-        return f"{self.name}, focus {self.focus:g}" if self.focus else self.name
+        """The name, and what is not as usual."""
+        focus = f", focus {self.focus:g}" if self.focus else ""
+        return self.name + focus + ("" if self.config.sampling == "exact" else f", {self.config.sampling}")
 
     @property
     def prompts(self) -> Path | None:
@@ -102,6 +107,7 @@ class ModelFiles:
         """
         stop = self.config.stop.to_dict() if self.config.stop else None
         text = [self.text_key(), stop, asdict(self.preprocess), self.focus, reader]
+        text += [] if self.config.sampling == "exact" else [self.config.sampling]
         return hashlib.sha256(json.dumps(text, sort_keys=True).encode()).hexdigest()
 
     def require_own_backbone(self) -> ModelFiles:

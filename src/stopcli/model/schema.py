@@ -173,6 +173,7 @@ class Sampling(_Strict):
     """Which frames."""
 
     frames: Annotated[int, Field(ge=1, le=MAX_FRAMES)]
+    times: Literal["exact", "keyframes"] = "exact"
 
 
 class Head(_Strict):

@@ -73,7 +73,8 @@ class Encoder:
             problem = f"its temperature (logit_scale) is {self.logit_scale:g}; its weights are damaged"
             raise CheckpointError(f"{files.name}: {problem}")
         preprocess = model.backbone.preprocess
-        self.framing = Framing(preprocess.size, preprocess.fit, preprocess.interpolation)
+        keys = files.config.sampling == "keyframes"
+        self.framing = Framing(preprocess.size, preprocess.fit, preprocess.interpolation, keys)
         self.device, self.device_reason = choose_device(self.options.device, model, self.frames)
         self.precision, self.precision_reason = choose_precision(self.device, self.options.precision)
         self.dtype = torch.float32 if trainable else DTYPES[self.precision]
@@ -240,11 +241,11 @@ class Encoder:
             **({"focus": self.files.focus} if self.files.focus else {}),
             **({"head": self.files.config.head} if self.head else {}),
             "frames": self.frames,
-            **asdict(self.framing),
+            **{name: value for name, value in asdict(self.framing).items() if name != "keyframes"},
             "reader": READER,
             "video_key": self.files.video_key(READER)[:16],
             "text_key": self.files.text_key()[:16],
-            "sampler": "segment-centres",
+            "sampler": "key-frames" if self.framing.keyframes else "segment-centres",
             "device": device_name(self.device),
             "precision": self.precision,
         }

@@ -122,7 +122,7 @@ def _open(journal: Journal, output: Path, force: bool) -> VectorFile:
         if not recovered.parts:
             raise
         return recovered  # a process died while it wrote the output; the journal has all of it
-    videos = ("window", "focus", "frames", "size", "fit", "interpolation", "reader", "video_key")
+    videos = ("window", "focus", "frames", "size", "fit", "interpolation", "sampler", "reader", "video_key")
     more = videos if journal.provenance["kind"] == "videos" else ("text_key",)
     for name in ("kind", "weights", "precision", *more):
         before, now = vectors.provenance.get(name), journal.provenance.get(name)

@@ -18,11 +18,12 @@ MAX_ASPECT = 32  # longer frames are squeezed to this before the centre is cut o
 
 @dataclass(frozen=True)
 class Framing:
-    """How a frame becomes a square of ``size`` pixels a side."""
+    """How a frame becomes a square of ``size`` pixels a side, and which frames are looked at."""
 
     size: int
     fit: Literal["crop", "squash", "pad"] = "crop"  # cut out, squeezed, or between black bars
     interpolation: Literal["bicubic", "bilinear"] = "bicubic"
+    keyframes: bool = False  # nothing but key frames, those nearest to the wanted times
 
     @classmethod
     def of(cls, size: int | Framing) -> Framing:

@@ -34,6 +34,7 @@ SKIPPING = frozenset(
     {"h264", "hevc", "mpeg2video", "mpeg4"}
 )  # codecs that tell which frames nobody refers to
 NEAR = 0.25  # seconds before a wanted frame in which nothing is skipped, besides two frames
+SEEK = 3  # key frames that a seek costs as much as
 STEADY = 1.0  # ... of at most so many seconds: of slower pictures nothing is skipped
 
 
@@ -87,10 +88,11 @@ class VideoReader:
         self.damaged = False
         self._scaler = Scaler()
         self._container = container
+        self._keys_only = False
         self._check_size(container.codec.width, container.codec.height)
         self._timeline = read_timeline(container)
-        rate = float(container.stream.average_rate or 25)
-        self.duration = self._timeline.duration or 1 / rate  # of a single frame, nothing tells it
+        self._step = 1 / float(container.stream.average_rate or 25)
+        self.duration = self._timeline.duration or self._step  # of a single frame, nothing tells it
         self.offset = self._timeline.offset
         if not self.duration + self.offset < LONGEST:
             years = f"{(self.duration + self.offset) / 31_557_600:.0f} years"
@@ -99,7 +101,7 @@ class VideoReader:
         self._only_dts = container.file.format.name == "avi"
         self._delay = 0.0
         if self._only_dts:
-            self._delay = self._measure_delay(1 / rate)
+            self._delay = self._measure_delay(self._step)
 
     def stamps(self, *, scan: bool = False) -> NDArray[np.float64] | None:
         """Return the times of all packets, ascending, where the file lists them; ``scan`` reads them all."""
@@ -128,11 +130,15 @@ class VideoReader:
     ) -> Iterator[tuple[float, NDArray[np.uint8]]]:
         """Yield (time, pixels (S,S,3)) of the frame on screen at each wanted time, ascending.
 
-        ``whole`` frames do not become squares: their short side is S.
+        ``whole`` frames do not become squares: their short side is S. A framing that wants key frames gets
+        those nearest to the wanted times.
 
         Raises:
             UnreadableVideo: no frame decodes. VideoTimeout: the decoder hangs or takes too long.
         """
+        if Framing.of(size).keyframes and not self._delay:  # which AVI file's key frame is when, nothing says
+            self._keys_only = True
+            wanted = self._timeline.nearest_keys(np.asarray(wanted)) + self._step / 2
         times = [float(t) for t in wanted]
         done = 0
         with suppress(_Distrusted):
@@ -157,6 +163,9 @@ class VideoReader:
         if self.damaged:
             return []
         groups = self._timeline.group_by_key_frame(times)
+        if self._keys_only:
+            passed = sum(times[0] <= key <= times[-1] for key in self._timeline.keys)
+            return groups if SEEK * len(groups) <= passed else []
         if not groups and self._near is not None and len(times) > 1 and times[-1] - times[0] > 4 * self._near:
             groups = [times]
         return [] if groups and self._container.decodes_from_start_only() else groups
@@ -165,7 +174,7 @@ class VideoReader:
     def _near(self) -> float | None:
         """How long before a wanted time (seconds) every frame is decoded; None: always."""
         stamps, codec = self._timeline.stamps, self._container.codec.codec.name
-        if stamps is None or len(stamps) < 2 or self._only_dts or codec not in SKIPPING:
+        if self._keys_only or stamps is None or len(stamps) < 2 or self._only_dts or codec not in SKIPPING:
             return None
         step = float(np.diff(stamps).max())
         return NEAR + 2 * step if step <= STEADY else None
@@ -177,6 +186,8 @@ class VideoReader:
         except OSError as error:
             raise _Distrusted from error
         slack = 0.0 if whole else max(1.0, 0.02 * self.duration)
+        if self._keys_only:  # behind the last of them there may be much
+            slack = self.duration - group[-1] + self._step
         return self._on_screen(group, slack)
 
     def _sequential(self, times: list[float]) -> Iterator[tuple[float, Any]]:
@@ -210,7 +221,9 @@ class VideoReader:
         if previous is None:
             path = self._container.path
             raise UnreadableVideo(f"{path}: no frame of it can be decoded; damaged or encrypted")
-        if not sought and previous[0] > 0:  # the end is known now; only frames can be trusted about it
+        if (
+            not sought and previous[0] > 0 and not self._keys_only
+        ):  # the end is known now; only frames can be trusted about it
             self.duration = previous[0] + min(gap, 10.0)
         yield previous
         for _ in pending:
@@ -249,6 +262,8 @@ class VideoReader:
         clock = Clock(self._timeline.origin + self._delay, rate, prefer_dts=self._only_dts)
         last_progress, near = time.monotonic(), self._near if wanted else None
         for packet in self._container.packets():
+            if self._keys_only and packet.size and not packet.is_keyframe:
+                continue
             if near is not None:
                 self._container.skip(unreferred=self._is_far(packet, wanted, near))
             try:

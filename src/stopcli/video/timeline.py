@@ -39,6 +39,16 @@ class Timeline:
         decoded = sum(ts[-1] - self.keys[k] for k, ts in groups.items())
         return list(groups.values()) if decoded < SEQUENTIAL_SHARE * times[-1] else []
 
+    def nearest_keys(self, times: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return the times of the key frames nearest to some times; without an index, as they are."""
+        if not self.keys:
+            return times
+        keys = np.array(self.keys)
+        after = np.clip(np.searchsorted(keys, times), 1, max(1, len(keys) - 1))
+        before, after = keys[after - 1], keys[np.minimum(after, len(keys) - 1)]
+        nearest: NDArray[np.float64] = np.where(times - before <= after - times, before, after)
+        return nearest
+
 
 def read_timeline(container: Container) -> Timeline:
     """Read the times from the header, or from all packets where the header contradicts itself."""

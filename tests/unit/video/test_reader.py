@@ -14,6 +14,7 @@ from stopcli.errors import FileMissing, NoVideoStream, UnreadableVideo, VideoToo
 from stopcli.video import container, reader
 from stopcli.video.clips import read_frames, read_windows
 from stopcli.video.discovery import find_videos
+from stopcli.video.pixels import Framing
 from stopcli.video.reader import open_video
 from stopcli.video.sampling import sample_times, windows
 
@@ -97,6 +98,34 @@ def test_frames_are_the_same_where_those_that_nobody_refers_to_are_left_out(
     expected, many = read()
     assert found == expected
     assert few < 0.9 * many
+
+
+@pytest.mark.parametrize(
+    ("suffix", "codec"),
+    [("mp4", "libx264"), ("mkv", "libx264"), ("ts", "libx264"), ("webm", "libvpx-vp9"), ("avi", "mpeg4")],
+)
+def test_key_frames_are_the_nearest_and_none_but_they_are_decoded(tmp_path, monkeypatch, codec, suffix):
+    options = {"g": "15", "keyint_min": "15", "sc_threshold": "0", "bf": "0" if suffix == "avi" else "2"}
+    path = write_video(tmp_path / f"v.{suffix}", frames=300, fps=10, codec=codec, options=options)
+    decoded = []
+    monkeypatch.setattr(
+        reader.Clock, "read", lambda *a, read=reader.Clock.read: decoded.append(0) or read(*a)
+    )
+    keys = Framing(48, keyframes=True)
+    for clip in (read_frames(path, 4, keys), read_frames(path, 12, keys)):
+        at = np.round(clip.times * 10).astype(int)
+        assert (at % 15 == 0).all()
+        wanted = sample_times(30, len(at))
+        late = (
+            1.55 if suffix in ("ts", "mkv", "webm") else 0.8
+        )  # without an index: the key frame on screen then
+        assert (np.abs(clip.times - wanted) <= late).all()
+        assert [drawn_at(p) for p in clip.pixels] == (at % 16).tolist()
+        assert clip.end == pytest.approx(30, abs=0.2)
+    assert len(decoded) <= 45
+    windows = list(read_windows(path, 4, keys, 1.0))
+    assert [w.start for w in windows] == pytest.approx(range(30))
+    assert {round(t * 10) % 15 for w in windows for t in w.times} == {0}
 
 
 def test_of_slow_pictures_and_of_files_that_end_early_none_is_left_out(tmp_path):
