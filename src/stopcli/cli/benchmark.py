@@ -37,7 +37,7 @@ _annotations = o.input_option(metavar="FILE|DIR", help="As published; may be giv
 _output = o.output_option("--output", "-o", metavar="DIR", help="Write results.json, .csv, .md and more.")
 _paths = typer.Argument(metavar="[VIDEO|DIR]...", help="What to decode; default: made for the run.")
 _batch_sizes = o.model_option(metavar="N,N,...", help="Clips a batch.")
-_precisions = o.model_option(metavar="P,P,...", help="auto, fp32, bf16, fp16.")
+_precisions = o.model_option(metavar="P,P,...", help="auto, fp32, bf16, fp16, int8.")
 
 
 @app.command("accuracy", epilog=ACCURACY_EXAMPLES)

@@ -19,7 +19,7 @@ output_option = partial(typer.Option, rich_help_panel="Output")
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 
-Precision = Literal["auto", "fp32", "bf16", "fp16"]
+Precision = Literal["auto", "fp32", "bf16", "fp16", "int8"]
 FOCUS = 3.0  # in units of attention logits; docs/results.md has the curve
 Format = Literal["auto", "table", "json", "jsonl", "csv"]
 
@@ -54,7 +54,9 @@ _force = output_option("--force", help="Replace what is there.")
 _model = model_option("--model", "-m", **_MODEL, help="A named model, a Hub repository or a folder.")
 _models = model_option("--model", "-m", **_MODEL, help="A model; may be given several times.")
 _device = model_option("--device", metavar="auto|cpu|cuda[:N]|mps", help="Where to compute.")
-_precision = model_option("--precision", help="auto is bf16 where the hardware is fast at it.")
+_precision = model_option(
+    "--precision", help="auto is bf16 where the hardware is fast at it; int8 is for CPUs."
+)
 _batch = model_option("--batch-size", metavar="auto|N", parser=number_or_auto, help="Clips computed at once.")
 _frames = model_option("--frames", metavar="N", min=1, max=64, help="Frames a clip; default: the model's.")
 _compile = model_option("--compile", help="torch.compile on CUDA: slow to start, then faster.")

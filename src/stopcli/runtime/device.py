@@ -13,6 +13,13 @@ BYTES_FOR_GRADIENTS = 136  # a token, channel and block, about: 34 fp32 values
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
+def dtype_of(precision: str) -> torch.dtype:
+    """Return what tensors are of; in int8 they are so within linear layers only."""
+    if precision == "int8":
+        return torch.bfloat16 if _cpu_bf16() else torch.float32
+    return DTYPES[precision]
+
+
 def checked_device(name: str) -> torch.device:
     """Return the device of that name; raises DeviceError if the machine has none."""
     try:
@@ -64,7 +71,9 @@ def agreement(model: Stop, frames: int, device: torch.device) -> float:
 
 
 def choose_precision(device: torch.device, wanted: str) -> tuple[str, str]:
-    """Return a precision and the reason for it: bf16 where the hardware is fast at it."""
+    """Return a precision and the reason for it: bf16 where the hardware is fast at it. Raises DeviceError."""
+    if wanted == "int8" and device.type != "cpu":
+        raise DeviceError(f"--precision int8 is for CPUs, got {device}; use bf16 or fp16")
     if wanted != "auto":
         return wanted, "asked for"
     if device.type == "cuda":

@@ -26,8 +26,9 @@ from stopcli.model.files import ModelFiles
 from stopcli.model.loading import load_model, tokenizer_of
 from stopcli.model.stop import Stop, StopTrace
 from stopcli.results import EncodedClip, Failure
-from stopcli.runtime.device import DTYPES, choose_device, choose_precision, default_batch, device_name
+from stopcli.runtime.device import choose_device, choose_precision, default_batch, device_name, dtype_of
 from stopcli.runtime.head import Head, LabelScores, head_of, score_labels
+from stopcli.runtime.int8 import Int8Tower
 from stopcli.runtime.text import TextEncoder
 from stopcli.video.clips import READER, Frames
 from stopcli.video.pixels import Framing
@@ -44,7 +45,7 @@ class EncoderOptions:
     """How to run a model; ``auto`` chooses and says why."""
 
     device: str = "auto"  # auto, cpu, cuda, cuda:1, mps
-    precision: str = "auto"  # auto, fp32, bf16, fp16
+    precision: str = "auto"  # auto, fp32, bf16, fp16, int8
     batch_size: int | None = None  # clips a batch; None chooses by device
     frames: int | None = None  # frames a clip; None is what the model was made for
     compile: bool = False  # torch.compile, on CUDA: slow to start, faster over many clips
@@ -77,14 +78,16 @@ class Encoder:
         self.framing = Framing(preprocess.size, preprocess.fit, preprocess.interpolation, keys)
         self.device, self.device_reason = choose_device(self.options.device, model, self.frames)
         self.precision, self.precision_reason = choose_precision(self.device, self.options.precision)
-        self.dtype = torch.float32 if trainable else DTYPES[self.precision]
+        self.dtype = torch.float32 if trainable else dtype_of(self.precision)
         self._autocast = trainable and self.precision != "fp32"
-        if trainable and self.precision == "fp16":
-            raise UsageError("fp16 is too coarse to train in; use --precision bf16 or fp32")
+        if trainable and self.precision in ("fp16", "int8"):
+            raise UsageError(f"{self.precision} is too coarse to train in; use --precision bf16 or fp32")
         if self.options.compile and self.device.type != "cuda":
             raise UsageError(f"--compile needs a CUDA device, got {self.device}")
         model.prompts.requires_grad_(trainable)
         self._adopt(model.to(self.device, self.dtype))
+        visual = model.backbone.clip.visual
+        self._unproven = Int8Tower(visual) if self.precision == "int8" else None
         self._mean, self._std = (
             torch.tensor(v, device=self.device).view(3, 1, 1) for v in (preprocess.mean, preprocess.std)
         )
@@ -162,10 +165,13 @@ class Encoder:
         done = 0
 
         def next_batch() -> NDArray[np.float32]:
+            part = pixels[done : done + self.batch_size]
             with torch.inference_mode():
-                vectors: NDArray[np.float32] = (
-                    self.forward(pixels[done : done + self.batch_size]).cpu().numpy()
-                )
+                found = self.forward(part)
+                if self._unproven is not None:
+                    self._unproven.check(lambda: self.forward(part[:1]), found[:1], self.files.name)
+                    self._unproven = None
+            vectors: NDArray[np.float32] = found.cpu().numpy()
             return vectors
 
         while done < len(pixels):
@@ -184,7 +190,7 @@ class Encoder:
 
     def forward(self, pixels: NDArray[np.uint8]) -> Tensor:
         """Embed decoded frames (B,T,S,S,3) uint8 -> (B,E) float32 on the device, with gradients if on."""
-        with torch.autocast(self.device.type, DTYPES[self.precision], enabled=self._autocast):
+        with torch.autocast(self.device.type, dtype_of(self.precision), enabled=self._autocast):
             vectors: Tensor = self._encode(self._preprocess(np.ascontiguousarray(pixels)))
         return vectors.float()
 

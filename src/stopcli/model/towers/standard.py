@@ -21,14 +21,29 @@ class QuickGELU(nn.Module):
         return x * torch.sigmoid(1.702 * x)
 
 
+class Attention(nn.MultiheadAttention):
+    """open_clip's parameters of attention; what is done with them is told here."""
+
+    layers: Any = None  # other layers for queries, and for keys and values, in the place of these parameters
+
+    def project(self, x: Tensor, wanted: int | None) -> tuple[Tensor, Tensor]:
+        """Return the queries (N,wanted,D) of the first tokens, and all keys and values (N,S,2D)."""
+        if self.layers is not None:
+            query, key_value = self.layers
+            return query(x[:, :wanted]), key_value(x)
+        width, weight, bias = x.shape[-1], self.in_proj_weight, self.in_proj_bias
+        q = F.linear(x[:, :wanted], weight[:width], bias[:width])
+        return q, F.linear(x, weight[width:], bias[width:])
+
+
 class Block(nn.Module):
-    """A residual block; its attention is open_clip's parameters, and computed here."""
+    """A residual block."""
 
     def __init__(self, width: int, heads: int, mlp_ratio: float, activation: type[nn.Module]) -> None:
         super().__init__()
         hidden = int(width * mlp_ratio)
         self.ln_1 = nn.LayerNorm(width)
-        self.attn = nn.MultiheadAttention(width, heads, batch_first=True)
+        self.attn = Attention(width, heads, batch_first=True)
         self.ls_1 = nn.Identity()
         self.ln_2 = nn.LayerNorm(width)
         self.mlp = nn.Sequential()
@@ -39,10 +54,7 @@ class Block(nn.Module):
 
     def forward(self, x: Tensor, *, causal: bool = False, wanted: int | None = None) -> Tensor:
         """(N,S,D) -> (N,S,D); ``causal`` lets a token see none behind it; ``wanted`` makes the first only."""
-        width = x.shape[-1]
-        normed, (w, b) = self.ln_1(x), (self.attn.in_proj_weight, self.attn.in_proj_bias)
-        q = F.linear(normed[:, :wanted], w[:width], b[:width])
-        kv = F.linear(normed, w[width:], b[width:])
+        q, kv = self.attn.project(self.ln_1(x), wanted)
         heads = self.attn.num_heads
         q, k, v = (y.view(*y.shape[:2], heads, -1).transpose(1, 2) for y in (q, *kv.chunk(2, -1)))
         mixed = F.scaled_dot_product_attention(q, k, v, is_causal=causal)

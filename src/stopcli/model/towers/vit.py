@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
+from stopcli.model.towers.standard import Attention
 from stopcli.model.towers.tower import Layout, Tower, attend, softmax_over_patches
 
 
@@ -57,12 +58,9 @@ class OpenClipViT(Tower):
         block = self.blocks[index]
         attention: nn.MultiheadAttention = block.attn
         heads = attention.num_heads
-        normed = block.ln_1(x)
-        parts = [self.width, 2 * self.width]
-        wq, wkv = torch.split(attention.in_proj_weight, parts)
-        bq, bkv = torch.split(attention.in_proj_bias, parts)
-        q = rearrange(F.linear(normed[:, :wanted], wq, bq), "b s (n d) -> b n s d", n=heads)
-        k, v = rearrange(F.linear(normed, wkv, bkv), "b s (two n d) -> two b n s d", two=2, n=heads)
+        queries, others = Attention.project(attention, block.ln_1(x), wanted)  # type: ignore[arg-type]
+        q = rearrange(queries, "b s (n d) -> b n s d", n=heads)
+        k, v = rearrange(others, "b s (two n d) -> two b n s d", two=2, n=heads)
         mixed = attend(q, k, v, bias, layout)  # (B,heads,wanted,d)
         y = x[:, :wanted] + block.ls_1(attention.out_proj(rearrange(mixed, "b n s d -> b s (n d)")))
         out: Tensor = y + block.ls_2(block.mlp(block.ln_2(y)))
