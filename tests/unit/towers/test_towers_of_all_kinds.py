@@ -105,7 +105,7 @@ def test_where_a_class_token_looks_is_its_blocks_own_attention(name, seen):
     c, h = tower.embed(pictures(1))
     with torch.no_grad():
         tower.run_block(
-            1, torch.cat([c[None], h], 1), torch.zeros(1, tower.prefix + 9), 1, Layout(tower.prefix, 1, 9)
+            1, torch.cat([c[None], h], 1), torch.zeros(1, tower.prefix + 9), 2, Layout(tower.prefix, 1, 9)
         )
         look = tower.look(1, c[None], h[None])[0, 0]
         expected = seen[0][0, :, 0, tower.prefix :].softmax(-1).mean(0)

@@ -22,18 +22,18 @@ class QuickGELU(nn.Module):
 
 
 class Attention(nn.MultiheadAttention):
-    """open_clip's parameters of attention; what is done with them is told here."""
+    """open_clip's parameters of attention; `project` and `Block` use them."""
 
     layers: Any = None  # other layers for queries, and for keys and values, in the place of these parameters
 
-    def project(self, x: Tensor, wanted: int | None) -> tuple[Tensor, Tensor]:
-        """Return the queries (N,wanted,D) of the first tokens, and all keys and values (N,S,2D)."""
-        if self.layers is not None:
-            query, key_value = self.layers
-            return query(x[:, :wanted]), key_value(x)
-        width, weight, bias = x.shape[-1], self.in_proj_weight, self.in_proj_bias
-        q = F.linear(x[:, :wanted], weight[:width], bias[:width])
-        return q, F.linear(x, weight[width:], bias[width:])
+
+def project(attention: nn.MultiheadAttention, x: Tensor, wanted: int | None) -> tuple[Tensor, Tensor]:
+    """Return the queries (N,wanted,D) of the first tokens, and all keys and values (N,S,2D)."""
+    if (layers := getattr(attention, "layers", None)) is not None:
+        return layers[0](x[:, :wanted]), layers[1](x)
+    width, weight, bias = x.shape[-1], attention.in_proj_weight, attention.in_proj_bias
+    q = F.linear(x[:, :wanted].contiguous(), weight[:width], bias[:width])
+    return q, F.linear(x, weight[width:], bias[width:])
 
 
 class Block(nn.Module):
@@ -54,7 +54,7 @@ class Block(nn.Module):
 
     def forward(self, x: Tensor, *, causal: bool = False, wanted: int | None = None) -> Tensor:
         """(N,S,D) -> (N,S,D); ``causal`` lets a token see none behind it; ``wanted`` makes the first only."""
-        q, kv = self.attn.project(self.ln_1(x), wanted)
+        q, kv = project(self.attn, self.ln_1(x), wanted)
         heads = self.attn.num_heads
         q, k, v = (y.view(*y.shape[:2], heads, -1).transpose(1, 2) for y in (q, *kv.chunk(2, -1)))
         mixed = F.scaled_dot_product_attention(q, k, v, is_causal=causal)

@@ -106,8 +106,12 @@ def _attend(q: Tensor, k: Tensor, v: Tensor, bias: Tensor) -> Tensor:
     """Attention of q (B,heads,R,d) to k and v (B,heads,S,d), with a bias (B,S) on the keys.
 
     A mask would shut out the fast kernels of CUDA, and of the CPU where the bias has a gradient. There the
-    bias is one more dimension, in which every query is 1. On the CPU without gradients a mask is faster.
+    bias is one more dimension, in which every query is 1. On the CPU without gradients a mask is faster; for
+    a single query, no kernel is.
     """
+    if q.shape[2] == 1 and not q.is_cuda:
+        logits = (q @ k.transpose(-1, -2)).float() * q.shape[-1] ** -0.5 + bias[:, None, None]
+        return logits.softmax(-1).to(v.dtype) @ v
     d, dtype = q.shape[-1], q.dtype
     if not bias.is_cuda and not bias.requires_grad:
         return F.scaled_dot_product_attention(q, k, v, attn_mask=bias[:, None, None].to(dtype))

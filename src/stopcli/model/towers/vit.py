@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
-from stopcli.model.towers.standard import Attention
+from stopcli.model.towers.standard import project
 from stopcli.model.towers.tower import Layout, Tower, attend, softmax_over_patches
 
 
@@ -58,7 +58,7 @@ class OpenClipViT(Tower):
         block = self.blocks[index]
         attention: nn.MultiheadAttention = block.attn
         heads = attention.num_heads
-        queries, others = Attention.project(attention, block.ln_1(x), wanted)  # type: ignore[arg-type]
+        queries, others = project(attention, block.ln_1(x), wanted)
         q = rearrange(queries, "b s (n d) -> b n s d", n=heads)
         k, v = rearrange(others, "b s (two n d) -> two b n s d", two=2, n=heads)
         mixed = attend(q, k, v, bias, layout)  # (B,heads,wanted,d)
