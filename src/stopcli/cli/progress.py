@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import PurePath
 
 
 @contextmanager
@@ -45,14 +46,26 @@ class Bar:
         self._progress.stop()
 
 
-@contextmanager
-def progress_bar(what: str, total: int, *, quiet: bool) -> Iterator[Callable[[str], None]]:
-    """Show progress over ``total`` files; yield what to call with the path of each that is done."""
-    bar, seen = Bar(what, total, quiet=quiet), set[str]()
+def clock(seconds: float) -> str:
+    """Return a time in a film: 1:02:05."""
+    minutes, s = divmod(int(seconds), 60)
+    return f"{minutes // 60}:{minutes % 60:02d}:{s:02d}"
 
-    def done(path: str) -> None:
-        seen.add(path)  # windows of one file count once
-        bar.update(len(seen))
+
+@contextmanager
+def progress_bar(what: str, total: int, *, quiet: bool) -> Iterator[Callable[..., None]]:
+    """Show progress over ``total`` files; yield what to call with the path of each that is done.
+
+    Called with a time as well (seconds), it shows how far into a long file the work has come.
+    """
+    bar, seen, current = Bar(what, total, quiet=quiet), set[str](), ""
+
+    def done(path: str, until: float | None = None) -> None:
+        nonlocal current
+        if until is None or current not in ("", path):
+            seen.add(path if until is None else current)
+        current = path
+        bar.update(len(seen), None if until is None else f"{PurePath(path).name} at {clock(until)}")
 
     try:
         yield done

@@ -171,10 +171,10 @@ class Session:
         with self.progress(what, total) as done:
             for item in items:
                 yield item
-                done(str(item.path))
+                done(str(item.path), getattr(item, "end", None))
 
-    def progress(self, what: str, total: int) -> AbstractContextManager[Callable[[str], None]]:
-        """Show a bar over ``total`` files; gives what to call with each path that is done."""
+    def progress(self, what: str, total: int) -> AbstractContextManager[Callable[..., None]]:
+        """Show a bar over ``total`` files; gives what `progress_bar` does."""
         return progress_bar(what, total, quiet=self.show.quiet)
 
     @staticmethod

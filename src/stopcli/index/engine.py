@@ -17,7 +17,17 @@ from stopcli.index.maintenance import forget_lost, lost_spaces
 from stopcli.index.ranking import Near, Selection, search, select
 from stopcli.index.store import Index
 from stopcli.index.sync import FileDiff, Update
-from stopcli.index.types import Example, Paths, Query, Say, SearchRequest, SearchResult, Snapshot, Space
+from stopcli.index.types import (
+    Example,
+    Paths,
+    Progress,
+    Query,
+    Say,
+    SearchRequest,
+    SearchResult,
+    Snapshot,
+    Space,
+)
 from stopcli.index.vectors import UNIT
 from stopcli.model.files import ModelFiles
 from stopcli.runtime.text import TextEncoder, check_texts
@@ -47,7 +57,7 @@ class SearchEngine(AbstractContextManager["SearchEngine"]):
         frames: int | None = None,
         wait: float = 600.0,
         say: Say = lambda _: None,
-        progress: Callable[[int], AbstractContextManager[Say]] = lambda _: nullcontext(lambda _: None),
+        progress: Callable[[int], AbstractContextManager[Progress]] = lambda _: nullcontext(lambda *_: None),
     ) -> None:
         self._files, self._load, self._precision = files, load_encoder, precision
         self._frames = frames or files.config.frames

@@ -16,7 +16,7 @@ from stopcli.errors import FileChanged, FileMissing, UnreadableVideo
 from stopcli.fileio import content_key
 from stopcli.index.database import Database
 from stopcli.index.store import Index
-from stopcli.index.types import PASSING, Fault, Faults, FileRecord, NewEntry, Paths, Say, Snapshot, Space
+from stopcli.index.types import PASSING, Fault, Faults, FileRecord, NewEntry, Paths, Progress, Snapshot, Space
 from stopcli.results import EncodedClip, Failure
 
 if TYPE_CHECKING:
@@ -127,7 +127,7 @@ def settle(database: Database, diff: FileDiff, todo: Iterable[Path]) -> None:
 
 
 def embed(
-    index: Index, space: Space, diff: FileDiff, todo: Paths, encoder: Encoder, progress: Say
+    index: Index, space: Space, diff: FileDiff, todo: Paths, encoder: Encoder, progress: Progress
 ) -> tuple[int, Faults]:
     """Embed files and commit them, a few seconds' worth at a time.
 
@@ -148,8 +148,12 @@ def embed(
 
     try:
         for name, items in groupby(encoder.encode_videos(todo, window=space.window), lambda i: str(i.path)):
+            path, found = Path(name), []
+            for item in items:
+                found.append(item)
+                if isinstance(item, EncodedClip) and item.end is not None:
+                    progress(name, item.end)
             progress(name)
-            path, found = Path(name), list(items)
             record = diff.present[path]
             clips = [item for item in found if isinstance(item, EncodedClip)]
             failures = [item for item in found if isinstance(item, Failure)]

@@ -16,6 +16,7 @@ WINDOW = 8.0  # seconds of a window
 Vectors = NDArray[np.float32]
 Paths = Sequence[Path]
 Say = Callable[[str], object]
+Progress = Callable[..., object]  # with each path that is done; with a time (seconds), how far it has come
 
 
 @dataclass(frozen=True)

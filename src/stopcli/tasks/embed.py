@@ -26,13 +26,14 @@ def embed_videos(
     *,
     window: float | None = None,
     force: bool = False,
-    progress: Callable[[str], None] | None = None,
+    progress: Callable[..., object] | None = None,
 ) -> tuple[list[Embedded], list[Failure]]:
     """Embed files into ``output``; what it holds already is skipped, changed files are redone.
 
     Files that are absent or cannot be read now keep the vectors of an earlier run.
 
-    ``window`` (seconds) None embeds whole files; ``progress`` is called with each path that is done.
+    ``window`` (seconds) None embeds whole files; ``progress`` is called with each path that is done,
+    and with a window's end (seconds) as well while it is not.
     Returns where each of ``paths`` stands in the output, and the files that could not be used.
 
     Raises:
@@ -64,14 +65,18 @@ def _embed(
     vectors: VectorFile,
     journal: Journal,
     window: float | None,
-    progress: Callable[[str], None] | None,
+    progress: Callable[..., object] | None,
 ) -> list[Failure]:
     """Embed files into ``vectors``, and the journal; what cannot be read keeps what was known of it."""
     failures: list[Failure] = []
     if todo:
         journal.begin(vectors)
     for path, group in groupby(encoder.encode_videos(todo, window=window), key=lambda item: item.path):
-        items = list(group)
+        items = []
+        for item in group:
+            items.append(item)
+            if progress is not None and isinstance(item, EncodedClip) and item.end is not None:
+                progress(path, item.end)
         faults = [i for i in items if isinstance(i, Failure)]
         if not faults and _file_key(path) != keys[path]:
             changed = FileChanged(f"{path}: it was replaced while it was read; run the command again")

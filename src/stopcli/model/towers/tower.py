@@ -111,7 +111,8 @@ def _attend(q: Tensor, k: Tensor, v: Tensor, bias: Tensor) -> Tensor:
     """
     if q.shape[2] == 1 and not q.is_cuda:
         logits = (q @ k.transpose(-1, -2)).float() * q.shape[-1] ** -0.5 + bias[:, None, None]
-        return logits.softmax(-1).to(v.dtype) @ v
+        out: Tensor = logits.softmax(-1).to(v.dtype) @ v
+        return out
     d, dtype = q.shape[-1], q.dtype
     if not bias.is_cuda and not bias.requires_grad:
         return F.scaled_dot_product_attention(q, k, v, attn_mask=bias[:, None, None].to(dtype))
