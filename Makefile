@@ -10,7 +10,7 @@ LOCK := .ci/constraints.txt
 DEV := mypy protobuf pyarrow pytest pytest-xdist ruff sentencepiece transformers usearch
 PYTEST = $(BIN)/python -m pytest -n 2
 
-.PHONY: demo test test-system test-latest lint lock docs docs-check bench clean
+.PHONY: demo test test-system test-latest lint lock docs docs-check bench speed clean
 
 $(STAMP): pyproject.toml $(LOCK)
 	$(PYTHON) -m venv $(VENV)
@@ -53,6 +53,9 @@ docs: $(STAMP)
 
 docs-check: $(STAMP)
 	$(BIN)/python docs/tools/make.py --check
+
+speed: $(STAMP)
+	$(BIN)/python tests/benchmarks/versus.py $(CLIPS) -o docs/speed.md
 
 bench: $(STAMP)
 	$(BIN)/python tests/benchmarks/startup.py

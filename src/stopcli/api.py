@@ -21,7 +21,7 @@ from stopcli.errors import InputError, NothingFound, UsageError
 from stopcli.fileio import is_folder
 from stopcli.hub.registry import resolve
 from stopcli.index.types import WINDOW, Example, Filters, SearchRequest
-from stopcli.model.config import HeadKind, Mode, Sampling
+from stopcli.model.config import Attention, HeadKind, Mode, Sampling
 from stopcli.model.preprocess import Fit
 from stopcli.output.tables import table_of, to_dict
 from stopcli.results import BenchmarkScore, Classification, Embedded, Explanation, Failure, Finetuned, Hit
@@ -245,6 +245,7 @@ class Model:
         seed: int = 0,
         spatial: Mode | None = None,
         temporal: Mode | None = None,
+        attention: Attention | None = None,
         flip: bool | None = None,
         template: str | None = None,
         head: HeadKind = "auto",
@@ -263,7 +264,7 @@ class Model:
         from stopcli.train.options import FinetuneOptions
 
         options = FinetuneOptions(
-            epochs, lr, batch_size, shots, seed, spatial, temporal, flip, template, head
+            epochs, lr, batch_size, shots, seed, spatial, temporal, attention, flip, template, head
         )
         return finetune(
             lambda: self.encoder.files,

@@ -112,11 +112,6 @@ class Explanation:
         """What the block of the pictures did."""
         return self.trace[self.block - 1]
 
-    @property
-    def blocks(self) -> int:
-        """How many blocks the trace has."""
-        return len(self.trace)
-
 
 @dataclass(frozen=True)
 class TrainingPlan:
@@ -188,7 +183,7 @@ class BenchmarkScore:
 
 @dataclass(frozen=True)
 class Speed:
-    """One measurement of speed; ``share`` is of the measured matrix-product rate."""
+    """One measurement of speed, the median of rounds; ``share`` is of the measured matrix-product rate."""
 
     stage: str
     model: str
@@ -196,6 +191,7 @@ class Speed:
     batch_size: int
     per_second: float
     unit: str
+    spread: float | None = None  # from the slowest round to the fastest, as a share of the median
     over_plain: float | None = None  # time over that of plain CLIP on the same frames
     tflops: float | None = None
     share: float | None = None

@@ -14,13 +14,20 @@ import time
 import torch
 
 from stopcli.model.checkpoint import build_backbone
-from stopcli.model.config import StopConfig
+from stopcli.model.config import Attention, StopConfig
 from stopcli.model.stop import Stop
 from stopcli.runtime.device import DTYPES, checked_device
 
 
 def measure(
-    architecture: str, frames: int, batch: int, precision: str, device: torch.device, rounds: int
+    architecture: str,
+    frames: int,
+    batch: int,
+    precision: str,
+    device: torch.device,
+    rounds: int,
+    *,
+    attention: Attention = "joint",
 ) -> tuple[float, float | None, list[float]]:
     """Return the median seconds of plain CLIP and of STOP, and their ratios; STOP is None where it cannot run."""
     dtype = DTYPES[precision]
@@ -29,7 +36,7 @@ def measure(
     pixels = torch.randn(batch, frames, 3, size, size).to(device, dtype)
     models = [Stop(backbone, None)]
     if not isinstance(backbone.tower, str):
-        models.append(Stop(backbone, StopConfig()))
+        models.append(Stop(backbone, StopConfig(attention=attention)))
         for parameter in models[1].prompts.parameters():
             torch.nn.init.normal_(parameter, std=0.02)
 

@@ -106,11 +106,14 @@ def speed(
     model: o.ModelName = None,
     device: o.DeviceName = "auto",
     frames: o.FrameCount = None,
+    fit: o.FitName = "auto",
+    sampling: o.SamplingName = "auto",
     compile: o.Compile = False,
     offline: o.Offline = False,
 ) -> None:
     """Measure decoding, the model, and both together."""
-    compute = o.Compute(model=model, device=device, frames=frames, offline=offline)
+    how: dict[str, Any] = {"device": device, "frames": frames, "fit": fit, "sampling": sampling}
+    compute = o.Compute(model=model, offline=offline, **how)
     with session("benchmark speed", show, compute, o.Batching(batch_size=None, compile=compile)) as s:
         kinds = _choices("--precisions", precisions, [*get_args(o.Precision)])
         sizes = [int(n) for n in _choices("--batch-sizes", batch_sizes, [str(n) for n in range(1, 4097)])]

@@ -16,7 +16,7 @@ from stopcli.cli import options as o
 from stopcli.cli.progress import Bar
 from stopcli.cli.session import Session, session
 from stopcli.errors import UsageError
-from stopcli.model.config import HeadKind, Mode
+from stopcli.model.config import Attention, HeadKind, Mode
 from stopcli.results import Finetuned, StepReport, TrainingPlan
 
 if TYPE_CHECKING:
@@ -36,6 +36,7 @@ _batch_size = training_option(metavar="auto|N", parser=o.number_or_auto, help="C
 _shots = training_option(metavar="K", min=1, help="Train on at most K clips of each label.")
 _spatial = training_option(help="Prompts on regions; default: the model's.")
 _temporal = training_option(help="Prompts between frames; default: the model's.")
+_attention = training_option(help="Of patches: joint, or frame: within their own; default: the model's.")
 _flip = training_option("--flip/--no-flip", help="Mirror half of the clips; default: if no label says left.")
 _head = training_option(help="What labels are recognized by: their text, prototypes from clips, or both.")
 _data = typer.Argument(metavar="DATA.csv|DIR", help="A table of path and label or caption, or class folders.")
@@ -56,6 +57,7 @@ class Training:
     seed: o.Seed = 0
     spatial: Annotated[Mode | None, _spatial] = None
     temporal: Annotated[Mode | None, _temporal] = None
+    attention: Annotated[Attention | None, _attention] = None
     flip: Annotated[bool | None, _flip] = None
     template: o.Template = None
     head: Annotated[HeadKind, _head] = "auto"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import statistics
 import tempfile
 import time
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 ROUNDS = 5
 LEAST = 0.4  # seconds of one timing
 MOST = 10.0  # seconds of all rounds: slow work is measured less often
+BUSY = 0.5  # of the cores: more work than this that is not ours makes figures doubtful
+WORSE = 0.9  # of the rate of smaller batches: worth a word
 
 
 def speed(
@@ -43,6 +46,9 @@ def speed(
     """
     from stopcli.runtime.encoder import Encoder
 
+    load, cores = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0, os.cpu_count() or 1
+    if load > BUSY * cores:
+        say(f"warning: other programs are busy here (load {load:.1f} on {cores} cores); trust ratios only")
     with tempfile.TemporaryDirectory() as scratch:
         videos = list(paths) or [_synthetic(Path(scratch) / f"{i}.mp4") for i in range(8)]
         decoding: Speed | None = None
@@ -54,10 +60,14 @@ def speed(
             product = _matrix_product(encoder)
             yield product
             best = 0.0
-            for size in batch_sizes:
+            for size in sorted(batch_sizes):
                 measured = list(_encode(encoder, size, product.tflops))
                 yield from measured
-                best = max(best, measured[-1].per_second)
+                rate = measured[-1].per_second
+                if rate < WORSE * best:
+                    times = f"{best / rate:.1f} times as long as in smaller ones"
+                    say(f"note: in batches of {size}, a clip takes {times}")
+                best = max(best, rate)
             whole = _end_to_end(encoder, videos)
             yield whole
             say(_verdict(encoder, decoding.per_second / encoder.frames, best, whole.per_second))
@@ -67,8 +77,8 @@ def _decode(encoder: Encoder, videos: Sequence[Path]) -> Speed:
     def read(path: Path) -> list[int]:
         return [len(read_frames(path, encoder.frames, encoder.framing, threads=1).pixels)]
 
-    seconds = _median(lambda: list(prefetch(read, videos)))
-    return Speed("decode", "", "", len(videos), len(videos) * encoder.frames / seconds, "frames")
+    ((seconds, spread),) = _interleaved([lambda: list(prefetch(read, videos))])
+    return Speed("decode", "", "", len(videos), len(videos) * encoder.frames / seconds, "frames", spread)
 
 
 def _matrix_product(encoder: Encoder) -> Speed:
@@ -76,9 +86,9 @@ def _matrix_product(encoder: Encoder) -> Speed:
     from stopcli.runtime.profile import matrix_product
 
     n = 8192 if encoder.device.type == "cuda" else 1536
-    seconds = _median(matrix_product(encoder, n))
-    tflops = 2 * n**3 / seconds / 1e12
-    return Speed("matrix product", "", encoder.precision, 1, 1 / seconds, f"products {n}x{n}", tflops=tflops)
+    ((seconds, spread),) = _interleaved([matrix_product(encoder, n)])
+    tflops, unit = 2 * n**3 / seconds / 1e12, f"products {n}x{n}"
+    return Speed("matrix product", "", encoder.precision, 1, 1 / seconds, unit, spread, tflops=tflops)
 
 
 def _encode(encoder: Encoder, size: int, peak: float | None) -> Iterator[Speed]:
@@ -93,17 +103,18 @@ def _encode(encoder: Encoder, size: int, peak: float | None) -> Iterator[Speed]:
     for model in models.values():
         model.batch_size = size
     rounds = _interleaved([partial(model.encode_pixels, pixels) for model in models.values()])
-    for (name, model), seconds in zip(models.items(), rounds, strict=True):
+    for (name, model), (seconds, spread) in zip(models.items(), rounds, strict=True):
         tflops = count_flops(model, pixels) / seconds / 1e12
-        over_plain = seconds / rounds[0] if name == "STOP" else None
+        over_plain = seconds / rounds[0][0] if name == "STOP" else None
         share, memory = tflops / peak if peak else None, peak_memory(model, pixels)
-        rate = size / seconds
-        yield Speed("encode", name, model.precision, size, rate, "clips", over_plain, tflops, share, memory)
+        what = (name, model.precision, size, size / seconds, "clips", spread)
+        yield Speed("encode", *what, over_plain, tflops, share, memory)
 
 
 def _end_to_end(encoder: Encoder, videos: Sequence[Path]) -> Speed:
-    seconds = _median(lambda: list(encoder.encode_videos(videos)))
-    return Speed("end to end", "", encoder.precision, encoder.batch_size, len(videos) / seconds, "clips")
+    ((seconds, spread),) = _interleaved([lambda: list(encoder.encode_videos(videos))])
+    rate = len(videos) / seconds
+    return Speed("end to end", "", encoder.precision, encoder.batch_size, rate, "clips", spread)
 
 
 def _verdict(encoder: Encoder, decode: float, encode: float, whole: float) -> str:
@@ -118,12 +129,11 @@ def _verdict(encoder: Encoder, decode: float, encode: float, whole: float) -> st
     )
 
 
-def _median(work: Callable[[], object]) -> float:
-    return _interleaved([work])[0]
+def _interleaved(works: Sequence[Callable[[], object]]) -> list[tuple[float, float]]:
+    """Return the median seconds of each and their spread, measured in turns: noise is noise to all alike.
 
-
-def _interleaved(works: Sequence[Callable[[], object]]) -> list[float]:
-    """Return the median seconds of each, measured in turns: a noisy machine is noisy to all alike."""
+    The spread is that from the fastest round to the slowest, as a share of the median.
+    """
     once = []
     for work in works:
         work()
@@ -138,7 +148,8 @@ def _interleaved(works: Sequence[Callable[[], object]]) -> list[float]:
             for _ in range(count):
                 work()
             taken[i].append((time.perf_counter() - began) / count)
-    return [statistics.median(t) for t in taken]
+    medians = map(statistics.median, taken)
+    return [(median, (max(t) - min(t)) / median) for t, median in zip(taken, medians, strict=True)]
 
 
 def _synthetic(path: Path) -> Path:

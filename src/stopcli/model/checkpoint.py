@@ -14,11 +14,15 @@ from typing import Any
 
 from stopcli.errors import CheckpointError
 from stopcli.fileio import make_folder, replacing, to_json, write_text
-from stopcli.model.config import CONFIG_FILE, WEIGHTS_FILE, ModelConfig
+from stopcli.model.config import CONFIG_FILE, WEIGHTS_FILE, ModelConfig, StopConfig
 from stopcli.model.preprocess import Preprocess, preprocess_of
 from stopcli.model.towers.architectures import list_architectures, read_architecture, require_transformers
 
 FLOATS = {"F64", "F32", "F16", "BF16"}
+PARTS = {  # whose parameters are whose
+    "spatial": ("temporal_dynamics.", "spatial_prompter.", "patch_offsets"),
+    "temporal": ("frame_variation.", "temporal_prompter.", "gap_tokens"),
+}
 NUMBERS = {"logit_scale", "logit_bias"}  # in old files of shape (1,)
 
 
@@ -95,6 +99,21 @@ def load_prompts(model: Any, folder: Path) -> None:
     if not file.is_file():
         raise CheckpointError(f"{folder}: {CONFIG_FILE} promises prompts, but there is no {WEIGHTS_FILE}")
     _load_strict(model.prompts, file, "the prompts of its config.json")
+
+
+def keep_prompts(model: Any, before: StopConfig, folder: Path) -> set[str]:
+    """Load of the prompts in a folder, of the configuration ``before``, what this model has too.
+
+    Returns the kinds that were kept: spatial, temporal. CheckpointError as `load_prompts`.
+    """
+    from stopcli.model.stop import Stop
+
+    trained = Stop(model.backbone, before).to(next(model.prompts.parameters()).device)
+    load_prompts(trained, folder)
+    own = model.prompts.state_dict()
+    kept = {n: v for n, v in trained.prompts.state_dict().items() if n in own and v.shape == own[n].shape}
+    model.prompts.load_state_dict(kept, strict=False)
+    return {kind for kind, parts in PARTS.items() if any(part in name for part in parts for name in kept)}
 
 
 def _load_strict(

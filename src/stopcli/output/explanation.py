@@ -111,7 +111,7 @@ def title_of(explanation: Explanation) -> str:
     """Return one sentence on what is shown, and how far the regions can be trusted."""
     name, sure = Path(explanation.path).name, unsure(explanation)
     if explanation.most:
-        what = f"what the prompts do in block {explanation.block} of {explanation.blocks}"
+        what = f"what the prompts do in block {explanation.block} of {len(explanation.trace)}"
     else:
         what = "what focus draws attention to"
     return f"{name}: {what}" + (f" ({sure})" if sure else "")

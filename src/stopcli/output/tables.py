@@ -132,14 +132,14 @@ def flat(score: r.BenchmarkScore) -> dict[str, object]:
 
 
 def _speeds(records: Sequence[r.Speed]) -> Table:
-    forms = ("{:.2f}x", "{:.2f}", "{:.0%}", "{:,.0f}")
+    forms = ("{:.0%}", "{:.2f}x", "{:.2f}", "{:.0%}", "{:,.0f}")
     rows = []
     for s in records:
-        values = (s.over_plain, s.tflops, s.share, s.peak_mib)
+        values = (s.spread, s.over_plain, s.tflops, s.share, s.peak_mib)
         measured = ("" if v is None else form.format(v) for form, v in zip(forms, values, strict=True))
         rate = f"{s.per_second:,.2f} {s.unit}"
         rows.append((s.stage, s.model, s.precision, s.batch_size, rate, *measured))
-    numbers = ("batch", "per second", "over plain", "TFLOP/s", "share", "MiB")
+    numbers = ("batch", "per second", "spread", "over plain", "TFLOP/s", "share", "MiB")
     columns = (Column(name, "number") for name in numbers)
     return _table(rows, Column("stage"), Column("model"), Column("precision"), *columns)
 
@@ -257,7 +257,7 @@ def _explanation_facts(e: r.Explanation) -> dict[str, Any]:
     return {
         "written": e.written,
         "model": e.model,
-        "block": f"{e.block} of {e.blocks}",
+        "block": f"{e.block} of {len(e.trace)}",
         "regions a frame": regions,
         "temporal prompts": int(e.shown.counts.sum()),
         "certainty": round(float(e.certainty.mean()), 3) if len(e.certainty) else None,

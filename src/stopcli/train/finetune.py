@@ -12,6 +12,7 @@ from stopcli.data.split import few_shots, with_validation
 from stopcli.data.table import read_dataset
 from stopcli.errors import UsageError
 from stopcli.fileio import alone
+from stopcli.model.checkpoint import PARTS, keep_prompts
 from stopcli.model.config import StopConfig, read_config
 from stopcli.model.files import ModelFiles
 from stopcli.results import Finetuned
@@ -20,7 +21,7 @@ from stopcli.train import distributed
 from stopcli.train.batches import ClipReader
 from stopcli.train.dataset import check_table, check_videos
 from stopcli.train.options import FinetuneOptions, TrainingCallback
-from stopcli.train.run import FinetuneRun
+from stopcli.train.run import MODES, FinetuneRun
 from stopcli.train.run_folder import RunFolder
 from stopcli.video.cache import FrameCache
 
@@ -68,7 +69,7 @@ def finetune(
         base = resolve_model()
         if base.folder is not None and base.folder.resolve() == output.resolve():
             raise UsageError(f"{output}: is the model to start from, and would be lost; choose another -o")
-        encoder = _load(base, options, encoder_options)
+        encoder = _load(base, options, encoder_options, callback)
         reader = ClipReader(cache, encoder.frames, encoder.framing)
         data = with_validation(check_videos(data, reader, callback, skip_bad=skip_bad), options.seed)
         if options.shots is not None and data.task == "classification":
@@ -90,8 +91,13 @@ def _train(run: FinetuneRun, callback: TrainingCallback, *, resume: bool) -> Fin
     return run.finish()
 
 
-def _load(base: ModelFiles, options: FinetuneOptions, encoder_options: EncoderOptions | None) -> Encoder:
-    """Load the model to train: with its own prompts, or with new ones of the modes asked for."""
+def _load(
+    base: ModelFiles,
+    options: FinetuneOptions,
+    encoder_options: EncoderOptions | None,
+    callback: TrainingCallback,
+) -> Encoder:
+    """Load the model to train; of prompts of other modes than those asked for, what there is of them too."""
     import torch
 
     from stopcli.runtime.encoder import Encoder, EncoderOptions
@@ -99,16 +105,23 @@ def _load(base: ModelFiles, options: FinetuneOptions, encoder_options: EncoderOp
     if options.epochs == 0:  # no prompts are trained: the model stays as it is
         return Encoder(base, encoder_options or EncoderOptions())
     base.require_blocks("finetune")
-    stop = base.config.stop or StopConfig()
-    stop = replace(stop, spatial=options.spatial or stop.spatial, temporal=options.temporal or stop.temporal)
+    before = base.config.stop
+    asked = {mode: value for mode in MODES if (value := getattr(options, mode)) is not None}
+    stop = replace(before or StopConfig(), **asked)
     if stop.spatial == stop.temporal == "off":
         raise UsageError(f"--spatial off and --temporal off leave nothing to train of {base.name}")
-    if stop != base.config.stop:
+    folder = base.folder
+    if stop != before:
         base = replace(base, config=replace(base.config, stop=stop), folder=None)
     where = encoder_options or EncoderOptions()
     if distributed.world_size() > 1 and where.device == "auto" and torch.cuda.is_available():
         where = replace(where, device=f"cuda:{distributed.local_rank()}")
     torch.manual_seed(options.seed)
     encoder = Encoder(base, where, trainable=True)
+    if before is not None and folder is not None and stop != before:
+        kept = keep_prompts(encoder.model, before, folder)
+        there = [kind for kind in PARTS if getattr(stop, kind) != "off"]
+        told = [f"the {kind} ones {'go on from its own' if kind in kept else 'are new'}" for kind in there]
+        callback.noted(f"prompts of {base.name}: {', '.join(told)}")
     distributed.start(encoder.device)
     return encoder

@@ -8,7 +8,7 @@ from typing import Protocol
 
 from stopcli.data.labels import check_template
 from stopcli.errors import UsageError
-from stopcli.model.config import HeadKind, Mode
+from stopcli.model.config import Attention, HeadKind, Mode
 from stopcli.results import StepReport, TrainingPlan
 
 
@@ -26,6 +26,7 @@ class FinetuneOptions:
     seed: int = 0
     spatial: Mode | None = None
     temporal: Mode | None = None
+    attention: Attention | None = None  # of patches: to those of all frames, or of their own
     flip: bool | None = None  # mirror half of the clips; None does so unless a text speaks of left or right
     template: str | None = None  # see `stopcli.data.labels.prompts_for`
     head: HeadKind = "auto"  # what labels are recognized by: their text, prototypes from clips, a mix
@@ -51,6 +52,8 @@ class TrainingCallback(Protocol):
     def decoding(self, total: int) -> None: ...  # so many clips will be read
     def decoded(self, path: Path) -> None: ...  # one is read
     def skipped(self, problem: str) -> None: ...  # a row is skipped
-    def noted(self, note: str) -> None: ...  # the table was understood in another way than it is written
+    def noted(
+        self, note: str
+    ) -> None: ...  # something was understood or done in another way than one may think
     def plan(self, plan: TrainingPlan) -> None: ...  # training is about to begin
     def progress(self, report: StepReport) -> None: ...  # a step was taken

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 SAVE_EVERY = 60.0  # seconds between states; one is saved with each validation too
 VALIDATIONS = 25  # about
 NOT_KEPT = {"model", "weights", "video_key", "text_key"}  # of what an encoder says of itself
+MODES = ("spatial", "temporal", "attention")
 PLATEAU = 100  # steps: whether training is stuck is asked once every so many
 HANDED = re.compile(r"\b(left|right|(counter-?|anti-?)?clockwise)", re.IGNORECASE)
 
@@ -74,7 +75,7 @@ class FinetuneRun:
         self.schedule = Schedule.plan(data.task, clips, options)
         train = partial(Trainer, encoder, self.schedule, self.sentences, by_class=self.by_class)
         self.trainer = train() if self.schedule.steps else None
-        modes = {} if config.stop is None else {m: getattr(config.stop, m) for m in ("spatial", "temporal")}
+        modes = {} if config.stop is None else {m: getattr(config.stop, m) for m in MODES}
         chosen = {"flip": self.flip, **modes}
         length = asdict(self.schedule) | {"steps": self.schedule.steps, "processes": distributed.world_size()}
         self.record = self.origin | {  # what the model's config says of its training

@@ -104,7 +104,7 @@ def test_a_comparison_shows_what_plain_clip_looks_at_beside_it(tmp_path, clip):
 
 def test_focus_without_prompts_is_explained_too(tmp_path, clip):
     explanation = explained(tmp_path / "m", None, clip, focus=3.0)
-    assert explanation.blocks == 1
+    assert len(explanation.trace) == 1
     assert explanation.model.endswith(", focus 3")
     assert explanation.shown.scores.max() == pytest.approx(1)
     assert explanation.shown.bias.min() == pytest.approx(-3)

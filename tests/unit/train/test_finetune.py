@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 
+import numpy as np
 import pytest
 import torch
 
@@ -157,7 +158,26 @@ def test_a_model_made_by_a_command_that_is_no_text_can_be_loaded(tmp_path, label
     publishable(tmp_path / "out")
 
 
-def test_static_and_off_prompts_start_anew(tmp_path, adapt):
+def test_what_there_is_of_other_modes_is_kept_and_told(tmp_path, labelled, adapt):
+    from safetensors.numpy import load_file
+
+    adapt(tmp_path / "both", epochs=2)
+    before = load_file(tmp_path / "both" / "model.safetensors")
+    on = "go on from its own"
+    for name, modes, note in (
+        ("no spatial", {"spatial": "off"}, f"the temporal ones {on}"),
+        ("static", {"temporal": "static"}, f"the spatial ones {on}, the temporal ones are new"),
+        ("frame", {"attention": "frame"}, f"the spatial ones {on}, the temporal ones {on}"),
+    ):
+        _, told = adapt(tmp_path / name, epochs=1, lr=1e-9, model=tmp_path / "both", **modes)
+        assert told.notes == [f"prompts of {tmp_path / 'both'}: {note}"]
+        after = load_file(tmp_path / name / "model.safetensors")
+        same = {n for n in after.keys() & before.keys() if np.allclose(after[n], before[n], atol=1e-6)}
+        assert same == after.keys() & before.keys() != set()
+        assert config_of(tmp_path / name)["stop"] | modes == config_of(tmp_path / name)["stop"]
+
+
+def test_other_modes_are_taken(tmp_path, adapt):
     for mode in ("static", "off"):
         adapt(tmp_path / mode, epochs=2, temporal=mode)
         assert config_of(tmp_path / mode)["stop"]["temporal"] == mode
