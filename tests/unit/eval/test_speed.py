@@ -13,6 +13,8 @@ from stopcli.runtime.encoder import EncoderOptions
 def test_speed_measures_every_stage_and_says_what_bounds_the_whole(toy, tmp_path, monkeypatch):
     monkeypatch.setattr("stopcli.eval.speed.LEAST", 0.01)  # seconds of one timing: nothing is read off here
     monkeypatch.setattr("stopcli.eval.speed.ROUNDS", 1)
+    monkeypatch.setattr("stopcli.eval.speed.WORSE", 1e9)  # any larger batch is worth a word
+    monkeypatch.setattr("os.getloadavg", lambda: (99.0, 0.0, 0.0))
     video = write_video(tmp_path / "clip.mp4", frames=8, fps=4)
     sentences = []
     options = EncoderOptions("cpu")
@@ -30,11 +32,13 @@ def test_speed_measures_every_stage_and_says_what_bounds_the_whole(toy, tmp_path
         ("encode", "STOP", 2),
     ]
     assert [s.stage for s in measured[6:]] == ["end to end"]
-    assert all(s.per_second > 0 for s in measured)
+    assert all(s.per_second > 0 and s.spread >= 0 for s in measured)
     assert all(s.over_plain > 0 for s in measured if s.model == "STOP")
     product = measured[1]
     assert product.unit == "products 1536x1536"
     assert product.tflops * 1e12 == pytest.approx(2 * 1536**3 * product.per_second)
-    (verdict,) = sentences
+    busy, batch, verdict = sentences
+    assert busy.startswith("warning: other programs are busy here (load 99.0 on ")
+    assert batch.startswith("note: in batches of 2, a clip takes ")
     assert verdict.startswith("fp32: b")
     assert "clips/s" in verdict
