@@ -98,7 +98,7 @@ def load(
     The keywords are those of `stopcli.runtime.encoder.EncoderOptions`; ``offline`` makes no request. A
     ``focus`` above 0 draws the attention of a model without prompts to what moves; ``--focus motion`` is 3.
     ``fit`` says how frames become squares: crop, squash or pad; None is what the tower was trained with.
-    ``sampling`` keyframes looks at key frames only: for long films, much faster and coarser.
+    ``sampling`` "keyframes" looks at key frames only, faster but coarser; None is the model's own.
 
     Raises:
         ModelError: one of its kinds. DeviceError: the device is absent or wrong.

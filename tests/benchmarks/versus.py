@@ -128,9 +128,7 @@ class Table:
 
     def add(self, what: str, contenders: dict[str, Callable[[], float]]) -> None:
         """Measure, and tell: the first contender is what the others are compared with."""
-        loads = [os.getloadavg()[0]]
         taken = [{name: work() for name, work in contenders.items()} for _ in range(self.rounds)]
-        loads.append(os.getloadavg()[0])
         first = next(iter(contenders))
         for name in contenders:
             seconds, ratios = [t[name] for t in taken], [t[first] / t[name] for t in taken]
@@ -139,8 +137,6 @@ class Table:
             line = f"| {what if name == first else ''} | {name} | {statistics.median(seconds):.2f} | {spread} | {ratio} |"
             self.lines.append(line)
             print(line, flush=True)
-        if loads[0] > 0.8 * (os.cpu_count() or 1):
-            print(f"warning: the machine was busy before this (load {loads[0]:.1f})", file=sys.stderr)
 
 
 def embedding(table: Table, model: Path, scratch: Path, clips: Path, hours: float) -> None:
@@ -197,7 +193,7 @@ def answers(table: Table, model: Path, scratch: Path, clips: Path) -> None:
         shown = "mini" if name == "mini" else "ViT-B/32"
         again = stop("classify", clip, "--model", name, "--quiet")
         run(again)
-        table.add(f"one clip, {shown}, its own labels", {"`stop classify`": lambda c=again: run(c)})
+        table.add(f"one clip, {shown}, default labels", {"`stop classify`": lambda c=again: run(c)})
     plain = partial(run, [sys.executable, "-W", "ignore", "-c", LABELS, weights, lists[400]])
     for count, file in lists.items():
         command = stop("classify", clip, "--model", model, "--labels", f"@{file}", "--quiet")
@@ -224,7 +220,7 @@ def answers(table: Table, model: Path, scratch: Path, clips: Path) -> None:
     search = ("retrieve", clips, "--model", model, "--index", index, "--quiet", "--query")
     run(stop(*search, "a first one"))
     table.add(
-        "a query, 25 clips in the index",
+        f"a query, {len(list(clips.iterdir()))} clips in the index",
         {
             "new words": lambda: run(stop(*search, f"a man at number {next(words_of)}")),
             "known words": lambda: run(stop(*search, "a first one")),
@@ -267,6 +263,8 @@ def main() -> None:
     parser.add_argument("--hours", type=float, default=2)
     args = parser.parse_args()
     table = Table(args.rounds)
+    if (load := os.getloadavg()[0]) > 0.5 * (os.cpu_count() or 1):
+        print(f"warning: other programs are busy here (load {load:.1f})", file=sys.stderr)
     with tempfile.TemporaryDirectory() as scratch:
         model = Path(scratch) / "vit-b-32"
         make_model(model)

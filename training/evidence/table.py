@@ -122,6 +122,21 @@ def ablation(records: Records) -> str:
     return table(["without", *ABLATED], rows)
 
 
+def attention(records: Records) -> str:
+    """Return the table of what patches attend to: all frames, or their own."""
+    scores: dict[tuple[str, str], list[float]] = defaultdict(list)
+    for key, record in sorted(records.items(), key=str):
+        which = {("tasks", "STOP"): "joint", ("ablation", "joint"): "frame"}.get((key[0], key[2]))
+        if which is not None:
+            scores[key[1], which].append(score(record))
+    rows = [
+        [name, f"{CHANCE[t]}", cell(scores[t, "joint"]), cell(scores[t, "frame"])]
+        for t, name in TASK_NAMES.items()
+        if scores[t, "frame"]
+    ]
+    return table(["task (choices)", "chance", "joint", "frame"], rows)
+
+
 def world(records: Records) -> str:
     """Return the table of the generated world."""
     columns = {
@@ -184,6 +199,7 @@ KINDS: dict[str, tuple[str, Callable[[Records], str]]] = {
     "tasks": ("tasks", tasks),
     "regions": ("tasks", regions),
     "ablation": ("ablation", ablation),
+    "attention": ("ablation", attention),
     "selection": ("selection", selection),
     "world": ("world", world),
     "shots": ("shots", shots),

@@ -58,7 +58,8 @@ def accuracy(
 ) -> None:
     """Score models on a data set, beside plain CLIP.
 
-    Protocols are those of the papers; nothing is downloaded. Missing videos are counted and named.
+    Protocols are those of the papers; nothing is downloaded. Missing videos are counted and named. Clips
+    that a model was trained on are not scored.
     """
     compute = o.Compute(**vars(device))
     with session("benchmark accuracy", show, compute, o.Batching(batch_size=batch_size)) as s:
@@ -76,6 +77,8 @@ def accuracy(
         with s.progress("reading", len(benchmark.clips)) as done:
             how: dict[str, Any] = {"template": template, "seed": seed, "command": line}
             report = measure(encoders, benchmark, missing=missing, progress=done, **how)
+        if report.left_out:
+            s.say(f"note: not scored, because a model was trained on them: {report.left_out} of the clips")
         s.output.add_all([*report.failures, *report.scores])
         if output is not None:
             s.say(f"written: {', '.join(map(str, write_report(output, report)))}")

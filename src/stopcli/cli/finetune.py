@@ -36,7 +36,9 @@ _batch_size = training_option(metavar="auto|N", parser=o.number_or_auto, help="C
 _shots = training_option(metavar="K", min=1, help="Train on at most K clips of each label.")
 _spatial = training_option(help="Prompts on regions; default: the model's.")
 _temporal = training_option(help="Prompts between frames; default: the model's.")
-_attention = training_option(help="Of patches: joint, or frame: within their own; default: the model's.")
+_attention = training_option(
+    help="What patches attend to: all frames (joint) or their own (frame); default: the model's."
+)
 _flip = training_option("--flip/--no-flip", help="Mirror half of the clips; default: if no label says left.")
 _head = training_option(help="What labels are recognized by: their text, prototypes from clips, or both.")
 _data = typer.Argument(metavar="DATA.csv|DIR", help="A table of path and label or caption, or class folders.")

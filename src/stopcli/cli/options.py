@@ -64,7 +64,7 @@ _focus = model_option("--focus", help="motion: look at what moves. For models wi
 _strength = model_option("--focus-strength", metavar="X", min=0.1, max=20, help="How strongly; 6 is strong.")
 _fit = model_option("--fit", help="How frames become squares; auto is what the tower was trained with.")
 _sampling = model_option(
-    "--sampling", help="keyframes: only key frames, for long films; much faster, coarser."
+    "--sampling", help="keyframes: key frames only, faster but coarser; auto: as the model was made."
 )
 _offline = model_option("--offline", help="Make no request; use what is cached.")
 _format = output_option("--format", help="auto is a table.")

@@ -50,6 +50,7 @@ class Benchmark:
     task: Task
     splits: tuple[tuple[Item, ...], ...]
     labels: tuple[str, ...] = ()
+    training: tuple[Item, ...] = ()  # labelled clips that are not scored
 
     @property
     def clips(self) -> tuple[Clip, ...]:
@@ -283,7 +284,9 @@ def _own_table(path: Path) -> Benchmark:
     for row in data.of(split) if split else data.rows:
         texts[row.clip].append(row.text)
     items = tuple(Item(p.stem, tuple(t), start, end, p) for (p, start, end), t in texts.items())
-    return Benchmark(path.name, f"{path.name}: {split or 'all'} rows", data.task, (items,), labels)
+    training = tuple(Item(r.path.stem, (r.text,), r.start, r.end, r.path) for r in data.of("train") if split)
+    what = f"{path.name}: {split or 'all'} rows"
+    return Benchmark(path.name, what, data.task, (items,), labels, training)
 
 
 def _one(files: Sequence[Path], suffix: str) -> Path:

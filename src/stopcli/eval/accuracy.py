@@ -11,9 +11,11 @@ from numpy.typing import NDArray
 
 from stopcli.data.benchmarks import Benchmark
 from stopcli.data.labels import check_template, prompts_for
+from stopcli.data.seen import read_seen
 from stopcli.data.table import Clip
 from stopcli.errors import InputError, StopError
-from stopcli.eval.metrics import RECALLS, accuracy_scores, interval, ranks_of, retrieval_scores, tops
+from stopcli.eval.adapters import simple_heads
+from stopcli.eval.metrics import RECALLS, accuracy_scores, interval, label_ranks, retrieval_scores, tops
 from stopcli.eval.retrieval import caption_ranks
 from stopcli.model.config import StopConfig
 from stopcli.results import BenchmarkScore, Failure
@@ -52,6 +54,7 @@ class Report:
     benchmark: Benchmark  # with the clips that could be read
     missing: tuple[str, ...]
     failures: list[Failure]
+    left_out: int = 0  # clips that a model was trained on
     scores: list[BenchmarkScore] = field(default_factory=list)
     # of each method, in classification: true and predicted class of every clip, over all splits
     predictions: dict[str, Predictions] = field(default_factory=dict)
@@ -80,17 +83,28 @@ def accuracy(
     Every clip is decoded once for all models that want the same frames of it. ``missing`` names the videos
     that were not found: the scores say how many. ``template`` stands around a label; None is each model's
     own, else "a video of {}". ``seed`` is the bootstrap's, ``progress`` is called with each path that is
-    done, ``command`` is kept with the scores. Raises InputError where none of the clips can be read.
+    done, ``command`` is kept with the scores.
+
+    Clips that one of the models was trained on are left out. Beside plain CLIP stand the simplest ways to
+    learn labels from such clips, or from a table's rows for training.
+
+    Raises:
+        InputError: none of the clips can be read, or all of them were trained on.
     """
     check_template(template)
+    benchmark, left_out = _unseen(encoders, benchmark)
     methods = _with_plain(encoders)
-    vectors, faults = _embed(methods, benchmark.clips, progress)
-    if len(faults) == len(benchmark.clips):
-        raise InputError(f"{benchmark.name}: none of its {len(faults)} videos can be read")
+    learnt = tuple(dict.fromkeys(item.clip for item in benchmark.training if benchmark.labels))
+    vectors, faults = _embed(methods, tuple(dict.fromkeys((*benchmark.clips, *learnt))), progress)
+    if all(clip in faults for clip in benchmark.clips):
+        raise InputError(f"{benchmark.name}: none of its {len(benchmark.clips)} videos can be read")
     splits = (tuple(item for item in items if item.clip not in faults) for items in benchmark.splits)
-    benchmark = replace(benchmark, splits=tuple(filter(None, splits)))
-    report = Report(benchmark, missing, [Failure.of(clip[0], fault) for clip, fault in faults.items()])
-    clips, absent = len(benchmark.clips), len(missing) + len(faults)
+    scored = set(benchmark.clips)
+    training = tuple(item for item in benchmark.training if item.clip not in faults)
+    benchmark = replace(benchmark, splits=tuple(filter(None, splits)), training=training)
+    failures = [Failure.of(clip[0], fault) for clip, fault in faults.items()]
+    report = Report(benchmark, missing, failures, left_out)
+    clips, absent = len(benchmark.clips), len(missing) + len(scored & faults.keys())
     for name, encoder, embedded in zip(_names(methods), methods, vectors, strict=True):
         how = encoder.describe() | {"protocol": benchmark.protocol, "command": command, "seed": seed}
         blank = BenchmarkScore(name, benchmark.name, "", {}, {}, clips, absent, False, how)
@@ -102,8 +116,46 @@ def accuracy(
         head = encoder.head.of(benchmark.labels, template) if encoder.head else None
         score, report.predictions[name] = _classify(benchmark, encoder, embedded, prompts, head, blank)
         report.scores.append(score)
+        if encoder.files.config.stop is None and head is None:
+            for way, simple in _simple_heads(benchmark, encoder, embedded, prompts).items():
+                row = replace(blank, method=f"{name}, {way}")
+                score, report.predictions[row.method] = _classify(
+                    benchmark, encoder, embedded, prompts, simple, row
+                )
+                report.scores.append(score)
     report.scores += published(benchmark, methods)
     return report
+
+
+def _unseen(encoders: Sequence[Encoder], benchmark: Benchmark) -> tuple[Benchmark, int]:
+    """Leave out the clips that a model was trained on, and say how many; raises InputError if all were."""
+    trained = {e.files.name: read_seen(e.files.folder) for e in encoders if e.files.folder is not None}
+    known = {clip for clip in benchmark.clips if any(seen.has(clip) for seen in trained.values())}
+    if not known:
+        return benchmark, 0
+    if len(known) == len(benchmark.clips):
+        names = " and ".join(name for name, seen in trained.items() if seen.spans)
+        way = "score other clips, or mark some rows as test in a column 'split' and train again"
+        raise InputError(f"{benchmark.name}: all of its {len(known)} clips were used to train {names}; {way}")
+    splits = (tuple(item for item in items if item.clip not in known) for items in benchmark.splits)
+    training = [item for items in benchmark.splits for item in items if item.clip in known]
+    what = f"{benchmark.protocol}, without {len(known)} clips that a model was trained on"
+    together = tuple(dict.fromkeys((*benchmark.training, *training)))
+    return replace(benchmark, protocol=what, splits=tuple(filter(None, splits)), training=together), len(
+        known
+    )
+
+
+def _simple_heads(
+    benchmark: Benchmark, encoder: Encoder, vectors: Vectors, prompts: Sequence[str]
+) -> dict[str, Head]:
+    """Learn the labels from the clips for training in the simplest ways, if there are any."""
+    items = [item for item in benchmark.training if item.texts[0] in benchmark.labels]
+    if not items:
+        return {}
+    truth = np.array([benchmark.labels.index(item.texts[0]) for item in items])
+    clips = np.stack([vectors[item.clip] for item in items])
+    return simple_heads(benchmark.labels, encoder.encode_texts(prompts), clips, truth)
 
 
 def _with_plain(encoders: Sequence[Encoder]) -> list[Encoder]:
@@ -190,7 +242,7 @@ def _classify(
     truth = np.array([classes[item.texts[0]] for item in items])
     texts = encoder.encode_texts(prompts)
     logits = encoder.label_scores(np.stack([vectors[item.clip] for item in items]), texts, head).logits
-    ranks = ranks_of(logits, truth)
+    ranks = label_ranks(logits, truth)
     ends = np.cumsum([len(split) for split in benchmark.splits])[:-1]
     each = [accuracy_scores(part, len(classes)) for part in np.split(ranks, ends)]
     mean = {name: float(np.mean([scores[name] for scores in each])) for name in each[0]}

@@ -1,7 +1,7 @@
 """Scores and how sure they are. Letters: V videos, Q queries, C classes, N clips or queries.
 
-Ranks count ties honestly: rank = 1 + how many score higher + half of the others that score the
-same, so that a constant model scores as chance does.
+Ranks of retrieval count ties honestly: rank = 1 + how many score higher + half of the others that score the
+same, so that a constant model scores as chance does. A class is what `argmax` says.
 """
 
 from __future__ import annotations
@@ -23,6 +23,17 @@ def ranks_of(scores: Floats, truth: Ints) -> NDArray[np.float64]:
     right = scores[np.arange(len(scores)), truth][:, None]
     ties = (scores == right).sum(1) - 1
     out: NDArray[np.float64] = 1.0 + (scores > right).sum(1) + ties / 2
+    return out
+
+
+def label_ranks(scores: Floats, truth: Ints) -> NDArray[np.float64]:
+    """Return the rank of column ``truth[i]`` in row i of scores (N,C): (N,), from 1; of equals, the first.
+
+    So that top-1 is what is shown as the answer, also where labels have the same score.
+    """
+    right = scores[np.arange(len(scores)), truth][:, None]
+    before = np.arange(scores.shape[1]) < np.asarray(truth)[:, None]
+    out: NDArray[np.float64] = 1.0 + (scores > right).sum(1) + ((scores == right) & before).sum(1)
     return out
 
 

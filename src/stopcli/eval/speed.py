@@ -48,7 +48,7 @@ def speed(
 
     load, cores = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0, os.cpu_count() or 1
     if load > BUSY * cores:
-        say(f"warning: other programs are busy here (load {load:.1f} on {cores} cores); trust ratios only")
+        say(f"warning: other programs are busy here (load {load:.1f} on {cores} cores); rely on ratios only")
     with tempfile.TemporaryDirectory() as scratch:
         videos = list(paths) or [_synthetic(Path(scratch) / f"{i}.mp4") for i in range(8)]
         decoding: Speed | None = None

@@ -102,7 +102,7 @@ def load_prompts(model: Any, folder: Path) -> None:
 
 
 def keep_prompts(model: Any, before: StopConfig, folder: Path) -> set[str]:
-    """Load of the prompts in a folder, of the configuration ``before``, what this model has too.
+    """Load those prompts of a folder, made with the configuration ``before``, that fit this model.
 
     Returns the kinds that were kept: spatial, temporal. CheckpointError as `load_prompts`.
     """

@@ -77,5 +77,5 @@ class Int8Tower:
         self._use(after=True)
         cosine = float((expected * found).sum(-1).min())
         if not cosine >= AGREEMENT:
-            problem = f"embeds your first clip otherwise in int8 (cosine {cosine:.4f}, at least {AGREEMENT})"
+            problem = f"embeds your first clip differently in int8 (cosine {cosine:.4f}, needs {AGREEMENT})"
             raise DeviceError(f"{name} {problem}; use --precision auto")

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from stopcli.data.seen import Seen, read_seen
 from stopcli.data.split import few_shots, with_validation
 from stopcli.data.table import read_dataset
 from stopcli.errors import UsageError
@@ -75,7 +76,9 @@ def finetune(
         if options.shots is not None and data.task == "classification":
             data = few_shots(data, options.shots, options.seed)
         origin = {"base": base.name, "origin": base.origin, "base_weights": base.weights_hash()}
-        run = FinetuneRun(encoder, data, reader, folder, options, origin | {"command": command})
+        seen = Seen() if base.folder is None else read_seen(base.folder)
+        origin |= {"command": command}
+        run = FinetuneRun(encoder, data, reader, folder, options, origin, seen)
         return _train(run, callback, resume=resume)
 
 
@@ -97,7 +100,7 @@ def _load(
     encoder_options: EncoderOptions | None,
     callback: TrainingCallback,
 ) -> Encoder:
-    """Load the model to train; of prompts of other modes than those asked for, what there is of them too."""
+    """Load the model to train. Where other modes are asked for, keep those of its prompts that still fit."""
     import torch
 
     from stopcli.runtime.encoder import Encoder, EncoderOptions
@@ -121,7 +124,7 @@ def _load(
     if before is not None and folder is not None and stop != before:
         kept = keep_prompts(encoder.model, before, folder)
         there = [kind for kind in PARTS if getattr(stop, kind) != "off"]
-        told = [f"the {kind} ones {'go on from its own' if kind in kept else 'are new'}" for kind in there]
+        told = [f"{kind} ones are {'kept' if kind in kept else 'new'}" for kind in there]
         callback.noted(f"prompts of {base.name}: {', '.join(told)}")
     distributed.start(encoder.device)
     return encoder

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stopcli.data.table import Row, unique_clips
-from stopcli.eval.metrics import accuracy_scores, confusion, cross_entropy, ranks_of
+from stopcli.eval.metrics import accuracy_scores, confusion, cross_entropy, label_ranks
 from stopcli.eval.retrieval import caption_scores
 from stopcli.model.config import HeadKind
 from stopcli.runtime.head import Choice, alike, fit_head
@@ -46,7 +46,7 @@ class Judge:
         truth, count = self._truth(rows), len(self.sentences)
         logits = encoder.label_scores(vectors, self._texts(encoder), encoder.head).logits
         return Evaluation(
-            accuracy_scores(ranks_of(logits, truth), count),
+            accuracy_scores(label_ranks(logits, truth), count),
             cross_entropy(logits, truth),
             confusion(truth, logits.argmax(1), count),
         )

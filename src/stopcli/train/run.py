@@ -11,6 +11,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from stopcli.data.labels import prompts_for, template_for
+from stopcli.data.seen import Seen, write_seen
 from stopcli.data.table import SPLITS, Dataset, unique_clips
 from stopcli.errors import CheckpointError, UsageError
 from stopcli.model.config import HEAD_FILE, ModelConfig
@@ -60,6 +61,7 @@ class FinetuneRun:
     folder: RunFolder
     options: FinetuneOptions
     origin: dict[str, Any]  # the model that training started from, as `train.finetune` describes it
+    seen: Seen = field(default_factory=Seen)  # what that was trained on
     history: History = field(default_factory=History)
 
     def __post_init__(self) -> None:
@@ -187,15 +189,17 @@ class FinetuneRun:
     def finish(self) -> Finetuned:
         """Learn the labels with the best weights, score, draw pictures, write the card, drop the state."""
         self.folder.load_best(self.encoder.model)
+        encoder = self._as_used()
         if self.by_class:
-            self._learn_labels()
-        validation = self.judge.evaluate(self.encoder, self.validation)
-        test = self.judge.evaluate(self.encoder, self.test)
-        plain = self.judge.evaluate(self.encoder.without_prompts(), self.test)
+            self._learn_labels(encoder)
+        validation = self.judge.evaluate(encoder, self.validation)
+        test = self.judge.evaluate(encoder, self.test)
+        plain = self.judge.evaluate(encoder.without_prompts(), self.test)
         results = {"validation": validation, "test": test, "test, plain CLIP": plain}
         config = self._write_model({name: r.scores for name, r in results.items() if r is not None})
         if distributed.rank() == 0:
             path, history = self.folder.path, self.history
+            write_seen(path, unique_clips(self.training), self.seen)
             score = history.plain.get(self.metric)
             if history.losses:
                 losses, scores = history.losses, history.scores
@@ -207,11 +211,20 @@ class FinetuneRun:
         self.folder.end(config)
         return self.folder.result(config)
 
-    def _learn_labels(self) -> None:
+    def _as_used(self) -> Encoder:
+        """Return the model with the best weights, in the precision that other commands run it in."""
+        from stopcli.runtime.encoder import Encoder
+
+        if self.trainer is None:
+            return self.encoder
+        files = replace(self.encoder.files, folder=self.folder.path, config=self._config)
+        return Encoder(files, replace(self.encoder.options, frames=self.encoder.frames, compile=False))
+
+    def _learn_labels(self, encoder: Encoder) -> None:
         """Give the model what the clips say of the labels, where that is better than their words alone."""
         trained = self.trainer is not None
         choice = self.judge.learn_labels(
-            self.encoder, self.training, self.validation, self.options.head, trained=trained
+            encoder, self.training, self.validation, self.options.head, trained=trained
         )
         if choice is not None and choice.head is not None:
             self._config = replace(self._config, head={"share": choice.share, "ridge": choice.ridge})

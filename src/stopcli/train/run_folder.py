@@ -12,6 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from stopcli.data.seen import SEEN_FILE
 from stopcli.data.table import Task
 from stopcli.errors import CannotWrite, CheckpointError, FileExists
 from stopcli.fileio import append_line, exists, is_folder, make_folder, replacing, write_error, write_text
@@ -35,7 +36,8 @@ if TYPE_CHECKING:
 
 METRICS_FILE, CURVE_FILE, CONFUSION_FILE = "metrics.jsonl", "curve.png", "confusion.png"
 STATE_FILE = ".state.safetensors"
-OURS = (CONFIG_FILE, WEIGHTS_FILE, HEAD_FILE, METRICS_FILE, CARD_FILE, STATE_FILE, CURVE_FILE, CONFUSION_FILE)
+PICTURES = (CURVE_FILE, CONFUSION_FILE)
+OURS = (CONFIG_FILE, WEIGHTS_FILE, HEAD_FILE, METRICS_FILE, CARD_FILE, STATE_FILE, SEEN_FILE, *PICTURES)
 METRIC: dict[Task, str] = {"classification": "top-1", "retrieval": "R@1"}  # decides which weights are best
 
 

@@ -10,6 +10,7 @@ import pytest
 
 from conftest import write_model, write_video
 from stopcli.data import benchmarks
+from stopcli.data.seen import write_seen
 from stopcli.errors import FileExists, InputError
 from stopcli.eval.accuracy import accuracy, published
 from stopcli.eval.report import check_folder, write_report
@@ -120,6 +121,34 @@ def test_the_score_of_several_splits_is_their_mean(encoders, videos, tmp_path):
     for s in accuracy(encoders[:1], parts).scores:
         assert len(s.provenance["splits"]) == 2
         assert s.scores["top-1"] == pytest.approx(sum(s.provenance["splits"]) / 2)
+
+
+def test_clips_that_a_model_was_trained_on_are_not_scored(videos, tmp_path):
+    trained = write_model(tmp_path / "trained", stop=StopConfig(regions=0.25, eta=2, hidden=16))
+    rows = [(videos / "deep" / f"video{i}.mp4", f"{'ab'[i % 2]} thing") for i in range(1, 6)]
+    copy = tmp_path / "under-another-name.mp4"
+    copy.write_bytes(rows[0][0].read_bytes())
+    rows.append((copy, "b thing"))
+    (tmp_path / "all.csv").write_text("path,label\n" + "".join(f"{p},{label}\n" for p, label in rows))
+    benchmark = benchmarks.load(str(tmp_path / "all.csv"), [])
+    write_seen(trained, [(path, None, None) for path, _ in rows[:3]])
+    encoder = Encoder(resolve(str(trained)), EncoderOptions("cpu", "fp32"))
+    report = accuracy([encoder], benchmark)
+    assert report.left_out == 4
+    assert {path for path, _, _ in report.benchmark.clips} == {path for path, _ in rows[3:5]}
+    assert [s.method for s in report.scores] == [
+        "plain CLIP",
+        "plain CLIP, nearest class mean",
+        "plain CLIP, linear probe",
+        "STOP",
+    ]
+    assert {s.clips for s in report.scores} == {2}
+    assert "without 4 clips that a model was trained on" in report.scores[0].provenance["protocol"]
+    write_seen(trained, [(path, None, None) for path, _ in rows])
+    with pytest.raises(
+        InputError, match=r"all of its 6 clips were used to train .*; score other clips, or mark some rows"
+    ):
+        accuracy([encoder], benchmark)
 
 
 def test_a_benchmark_of_nothing_readable_is_refused(encoders, tmp_path):

@@ -11,6 +11,7 @@ from stopcli.eval.metrics import (
     confusion,
     cross_entropy,
     interval,
+    label_ranks,
     ranks_of,
     retrieval_scores,
 )
@@ -73,3 +74,14 @@ def test_captions_of_one_video_are_drawn_together():
     values = np.repeat(np.random.default_rng(1).random(40) < 0.5, 10).astype(float)
     alone, together = interval(values), interval(values, np.repeat(np.arange(40), 10))
     assert together[1] - together[0] > 2 * (alone[1] - alone[0])
+
+
+def test_classes_are_ranked_as_they_are_answered_ties_too():
+    rng = np.random.default_rng(0)
+    scores = rng.integers(0, 3, (200, 5)).astype(float)
+    truth = rng.integers(0, 5, 200)
+    ranks = label_ranks(scores, truth)
+    assert ((ranks == 1) == (scores.argmax(1) == truth)).all()
+    order = np.argsort(-scores, axis=1, kind="stable")
+    assert [int(np.flatnonzero(o == t)[0]) + 1 for o, t in zip(order, truth, strict=True)] == ranks.tolist()
+    assert accuracy_scores(label_ranks(np.zeros((8, 4)), np.arange(8) % 4), 4) == {"top-1": 25.0}

@@ -11,12 +11,18 @@ import torch
 
 from conftest import write_model
 from labelled_clips import Recorder, train, write_labelled
+from stopcli.data.seen import read_seen
+from stopcli.data.split import with_validation
+from stopcli.data.table import read_dataset
 from stopcli.errors import CheckpointError, FileExists, OutputBusy, TrainingDiverged, UsageError
 from stopcli.fileio import alone, file_hash
 from stopcli.hub.publish import publishable
 from stopcli.hub.registry import resolve
 from stopcli.model.checkpoint import load_prompts
 from stopcli.model.config import StopConfig, read_config
+from stopcli.runtime.encoder import Encoder, EncoderOptions
+from stopcli.tasks.classify import classify
+from stopcli.train.finetune import finetune
 from stopcli.train.options import FinetuneOptions
 from stopcli.train.run_folder import STATE_FILE
 from stopcli.train.trainer import Trainer
@@ -163,11 +169,11 @@ def test_what_there_is_of_other_modes_is_kept_and_told(tmp_path, labelled, adapt
 
     adapt(tmp_path / "both", epochs=2)
     before = load_file(tmp_path / "both" / "model.safetensors")
-    on = "go on from its own"
+    on = "ones are kept"
     for name, modes, note in (
-        ("no spatial", {"spatial": "off"}, f"the temporal ones {on}"),
-        ("static", {"temporal": "static"}, f"the spatial ones {on}, the temporal ones are new"),
-        ("frame", {"attention": "frame"}, f"the spatial ones {on}, the temporal ones {on}"),
+        ("no spatial", {"spatial": "off"}, f"temporal {on}"),
+        ("static", {"temporal": "static"}, f"spatial {on}, temporal ones are new"),
+        ("frame", {"attention": "frame"}, f"spatial {on}, temporal {on}"),
     ):
         _, told = adapt(tmp_path / name, epochs=1, lr=1e-9, model=tmp_path / "both", **modes)
         assert told.notes == [f"prompts of {tmp_path / 'both'}: {note}"]
@@ -175,6 +181,29 @@ def test_what_there_is_of_other_modes_is_kept_and_told(tmp_path, labelled, adapt
         same = {n for n in after.keys() & before.keys() if np.allclose(after[n], before[n], atol=1e-6)}
         assert same == after.keys() & before.keys() != set()
         assert config_of(tmp_path / name)["stop"] | modes == config_of(tmp_path / name)["stop"]
+
+
+def test_the_reported_score_is_what_classify_answers(tmp_path, labelled, toy):
+    """In bf16 too: training computes in fp32 weights and bf16 products, other commands in bf16 alone."""
+    low = EncoderOptions("cpu", "bf16")
+    options = FinetuneOptions(epochs=4)
+    result = finetune(
+        lambda: resolve(str(toy)), labelled / "data.csv", tmp_path / "out", Recorder(), options, low
+    )
+    held_out = with_validation(read_dataset(labelled / "data.csv"), 0).of("val")
+    encoder = Encoder(resolve(str(tmp_path / "out")), low)
+    answers = [answer.scores[0].label for answer in classify(encoder, [row.path for row in held_out])]
+    right = sum(answer == row.text for answer, row in zip(answers, held_out, strict=True))
+    assert result.validation == pytest.approx(100 * right / len(held_out))
+
+
+def test_a_model_keeps_by_content_what_it_was_trained_on(tmp_path, labelled, adapt):
+    adapt(tmp_path / "out", epochs=0)
+    seen = read_seen(tmp_path / "out")
+    rows = with_validation(read_dataset(labelled / "data.csv"), 0)
+    assert all(seen.has(row.clip) for row in rows.of("train"))
+    assert not any(seen.has(row.clip) for row in rows.of("val"))
+    assert ".mp4" not in (tmp_path / "out" / "trained-on.txt").read_text()
 
 
 def test_other_modes_are_taken(tmp_path, adapt):
