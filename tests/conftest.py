@@ -66,11 +66,12 @@ def write_video(
     options=None,
     size=(128, 96),
     draw=pattern,
+    container=None,
 ) -> Path:
-    """Encode ``frames`` pictures with PyAV."""
+    """Encode ``frames`` pictures with PyAV; ``container`` are options of the container."""
     import av
 
-    with av.open(str(path), "w") as out:
+    with av.open(str(path), "w", options=container) as out:
         stream = out.add_stream(codec, rate=Fraction(fps))
         stream.width, stream.height = size
         stream.pix_fmt = pix_fmt

@@ -74,7 +74,7 @@ def accuracy(
 
         encoders = [s.load(s.find(name)) for name in models or (None,)]
         line = shlex.join(["stop", *sys.argv[1:]])
-        with s.progress("reading", len(benchmark.clips)) as done:
+        with s.progress("reading", len(benchmark.clips) + len(benchmark.training)) as done:
             how: dict[str, Any] = {"template": template, "seed": seed, "command": line}
             report = measure(encoders, benchmark, missing=missing, progress=done, **how)
         if report.left_out:

@@ -18,6 +18,7 @@ from stopcli.fileio import content_key, write_text
 
 SEEN_FILE = "trained-on.txt"
 MOST = 1 << 26  # bytes of it: a million clips
+ROUNDED = 0.001  # seconds: clips that touch share nothing
 LINE = re.compile(r"([0-9a-f]{32}) (\d{1,9}(?:\.\d{1,9})?) (\d{1,9}(?:\.\d{1,9})?|end)")
 
 
@@ -36,7 +37,8 @@ class Seen:
             with suppress(OSError):
                 self._keys[path] = content_key(path)
         spans = self.spans.get(self._keys[path] or "", ())
-        return any((end is None or a < end) and (b is None or (start or 0.0) < b) for a, b in spans)
+        begin = (start or 0.0) + ROUNDED
+        return any((end is None or a + ROUNDED < end) and (b is None or begin < b) for a, b in spans)
 
 
 def write_seen(folder: Path, clips: Iterable[Clip], before: Seen | None = None) -> None:

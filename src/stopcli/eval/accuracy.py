@@ -98,11 +98,11 @@ def accuracy(
     vectors, faults = _embed(methods, tuple(dict.fromkeys((*benchmark.clips, *learnt))), progress)
     if all(clip in faults for clip in benchmark.clips):
         raise InputError(f"{benchmark.name}: none of its {len(benchmark.clips)} videos can be read")
-    splits = (tuple(item for item in items if item.clip not in faults) for items in benchmark.splits)
     scored = set(benchmark.clips)
+    splits = (tuple(item for item in items if item.clip not in faults) for items in benchmark.splits)
     training = tuple(item for item in benchmark.training if item.clip not in faults)
     benchmark = replace(benchmark, splits=tuple(filter(None, splits)), training=training)
-    failures = [Failure.of(clip[0], fault) for clip, fault in faults.items()]
+    failures = [Failure.of(clip[0], fault) for clip, fault in faults.items() if clip in scored]
     report = Report(benchmark, missing, failures, left_out)
     clips, absent = len(benchmark.clips), len(missing) + len(scored & faults.keys())
     for name, encoder, embedded in zip(_names(methods), methods, vectors, strict=True):
@@ -123,7 +123,8 @@ def accuracy(
                     benchmark, encoder, embedded, prompts, simple, row
                 )
                 report.scores.append(score)
-    report.scores += published(benchmark, methods)
+    if not left_out:
+        report.scores += published(benchmark, methods)
     return report
 
 

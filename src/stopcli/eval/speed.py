@@ -7,6 +7,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from fractions import Fraction
 from functools import partial
@@ -46,7 +47,9 @@ def speed(
     """
     from stopcli.runtime.encoder import Encoder
 
-    load, cores = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0, os.cpu_count() or 1
+    load, cores = 0.0, os.cpu_count() or 1
+    with suppress(AttributeError, OSError):  # not on Windows, nor where nothing tells it
+        load = os.getloadavg()[0]
     if load > BUSY * cores:
         say(f"warning: other programs are busy here (load {load:.1f} on {cores} cores); rely on ratios only")
     with tempfile.TemporaryDirectory() as scratch:
@@ -59,7 +62,7 @@ def speed(
                 yield decoding
             product = _matrix_product(encoder)
             yield product
-            best = 0.0
+            best, best_size = 0.0, encoder.batch_size
             for size in sorted(batch_sizes):
                 measured = list(_encode(encoder, size, product.tflops))
                 yield from measured
@@ -67,7 +70,8 @@ def speed(
                 if rate < WORSE * best:
                     times = f"{best / rate:.1f} times as long as in smaller ones"
                     say(f"note: in batches of {size}, a clip takes {times}")
-                best = max(best, rate)
+                best, best_size = max((best, best_size), (rate, size))
+            encoder.batch_size = best_size
             whole = _end_to_end(encoder, videos)
             yield whole
             say(_verdict(encoder, decoding.per_second / encoder.frames, best, whole.per_second))
@@ -104,9 +108,10 @@ def _encode(encoder: Encoder, size: int, peak: float | None) -> Iterator[Speed]:
         model.batch_size = size
     rounds = _interleaved([partial(model.encode_pixels, pixels) for model in models.values()])
     for (name, model), (seconds, spread) in zip(models.items(), rounds, strict=True):
-        tflops = count_flops(model, pixels) / seconds / 1e12
+        # torch counts no products of int8
+        tflops = None if model.precision == "int8" else count_flops(model, pixels) / seconds / 1e12
         over_plain = seconds / rounds[0][0] if name == "STOP" else None
-        share, memory = tflops / peak if peak else None, peak_memory(model, pixels)
+        share, memory = tflops / peak if tflops and peak else None, peak_memory(model, pixels)
         what = (name, model.precision, size, size / seconds, "clips", spread)
         yield Speed("encode", *what, over_plain, tflops, share, memory)
 

@@ -123,7 +123,7 @@ class Encoder:
         for part in order.split(TEXT_BATCH):
             with torch.inference_mode():
                 vectors[part] = self.model.encode_text(tokens[part].to(self.device)).cpu()
-        return self._checked(vectors.numpy())
+        return _finite(self, vectors.numpy())
 
     @cached_property
     def _tokenizer(self) -> Any:
@@ -177,16 +177,7 @@ class Encoder:
         while done < len(pixels):
             out.append(self.retry_smaller_batch(next_batch))
             done += len(out[-1])
-        return self._checked(np.concatenate(out))
-
-    def _checked(self, vectors: NDArray[np.float32]) -> NDArray[np.float32]:
-        if not np.isfinite(vectors).all():
-            problem = "makes vectors that are no numbers; its weights are damaged"
-            way = (
-                f", or --precision {self.precision} is too coarse for it" if self.precision == "fp16" else ""
-            )
-            raise CheckpointError(f"{self.files.name}: {problem}{way}")
-        return vectors
+        return _finite(self, np.concatenate(out))
 
     def forward(self, pixels: NDArray[np.uint8]) -> Tensor:
         """Embed decoded frames (B,T,S,S,3) uint8 -> (B,E) float32 on the device, with gradients if on."""
@@ -255,6 +246,16 @@ class Encoder:
             "device": device_name(self.device),
             "precision": self.precision,
         }
+
+
+def _finite(encoder: Encoder, vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return the vectors; CheckpointError where they are no numbers."""
+    if not np.isfinite(vectors).all():
+        problem = "makes vectors that are no numbers; its weights are damaged"
+        coarse = encoder.precision == "fp16"
+        way = f", or --precision {encoder.precision} is too coarse for it" if coarse else ""
+        raise CheckpointError(f"{encoder.files.name}: {problem}{way}")
+    return vectors
 
 
 def _encoded(

@@ -18,6 +18,8 @@ from stopcli.model.towers.standard import Attention
 
 AGREEMENT = 0.995  # least cosine between the embeddings of a clip
 MOST = 127  # the largest number
+HIDDEN = {"c_fc", "c_proj", "fc1", "fc2", "fc1_g", "fc1_x"}  # a block's hidden layers, in open_clip and timm
+READERS = {"AttentionPool2d"}  # reads the weights of its layers by itself
 CHUNK = 512  # tokens computed at once: what fits a processor's cache
 LEAST = 1e-8  # ... stands for no less than so much of it
 
@@ -38,14 +40,17 @@ class Int8Linear(nn.Module):
         out = x.new_empty(len(rows), len(self.bias))
         for part, to in zip(torch.split(rows, CHUNK), torch.split(out, CHUNK), strict=True):
             scale = (part.abs().amax(1, keepdim=True).float() / MOST).clamp_min(LEAST)
-            rounded = part.float().div_(scale).round_().to(torch.int8)
+            rounded = torch.div(part, scale).round_().to(torch.int8)
             product = torch._int_mm(rounded, self.weight).float().mul_(scale)
             to.copy_(torch.addcmul(self.bias, product, self.scale))
         return out.view(*x.shape[:-1], -1)
 
 
 class Int8Tower:
-    """A vision tower whose linear layers are replaced, and what they were."""
+    """A vision tower whose linear layers are replaced, and what they were.
+
+    Raises DeviceError for a tower without layers that are known to be called, and not read.
+    """
 
     def __init__(self, visual: nn.Module) -> None:
         self._layers: list[tuple[Any, str, Any, Any]] = []  # where, name, before, now
@@ -56,10 +61,11 @@ class Int8Tower:
                 parts = [(weight[:width], bias[:width]), (weight[width:], bias[width:])]
                 self._layers.append((module, "layers", None, nn.ModuleList(Int8Linear(*p) for p in parts)))
             for name, layer in module.named_children():
-                # torch's own attention reads the weight of its last layer by itself
-                inside = isinstance(module, nn.MultiheadAttention) and not isinstance(module, Attention)
-                if isinstance(layer, nn.Linear) and not inside:
+                known = name == "out_proj" if isinstance(module, Attention) else name in HIDDEN
+                if isinstance(layer, nn.Linear) and known and type(module).__name__ not in READERS:
                     self._layers.append((module, name, layer, Int8Linear(layer.weight, layer.bias)))
+        if not self._layers:
+            raise DeviceError("--precision int8 does nothing for this model's vision tower; use auto")
         self._use(after=True)
 
     def _use(self, *, after: bool) -> None:
@@ -73,8 +79,10 @@ class Int8Tower:
             DeviceError: they are not.
         """
         self._use(after=False)
-        expected = encode()
-        self._use(after=True)
+        try:
+            expected = encode()
+        finally:
+            self._use(after=True)
         cosine = float((expected * found).sum(-1).min())
         if not cosine >= AGREEMENT:
             problem = f"embeds your first clip differently in int8 (cosine {cosine:.4f}, needs {AGREEMENT})"

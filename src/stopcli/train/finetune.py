@@ -77,8 +77,7 @@ def finetune(
             data = few_shots(data, options.shots, options.seed)
         origin = {"base": base.name, "origin": base.origin, "base_weights": base.weights_hash()}
         seen = Seen() if base.folder is None else read_seen(base.folder)
-        origin |= {"command": command}
-        run = FinetuneRun(encoder, data, reader, folder, options, origin, seen)
+        run = FinetuneRun(encoder, data, reader, folder, options, origin | {"command": command}, seen)
         return _train(run, callback, resume=resume)
 
 

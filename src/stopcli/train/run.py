@@ -119,6 +119,8 @@ class FinetuneRun:
             expected = (time.monotonic() - started) / max(1, len(unique_clips(self.validation))) * views
             expected /= distributed.world_size()
         self.folder.begin(self.step_number, self._config)
+        if distributed.rank() == 0:
+            write_seen(self.folder.path, unique_clips(self.training), self.seen)
         trainable, frozen = self.encoder.model.count_parameters()
         return TrainingPlan(
             task=self.data.task,
@@ -189,7 +191,7 @@ class FinetuneRun:
     def finish(self) -> Finetuned:
         """Learn the labels with the best weights, score, draw pictures, write the card, drop the state."""
         self.folder.load_best(self.encoder.model)
-        encoder = self._as_used()
+        encoder = as_used(self.encoder, self._config) if self.trainer is not None else self.encoder
         if self.by_class:
             self._learn_labels(encoder)
         validation = self.judge.evaluate(encoder, self.validation)
@@ -199,7 +201,6 @@ class FinetuneRun:
         config = self._write_model({name: r.scores for name, r in results.items() if r is not None})
         if distributed.rank() == 0:
             path, history = self.folder.path, self.history
-            write_seen(path, unique_clips(self.training), self.seen)
             score = history.plain.get(self.metric)
             if history.losses:
                 losses, scores = history.losses, history.scores
@@ -210,15 +211,6 @@ class FinetuneRun:
                 figures.confusion(path / CONFUSION_FILE, shown.confusion, self.data.labels, title)
         self.folder.end(config)
         return self.folder.result(config)
-
-    def _as_used(self) -> Encoder:
-        """Return the model with the best weights, in the precision that other commands run it in."""
-        from stopcli.runtime.encoder import Encoder
-
-        if self.trainer is None:
-            return self.encoder
-        files = replace(self.encoder.files, folder=self.folder.path, config=self._config)
-        return Encoder(files, replace(self.encoder.options, frames=self.encoder.frames, compile=False))
 
     def _learn_labels(self, encoder: Encoder) -> None:
         """Give the model what the clips say of the labels, where that is better than their words alone."""
@@ -260,3 +252,13 @@ class FinetuneRun:
         if self.trainer is not None:
             self.trainer.restore(state)
         self.history = history
+
+
+def as_used(trained: Encoder, config: ModelConfig) -> Encoder:
+    """Return a model that was trained, in the precision that other commands run it in."""
+    from stopcli.runtime.encoder import Encoder
+
+    files = replace(trained.files, folder=None, config=config)  # only one machine has the folder
+    encoder = Encoder(files, replace(trained.options, frames=trained.frames, compile=False))
+    encoder.model.prompts.load_state_dict(trained.model.prompts.state_dict())
+    return encoder

@@ -98,7 +98,7 @@ def read_windows(
             buffer = list(islice(decoded, frames))  # may correct the duration
             if index and a >= video.duration:
                 return  # the header promised more than there is
-            if index and buffer[-1][0] < a and not Framing.of(size).keyframes:
+            if index and buffer[-1][0] < a and not video.keys_only:
                 continue
             yield Frames.of(buffer, a, min(b, video.duration), video.offset)
 

@@ -85,6 +85,12 @@ class Container:
                 raise VideoTimeout(f"{self.path}: not done after {TIME_LIMIT:.0f} s; skipped")
             yield packet
 
+    def decode_singly(self) -> None:
+        """Decode without threads: each of them holds a frame back, and key frames may be far apart."""
+        self._threads = 1
+        if not self.codec.is_open:
+            self.codec.thread_count = 1
+
     def skip(self, *, unreferred: bool) -> None:
         """Leave out, from the next packet on, the frames that no other refers to; or no longer."""
         if unreferred != self._skips:

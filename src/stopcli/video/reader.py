@@ -13,9 +13,10 @@ import errno
 import stat
 import time
 from bisect import bisect_left
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -88,8 +89,9 @@ class VideoReader:
         self.damaged = False
         self._scaler = Scaler()
         self._container = container
-        self._keys_only = False
-        self._check_size(container.codec.width, container.codec.height)
+        self.keys_only = False  # nothing but key frames is decoded
+        self._last = 0.0  # the latest packet's time, seconds
+        check_size(container.path, container.codec.width, container.codec.height)
         self._timeline = read_timeline(container)
         self._step = 1 / float(container.stream.average_rate or 25)
         self.duration = self._timeline.duration or self._step  # of a single frame, nothing tells it
@@ -136,21 +138,33 @@ class VideoReader:
         Raises:
             UnreadableVideo: no frame decodes. VideoTimeout: the decoder hangs or takes too long.
         """
-        if Framing.of(size).keyframes and not self._delay:  # which AVI file's key frame is when, nothing says
-            self._keys_only = True
-            wanted = self._timeline.nearest_keys(np.asarray(wanted)) + self._step / 2
         times = [float(t) for t in wanted]
-        done = 0
+        if Framing.of(size).keyframes and not self._delay:  # when an AVI file's key frames are, nothing says
+            self.keys_only = True
+            self._container.decode_singly()
+            aims = self._timeline.aim_at_keys(np.array(times), MOST_DELAY * self._step)
+            try:
+                yield from self._read(aims.tolist(), size, whole)
+                return
+            except _NoKeyFrame:  # the only one may be cut off
+                self.keys_only = False
+        yield from self._read(times, size, whole)
+
+    def _read(
+        self, times: list[float], size: int | Framing, whole: bool
+    ) -> Iterator[tuple[float, NDArray[np.uint8]]]:
+        """Yield as `frames_at` the frames at ascending times."""
+        done, to_pixels = 0, partial(self._to_pixels, size=size, whole=whole)
         with suppress(_Distrusted):
             for group in self._plan(times):
-                found = self._converted(self._after_seek(group, whole=group is times), size, whole)
+                found = converted(self._after_seek(group, whole=group is times), to_pixels)
                 for frame in found if group is times else list(found):
                     yield frame
                     done += 1
         while done < len(times):
             try:
-                for shown, pixels in self._converted(self._sequential(times[done:]), size, whole):
-                    yield shown, pixels
+                for frame in converted(self._sequential(times[done:]), to_pixels):
+                    yield frame
                     done += 1
             except _Distrusted:
                 self.damaged = True
@@ -162,22 +176,19 @@ class VideoReader:
         """
         if self.damaged:
             return []
-        groups = self._timeline.group_by_key_frame(times)
-        if self._keys_only:
+        groups, near = self._timeline.group_by_key_frame(times), self._near
+        if self.keys_only:
             passed = sum(times[0] <= key <= times[-1] for key in self._timeline.keys)
-            return groups if SEEK * len(groups) <= passed else []
-        if not groups and self._near is not None and len(times) > 1 and times[-1] - times[0] > 4 * self._near:
+            groups = groups if SEEK * len(groups) <= passed else []
+        elif not groups and near is not None and times[-1] - times[0] > 4 * near:
             groups = [times]
         return [] if groups and self._container.decodes_from_start_only() else groups
 
     @property
     def _near(self) -> float | None:
         """How long before a wanted time (seconds) every frame is decoded; None: always."""
-        stamps, codec = self._timeline.stamps, self._container.codec.codec.name
-        if self._keys_only or stamps is None or len(stamps) < 2 or self._only_dts or codec not in SKIPPING:
-            return None
-        step = float(np.diff(stamps).max())
-        return NEAR + 2 * step if step <= STEADY else None
+        skips = self._container.codec.codec.name in SKIPPING and not self._only_dts and not self.keys_only
+        return near(self._timeline.stamps) if skips else None
 
     def _after_seek(self, group: list[float], *, whole: bool) -> Iterator[tuple[float, Any]]:
         """Return the frames at the times of one group of pictures, or of the ``whole`` of the file."""
@@ -186,8 +197,8 @@ class VideoReader:
         except OSError as error:
             raise _Distrusted from error
         slack = 0.0 if whole else max(1.0, 0.02 * self.duration)
-        if self._keys_only:  # behind the last of them there may be much
-            slack = self.duration - group[-1] + self._step
+        if self.keys_only:  # behind the last of them there may be much
+            slack = self.duration - group[-1] + MOST_DELAY * self._step
         return self._on_screen(group, slack)
 
     def _sequential(self, times: list[float]) -> Iterator[tuple[float, Any]]:
@@ -219,35 +230,20 @@ class VideoReader:
         if slack is not None and (previous is None or self.duration - previous[0] > slack):
             raise _Distrusted  # ended too early to be the end of the file
         if previous is None:
+            if self.keys_only:
+                raise _NoKeyFrame
             path = self._container.path
             raise UnreadableVideo(f"{path}: no frame of it can be decoded; damaged or encrypted")
-        if (
-            not sought and previous[0] > 0 and not self._keys_only
-        ):  # the end is known now; only frames can be trusted about it
+        if not sought and self.keys_only:
+            self.duration = max(self._last, previous[0]) + self._step
+        elif not sought and previous[0] > 0:  # the end is known now; only frames can be trusted about it
             self.duration = previous[0] + min(gap, 10.0)
         yield previous
         for _ in pending:
             yield previous
 
-    def _check_size(self, width: int, height: int) -> None:
-        if width * height > MAX_PIXELS:
-            raise VideoTooLarge(
-                f"{self._container.path}: frames of {width}x{height} pixels; "
-                f"the limit is {MAX_PIXELS // 1_000_000} million pixels"
-            )
-
-    def _converted(
-        self, frames: Iterator[tuple[float, Any]], size: int | Framing, whole: bool
-    ) -> Iterator[tuple[float, NDArray[np.uint8]]]:
-        """Yield (seconds, pixels) for (seconds, frame); one that is on screen for long is converted once."""
-        last, pixels = None, None
-        for shown, frame in frames:
-            if frame is not last or pixels is None:
-                last, pixels = frame, self._to_pixels(frame, size, whole)
-            yield shown, pixels
-
     def _to_pixels(self, frame: Any, size: int | Framing, whole: bool = False) -> NDArray[np.uint8]:
-        self._check_size(frame.width, frame.height)
+        check_size(self._container.path, frame.width, frame.height)
         aspect = self._container.stream.sample_aspect_ratio
         return self._scaler.to_pixels(frame, Framing.of(size), aspect, whole=whole)
 
@@ -262,10 +258,13 @@ class VideoReader:
         clock = Clock(self._timeline.origin + self._delay, rate, prefer_dts=self._only_dts)
         last_progress, near = time.monotonic(), self._near if wanted else None
         for packet in self._container.packets():
-            if self._keys_only and packet.size and not packet.is_keyframe:
+            if packet.pts is not None and packet.time_base is not None:
+                self._last = float(packet.pts * packet.time_base) - self._timeline.origin
+            if self.keys_only and packet.size and not packet.is_keyframe:
+                last_progress = time.monotonic()
                 continue
             if near is not None:
-                self._container.skip(unreferred=self._is_far(packet, wanted, near))
+                self._container.skip(unreferred=is_far(self._last, wanted, near))
             try:
                 frames = packet.decode()
             except (av.FFmpegError, ValueError) as error:
@@ -283,14 +282,42 @@ class VideoReader:
             elif time.monotonic() - last_progress > STALL_SECONDS:
                 raise VideoTimeout(f"{self._container.path}: no frame for {STALL_SECONDS:.0f} s; skipped")
 
-    def _is_far(self, packet: Any, wanted: Sequence[float], near: float) -> bool:
-        """Say whether a packet's frame comes long before the next wanted time, or after the last."""
-        if packet.pts is None or packet.time_base is None:
-            return False
-        shown = float(packet.pts * packet.time_base) - self._timeline.origin
-        following = bisect_left(wanted, shown - 1e-3)
-        return following == len(wanted) or wanted[following] - shown > near
+
+def check_size(path: str | Path, width: int, height: int) -> None:
+    """Raise VideoTooLarge for frames that are a mistake or an attack."""
+    if width * height > MAX_PIXELS:
+        limit = f"the limit is {MAX_PIXELS // 1_000_000} million pixels"
+        raise VideoTooLarge(f"{path}: frames of {width}x{height} pixels; {limit}")
+
+
+def converted(
+    frames: Iterator[tuple[float, Any]], to_pixels: Callable[[Any], NDArray[np.uint8]]
+) -> Iterator[tuple[float, NDArray[np.uint8]]]:
+    """Yield (seconds, pixels) for (seconds, frame); one that is on screen for long is converted once."""
+    last, pixels = None, None
+    for shown, frame in frames:
+        if frame is not last or pixels is None:
+            last, pixels = frame, to_pixels(frame)
+        yield shown, pixels
+
+
+def near(stamps: NDArray[np.float64] | None) -> float | None:
+    """Return how long before a wanted time (seconds) every frame is decoded; None: always."""
+    if stamps is None or len(stamps) < 2:
+        return None
+    step = float(np.diff(stamps).max())
+    return NEAR + 2 * step if step <= STEADY else None
+
+
+def is_far(shown: float, wanted: Sequence[float], span: float) -> bool:
+    """Say whether a frame comes more than ``span`` (seconds) before the next wanted time, or after all."""
+    following = bisect_left(wanted, shown - 1e-3)
+    return following == len(wanted) or wanted[following] - shown > span
 
 
 class _Distrusted(Exception):
     """The frames cannot be trusted: read them in a slower way."""
+
+
+class _NoKeyFrame(Exception):
+    """Nothing comes of key frames alone."""

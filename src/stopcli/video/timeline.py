@@ -39,15 +39,18 @@ class Timeline:
         decoded = sum(ts[-1] - self.keys[k] for k, ts in groups.items())
         return list(groups.values()) if decoded < SEQUENTIAL_SHARE * times[-1] else []
 
-    def nearest_keys(self, times: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Return the times of the key frames nearest to some times; without an index, as they are."""
+    def aim_at_keys(self, times: NDArray[np.float64], late: float) -> NDArray[np.float64]:
+        """Return times shortly after the key frames nearest to some times; without an index, as they are.
+
+        The index may tell when they are decoded: up to ``late`` seconds later they are shown.
+        """
         if not self.keys:
             return times
-        keys = np.array(self.keys)
-        after = np.clip(np.searchsorted(keys, times), 1, max(1, len(keys) - 1))
-        before, after = keys[after - 1], keys[np.minimum(after, len(keys) - 1)]
-        nearest: NDArray[np.float64] = np.where(times - before <= after - times, before, after)
-        return nearest
+        keys = np.array([*self.keys, np.inf])
+        place = np.clip(np.searchsorted(keys, times, "right") - 1, 0, len(self.keys) - 1)
+        place += keys[place + 1] - times < times - keys[place]
+        aims: NDArray[np.float64] = keys[place] + np.minimum(late, (keys[place + 1] - keys[place]) / 2)
+        return aims
 
 
 def read_timeline(container: Container) -> Timeline:
@@ -66,6 +69,8 @@ def read_timeline(container: Container) -> Timeline:
         elif not keys or keys[-1] <= claimed <= 2 * keys[-1] + 60:
             return Timeline(origin, _offset(container, origin), claimed, keys)
     origin, duration = _scan_packets(container, origin)
+    if indexed is not None and indexed < duration - max(0.5, 0.02 * duration):
+        keys, stamps = (), None  # of the first fragment only
     return Timeline(origin, _offset(container, origin), duration, keys, stamps)
 
 

@@ -88,17 +88,18 @@ def test_methods_stand_side_by_side_and_missing_videos_are_named(encoders, video
 def test_own_table_by_class(encoders, videos, tmp_path):
     report = accuracy(encoders[:1], own(videos, tmp_path))
     write_report(tmp_path / "out", report)
-    assert [(s.method, s.clips) for s in report.scores] == [("plain CLIP", 3), ("STOP", 3)]
+    methods = ["plain CLIP", "plain CLIP, nearest class mean", "plain CLIP, linear probe", "STOP"]
+    assert [(s.method, s.clips) for s in report.scores] == [(method, 3) for method in methods]
     classes = list(csv.DictReader((tmp_path / "out" / "by-class.csv").read_text().splitlines()))
     assert {(r["method"], r["label"], r["clips"]) for r in classes} == {
-        (m, label, n) for m in ("plain CLIP", "STOP") for label, n in (("a thing", "1"), ("b thing", "2"))
+        (m, label, n) for m in methods for label, n in (("a thing", "1"), ("b thing", "2"))
     }
     for s in report.scores:  # the table by class adds up to the score
         right = sum(float(c["top-1"]) * int(c["clips"]) for c in classes if c["method"] == s.method)
         assert right / 3 == pytest.approx(s.scores["top-1"], abs=0.01)
     assert (tmp_path / "out" / "confusion-plain-clip.png").exists()
     rows = list(csv.DictReader((tmp_path / "out" / "results.csv").read_text().splitlines()))
-    assert [r["method"] for r in rows] == ["plain CLIP", "STOP"]
+    assert [r["method"] for r in rows] == methods
 
 
 def test_a_benchmark_predicts_what_classify_answers(encoders, videos, tmp_path):

@@ -142,14 +142,16 @@ def test_progress_and_plan_tell_what_is_embedded(tmp_path, tree, toy):
     @contextmanager
     def progress(total):
         totals.append(total)
-        yield done.append
+        yield lambda *step: done.append(step)
 
     with opened(tmp_path, toy, progress=progress) as first:
         plan = first.plan(videos(tree), [tree], 2.0)
         assert plan.todo == tuple(map(str, videos(tree)))
         assert first.index.database.files() == {}
         result = first.update(videos(tree), [tree], 2.0)
-        assert (totals, done) == ([5], list(map(str, videos(tree))))
+        assert totals == [5]
+        assert [step[0] for step in done if len(step) == 1] == list(map(str, videos(tree)))
+        assert any(len(step) == 2 and step[1] > 0 for step in done)  # how far a file has been read
         assert result.embedded == 4
         assert [(f.path, f.error) for f in result.failures] == [
             (str(tree / "broken.mp4"), "unreadable-video")

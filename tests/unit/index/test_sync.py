@@ -68,7 +68,7 @@ def update(index, tree, encoder=None) -> int:
         space = index.database.make_space(toy_space())
         todo = diff.missing(state(index, diff))
         sync.settle(index.database, diff, todo)
-        return sync.embed(index, space, diff, todo, encoder or Encoder(), lambda _: None)[0]
+        return sync.embed(index, space, diff, todo, encoder or Encoder(), lambda *_: None)[0]
 
 
 def names(paths):

@@ -121,7 +121,7 @@ def test_times_are_shown_where_there_are_some():
 def test_numbers_are_shown_as_people_read_them():
     assert text_of(RECORDS[3]) == [["validation top-1", "50.0 %", "90.0 %"], ["test top-1", "", "80.0 %"]]
     assert text_of(RECORDS[4]) == [["STOP", "classification", "50.0 (40.0-60.0)", "10"]]
-    assert text_of(RECORDS[5])[0][4:] == ["1,234.50 clips", "", "", "50%", ""]
+    assert text_of(RECORDS[5])[0][4:] == ["1,234.50 clips", "", "", "", "50%", ""]
     assert ["freed", "1.5 MB"] in text_of(RECORDS[8])
     assert text_of(RECORDS[9]) == [["mini (default)", "yes", "1.0 MB", "4 M", "MIT", "small"]]
     assert text_of(RECORDS[0])[0] == ["a.mp4", "a dog", "75.0%", "█" * 15]

@@ -236,6 +236,8 @@ def test_operations_are_counted_whole(plain):
     patches = (size // patch) ** 2
     s = patches + 1
     block = 2 * s * d * (3 * d + d + 8 * d) + 4 * s * s * d
-    frame = 2 * patches * d * 3 * patch**2 + told["layers"] * block + 2 * d * TOY_CONFIG["embed_dim"]
+    last = 2 * s * d * 2 * d + 2 * d * (d + d + 8 * d) + 4 * s * d  # of the class token alone
+    blocks = (told["layers"] - 1) * block + last
+    frame = 2 * patches * d * 3 * patch**2 + blocks + 2 * d * TOY_CONFIG["embed_dim"]
     clips = np.zeros((2, 4, size, size, 3), np.uint8)
     assert count_flops(encoder, clips) == 8 * frame

@@ -22,9 +22,10 @@ def test_a_layer_in_int8_is_near_the_one_in_floats(dtype, tokens):
     torch.manual_seed(0)
     layer = nn.Linear(96, 40)
     x = torch.randn(2, tokens, 96) * torch.rand(2, tokens, 1) * 100  # tokens of very different size
-    expected = layer(x)
+    expected, before = layer(x), x.clone()
     found = Int8Linear(layer.weight, layer.bias)(x.to(dtype))
     assert found.dtype == dtype
+    assert torch.equal(x, before)
     error = (found.float() - expected).norm(dim=-1) / (expected.norm(dim=-1) + 1)
     assert error.max() < 0.03
     assert not Int8Linear(layer.weight, None)(torch.zeros(1, 3, 96)).any()
@@ -38,7 +39,12 @@ def test_all_linear_layers_of_a_block_are_replaced_and_brought_back():
     with torch.no_grad():
         before = block(x)
         tower = Int8Tower(nn.Sequential(block))
-        assert sum(isinstance(m, Int8Linear) for m in block.modules()) == 5
+        called = []
+        for module in block.modules():
+            if isinstance(module, Int8Linear):
+                module.register_forward_hook(lambda module, *_: called.append(module))
+        block(x)
+        assert len(set(called)) == len(called) == 5  # queries, keys and values, output, two of the MLP
         assert 0 < (block(x) - before).abs().max() < 0.2
         tower._use(after=False)
         assert torch.equal(block(x), before)
@@ -62,6 +68,27 @@ def test_a_tower_that_does_not_bear_int8_is_refused(monkeypatch):
             module.scale[:4] *= 1000.0  # channels that came out wrong
     with pytest.raises(DeviceError, match=r"in int8 \(cosine .*use --precision auto"):
         encoder.encode_pixels(PIXELS)
+
+
+@pytest.mark.parametrize("architecture", ["RN50", "EVA02-B-16", "MobileCLIP2-B"])
+def test_towers_that_read_their_weights_by_themselves_are_left_alone(architecture):
+    visual = toy_tower(architecture)
+    try:
+        tower = Int8Tower(visual)
+    except DeviceError as error:
+        assert architecture == "RN50"
+        assert "does nothing for this model's vision tower" in str(error)
+        return
+    assert tower._layers
+    size = visual.image_size if isinstance(visual.image_size, int) else visual.image_size[0]
+    with torch.no_grad():
+        assert torch.isfinite(visual(torch.randn(1, 3, size, size))).all()
+
+
+def toy_tower(architecture):
+    import open_clip
+
+    return open_clip.create_model(architecture, pretrained=None).visual.eval()
 
 
 def test_no_training_and_no_gpu_in_int8():

@@ -15,7 +15,7 @@ from stopcli.video import container, reader
 from stopcli.video.clips import read_frames, read_windows
 from stopcli.video.discovery import find_videos
 from stopcli.video.pixels import Framing
-from stopcli.video.reader import open_video
+from stopcli.video.reader import VideoReader, open_video
 from stopcli.video.sampling import sample_times, windows
 
 
@@ -102,10 +102,24 @@ def test_frames_are_the_same_where_those_that_nobody_refers_to_are_left_out(
 
 @pytest.mark.parametrize(
     ("suffix", "codec"),
-    [("mp4", "libx264"), ("mkv", "libx264"), ("ts", "libx264"), ("webm", "libvpx-vp9"), ("avi", "mpeg4")],
+    [
+        ("mp4", "libx264"),
+        ("mp4", "libx265"),
+        ("mkv", "libx264"),
+        ("ts", "libx264"),
+        ("webm", "libvpx-vp9"),
+        ("avi", "mpeg4"),
+    ],
 )
 def test_key_frames_are_the_nearest_and_none_but_they_are_decoded(tmp_path, monkeypatch, codec, suffix):
-    options = {"g": "15", "keyint_min": "15", "sc_threshold": "0", "bf": "0" if suffix == "avi" else "2"}
+    x265 = "keyint=15:min-keyint=15:scenecut=0:open-gop=1:log-level=none"
+    options = {
+        "g": "15",
+        "keyint_min": "15",
+        "x265-params": x265,
+        "sc_threshold": "0",
+        "bf": "0" if suffix == "avi" else "2",
+    }
     path = write_video(tmp_path / f"v.{suffix}", frames=300, fps=10, codec=codec, options=options)
     decoded = []
     monkeypatch.setattr(
@@ -126,6 +140,44 @@ def test_key_frames_are_the_nearest_and_none_but_they_are_decoded(tmp_path, monk
     windows = list(read_windows(path, 4, keys, 1.0))
     assert [w.start for w in windows] == pytest.approx(range(30))
     assert {round(t * 10) % 15 for w in windows for t in w.times} == {0}
+
+
+def test_of_key_frames_a_file_cut_short_ends_where_its_frames_do(tmp_path):
+    options = {"g": "15", "keyint_min": "15", "sc_threshold": "0"}
+    front = {"movflags": "faststart"}
+    whole = write_video(tmp_path / "whole.mp4", frames=600, fps=10, options=options, container=front)
+    half = tmp_path / "half.mp4"
+    half.write_bytes(whole.read_bytes()[: whole.stat().st_size * 6 // 10])
+    keys = Framing(48, keyframes=True)
+    exact, found = (list(read_windows(half, 4, size, 4.0)) for size in (48, keys))
+    assert len(exact) > 5
+    assert [w.start for w in found] == [w.start for w in exact]
+    assert read_frames(half, 4, keys).end == pytest.approx(read_frames(half, 4, 48).end, abs=0.2)
+
+
+def test_without_a_key_frame_of_its_own_a_cut_is_read_exactly(tmp_path, monkeypatch):
+    path = write_video(tmp_path / "v.mp4", frames=60, options={"g": "600"})
+    monkeypatch.setattr(VideoReader, "_plan", lambda *_: [])
+    decode = VideoReader._decode
+    monkeypatch.setattr(
+        VideoReader, "_decode", lambda self, wanted=(): iter(()) if self.keys_only else decode(self, wanted)
+    )
+    assert (
+        read_frames(path, 4, Framing(48, keyframes=True)).times.tolist()
+        == read_frames(path, 4, 48).times.tolist()
+    )
+
+
+@pytest.mark.parametrize("size", [48, Framing(48, keyframes=True)])
+def test_an_index_of_the_first_fragment_only_is_not_believed(tmp_path, size):
+    path = tmp_path / "dash.mp4"
+    options = {"g": "15", "keyint_min": "15", "sc_threshold": "0"}
+    write_video(
+        path, frames=300, fps=10, options=options, container={"movflags": "dash+delay_moov+global_sidx"}
+    )
+    clip = read_frames(path, 4, size)
+    assert clip.end == pytest.approx(30, abs=0.2)
+    assert (np.abs(clip.times - sample_times(30, 4)) < 1.6).all()
 
 
 def test_of_slow_pictures_and_of_files_that_end_early_none_is_left_out(tmp_path):

@@ -24,7 +24,9 @@ class QuickGELU(nn.Module):
 class Attention(nn.MultiheadAttention):
     """open_clip's parameters of attention; `project` and `Block` use them."""
 
-    layers: Any = None  # other layers for queries, and for keys and values, in the place of these parameters
+    layers: (
+        Any  # where there are such: for queries, and for keys and values, in the place of these parameters
+    )
 
 
 def project(attention: nn.MultiheadAttention, x: Tensor, wanted: int | None) -> tuple[Tensor, Tensor]:
