@@ -126,9 +126,11 @@ def attention(records: Records) -> str:
     """Return the table of what patches attend to: all frames, or their own."""
     scores: dict[tuple[str, str], list[float]] = defaultdict(list)
     for key, record in sorted(records.items(), key=str):
-        which = {("tasks", "STOP"): "joint", ("ablation", "joint"): "frame"}.get((key[0], key[2]))
+        which = {("tasks", "STOP"): "joint", ("ablation", "joint"): "frame"}.get((key[0], *key[2:3]))
         if which is not None:
             scores[key[1], which].append(score(record))
+            if "pan" in record.get("scores", {}):
+                scores["which-pan", which].append(record["scores"]["pan"]["own"])
     rows = [
         [name, f"{CHANCE[t]}", cell(scores[t, "joint"]), cell(scores[t, "frame"])]
         for t, name in TASK_NAMES.items()
