@@ -33,6 +33,7 @@ def test_a_csv_becomes_a_model_that_every_command_takes(labelled, toy, tmp_path,
         "config.json",
         "confusion.png",
         "curve.png",
+        "trained-on.txt",
         "metrics.jsonl",
         "model.safetensors",
     }

@@ -27,7 +27,7 @@ from stopcli.errors import FileMissing, UnreadableVideo, VideoTimeout, VideoTooL
 from stopcli.video.container import MAX_PIXELS, STALL_SECONDS, Container, reason
 from stopcli.video.pixels import Clock, Framing, Scaler
 from stopcli.video.sampling import film_times, sample_times
-from stopcli.video.timeline import read_timeline, scan_stamps
+from stopcli.video.timeline import SEQUENTIAL_SHARE, read_timeline, scan_stamps
 
 LONGEST = 1e10  # seconds
 MOST_DELAY = 16  # pictures that a decoder may hold back
@@ -35,6 +35,7 @@ SKIPPING = frozenset(
     {"h264", "hevc", "mpeg2video", "mpeg4"}
 )  # codecs that tell which frames nobody refers to
 NEAR = 0.25  # seconds before a wanted frame in which nothing is skipped, besides two frames
+WORTH = 0.97  # of a film to be decoded anyway: where frames are skipped, seeking pays up to this share
 SEEK = 3  # key frames that a seek costs as much as
 STEADY = 1.0  # ... of at most so many seconds: of slower pictures nothing is skipped
 
@@ -101,9 +102,7 @@ class VideoReader:
             raise UnreadableVideo(f"{container.path}: claims to last {years}; its times are damaged")
         self.may_jump = container.may_jump()
         self._only_dts = container.file.format.name == "avi"
-        self._delay = 0.0
-        if self._only_dts:
-            self._delay = self._measure_delay(self._step)
+        self._delay = self._measure_delay(self._step) if self._only_dts else 0.0
 
     def stamps(self, *, scan: bool = False) -> NDArray[np.float64] | None:
         """Return the times of all packets, ascending, where the file lists them; ``scan`` reads them all."""
@@ -170,13 +169,15 @@ class VideoReader:
                 self.damaged = True
 
     def _plan(self, times: list[float]) -> list[list[float]]:
-        """Group wanted times by the seek that leads to them; an empty plan means one sequential read.
+        """Group wanted times by the seek that leads to them; an empty plan is a read from the start.
 
-        All ``times`` as one group are one read from the first of them on, without what nobody refers to.
+        All ``times`` as one group are read on from the first, without what nobody refers to.
         """
         if self.damaged:
             return []
-        groups, near = self._timeline.group_by_key_frame(times), self._near
+        near = self._near
+        skips = near is not None and len(times) * 4 * near < times[-1] - times[0]
+        groups = self._timeline.group_by_key_frame(times, WORTH if skips else SEQUENTIAL_SHARE)
         if self.keys_only:
             passed = sum(times[0] <= key <= times[-1] for key in self._timeline.keys)
             groups = groups if SEEK * len(groups) <= passed else []

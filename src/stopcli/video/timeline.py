@@ -29,15 +29,18 @@ class Timeline:
     keys: tuple[float, ...]  # the key frames' times; empty where the file has no index
     stamps: NDArray[np.float64] | None = None  # all packets' times, ascending, where the index lists them
 
-    def group_by_key_frame(self, times: list[float]) -> list[list[float]]:
-        """Group ascending times by the key frame to decode them from; empty means: read sequentially."""
+    def group_by_key_frame(self, times: list[float], share: float = SEQUENTIAL_SHARE) -> list[list[float]]:
+        """Group ascending times by the key frame to decode them from; empty means: read sequentially.
+
+        That is so where more than a ``share`` of the film must be decoded anyway.
+        """
         if len(self.keys) < 2:
             return []
         groups: dict[int, list[float]] = {}
         for t in times:
             groups.setdefault(max(0, bisect_right(self.keys, t + 1e-6) - 1), []).append(t)
         decoded = sum(ts[-1] - self.keys[k] for k, ts in groups.items())
-        return list(groups.values()) if decoded < SEQUENTIAL_SHARE * times[-1] else []
+        return list(groups.values()) if decoded < share * times[-1] else []
 
     def aim_at_keys(self, times: NDArray[np.float64], late: float) -> NDArray[np.float64]:
         """Return times shortly after the key frames nearest to some times; without an index, as they are.
