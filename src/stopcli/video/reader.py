@@ -91,7 +91,7 @@ class VideoReader:
         self._scaler = Scaler()
         self._container = container
         self.keys_only = False  # nothing but key frames is decoded
-        self._last = 0.0  # the latest packet's time, seconds
+        self._last = self._delay = 0.0  # seconds: when the latest packet is shown; how late pictures come out
         check_size(container.path, container.codec.width, container.codec.height)
         self._timeline = read_timeline(container)
         self._step = 1 / float(container.stream.average_rate or 25)
@@ -102,7 +102,8 @@ class VideoReader:
             raise UnreadableVideo(f"{container.path}: claims to last {years}; its times are damaged")
         self.may_jump = container.may_jump()
         self._only_dts = container.file.format.name == "avi"
-        self._delay = self._measure_delay(self._step) if self._only_dts else 0.0
+        if self._only_dts:
+            self._delay = self._measure_delay(self._step)
 
     def stamps(self, *, scan: bool = False) -> NDArray[np.float64] | None:
         """Return the times of all packets, ascending, where the file lists them; ``scan`` reads them all."""
