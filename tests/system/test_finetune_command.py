@@ -55,6 +55,8 @@ def test_a_csv_becomes_a_model_that_every_command_takes(labelled, toy, tmp_path,
     assert status == 0
     assert [(s["method"], s["scores"]["top-1"]) for s in answer["data"]] == [
         ("plain CLIP", 50.0),
+        ("plain CLIP, nearest class mean", 50.0),
+        ("plain CLIP, linear probe", 50.0),
         ("STOP", 100.0),
     ]
     card = (out / "README.md").read_text()
