@@ -271,10 +271,9 @@ def main() -> None:
         embedding(table, model, Path(scratch), args.clips, args.hours)
         answers(table, model, Path(scratch), args.clips)
     prompts, index = costs(args.rounds), searches()
+    told = f"median of {args.rounds} rounds" if args.rounds > 1 else "one round"
     machine = f"{platform.system()}, {os.cpu_count()} cores ({cpu()}), Python {platform.python_version()}"
-    made = (
-        f"{machine}, torch {torch.__version__}, stopcli {stopcli.__version__}; median of {args.rounds} rounds"
-    )
+    made = f"{machine}, torch {torch.__version__}, stopcli {stopcli.__version__}; {told}"
     page = Path(__file__).with_name("speed.md.template").read_text(encoding="utf-8")
     page = page.replace("{machine}", made).replace("{versus}", "\n".join(table.lines))
     page = page.replace("{prompts}", prompts).replace("{index}", index)
