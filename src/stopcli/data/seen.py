@@ -46,12 +46,12 @@ def write_seen(folder: Path, clips: Iterable[Clip], before: Seen | None = None) 
 
     Files that went away are left out. Raises CannotWrite.
     """
-    lines = set()
-    for key, spans in before.spans.items() if before is not None else ():
-        lines |= {f"{key} {a:.3f} {'end' if b is None else f'{b:.3f}'}\n" for a, b in spans}
+    earlier = before.spans if before is not None else {}
+    spans = [(key, start, end) for key, parts in earlier.items() for start, end in parts]
     for path, start, end in clips:
         with suppress(OSError):
-            lines.add(f"{content_key(path)} {start or 0:.3f} {'end' if end is None else f'{end:.3f}'}\n")
+            spans.append((content_key(path), start or 0.0, end))
+    lines = {f"{key} {start:.3f} {'end' if end is None else f'{end:.3f}'}\n" for key, start, end in spans}
     write_text(folder / SEEN_FILE, "".join(sorted(lines)))
 
 

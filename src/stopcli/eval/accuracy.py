@@ -142,9 +142,8 @@ def _unseen(encoders: Sequence[Encoder], benchmark: Benchmark) -> tuple[Benchmar
     training = [item for items in benchmark.splits for item in items if item.clip in known]
     what = f"{benchmark.protocol}, without {len(known)} clips that a model was trained on"
     together = tuple(dict.fromkeys((*benchmark.training, *training)))
-    return replace(benchmark, protocol=what, splits=tuple(filter(None, splits)), training=together), len(
-        known
-    )
+    rest = replace(benchmark, protocol=what, splits=tuple(filter(None, splits)), training=together)
+    return rest, len(known)
 
 
 def _simple_heads(

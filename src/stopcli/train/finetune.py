@@ -123,7 +123,7 @@ def _load(
     if before is not None and folder is not None and stop != before:
         kept = keep_prompts(encoder.model, before, folder)
         there = [kind for kind in PARTS if getattr(stop, kind) != "off"]
-        told = [f"{kind} ones are {'kept' if kind in kept else 'new'}" for kind in there]
-        callback.noted(f"prompts of {base.name}: {', '.join(told)}")
+        told = [f"{kind} prompts {'were kept' if kind in kept else 'start from scratch'}" for kind in there]
+        callback.noted(f"{base.name}: {', '.join(told)}")
     distributed.start(encoder.device)
     return encoder

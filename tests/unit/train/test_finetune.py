@@ -169,14 +169,14 @@ def test_what_there_is_of_other_modes_is_kept_and_told(tmp_path, labelled, adapt
 
     adapt(tmp_path / "both", epochs=2)
     before = load_file(tmp_path / "both" / "model.safetensors")
-    on = "ones are kept"
+    on = "prompts were kept"
     for name, modes, note in (
         ("no spatial", {"spatial": "off"}, f"temporal {on}"),
-        ("static", {"temporal": "static"}, f"spatial {on}, temporal ones are new"),
+        ("static", {"temporal": "static"}, f"spatial {on}, temporal prompts start from scratch"),
         ("frame", {"attention": "frame"}, f"spatial {on}, temporal {on}"),
     ):
         _, told = adapt(tmp_path / name, epochs=1, lr=1e-9, model=tmp_path / "both", **modes)
-        assert told.notes == [f"prompts of {tmp_path / 'both'}: {note}"]
+        assert told.notes == [f"{tmp_path / 'both'}: {note}"]
         after = load_file(tmp_path / name / "model.safetensors")
         same = {n for n in after.keys() & before.keys() if np.allclose(after[n], before[n], atol=1e-6)}
         assert same == after.keys() & before.keys() != set()
