@@ -21,10 +21,11 @@ from stopcli.errors import InputError, NothingFound, UsageError
 from stopcli.fileio import is_folder
 from stopcli.hub.registry import resolve
 from stopcli.index.types import WINDOW, Example, Filters, SearchRequest
-from stopcli.model.config import Attention, HeadKind, Mode, Sampling
+from stopcli.model.config import Sampling
 from stopcli.model.preprocess import Fit
 from stopcli.output.tables import table_of, to_dict
-from stopcli.results import BenchmarkScore, Classification, Embedded, Explanation, Failure, Finetuned, Hit
+from stopcli.results import BenchmarkScore, Classification, Embedded, Explanation, Failure, Hit
+from stopcli.results.training import Finetuned
 from stopcli.runtime.encoder import Encoder, EncoderOptions
 from stopcli.settings import default_model
 from stopcli.video.discovery import find_videos
@@ -238,24 +239,15 @@ class Model:
         data: str | Path,
         output: str | Path,
         *,
-        epochs: int | None = None,
-        lr: float = 1e-3,
-        batch_size: int | None = None,
-        shots: int | None = None,
-        seed: int = 0,
-        spatial: Mode | None = None,
-        temporal: Mode | None = None,
-        attention: Attention | None = None,
-        flip: bool | None = None,
-        template: str | None = None,
-        head: HeadKind = "auto",
         resume: bool = False,
         force: bool = False,
         skip_bad: bool = False,
+        **options: Any,
     ) -> Finetuned:
         """Adapt a copy of this model to labelled clips; ``load(output)`` is the result.
 
-        The keywords are the options of ``stop finetune``: see `stopcli.train.options.FinetuneOptions`.
+        ``options`` are those of ``stop finetune``, such as ``shots=16``: see
+        `stopcli.train.options.FinetuneOptions`.
 
         Raises:
             BadDataset: the table has faults: all of them, by row. FileExists: ``output`` holds a run.
@@ -263,15 +255,12 @@ class Model:
         from stopcli.train.finetune import finetune
         from stopcli.train.options import FinetuneOptions
 
-        options = FinetuneOptions(
-            epochs, lr, batch_size, shots, seed, spatial, temporal, attention, flip, template, head
-        )
         return finetune(
             lambda: self.encoder.files,
             Path(data),
             Path(output),
             _Silent(),
-            options,
+            FinetuneOptions(**options),
             self.encoder.options,
             resume=resume,
             force=force,

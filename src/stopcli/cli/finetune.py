@@ -17,7 +17,7 @@ from stopcli.cli.progress import Bar
 from stopcli.cli.session import Session, session
 from stopcli.errors import UsageError
 from stopcli.model.config import Attention, HeadKind, Mode
-from stopcli.results import Finetuned, StepReport, TrainingPlan
+from stopcli.results.training import Finetuned, StepReport, TrainingPlan
 
 if TYPE_CHECKING:
     from stopcli.train.options import FinetuneOptions
@@ -27,6 +27,8 @@ EXAMPLES = """Examples:
   stop finetune labels.csv -o my-model --resume
   stop finetune clips/ --shots 16 --epochs 30      # a folder of class folders\n"""
 
+ESTIMATED = 10  # steps: from here on the time that is left is known
+FEW = 30  # clips: a score on fewer says little
 training_option = partial(typer.Option, rich_help_panel="Training")
 
 
@@ -40,11 +42,18 @@ _attention = training_option(
     help="What patches attend to: all frames (joint) or their own (frame); default: the model's."
 )
 _flip = training_option("--flip/--no-flip", help="Mirror half of the clips; default: if no label says left.")
+_keep = training_option(
+    "--keep-zero-shot", help="Keep what the model knows of other words, where it costs nothing."
+)
+_folds = training_option(
+    metavar="K", min=2, max=100, help="Measure on all clips, by K models more; K+1 trainings."
+)
 _head = training_option(help="What labels are recognized by: their text, prototypes from clips, or both.")
 _data = typer.Argument(metavar="DATA.csv|DIR", help="A table of path and label or caption, or class folders.")
 _output = o.output_option("--output", "-o", metavar="DIR", help="Model folder to make; default: NAME-model.")
 _resume = typer.Option("--resume", help="Go on where an interrupted run stopped.")
 _force = o.output_option("--force", help="Start over in a folder that holds a run.")
+_dry_run = o.output_option("--dry-run", help="Check table and clips, and print the plan; write nothing.")
 _skip_bad = o.input_option("--skip-bad", help="Skip rows with faults.")
 
 
@@ -63,6 +72,8 @@ class Training:
     flip: Annotated[bool | None, _flip] = None
     template: o.Template = None
     head: Annotated[HeadKind, _head] = "auto"
+    keep_zero_shot: Annotated[bool, _keep] = False
+    folds: Annotated[int | None, _folds] = None
 
     def options(self) -> FinetuneOptions:
         """Return these options in the form that `finetune` takes."""
@@ -81,6 +92,7 @@ def command(
     resume: Annotated[bool, _resume] = False,
     force: Annotated[bool, _force] = False,
     skip_bad: Annotated[bool, _skip_bad] = False,
+    dry_run: Annotated[bool, _dry_run] = False,
     show: o.Show,
 ) -> None:
     """Adapt a model to your own labelled clips.
@@ -91,16 +103,22 @@ def command(
     folder = output or Path(f"{data.resolve().stem}-model")
     with session("finetune", show, compute, kept=f"{folder} keeps what was learnt; go on with --resume") as s:
         from stopcli.train import distributed
-        from stopcli.train.finetune import finetune
+        from stopcli.train.finetune import finetune, plan
 
         if resume and force:
             raise UsageError("--resume and --force: give one of them")
         first = distributed.rank() == 0  # of several processes only the first speaks
-        how: dict[str, Any] = {"resume": resume, "force": force, "skip_bad": skip_bad}
-        how["command"] = shlex.join(["stop", *sys.argv[1:]])
+        how: dict[str, Any] = {
+            "resume": resume,
+            "force": force,
+            "command": shlex.join(["stop", *sys.argv[1:]]),
+        }
         with closing(_Progress(s, quiet=show.quiet or not first)) as callback:
-            options = training.options()
-            result = finetune(lambda: s.files, data, folder, callback, options, s.options, **how)
+            what = (lambda: s.files), data, folder, callback, training.options(), s.options
+            if dry_run:
+                s.output.add(plan(*what, skip_bad=skip_bad))
+                return
+            result = finetune(*what, skip_bad=skip_bad, **how)
         if first:
             s.output.add(result)
             _say_next(s, result)
@@ -110,12 +128,24 @@ def command(
 
 
 def _say_next(s: Session, result: Finetuned) -> None:
-    folder = shlex.quote(result.path)
-    if result.validation is not None and result.validation_plain is not None:
-        if result.validation <= result.validation_plain:
-            s.say("warning: no better than plain CLIP on the validation clips; more clips may help")
-    else:
+    folder, clips = shlex.quote(result.path), result.clips or {}
+    sure, count = result.validation_interval, clips.get("val", 0)
+    if result.validation is None:
         s.say("warning: no clip could be held out, so nothing was measured")
+    elif sure and count < FEW and not result.cross_validation and clips.get("test", 0) < FEW:
+        more = (
+            f"; --folds 5 measures on all {count + clips.get('train', 0)}"
+            if result.task == "classification"
+            else ""
+        )
+        s.say(f"{count} validation clips say little: the score may be {sure[0]:.0f} to {sure[1]:.0f} %{more}")
+    if result.other_labels is not None:
+        more = "" if result.zero_shot is not None else "; --keep-zero-shot keeps more where it costs nothing"
+        s.say(f"other labels: {result.other_labels:.0f} % of these clips are named as before{more}")
+    for sentence in result.advice:
+        s.say(f"warning: {sentence}" if sentence == result.advice[0] else sentence)
+    if result.advice:
+        return
     if result.task == "classification":
         s.say(f"next: stop classify --model {folder} VIDEO|DIR...")
     s.say(f'next: stop retrieve --model {folder} "what to look for" DIR...')
@@ -180,10 +210,15 @@ class _Progress:
         words = f"loss {report.loss:.3f}{self._score}"
         if self._bar is not None:
             self._bar.update(report.step, words)
+        left = f", {_about(report.seconds_left)} left" if report.seconds_left is not None else ""
+        if report.settled:
+            why = f"nothing was gained on the validation clips for {report.settled} steps"
+            self._say(f"ended at step {report.step} of {report.steps}: {why}")
+            return
         twentieths = report.step * 20 // report.steps
-        if not sys.stderr.isatty() and twentieths > self._twentieths:
+        if not sys.stderr.isatty() and (twentieths > self._twentieths or report.step == ESTIMATED):
             self._twentieths = twentieths
-            self._say(f"step {report.step} of {report.steps}: {words}")
+            self._say(f"step {report.step} of {report.steps}: {words}{left}")
 
     def _say(self, text: str) -> None:
         if not self._quiet:

@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from stopcli.data.table import Dataset, Row
+from stopcli.errors import BadDataset
 
 VALIDATION = 0.2  # share of the clips
 
@@ -31,7 +32,7 @@ def _held_out(rows: list[Row], by_class: bool, seed: int) -> set[int]:
     rng = np.random.default_rng([seed, 1])
     units = defaultdict[str, list[Row]](list)  # what must stay together
     for row in rows:
-        units[row.group if row.group is not None else f"\0{row.path}"].append(row)
+        units[_unit(row)].append(row)
 
     def count(members: list[Row]) -> Counter[str]:
         return Counter(row.text if by_class else "" for row in members)
@@ -52,6 +53,40 @@ def _held_out(rows: list[Row], by_class: bool, seed: int) -> set[int]:
                 left[name] -= number
             chosen |= {row.number for row in members}
     return chosen
+
+
+def folds_of(data: Dataset, count: int, seed: int) -> list[set[int]]:
+    """Divide the rows into ``count`` parts of like size and like classes, groups whole; return their numbers.
+
+    Raises BadDataset where a label has one group or clip only: it could be learnt or judged, not both.
+    """
+    rng = np.random.default_rng([seed, 5])
+    units = defaultdict[str, list[Row]](list)
+    for row in data.rows:
+        units[_unit(row)].append(row)
+    homes = defaultdict[str, set[str]](set)
+    for name, members in units.items():
+        for row in members:
+            homes[row.text].add(name)
+    alone = sorted(label for label, names in homes.items() if len(names) < 2)
+    if alone:
+        found = f"label {alone[0]!r} has one group or clip only; two are the least to divide"
+        raise BadDataset(f"{data.source}: {found}; leave out --folds, or label more")
+    parts: list[set[int]] = [set() for _ in range(min(count, len(units)))]
+    classes: list[Counter[str]] = [Counter() for _ in parts]
+    order = sorted(units)
+    for i in sorted(rng.permutation(len(order)), key=lambda i: -len(units[order[i]])):
+        count_of = Counter(row.text for row in units[order[i]])
+        loads = [(sum(there[label] for label in count_of), there.total()) for there in classes]
+        chosen = loads.index(min(loads))
+        classes[chosen] += count_of
+        parts[chosen] |= {row.number for row in units[order[i]]}
+    return parts
+
+
+def _unit(row: Row) -> str:
+    """Name what a row must stay together with."""
+    return row.group if row.group is not None else f"\0{row.path}"
 
 
 def few_shots(data: Dataset, shots: int, seed: int) -> Dataset:

@@ -15,7 +15,15 @@ from stopcli.data.seen import read_seen
 from stopcli.data.table import Clip
 from stopcli.errors import InputError, StopError
 from stopcli.eval.adapters import simple_heads
-from stopcli.eval.metrics import RECALLS, accuracy_scores, interval, label_ranks, retrieval_scores, tops
+from stopcli.eval.metrics import (
+    RECALLS,
+    accuracy_scores,
+    interval,
+    label_ranks,
+    retrieval_scores,
+    share_interval,
+    tops,
+)
 from stopcli.eval.retrieval import caption_ranks
 from stopcli.model.config import StopConfig
 from stopcli.results import BenchmarkScore, Failure
@@ -161,8 +169,8 @@ def _simple_heads(
 def _with_plain(encoders: Sequence[Encoder]) -> list[Encoder]:
     """Put before the models the plain CLIP of each backbone, once, unless it is given itself."""
 
-    def key(encoder: Encoder) -> tuple[str, int]:
-        return encoder.files.weights_hash(), encoder.frames
+    def key(encoder: Encoder) -> tuple[object, ...]:
+        return encoder.files.weights_hash(), encoder.frames, encoder.framing
 
     given = {key(e) for e in encoders if e.files.config.stop is None and e.head is None}
     plain = {key(twin): twin for twin in (encoder.without_prompts() for encoder in encoders)}
@@ -223,7 +231,9 @@ def _retrieve(
     forward, back = caption_ranks(videos, texts, owner)
     seed = blank.provenance["seed"]
     for direction, ranks, groups in (("text-to-video", forward, owner), ("video-to-text", back, None)):
-        sure = {f"R@{k}": interval((ranks <= k) * 100.0, groups, seed=seed) for k in RECALLS}
+        sure = {
+            f"R@{k}": share_interval(ranks <= k, None if groups is None else groups.tolist()) for k in RECALLS
+        }
         sure["MnR"] = interval(ranks, groups, seed=seed)
         yield replace(blank, direction=direction, scores=retrieval_scores(ranks), interval=sure)
 
@@ -246,8 +256,7 @@ def _classify(
     ends = np.cumsum([len(split) for split in benchmark.splits])[:-1]
     each = [accuracy_scores(part, len(classes)) for part in np.split(ranks, ends)]
     mean = {name: float(np.mean([scores[name] for scores in each])) for name in each[0]}
-    seed = blank.provenance["seed"]
-    sure = {f"top-{k}": interval((ranks <= k) * 100.0, seed=seed) for k in tops(len(classes))}
+    sure = {f"top-{k}": share_interval(ranks <= k) for k in tops(len(classes))}
     provenance = blank.provenance | {"splits": [scores["top-1"] for scores in each]}
     score = replace(blank, direction="classification", scores=mean, interval=sure, provenance=provenance)
     return score, (truth, logits.argmax(1))

@@ -6,6 +6,7 @@ same, so that a constant model scores as chance does. A class is what `argmax` s
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -76,6 +77,30 @@ def confusion(truth: Ints, predictions: Ints, classes: int) -> NDArray[np.int64]
     out = np.zeros((classes, classes), np.int64)
     np.add.at(out, (truth, predictions), 1)
     return out
+
+
+def share_interval(hits: NDArray[np.bool_], groups: Sequence[object] | None = None) -> tuple[float, float]:
+    """Return Wilson's 95 % interval, in percent, of a share that was measured on clips: hits (N,).
+
+    It says something of few clips, and where all or none are hits, too. Clips of one of the ``groups`` (N,)
+    are alike, as those of one person or the captions of one video: they count for fewer (the effective sample
+    size of Kish, from the variance between groups). Where all are hits or none, each group counts once.
+    """
+    count, share = float(len(hits)), float(np.mean(hits))
+    if groups is not None:
+        known = {group: i for i, group in enumerate(dict.fromkeys(groups))}
+        places = np.array([known[group] for group in groups])
+        surplus = np.bincount(places, np.asarray(hits) - share)
+        between = (surplus**2).sum() / count**2 * len(known) / max(1, len(known) - 1)
+        within = share * (1 - share) / count
+        if not within:
+            count = len(known)
+        elif between > within:
+            count = max(len(known), count * within / between)
+    z = 1.96
+    middle = (share + z**2 / (2 * count)) / (1 + z**2 / count)
+    half = z / (1 + z**2 / count) * np.sqrt(share * (1 - share) / count + z**2 / (4 * count**2))
+    return float(100 * max(0.0, middle - half)), float(100 * min(1.0, middle + half))
 
 
 def interval(

@@ -71,7 +71,7 @@ def markdown(report: Report) -> str:
         parts.append("\n".join(lines) + "\n")
     provenance = next(s.provenance for s in report.scores if not s.published)
     settings = "; ".join(f"{k} {v}" for k, v in provenance.items() if v is not None)
-    parts.append(f"In brackets: bootstrap 95 % intervals. {settings}.\n")
+    parts.append(f"In brackets: 95 % intervals. {settings}.\n")
     return "\n".join(parts)
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stopcli.data.table import Row, unique_clips
-from stopcli.eval.metrics import best_ranks, cross_entropy, ranks_of, retrieval_scores
+from stopcli.eval.metrics import best_ranks, cross_entropy, ranks_of, retrieval_scores, share_interval
 
 if TYPE_CHECKING:
     from stopcli.runtime.encoder import Encoder
@@ -30,8 +30,8 @@ def caption_ranks(
 
 def caption_scores(
     encoder: Encoder, vectors: NDArray[np.float32], rows: Sequence[Row]
-) -> tuple[dict[str, float], float]:
-    """Return text-to-video scores and the contrastive loss of captioned clips.
+) -> tuple[dict[str, float], tuple[float, float], float]:
+    """Return text-to-video scores, the 95 % interval of R@1 and the contrastive loss of captioned clips.
 
     ``vectors`` (N,E) has one a row; rows of one clip have the same. ``encoder`` embeds the captions.
     """
@@ -40,4 +40,5 @@ def caption_scores(
     videos = vectors[np.unique(owner, return_index=True)[1]]
     texts = encoder.encode_texts([r.text for r in rows])
     forward, _ = caption_ranks(videos, texts, owner)
-    return retrieval_scores(forward), cross_entropy(encoder.logit_scale * texts @ videos.T, owner)
+    loss = cross_entropy(encoder.logit_scale * texts @ videos.T, owner)
+    return retrieval_scores(forward), share_interval(forward <= 1, owner.tolist()), loss

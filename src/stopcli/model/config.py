@@ -24,7 +24,7 @@ Mode = Literal["dynamic", "static", "off"]
 Sampling = Literal["exact", "keyframes"]  # frames at the wanted times, or the key frames nearest to them
 Attention = Literal["joint", "frame"]  # what a patch attends to: all frames, or its own
 HeadKind = Literal["auto", "text", "prototype", "mix"]  # what labels are recognized by
-_NUMBERS = {"regions", "alpha", "bound", "beta", "dropout"}
+_NUMBERS = {"regions", "alpha", "bound", "beta", "dropout", "plain"}
 _WHOLE = {"eta": 64, "hidden": 4096}  # and how large they may be
 
 
@@ -44,6 +44,7 @@ class StopConfig:
     shared: bool = True  # one set of modules for all prompted blocks, or one for each
     attention: Attention = "joint"  # of patches: to those of all frames, or of their own
     prompted_blocks: tuple[int, ...] | None = None  # of the vision tower; None is all
+    plain: float = 0.0  # share of plain CLIP's vector in a video's
 
     def __post_init__(self) -> None:
         for name, value in vars(self).items():
@@ -56,7 +57,7 @@ class StopConfig:
                 raise ValueError(f"{name} must be joint or frame, {found}")
             if name in _WHOLE and not (type(value) is int and 1 <= value <= _WHOLE[name]):
                 raise ValueError(f"{name} must be a whole number from 1 to {_WHOLE[name]}, {found}")
-            if name in ("alpha", "dropout") and not 0 <= value <= 1:
+            if name in ("alpha", "dropout", "plain") and not 0 <= value <= 1:
                 raise ValueError(f"{name} must be between 0 and 1, {found}")
             if name in ("regions", "bound") and not 0 < value <= 1:
                 raise ValueError(f"{name} must be above 0 and at most 1, {found}")

@@ -158,6 +158,9 @@ class Stop(nn.Module):
             x = self._block(index, c, h, spatial, temporal, class_only=index == last and tower.class_only)
             c, h = x[:, : tower.prefix], rearrange(x[:, tower.prefix :], "b (t p) d -> b t p d", t=t)
         video = F.normalize(tower.read(x, t).float(), dim=-1)
+        if share := self.config.plain:
+            alone = _encode_frames(self, pixels, look=False).video
+            video = F.normalize((1 - share) * video + share * alone, dim=-1)
         return _Pass(video, steps, motion, attention)
 
     def region_scores(

@@ -8,10 +8,10 @@ from dataclasses import asdict, fields
 from itertools import groupby
 from typing import Any, Literal, NamedTuple
 
-import numpy as np
-
 from stopcli import results as r
+from stopcli.output.explanation_numbers import explanation_facts, explanation_numbers
 from stopcli.results import span
+from stopcli.results import training as t
 
 BAR = 20  # characters of a full bar
 
@@ -46,7 +46,7 @@ def to_dict(record: Any) -> dict[str, Any]:
     if isinstance(record, r.Diagnosis):
         return {**record.facts, "healthy": record.healthy}
     if isinstance(record, r.Explanation):
-        return _explanation_numbers(record)
+        return explanation_numbers(record)
     return asdict(record)
 
 
@@ -88,17 +88,51 @@ def _embedded(records: Sequence[r.Embedded]) -> Table:
     return _table(rows, Column("row", "number"), VIDEO, TIME)
 
 
-def _finetuned(records: Sequence[r.Finetuned]) -> Table:
+def _finetuned(records: Sequence[t.Finetuned]) -> Table:
     (f,) = records
-    scores = (("validation", f.validation_plain, f.validation), ("test", f.test_plain, f.test))
-    rows = [
-        (f"{name} {f.metric}", "" if plain is None else f"{plain:.1f} %", Cell(f"{tuned:.1f} %", "bold"))
-        for name, plain, tuned in scores
+    clips = f.clips or {}
+    scores = (
+        ("validation", f.validation_plain, f.validation, f.validation_interval, clips.get("val")),
+        ("test", f.test_plain, f.test, f.test_interval, clips.get("test")),
+    )
+    rows: list[tuple[object, ...]] = [
+        (
+            f"{name} {f.metric}",
+            "" if plain is None else f"{plain:.1f} %",
+            Cell(f"{tuned:.1f} %", "bold"),
+            _sure(interval),
+            count or "",
+        )
+        for name, plain, tuned, interval, count in scores
         if tuned is not None
     ]
-    numbers = Column("plain CLIP", "number"), Column("fine-tuned", "number")
-    rows += [("labels recognized by", "", Cell(f.head))] if f.task == "classification" else []
+    if f.cross_validation is not None:
+        c = f.cross_validation
+        rows.append((f"{c.folds}-fold {f.metric}", "", f"{c.score:.1f} %", _sure(c.interval), c.clips))
+    rows += [("labels recognized by", "", f.head, "", "")] if f.task == "classification" else []
+    numbers = (Column(name, "number") for name in ("plain CLIP", "fine-tuned", "95 % interval", "clips"))
     return _table(rows, Column(f.path, "path"), *numbers)
+
+
+def _sure(interval: t.Interval | None) -> str:
+    return "" if interval is None else f"{interval[0]:.0f} to {interval[1]:.0f} %"
+
+
+def _plan(records: Sequence[t.TrainingPlan]) -> Table:
+    (plan,) = records
+    clips = ", ".join(f"{count} {split}" for split, count in plan.clips.items() if count)
+    return _facts(
+        {
+            "clips": clips,
+            "labels": plan.classes,
+            "parameters to train": f"{plan.trainable:,}",
+            "device": f"{plan.device}, {plan.precision}",
+            "steps": f"{plan.steps} of {plan.batch_size} clips ({plan.epochs} epochs)",
+            "mirrored": "half of the clips" if plan.flip else "no",
+            "plain CLIP": None if plan.plain is None else f"{plan.metric} {plan.plain:.1f} %",
+            "seconds": round(plan.seconds),
+        }.items()
+    )
 
 
 def _benchmark(records: Sequence[r.BenchmarkScore]) -> Table:
@@ -252,58 +286,8 @@ def _flat(record: Any) -> Iterable[dict[str, Any]]:
     yield to_dict(record) | {k: json.dumps(v, ensure_ascii=False) for k, v in nested.items()}
 
 
-def _explanation_facts(e: r.Explanation) -> dict[str, Any]:
-    regions = int(e.shown.regions[0].sum()) if len(e.shown.regions) else 0
-    return {
-        "written": e.written,
-        "model": e.model,
-        "block": f"{e.block} of {len(e.trace)}",
-        "regions a frame": regions,
-        "temporal prompts": int(e.shown.counts.sum()),
-        "certainty": round(float(e.certainty.mean()), 3) if len(e.certainty) else None,
-    }
-
-
 def _explanation(records: Sequence[r.Explanation]) -> Table:
-    return _facts(_explanation_facts(records[0]).items())
-
-
-def _explanation_numbers(e: r.Explanation) -> dict[str, Any]:
-    """Return the numbers of an explanation; regions are numbers of patches, row by row from 0."""
-
-    def rows(values: Any) -> list[Any]:
-        return [np.asarray(row, float).ravel().round(4).tolist() for row in values]
-
-    def look(seen: r.Look) -> dict[str, Any]:
-        whole = np.asarray(seen.whole, float).round(4).tolist()
-        return {"attention": rows(seen.attention), "scores": rows(seen.shares), "score": whole}
-
-    blocks = [
-        {
-            "block": i,
-            "regions": [np.flatnonzero(frame).tolist() for frame in b.regions],
-            "scores": rows(b.scores),
-            "bias": rows(b.bias),
-            "variation": np.asarray(b.variation, float).round(4).tolist(),
-            "counts": b.counts.tolist(),
-        }
-        for i, b in enumerate(e.trace, 1)
-    ]
-    return {
-        "path": e.path,
-        "written": e.written,
-        "model": e.model,
-        "times": e.times.round(4).tolist(),
-        "grid": list(e.look.attention.shape[1:]),
-        "energy": rows(e.energy),
-        "certainty": np.asarray(e.certainty, float).round(4).tolist(),
-        "blocks": blocks,
-        "block": e.block,
-        "labels": list(e.labels),
-        "windows": e.spans.round(4).tolist(),
-        "look": look(e.look),
-        "plain": look(e.plain) if e.plain is not None else None,
-    }
+    return _facts(explanation_facts(records[0]).items())
 
 
 class View(NamedTuple):
@@ -318,7 +302,8 @@ VIEWS: dict[type, View] = {
     r.Classification: View(_classifications, lambda c: f"{c.path}\t{c.scores[0].label}", _flat_scores),
     r.Hit: View(_hits),
     r.Embedded: View(_embedded),
-    r.Finetuned: View(_finetuned),
+    t.Finetuned: View(_finetuned),
+    t.TrainingPlan: View(_plan, lambda plan: f"{plan.steps}\t{plan.seconds:.0f}"),
     r.BenchmarkScore: View(
         _benchmark,
         lambda s: f"{s.method}\t{s.direction}\t{next(iter(s.scores.values())):.2f}",
@@ -333,7 +318,7 @@ VIEWS: dict[type, View] = {
     r.ModelTower: View(_towers, lambda tower: tower.name),
     r.ModelInfo: View(_record_facts, lambda model: model.name),
     r.Written: View(_written),
-    r.Explanation: View(_explanation, lambda e: e.written or e.path, lambda e: [_explanation_facts(e)]),
+    r.Explanation: View(_explanation, lambda e: e.written or e.path, lambda e: [explanation_facts(e)]),
     r.Diagnosis: View(
         lambda d: _facts(d[0].facts.items()), lambda d: "healthy" if d.healthy else "unhealthy"
     ),

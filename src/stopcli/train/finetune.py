@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from contextlib import closing, nullcontext
 from dataclasses import replace
@@ -10,20 +11,21 @@ from typing import TYPE_CHECKING
 
 from stopcli.data.seen import Seen, read_seen
 from stopcli.data.split import few_shots, with_validation
-from stopcli.data.table import read_dataset
+from stopcli.data.table import Dataset, read_dataset
 from stopcli.errors import UsageError
 from stopcli.fileio import alone
 from stopcli.model.checkpoint import PARTS, keep_prompts
 from stopcli.model.config import StopConfig, read_config
 from stopcli.model.files import ModelFiles
-from stopcli.results import Finetuned
+from stopcli.results.training import CrossValidation, Finetuned, TrainingPlan
 from stopcli.settings import cache_folder
 from stopcli.train import distributed
 from stopcli.train.batches import ClipReader
 from stopcli.train.dataset import check_table, check_videos
 from stopcli.train.options import FinetuneOptions, TrainingCallback
 from stopcli.train.run import MODES, FinetuneRun
-from stopcli.train.run_folder import RunFolder
+from stopcli.train.run_folder import FOLDS, RunFolder
+from stopcli.train.scoring.folds import cross_validate
 from stopcli.video.cache import FrameCache
 
 if TYPE_CHECKING:
@@ -60,37 +62,114 @@ def finetune(
     folder.check(resume=resume, force=force)
     if resume and folder.finished:
         return folder.result(read_config(output))
-    cache = FrameCache(cache_folder() / "frames")
-    table = read_dataset(source)
-    for note in table.notes:
-        callback.noted(note)
-    data = check_table(table, callback, skip_bad=skip_bad)
+    table = _checked_table(source, callback, skip_bad=skip_bad)
     with alone(output) if distributed.rank() == 0 else nullcontext():
         folder.check(resume=resume, force=force)  # again: another process may have been faster
         base = resolve_model()
         if base.folder is not None and base.folder.resolve() == output.resolve():
             raise UsageError(f"{output}: is the model to start from, and would be lost; choose another -o")
-        encoder = _load(base, options, encoder_options, callback)
-        reader = ClipReader(cache, encoder.frames, encoder.framing)
-        data = with_validation(check_videos(data, reader, callback, skip_bad=skip_bad), options.seed)
+        workshop = _Workshop(base, options, encoder_options, callback, command)
+        data, measured = workshop.read(table, skip_bad=skip_bad), None
+        if options.folds is not None:
+            if not resume:
+                shutil.rmtree(output / FOLDS, ignore_errors=True)
+            measured = workshop.cross_validate(data, output / FOLDS, options.folds)
+        return workshop.train(workshop.prepare(data, folder), resume=resume, cross_validation=measured)
+
+
+def plan(
+    resolve_model: Callable[[], ModelFiles],
+    source: Path,
+    output: Path,
+    callback: TrainingCallback,
+    options: FinetuneOptions | None = None,
+    encoder_options: EncoderOptions | None = None,
+    *,
+    skip_bad: bool = False,
+) -> TrainingPlan:
+    """Do all of `finetune` that comes before training, and write nothing: say what would be done.
+
+    Arguments and errors are those of `finetune`. The clips are read and kept in the cache.
+    """
+    table = _checked_table(source, callback, skip_bad=skip_bad)
+    workshop = _Workshop(resolve_model(), options or FinetuneOptions(), encoder_options, callback, None)
+    return workshop.prepare(workshop.read(table, skip_bad=skip_bad), RunFolder(output)).plan()
+
+
+def _checked_table(source: Path, callback: TrainingCallback, *, skip_bad: bool) -> Dataset:
+    table = read_dataset(source)
+    for note in table.notes:
+        callback.noted(note)
+    return check_table(table, callback, skip_bad=skip_bad)
+
+
+class _Workshop:
+    """Where models are made from one base: the real one, and those of a cross-validation."""
+
+    def __init__(
+        self,
+        base: ModelFiles,
+        options: FinetuneOptions,
+        encoder_options: EncoderOptions | None,
+        callback: TrainingCallback,
+        command: str | None,
+    ) -> None:
+        self._base, self._options, self._where, self._callback = base, options, encoder_options, callback
+        self._encoder: Encoder | None = _load(base, options, encoder_options, callback)
+        self._reader = ClipReader(
+            FrameCache(cache_folder() / "frames"), self._encoder.frames, self._encoder.framing
+        )
+        origin: dict[str, str | None] = {
+            "base": base.name,
+            "origin": base.origin,
+            "base_weights": base.weights_hash(),
+        }
+        self._origin = origin | {"command": command}
+        self._seen = Seen() if base.folder is None else read_seen(base.folder)
+
+    def read(self, table: Dataset, *, skip_bad: bool) -> Dataset:
+        """Read the clips into the cache; return the rows of those that can be."""
+        return check_videos(table, self._reader, self._callback, skip_bad=skip_bad)
+
+    def prepare(self, data: Dataset, folder: RunFolder) -> FinetuneRun:
+        """Return a run from the base as it is: each run has an encoder of its own."""
+        options = self._options
+        encoder = self._encoder or _load(self._base, options, self._where, self._callback)
+        self._encoder = None
+        data = with_validation(data, options.seed)
         if options.shots is not None and data.task == "classification":
             data = few_shots(data, options.shots, options.seed)
-        origin = {"base": base.name, "origin": base.origin, "base_weights": base.weights_hash()}
-        seen = Seen() if base.folder is None else read_seen(base.folder)
-        run = FinetuneRun(encoder, data, reader, folder, options, origin | {"command": command}, seen)
-        return _train(run, callback, resume=resume)
+        return FinetuneRun(encoder, data, self._reader, folder, options, self._origin, self._seen)
 
+    def cross_validate(self, data: Dataset, folder: Path, count: int) -> CrossValidation:
+        """Score the way that the model will be made, on all clips that are not for the test."""
+        if data.task != "classification":
+            raise UsageError("--folds needs labels: of captions, how many there are decides the score")
+        if distributed.world_size() > 1:
+            raise UsageError("--folds runs in one process; leave it out, or leave out torchrun")
 
-def _train(run: FinetuneRun, callback: TrainingCallback, *, resume: bool) -> Finetuned:
-    callback.plan(run.begin(resume=resume))
-    try:
-        with closing(run.fit()) as steps:
-            for report in steps:
-                callback.progress(report)
-    except KeyboardInterrupt:
-        run.save()
-        raise
-    return run.finish()
+        def train(run: FinetuneRun, number: int) -> None:
+            self._callback.noted(f"fold {number} of {count}: {len(run.test)} clips are judged")
+            self.train(run, resume=True)
+
+        options = self._options
+        return cross_validate(
+            data, folder, count, options.seed, lambda d, path: self.prepare(d, RunFolder(path)), train
+        )
+
+    def train(
+        self, run: FinetuneRun, *, resume: bool, cross_validation: CrossValidation | None = None
+    ) -> Finetuned:
+        """Bring a run to its end."""
+        self._callback.plan(run.begin(resume=resume))
+        try:
+            with closing(run.fit()) as steps:
+                for report in steps:
+                    self._callback.progress(report)
+        except KeyboardInterrupt:
+            run.save()
+            raise
+        return run.finish(self._callback.noted, cross_validation)
 
 
 def _load(

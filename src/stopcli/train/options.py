@@ -9,7 +9,7 @@ from typing import Protocol
 from stopcli.data.labels import check_template
 from stopcli.errors import UsageError
 from stopcli.model.config import Attention, HeadKind, Mode
-from stopcli.results import StepReport, TrainingPlan
+from stopcli.results.training import StepReport, TrainingPlan
 
 
 @dataclass(frozen=True)
@@ -30,11 +30,21 @@ class FinetuneOptions:
     flip: bool | None = None  # mirror half of the clips; None does so unless a text speaks of left or right
     template: str | None = None  # see `stopcli.data.labels.prompts_for`
     head: HeadKind = "auto"  # what labels are recognized by: their text, prototypes from clips, a mix
+    keep_zero_shot: bool = False  # keep as much of the model before as costs no held-out clip
+    folds: int | None = None  # measure by so many models, each made without its part of the clips
 
     def __post_init__(self) -> None:
-        for name, value, least in (("epochs", self.epochs, 0), ("shots", self.shots, 1)):
+        for name, value, least in (
+            ("epochs", self.epochs, 0),
+            ("shots", self.shots, 1),
+            ("folds", self.folds, 2),
+        ):
             if value is not None and value < least:
                 raise UsageError(f"--{name} must be at least {least}, got {value}")
+        if self.epochs == 0 and self.keep_zero_shot:
+            raise UsageError(
+                "--epochs 0 trains no prompts: all of the model is kept without --keep-zero-shot"
+            )
         if self.epochs == 0 and self.head == "text":
             raise UsageError("--epochs 0 and --head text leave nothing to learn")
         if not 0 < self.lr <= 1:

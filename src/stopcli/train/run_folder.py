@@ -5,15 +5,18 @@ Of several processes only the first writes.
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 import os
 import shutil
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from stopcli.data.seen import SEEN_FILE
-from stopcli.data.table import Task
+from stopcli.data.seen import SEEN_FILE, Seen, write_seen
+from stopcli.data.table import SPLITS, Clip, Row, Task
 from stopcli.errors import CannotWrite, CheckpointError, FileExists
 from stopcli.fileio import append_line, exists, is_folder, make_folder, replacing, write_error, write_text
 from stopcli.hub.card import CARD_FILE, model_card
@@ -28,16 +31,17 @@ from stopcli.model.config import (
 )
 from stopcli.model.files import ModelFiles, known_hash
 from stopcli.model.towers.tokens import TOKENIZER_FILES
-from stopcli.results import Finetuned
+from stopcli.results.training import CrossValidation, Finetuned, Interval
 from stopcli.train import distributed
 
 if TYPE_CHECKING:
     from stopcli.model.stop import Stop
 
 METRICS_FILE, CURVE_FILE, CONFUSION_FILE = "metrics.jsonl", "curve.png", "confusion.png"
-STATE_FILE = ".state.safetensors"
-PICTURES = (CURVE_FILE, CONFUSION_FILE)
-OURS = (CONFIG_FILE, WEIGHTS_FILE, HEAD_FILE, METRICS_FILE, CARD_FILE, STATE_FILE, SEEN_FILE, *PICTURES)
+PREDICTIONS_FILE = "predictions.csv"  # of held-out clips; never published, it names files
+STATE_FILE, FOLDS = ".state.safetensors", ".folds"
+BESIDE = (CURVE_FILE, CONFUSION_FILE, PREDICTIONS_FILE, FOLDS)
+OURS = (CONFIG_FILE, WEIGHTS_FILE, HEAD_FILE, METRICS_FILE, CARD_FILE, STATE_FILE, SEEN_FILE, *BESIDE)
 METRIC: dict[Task, str] = {"classification": "top-1", "retrieval": "R@1"}  # decides which weights are best
 
 
@@ -63,7 +67,8 @@ class RunFolder:
         if ours and not resume and not force:
             advice = "go on with --resume, start over with --force, or choose another -o"
             raise FileExists(f"{path}: holds a model already; {advice}")
-        if ours and resume and not (self.state_file.exists() or (path / METRICS_FILE).exists()):
+        signs = (self.state_file, path / METRICS_FILE, path / FOLDS)
+        if ours and resume and not any(sign.exists() for sign in signs):
             advice = "start over with --force, or choose another -o"
             raise FileExists(f"{path}: holds a model, but no run to resume; {advice}")
         if exists(path) and not ours and any(path.iterdir()):
@@ -75,8 +80,8 @@ class RunFolder:
         done = (self.path / CARD_FILE, self.path / METRICS_FILE)
         return all(file.exists() for file in done) and not self.state_file.exists()
 
-    def begin(self, step: int, config: ModelConfig) -> None:
-        """Make the folder ready for the steps after ``step``.
+    def begin(self, step: int, config: ModelConfig, clips: Sequence[Clip], seen: Seen) -> None:
+        """Make the folder ready for the steps after ``step``; note which clips it is trained on, and was.
 
         From step 0 on, whatever an older run left is removed, its backbone too: new prompts must not
         come to lie on it. Later, what was logged after the last state is dropped.
@@ -89,7 +94,7 @@ class RunFolder:
                 stale = {*OURS, *_backbone_file(config)}
                 with suppress(CheckpointError):  # no model there, or none that can be read
                     stale.update(_backbone_file(read_config(self.path)))
-                for name in stale:
+                for name in stale - {FOLDS}:
                     (self.path / name).unlink(missing_ok=True)
                 shutil.rmtree(self.path / TOKENIZER_FOLDER, ignore_errors=True)
         except OSError as error:
@@ -98,6 +103,7 @@ class RunFolder:
         lines = log.read_text(encoding="utf-8").splitlines() if log.exists() else []
         kept = [line for line in lines if line.endswith("}") and json.loads(line)["step"] <= step]
         write_text(log, "".join(f"{line}\n" for line in kept))
+        write_seen(self.path, clips, seen)
 
     def log(self, record: dict[str, Any]) -> None:
         """Add a line to the metrics; raises CannotWrite."""
@@ -132,12 +138,24 @@ class RunFolder:
             model.prompts.load_state_dict(load_file(self.path / WEIGHTS_FILE))
         distributed.broadcast(model.prompts.parameters())
 
+    def write_predictions(self, judged: Sequence[tuple[Row, str, float]]) -> None:
+        """Write what each held-out clip was taken for, and its score from 0 to 1: the mistakes first."""
+        if distributed.rank():
+            return
+        text = io.StringIO(newline="")
+        out = csv.writer(text, lineterminator="\n")
+        out.writerow(("path", "start", "end", "label", "predicted", "score", "split"))
+        for row, answer, share in sorted(judged, key=lambda one: (one[0].text == one[1], -one[2])):
+            out.writerow((row.path, row.start, row.end, row.text, answer, f"{share:.4f}", row.split))
+        write_text(self.path / PREDICTIONS_FILE, text.getvalue())
+
     def end(self, config: ModelConfig) -> None:
         """Write the card, which says that the run is finished, and drop its state."""
         if distributed.rank():
             return
         write_text(self.path / CARD_FILE, model_card(self.path.resolve().name, config.to_dict()))
         self.state_file.unlink(missing_ok=True)
+        shutil.rmtree(self.path / FOLDS, ignore_errors=True)
 
     def result(self, config: ModelConfig) -> Finetuned:
         """Return what the run came to, by the config of its model."""
@@ -156,10 +174,27 @@ class RunFolder:
             validation_plain=score("validation, plain CLIP"),
             test=score("test"),
             test_plain=score("test, plain CLIP"),
-            steps=training["settings"]["steps"],
+            steps=training.get("steps", training["settings"]["steps"]),
             seconds=training["seconds"],
             head=head_name(config),
+            validation_interval=_pair(training, "validation"),
+            test_interval=_pair(training, "test"),
+            clips={split: training["data"][f"{split} clips"] for split in SPLITS},
+            cross_validation=_cross_validation(training),
+            other_labels=training.get("other_labels"),
+            zero_shot=training.get("zero_shot"),
+            advice=tuple(training.get("advice", ())),
         )
+
+
+def _pair(training: dict[str, Any], split: str) -> Interval | None:
+    low_high = training.get("intervals", {}).get(split)
+    return None if low_high is None else (low_high[0], low_high[1])
+
+
+def _cross_validation(training: dict[str, Any]) -> CrossValidation | None:
+    found = training.get("cross_validation")
+    return None if found is None else CrossValidation(**found | {"interval": tuple(found["interval"])})
 
 
 def head_name(config: ModelConfig) -> str:

@@ -15,6 +15,7 @@ import stopcli
 from stopcli import results as r
 from stopcli.output.sink import Sink
 from stopcli.output.tables import VIEWS, table_of, to_dict
+from stopcli.results import training as t
 
 SCORES = (r.Score("a dog", 0.75, 0.3), r.Score("a cat", 0.25, 0.2))
 SPACE = r.IndexSpace("mini", "abcdef0123456789", "fp32", 8, 2.0, 40)
@@ -26,7 +27,7 @@ RECORDS = [
     r.Classification("a.mp4", None, None, SCORES),
     r.Hit("a dog", 1, "a.mp4", 1.0, 3.0, 0.25),
     r.Embedded("a.mp4", None, None, 0),
-    r.Finetuned("fine-tuned", "classify", "top-1", 90.0, 50.0, 80.0, None, 100, 12.5, "text"),
+    t.Finetuned("fine-tuned", "classify", "top-1", 90.0, 50.0, 80.0, None, 100, 12.5, "text", (60.0, 98.0)),
     r.BenchmarkScore(
         "STOP", "x", "classification", {"top-1": 50.0}, {"top-1": (40.0, 60.0)}, 10, 0, False, {}
     ),
@@ -58,6 +59,9 @@ RECORDS = [
     r.Diagnosis({"device": "cpu"}, True),
     r.Explanation("a.mp4", "m", 1, PIXELS, TWO, GRID, TWO, (TRACE,), 3, ("x",), SPANS, LOOK, LOOK, "a.png"),
     r.IndexCheck("idx", ("damaged", "cut short"), 3, "idx/damaged-1"),
+    t.TrainingPlan(
+        "classification", {"train": 9}, 2, 9, 9, "cpu", "fp32", 1, 2, 3, False, "top-1", None, 0, 1.0
+    ),
 ]
 IDS = [type(record).__name__ for record in RECORDS]
 
@@ -74,9 +78,9 @@ def test_every_record_that_a_command_may_add_has_a_view():
             n.func for n in ast.walk(ast.parse(path.read_text(encoding="utf-8"))) if isinstance(n, ast.Call)
         )
         made |= {f.id if isinstance(f, ast.Name) else getattr(f, "attr", "") for f in calls}
-    inner = {"Score", "IndexSpace", "TrainingPlan", "StepReport", "EncodedClip", "Failure"}
+    inner = {"Score", "IndexSpace", "StepReport", "CrossValidation", "EncodedClip", "Failure"}
     inner |= {"BlockTrace", "Look"}
-    kinds = {name for name, kind in vars(r).items() if hasattr(kind, "__dataclass_fields__")}
+    kinds = {name for name, kind in (vars(r) | vars(t)).items() if hasattr(kind, "__dataclass_fields__")}
     assert {kind.__name__ for kind in VIEWS} == kinds & made - inner
     assert {type(record) for record in RECORDS} == set(VIEWS)
 
@@ -119,7 +123,10 @@ def test_times_are_shown_where_there_are_some():
 
 
 def test_numbers_are_shown_as_people_read_them():
-    assert text_of(RECORDS[3]) == [["validation top-1", "50.0 %", "90.0 %"], ["test top-1", "", "80.0 %"]]
+    assert text_of(RECORDS[3]) == [
+        ["validation top-1", "50.0 %", "90.0 %", "60 to 98 %", ""],
+        ["test top-1", "", "80.0 %", "", ""],
+    ]
     assert text_of(RECORDS[4]) == [["STOP", "classification", "50.0 (40.0-60.0)", "10"]]
     assert text_of(RECORDS[5])[0][4:] == ["1,234.50 clips", "", "", "", "50%", ""]
     assert ["freed", "1.5 MB"] in text_of(RECORDS[8])

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from labelled_clips import CPU, gradients, toy_trainer, write_labelled
+from stopcli.data.seen import Seen
 from stopcli.data.table import read_dataset
 from stopcli.errors import CheckpointError, UsageError
 from stopcli.eval.metrics import cross_entropy
@@ -88,7 +89,7 @@ def test_the_best_weights_are_loaded_where_the_parameters_are(toy, labelled, tmp
     trainer, _ = toy_trainer(toy, labelled, tmp_path, batch=12)
     places = {name: p.data_ptr() for name, p in trainer.parameters.items()}
     folder = RunFolder(tmp_path / "out")
-    folder.begin(0, trainer.encoder.files.config)
+    folder.begin(0, trainer.encoder.files.config, (), Seen())
     folder.write_model(trainer.encoder.files.config, trainer.encoder.model, trainer.encoder.files)
     best = {name: p.detach().clone() for name, p in trainer.parameters.items()}
     with torch.no_grad():

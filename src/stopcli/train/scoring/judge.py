@@ -10,9 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stopcli.data.table import Row, unique_clips
-from stopcli.eval.metrics import accuracy_scores, confusion, cross_entropy, label_ranks
+from stopcli.eval.metrics import accuracy_scores, confusion, cross_entropy, label_ranks, share_interval
 from stopcli.eval.retrieval import caption_scores
 from stopcli.model.config import HeadKind
+from stopcli.results.training import Interval
 from stopcli.runtime.head import Choice, alike, fit_head
 from stopcli.train import distributed
 from stopcli.train.batches import ClipReader
@@ -23,11 +24,18 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Scores in percent, the loss, and in classification the confusions (C,C): row is the truth."""
+    """Scores in percent, how sure the first of them is, the loss; of labels, what each clip was taken for.
+
+    Letters: N clips, C labels. In ``confusion`` (C,C) a row is the truth.
+    """
 
     scores: dict[str, float]
+    interval: Interval
     loss: float
     confusion: NDArray[np.int64] | None = None
+    truth: NDArray[np.int64] | None = None  # (N,), numbers of labels
+    answers: NDArray[np.int64] | None = None  # (N,)
+    shares: NDArray[np.float32] | None = None  # (N,), of each answer
 
 
 class Judge:
@@ -38,17 +46,24 @@ class Judge:
 
     def evaluate(self, encoder: Encoder, rows: Sequence[Row]) -> Evaluation | None:
         """Score a model on held-out rows, if there are any."""
-        if not rows:
-            return None
-        vectors = self._embed(encoder, rows)
+        return self.score(encoder, self.embed(encoder, rows), rows) if rows else None
+
+    def score(self, encoder: Encoder, vectors: NDArray[np.float32], rows: Sequence[Row]) -> Evaluation:
+        """Score a model by its vectors (N,E) of rows."""
         if not self.by_class:
             return Evaluation(*caption_scores(encoder, vectors, rows))
-        truth, count = self._truth(rows), len(self.sentences)
-        logits = encoder.label_scores(vectors, self._texts(encoder), encoder.head).logits
+        truth, count = self.truth(rows), len(self.sentences)
+        found = encoder.label_scores(vectors, self.texts(encoder), encoder.head)
+        ranks, answers = label_ranks(found.logits, truth), found.logits.argmax(1)
+        groups = [row.group or row.number for row in rows]
         return Evaluation(
-            accuracy_scores(label_ranks(logits, truth), count),
-            cross_entropy(logits, truth),
-            confusion(truth, logits.argmax(1), count),
+            accuracy_scores(ranks, count),
+            share_interval(ranks <= 1, groups),
+            cross_entropy(found.logits, truth),
+            confusion(truth, answers, count),
+            truth,
+            answers,
+            found.shares.max(1),
         )
 
     def learn_labels(
@@ -65,24 +80,26 @@ class Judge:
         Clips that prompts were ``trained`` on cannot judge. Where none are held out, words stay alone, unless
         they are the same for two labels.
         """
-        encoder.head, labels, texts = None, list(self.sentences), self._texts(encoder)
+        encoder.head, labels, texts = None, list(self.sentences), self.texts(encoder)
         if kind == "text" or (kind == "auto" and trained and not validation and not alike(labels, texts)):
             return None
-        clips, truth, held_out = self._embed(encoder, training), self._truth(training), None
+        clips, truth, held_out = self.embed(encoder, training), self.truth(training), None
         if trained and validation:
-            held_out = self._embed(encoder, validation), self._truth(validation)
+            held_out = self.embed(encoder, validation), self.truth(validation)
         choice = fit_head(labels, texts, clips, truth, kind=kind, held_out=held_out)
         encoder.head = choice.head
         return choice
 
-    def _texts(self, encoder: Encoder) -> NDArray[np.float32]:
+    def texts(self, encoder: Encoder) -> NDArray[np.float32]:
+        """Return what stands for the labels or captions, as vectors (C,E)."""
         return encoder.encode_texts(list(self.sentences.values()))
 
-    def _truth(self, rows: Sequence[Row]) -> NDArray[np.int64]:
+    def truth(self, rows: Sequence[Row]) -> NDArray[np.int64]:
+        """Return the numbers of the rows' labels (N,)."""
         class_ids = {label: i for i, label in enumerate(self.sentences)}
         return np.array([class_ids[r.text] for r in rows])
 
-    def _embed(self, encoder: Encoder, rows: Sequence[Row]) -> NDArray[np.float32]:
+    def embed(self, encoder: Encoder, rows: Sequence[Row]) -> NDArray[np.float32]:
         """Embed the clips of rows (N,E); each process does a share of them."""
         encoder.model.train(False)
         mine, size = distributed.every_nth(unique_clips(rows)), encoder.batch_size

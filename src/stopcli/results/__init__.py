@@ -114,58 +114,8 @@ class Explanation:
 
 
 @dataclass(frozen=True)
-class TrainingPlan:
-    """What a training will do: said before it begins."""
-
-    task: str
-    clips: dict[str, int]  # by split
-    classes: int | None
-    trainable: int  # parameters
-    frozen: int
-    device: str
-    precision: str
-    epochs: int
-    steps: int
-    batch_size: int
-    flip: bool
-    metric: str
-    plain: float | None  # the validation score of plain CLIP, percent
-    resumed: int  # steps done before
-    seconds: float  # expected
-
-
-@dataclass(frozen=True)
-class StepReport:
-    """Where a training stands after a step; ``score`` is the validation's where there was one."""
-
-    step: int
-    steps: int
-    epoch: int
-    loss: float
-    score: float | None
-    best: float | None
-    plateau: float | None = None  # the loss of guessing, where the last hundred steps were no better
-
-
-@dataclass(frozen=True)
-class Finetuned:
-    """A training's result; scores in percent, None where no clip was held out."""
-
-    path: str
-    task: str
-    metric: str
-    validation: float | None
-    validation_plain: float | None
-    test: float | None
-    test_plain: float | None
-    steps: int
-    seconds: float
-    head: str  # what the labels are recognized by
-
-
-@dataclass(frozen=True)
 class BenchmarkScore:
-    """A method's scores in one direction, percent but for ranks, with bootstrap 95 % intervals of the means.
+    """A method's scores in one direction, percent but for ranks, with 95 % intervals.
 
     ``published`` ones are the authors' figures; ``provenance`` says how a measured one was made.
     """

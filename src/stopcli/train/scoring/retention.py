@@ -1,0 +1,108 @@
+"""What an adapted model still knows of everything else, and how to keep more of it.
+
+Adapting pulls a model towards its labels; what it says of other words drifts. Two remedies, by what there is
+to go back to: prompts that were trained further move back towards what they were, weight by weight (WiSE-FT,
+arXiv 2109.01903); beside the vector of prompts that were made anew stands plain CLIP's own.
+Letters: N clips, E embedding size.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stopcli.data.labels import kinetics400, prompts_for
+from stopcli.data.table import Row
+from stopcli.model.config import StopConfig
+from stopcli.train.scoring.judge import Judge
+
+if TYPE_CHECKING:
+    from stopcli.runtime.encoder import Encoder
+
+SHARES = (0.0, 0.25, 0.5, 0.75)  # of the model as it was
+
+
+@dataclass(frozen=True)
+class Kept:
+    """One mixture of a model with what it was before: scores in percent."""
+
+    share: float  # of the model before
+    score: float
+    other_labels: float
+
+
+class Retention:
+    """A model before it is adapted; ``encoder`` holds it, with trained prompts or with new ones."""
+
+    def __init__(self, encoder: Encoder, judge: Judge, rows: Sequence[Row]) -> None:
+        anew = encoder.files.folder is None or encoder.files.config.stop is None
+        self._judge, self._rows, self._anew = judge, rows, anew
+        self._before = weights_of(encoder)
+        self._words = [label for label in kinetics400() if label not in judge.sentences]
+        self._first: NDArray[np.int64] | None = None
+
+    def other_labels(self, encoder: Encoder) -> float:
+        """Say in how many of 100 clips the first of Kinetics' names is still what it was before.
+
+        Nobody knows which of them is right: this is what changed, not what was lost of the truth.
+        """
+        if self._first is None:
+            self._first = self._names(encoder, self._embed_before(encoder))
+        now = self._names(encoder, self._judge.embed(encoder, self._rows))
+        return float((now == self._first).mean() * 100)
+
+    def keep(
+        self, encoder: Encoder, score: Callable[[Encoder], float], tell: Callable[[str], object]
+    ) -> Kept:
+        """Mix a tuned model with what it was, as much as costs no more than chance does; it stays so.
+
+        ``score`` says how good a mixture is on the N held-out clips. Of those within one standard error of
+        the best, the one that keeps most is taken.
+        """
+        tuned, tried = weights_of(encoder), []
+        for share in SHARES:
+            self.mix(encoder, tuned, share)
+            tried.append(Kept(share, score(encoder), self.other_labels(encoder)))
+            now = tried[-1]
+            tell(
+                f"{share:.0%} of the model before: {now.score:.1f} % of the validation clips right, "
+                f"of other labels {now.other_labels:.0f} % stay"
+            )
+        best, count = max(k.score for k in tried) / 100, len(self._rows)
+        smoothed = (best * count + 2) / (count + 4)  # where all are right, chance is not gone
+        error = 100 * float(np.sqrt(smoothed * (1 - smoothed) / count))
+        chosen = [k for k in tried if k.score >= 100 * best - error][-1]
+        self.mix(encoder, tuned, chosen.share)
+        return chosen
+
+    def mix(self, encoder: Encoder, tuned: dict[str, Any], share: float) -> None:
+        """Give a model a ``share`` of what it was before, and the rest of the ``tuned`` weights."""
+        if self._anew:
+            encoder.model.config = replace(encoder.model.config or StopConfig(), plain=share)
+        else:
+            mixed = {name: w + share * (self._before[name] - w) for name, w in tuned.items()}
+            encoder.model.prompts.load_state_dict(mixed)
+
+    def _embed_before(self, encoder: Encoder) -> NDArray[np.float32]:
+        if self._anew:
+            return self._judge.embed(encoder.without_prompts(), self._rows)
+        tuned = weights_of(encoder)
+        encoder.model.prompts.load_state_dict(self._before)
+        vectors = self._judge.embed(encoder, self._rows)
+        encoder.model.prompts.load_state_dict(tuned)
+        return vectors
+
+    def _names(self, encoder: Encoder, clips: NDArray[np.float32]) -> NDArray[np.int64]:
+        """Return which of the names each clip (N,E) would be given first: (N,)."""
+        texts = encoder.encode_texts(prompts_for(self._words, encoder.files.config))
+        names: NDArray[np.int64] = (clips @ texts.T).argmax(1)
+        return names
+
+
+def weights_of(encoder: Encoder) -> dict[str, Any]:
+    """Return a copy of a model's prompts."""
+    return {name: w.detach().clone() for name, w in encoder.model.prompts.state_dict().items()}
