@@ -1,7 +1,7 @@
 """Run a module on a model that lacks a part: ``python -m training.evidence.ablated PART stopcli ...``.
 
-``bound=0.6`` is no part, but another bound; ``bound=0.6+bias`` is that without a part. What each part adds
-is measured by taking it away; the product has no switches for this.
+``bound=0.6`` is no part, but another bound; ``bound=0.6+bias`` is that without a part; ``crop``, ``colour``,
+``speed`` and ``smoothing`` add what the product does not have. It has no switches for any of this.
 """
 
 from __future__ import annotations
@@ -9,13 +9,17 @@ from __future__ import annotations
 import math
 import runpy
 import sys
+from functools import partial
 from types import SimpleNamespace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
+from PIL import Image
 
 from stopcli.model import motion, prompts, stop
 from stopcli.model.towers.tower import Layout
+from stopcli.train import batches, trainer
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -86,6 +90,54 @@ def without_joint_attention() -> None:
     stop.Layout = lambda *where, **_: Layout(*where, joint=False)  # type: ignore[misc, assignment]
 
 
+def with_smoothing() -> None:
+    """A loss that leaves a tenth of the truth to the other labels."""
+    import torch.nn.functional as F
+
+    def smooth(videos: Tensor, classes: Tensor, truth: Tensor, scale: float) -> Tensor:
+        return F.cross_entropy(scale * videos @ classes.T, truth, reduction="sum", label_smoothing=0.1)
+
+    trainer.class_loss = smooth
+
+
+def with_augmentation(change: Callable[[np.ndarray, np.random.Generator], np.ndarray]) -> None:
+    """Clips (T,S,S,3) that are changed, each in another way, whenever they are seen."""
+    before = batches.Batches._augmented
+
+    def augmented(self: Any, step: int, place: int, row: Any) -> np.ndarray:
+        rng = np.random.default_rng([self.schedule.seed, 9, step, place])
+        return change(before(self, step, place, row), rng)
+
+    batches.Batches._augmented = augmented  # type: ignore[method-assign]
+
+
+def crop(frames: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """A square of 60 to 100 % of the side, the same in all frames."""
+    side = frames.shape[1]
+    part = round(side * rng.uniform(0.6, 1.0))
+    x, y = rng.integers(side - part + 1, size=2)
+    box = (x, y, x + part, y + part)
+    pictures = [Image.fromarray(f).resize((side, side), Image.Resampling.BILINEAR, box) for f in frames]
+    return np.stack([np.asarray(p) for p in pictures])
+
+
+def colour(frames: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Another brightness, contrast and saturation, each by up to 40 %, the same in all frames."""
+    light, contrast, saturation = rng.uniform(0.6, 1.4, 3)
+    x = frames.astype(np.float32) * light
+    x = (x - x.mean()) * contrast + x.mean()
+    grey = x.mean(-1, keepdims=True)
+    return (grey + (x - grey) * saturation).clip(0, 255).astype(np.uint8)
+
+
+def speed(frames: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """A part of 60 to 100 % of the clip, at a slower pace."""
+    count = len(frames)
+    length = rng.uniform(0.6, 1.0) * (count - 1)
+    start = rng.uniform(0, count - 1 - length)
+    return frames[np.linspace(start, start + length, count).round().astype(int)]
+
+
 PARTS: dict[str, Callable[[], None]] = {
     "motion": without_motion,
     "alignment": without_alignment,
@@ -95,6 +147,10 @@ PARTS: dict[str, Callable[[], None]] = {
     "counts": without_count_gradient,
     "log-t": without_log_t,
     "joint": without_joint_attention,
+    "smoothing": with_smoothing,
+    "crop": partial(with_augmentation, crop),
+    "colour": partial(with_augmentation, colour),
+    "speed": partial(with_augmentation, speed),
 }
 
 

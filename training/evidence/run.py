@@ -55,16 +55,10 @@ TASKS = {  # clips a label of a training; None is all
     "blink": 200,
 }
 PICKS = ("which", "which-camera")  # scored by training.evidence.selection
-KINDS = ("tasks", "world", "shots", "ablation", "focus", "selection")
+KINDS = ("tasks", "world", "ablation", "focus", "selection")
 SAMPLES = Path(stopcli.__file__).parent / "assets" / "samples"
 ABLATED = ("which", "which-camera", "crowd")
 PARTS = ("motion", "alignment", "bound", "bias", "prompts", "counts", "log-t", "joint")
-SHOTS = (1, 2, 4, 8, 16)
-SHOT_METHODS = {
-    "STOP": ("mini", ()),
-    "static prompts": ("plain", ("--spatial", "static", "--temporal", "static")),
-    "STOP from new prompts": ("plain", ()),
-}
 WORLD = {"clips": 3000, "validation": 200, "steps": 300, "batch": 16}
 STEPS = {"tasks": 200, "batch": 16}
 
@@ -162,14 +156,6 @@ class Runs:
         """Train all of STOP but a part."""
         return self.task(name, "STOP", seed, part)
 
-    def shots(self, method: str, count: int, seed: int) -> dict:
-        """Adapt to four new motions: from mini itself, or with new prompts on its backbone."""
-        model, more = SHOT_METHODS[method]
-        table = self.out / "tasks" / "motions" / "data.csv"
-        model = self.out / "plain-mini" if model == "plain" else model
-        name = f"shots-{method.replace(' ', '-')}-{count}-{seed}"
-        return {"finetuned": self.finetune(name, table, model, *more, "--shots", count, "--seed", seed)[1]}
-
     def jobs(self, what: str, seeds: int) -> Iterator[Job]:
         """Yield the key and the work of every run of one kind."""
         if what == "focus":
@@ -185,7 +171,6 @@ class Runs:
             "world": (self.world, list(product(METHODS))),
             "tasks": (self.task, [(t, m) for m, t in product(reversed(METHODS), TASKS)]),
             "ablation": (self.without, list(product(ABLATED, PARTS))),
-            "shots": (self.shots, list(product(SHOT_METHODS, reversed(SHOTS)))),
         }[what]
         yield from (((what, *c, seed), partial(run, *c, seed)) for seed, c in product(range(seeds), choices))
 
@@ -217,11 +202,13 @@ def world_table(out: Path) -> None:
         csv.writer(stream).writerows(rows)
 
 
-def main() -> None:
+def main(
+    kind: type[Runs] = Runs, choices: tuple[str, ...] = KINDS, description: str | None = __doc__
+) -> None:
     """Run what has not been run yet."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=description)
     parser.add_argument("out", type=Path)
-    parser.add_argument("what", nargs="+", choices=KINDS)
+    parser.add_argument("what", nargs="+", choices=choices)
     parser.add_argument("--footage", type=Path, help="a folder of real clips, for selection")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
@@ -233,7 +220,7 @@ def main() -> None:
     log, lock = args.out / "results.jsonl", Lock()
     lines = log.read_text().splitlines() if log.exists() else []
     done = {tuple(json.loads(line)["key"]) for line in lines}
-    runs = Runs(args.out, args.threads, args.footage)
+    runs = kind(args.out, args.threads, args.footage)
 
     def work(job: Job) -> None:
         key, run = job

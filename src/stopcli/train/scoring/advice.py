@@ -57,7 +57,7 @@ def advise(
     points = list(curve.points.items())
     steps = ", ".join(f"{share:.0f} % with {n}" for n, share in points)
     said = [found, f"clips a label, learnt without prompts: {steps}"]
-    gain = points[-1][1] - points[-2][1] if len(points) > 1 else WORTH
+    gain = points[-1][1] - max(share for _, share in points[:-1]) if len(points) > 1 else WORTH
     if points[-1][1] >= 99:
         said.append("labels learnt without prompts are enough here: --epochs 0")
     elif gain >= WORTH:
