@@ -88,7 +88,7 @@ def toy_trainer(model, labelled, scratch, *, batch, by_class=True, dropout=0.0):
         rows = tuple(replace(r, text=f"clip {r.number}") for r in rows)
     schedule = Schedule(3, 1, 12, 1e-3, 0)
     reader = ClipReader(FrameCache(scratch / "frames"), encoder.frames, encoder.framing)
-    batches = Batches(rows, schedule, reader, by_class=by_class, flip=True)
+    batches = Batches(rows, schedule, reader, by_class=by_class, flip=True, color=True)
     return Trainer(encoder, schedule, {r.text: r.text for r in rows}, by_class=by_class), batches
 
 

@@ -1,7 +1,7 @@
 """Run a module on a model that lacks a part: ``python -m training.evidence.ablated PART stopcli ...``.
 
-``bound=0.6`` is no part, but another bound; ``bound=0.6+bias`` is that without a part; ``crop``, ``colour``,
-``speed`` and ``smoothing`` add what the product does not have. It has no switches for any of this.
+``bound=0.6`` is no part, but another bound; ``bound=0.6+bias`` is that without a part; ``crop``, ``speed``
+and ``smoothing`` add what the product does not have. It has no switches for any of this.
 """
 
 from __future__ import annotations
@@ -121,15 +121,6 @@ def crop(frames: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     return np.stack([np.asarray(p) for p in pictures])
 
 
-def colour(frames: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Another brightness, contrast and saturation, each by up to 40 %, the same in all frames."""
-    light, contrast, saturation = rng.uniform(0.6, 1.4, 3)
-    x = frames.astype(np.float32) * light
-    x = (x - x.mean()) * contrast + x.mean()
-    grey = x.mean(-1, keepdims=True)
-    return (grey + (x - grey) * saturation).clip(0, 255).astype(np.uint8)
-
-
 def speed(frames: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """A part of 60 to 100 % of the clip, at a slower pace."""
     count = len(frames)
@@ -149,7 +140,6 @@ PARTS: dict[str, Callable[[], None]] = {
     "joint": without_joint_attention,
     "smoothing": with_smoothing,
     "crop": partial(with_augmentation, crop),
-    "colour": partial(with_augmentation, colour),
     "speed": partial(with_augmentation, speed),
 }
 

@@ -100,6 +100,7 @@ class Runs:
             TEMPLATE,
             "--head",
             "text",
+            "--no-color",
             *more,
         )
         printed = self.module("stopcli", "finetune", data, *settings, "--format", "json", part=part)

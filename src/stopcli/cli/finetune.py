@@ -42,6 +42,7 @@ _attention = training_option(
     help="What patches attend to: all frames (joint) or their own (frame); default: the model's."
 )
 _flip = training_option("--flip/--no-flip", help="Mirror half of the clips; default: if no label says left.")
+_color = training_option("--color/--no-color", help="Vary the clips' colors; default: if no label names one.")
 _keep = training_option(
     "--keep-zero-shot", help="Keep what the model knows of other words, where it costs nothing."
 )
@@ -70,6 +71,7 @@ class Training:
     temporal: Annotated[Mode | None, _temporal] = None
     attention: Annotated[Attention | None, _attention] = None
     flip: Annotated[bool | None, _flip] = None
+    color: Annotated[bool | None, _color] = None
     template: o.Template = None
     head: Annotated[HeadKind, _head] = "auto"
     keep_zero_shot: Annotated[bool, _keep] = False
@@ -189,7 +191,9 @@ class _Progress:
         if not plan.steps:
             self._say(f"clips: {split}{classes}; no prompts are trained, labels are learnt from the clips")
             return
-        self._say(f"clips: {split}{classes}; mirrored: {'half of them' if plan.flip else 'no'}")
+        changed = "half of them" if plan.flip else "no"
+        changed = f"mirrored: {changed}; colors: {'varied' if plan.color else 'as they are'}"
+        self._say(f"clips: {split}{classes}; {changed}")
         self._say(f"parameters: {plan.trainable:,} trainable, {plan.frozen:,} frozen")
         self._say(f"device: {plan.device}, {plan.precision}")
         steps = f"{plan.steps} of {plan.batch_size} clips ({plan.epochs} epochs)"

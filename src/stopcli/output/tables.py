@@ -129,6 +129,7 @@ def _plan(records: Sequence[t.TrainingPlan]) -> Table:
             "device": f"{plan.device}, {plan.precision}",
             "steps": f"{plan.steps} of {plan.batch_size} clips ({plan.epochs} epochs)",
             "mirrored": "half of the clips" if plan.flip else "no",
+            "colors": "varied" if plan.color else "as they are",
             "plain CLIP": None if plan.plain is None else f"{plan.metric} {plan.plain:.1f} %",
             "seconds": round(plan.seconds),
         }.items()

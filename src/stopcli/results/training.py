@@ -22,6 +22,7 @@ class TrainingPlan:
     steps: int
     batch_size: int
     flip: bool
+    color: bool
     metric: str
     plain: float | None  # the validation score of plain CLIP, percent
     resumed: int  # steps done before

@@ -24,6 +24,7 @@ from stopcli.video.prefetch import prefetch
 WARM_UP = 0.1  # share of the steps
 LEAST_STEPS, LEAST_EPOCHS, MOST_EPOCHS = 300, 5, 300
 BATCH_SIZE: dict[Task, int] = {"classification": 32, "retrieval": 128}
+COLOR = 0.4  # how far brightness, contrast and saturation may be changed
 Batch = tuple[list[Row], NDArray[np.uint8]]
 
 
@@ -88,10 +89,17 @@ class Batches:
     """The training clips, drawn class-balanced, one caption a video, never a video twice a batch."""
 
     def __init__(
-        self, rows: Sequence[Row], schedule: Schedule, reader: ClipReader, *, by_class: bool, flip: bool
+        self,
+        rows: Sequence[Row],
+        schedule: Schedule,
+        reader: ClipReader,
+        *,
+        by_class: bool,
+        flip: bool,
+        color: bool,
     ) -> None:
         self.schedule = schedule
-        self._reader, self._flip = reader, flip
+        self._reader, self._flip, self._color = reader, flip, color
         grouped: dict[object, list[Row]] = {}
         for row in rows:
             grouped.setdefault(row.text if by_class else row.clip, []).append(row)
@@ -124,9 +132,24 @@ class Batches:
             yield item
 
     def _augmented(self, step: int, place: int, row: Row) -> NDArray[np.uint8]:
-        """Jitter the frames' times within their segments; mirror half of the clips."""
+        """Jitter the frames' times within their segments; mirror half of the clips; change the colors."""
         rng = np.random.default_rng([self.schedule.seed, 4, step, place])
         frames = self._reader.frames
         chosen = np.arange(frames) * AROUND + rng.integers(AROUND, size=frames)
         picked: NDArray[np.uint8] = self._reader.read(row.clip)[chosen]
-        return picked[:, :, ::-1] if self._flip and rng.random() < 0.5 else picked
+        picked = picked[:, :, ::-1] if self._flip and rng.random() < 0.5 else picked
+        return recolored(picked, rng) if self._color else picked
+
+
+def recolored(frames: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8]:
+    """Return frames (T,S,S,3) in another light: brightness, contrast and saturation differ by up to 40 %.
+
+    They do so alike in all frames, so that nothing seems to happen that does not.
+    """
+    light, contrast, saturation = rng.uniform(1 - COLOR, 1 + COLOR, 3)
+    x = frames * np.float32(light)
+    middle = x.mean()
+    grey = (x.mean(-1, keepdims=True) - middle) * np.float32(contrast) + middle
+    x = grey + (x - x.mean(-1, keepdims=True)) * np.float32(contrast * saturation)
+    out: NDArray[np.uint8] = x.clip(0, 255).astype(np.uint8)
+    return out

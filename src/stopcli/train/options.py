@@ -28,6 +28,7 @@ class FinetuneOptions:
     temporal: Mode | None = None
     attention: Attention | None = None  # of patches: to those of all frames, or of their own
     flip: bool | None = None  # mirror half of the clips; None does so unless a text speaks of left or right
+    color: bool | None = None  # vary the clips' colors; None does so unless a text speaks of one
     template: str | None = None  # see `stopcli.data.labels.prompts_for`
     head: HeadKind = "auto"  # what labels are recognized by: their text, prototypes from clips, a mix
     keep_zero_shot: bool = False  # keep as much of the model before as costs no held-out clip

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
@@ -34,6 +34,11 @@ if TYPE_CHECKING:
 SAVE_EVERY = 60.0  # seconds between states; one is saved with each validation too
 NOT_KEPT = {"model", "weights", "video_key", "text_key"}  # of what an encoder says of itself
 MODES = ("spatial", "temporal", "attention")
+COLORED = re.compile(
+    r"\b(red|orange|yellow|green|blue|purple|violet|pink|brown|black|white|gr[ae]y|golden|silver|colou?r|dark"
+    r"|bright)",
+    re.IGNORECASE,
+)
 HANDED = re.compile(r"\b(left|right|(counter-?|anti-?)?clockwise)", re.IGNORECASE)
 
 
@@ -58,7 +63,8 @@ class FinetuneRun:
         prompts = prompts_for(texts, config, options.template) if self.by_class else texts
         self.sentences = dict(zip(texts, prompts, strict=True))
         self.judge = Judge(self.reader, self.sentences, by_class=self.by_class)
-        self.flip = options.flip if options.flip is not None else not any(map(HANDED.search, texts))
+        self.flip = _unless_named(options.flip, HANDED, texts)
+        self.color = _unless_named(options.color, COLORED, texts)
         clips = len(self.training) if self.by_class else len(unique_clips(self.training))
         self.schedule = Schedule.plan(data.task, clips, options)
         train = partial(Trainer, encoder, self.schedule, self.sentences, by_class=self.by_class)
@@ -67,7 +73,7 @@ class FinetuneRun:
         self.judged: dict[str, Evaluation] = {}  # at the end, by split
         self._pace = Pace(0.0)
         modes = {} if config.stop is None else {m: getattr(config.stop, m) for m in MODES}
-        chosen = {"flip": self.flip, **modes}
+        chosen = {"flip": self.flip, "color": self.color, **modes}
         length = asdict(self.schedule) | {"steps": self.schedule.steps, "processes": distributed.world_size()}
         self.record = self.origin | {  # what the model's config says of its training
             "data": describe(data),
@@ -75,10 +81,7 @@ class FinetuneRun:
             "provenance": {k: v for k, v in encoder.describe().items() if k not in NOT_KEPT},
         }
         self.fingerprint = self.record["settings"] | self._foundations()
-        labels = data.labels if self.by_class else None
-        template = template_for(config, options.template) if self.by_class else None
-        self._config = replace(config, frames=encoder.frames, labels=labels, template=template, head=None)
-        self._config = replace(self._config, backbone_sha256=known_hash(encoder.files.backbone))
+        self._config = _blank(encoder, data, template_for(config, options.template))
 
     def _foundations(self) -> dict[str, str]:
         """Return what, beside the settings, must be the same for a run to be resumed."""
@@ -124,6 +127,7 @@ class FinetuneRun:
             steps=schedule.steps,
             batch_size=schedule.batch_size,
             flip=self.flip,
+            color=self.color,
             metric=self.metric,
             plain=history.plain.get(self.metric),
             resumed=self.step_number,
@@ -141,7 +145,9 @@ class FinetuneRun:
             self._validate()
             return
         trainer, schedule, history = self.trainer, self.schedule, self.history
-        batches = Batches(self.training, schedule, self.reader, by_class=self.by_class, flip=self.flip)
+        batches = Batches(
+            self.training, schedule, self.reader, by_class=self.by_class, flip=self.flip, color=self.color
+        )
         choices = len(self.sentences) if self.by_class else schedule.batch_size
         validate_every = max(1, schedule.epochs // VALIDATIONS) * schedule.steps_per_epoch
         began, saved = time.monotonic() - history.seconds, time.monotonic()
@@ -237,3 +243,21 @@ class FinetuneRun:
         if self.trainer is not None:
             self.trainer.restore(state)
         self.history = history
+
+
+def _blank(encoder: Encoder, data: Dataset, template: str) -> ModelConfig:
+    """Return the config of the model to make, which says nothing of its making yet."""
+    by_class = data.task == "classification"
+    return replace(
+        encoder.files.config,
+        frames=encoder.frames,
+        labels=data.labels if by_class else None,
+        template=template if by_class else None,
+        head=None,
+        backbone_sha256=known_hash(encoder.files.backbone),
+    )
+
+
+def _unless_named(given: bool | None, words: re.Pattern[str], texts: Sequence[str]) -> bool:
+    """Return what the user said, else whether no text speaks of what would be changed."""
+    return given if given is not None else not any(map(words.search, texts))

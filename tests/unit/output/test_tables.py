@@ -60,7 +60,7 @@ RECORDS = [
     r.Explanation("a.mp4", "m", 1, PIXELS, TWO, GRID, TWO, (TRACE,), 3, ("x",), SPANS, LOOK, LOOK, "a.png"),
     r.IndexCheck("idx", ("damaged", "cut short"), 3, "idx/damaged-1"),
     t.TrainingPlan(
-        "classification", {"train": 9}, 2, 9, 9, "cpu", "fp32", 1, 2, 3, False, "top-1", None, 0, 1.0
+        "classification", {"train": 9}, 2, 9, 9, "cpu", "fp32", 1, 2, 3, False, True, "top-1", None, 0, 1.0
     ),
 ]
 IDS = [type(record).__name__ for record in RECORDS]

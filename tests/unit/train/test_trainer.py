@@ -123,7 +123,7 @@ def test_classes_are_drawn_equally_often(labelled, toy, tmp_path):
     few = [r for r in rows if r.text == "opening"] + [r for r in rows if r.text == "closing"][:1]
     encoder = Encoder(resolve(str(toy)), CPU, trainable=True)
     reader = ClipReader(FrameCache(tmp_path), encoder.frames, encoder.framing)
-    batches = Batches(few, Schedule(50, 1, 7, 1e-3, 0), reader, by_class=True, flip=False)
+    batches = Batches(few, Schedule(50, 1, 7, 1e-3, 0), reader, by_class=True, flip=False, color=False)
     drawn = [r.text for epoch in range(50) for r in batches.epoch(epoch)]
     assert 0.4 < drawn.count("closing") / len(drawn) < 0.6
 

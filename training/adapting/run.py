@@ -1,10 +1,10 @@
-"""Measure how fine-tuning serves few clips: ``python -m training.evidence.adapting OUT [shots] ...``.
+"""Measure how fine-tuning serves few clips: ``python -m training.adapting.run OUT [shots] ...``.
 
     shots     few clips a label, by every head; prompts from mini, new ones, static ones, and none
     spared    training that ends when the validation gains nothing, and training to the end
     folds     does the interval of a cross-validation hold the true score?
     retained  what mini still knows of its world when it was adapted, with and without --keep-zero-shot
-    changes   augmentation and label smoothing, which the product does not have
+    changes   varied colors; and what the product does not have: crops, another speed, label smoothing
 
 OUT is that of training.evidence.run, and so is what is written: OUT/results.jsonl, one line a run.
 """
@@ -38,7 +38,7 @@ SHOT_METHODS = {  # the model to start from, and the prompts
 }
 SPARED = {"motions": 16, "blink": 200, "order": 200}  # clips a label
 FOLDED, JUDGED, REPETITIONS = 12, 50, 10  # clips a label for the cross-validation, and beside it
-CHANGES = ("nothing", "smoothing", "crop", "colour", "speed")
+CHANGES = ("nothing", "color", "crop", "speed", "smoothing")
 TASK: Task = "classification"
 
 
@@ -53,7 +53,7 @@ class Adapting(Runs):
 
     def _heads(self, model: object, count: int, seed: int) -> dict:
         more = ("--shots", count, "--seed", seed, "--template", TEMPLATE)
-        return json.loads(self.module("training.evidence.heads", model, self._table(), *more))
+        return json.loads(self.module("training.adapting.heads", model, self._table(), *more))
 
     def shots(self, method: str, count: int, seed: int) -> dict:
         """Adapt to four new motions; score every head."""
@@ -109,9 +109,10 @@ class Adapting(Runs):
 
     def changes(self, change: str, count: int, seed: int) -> dict:
         """Train with another augmentation or loss."""
-        settings = ("--shots", count, "--seed", seed)
+        settings = ("--shots", count, "--seed", seed, *(("--color",) if change == "color" else ()))
+        part = change if change not in ("nothing", "color") else "nothing"
         name = f"changes-{change}-{count}-{seed}"
-        record = self.finetune(name, self._table(), self._base("plain"), *settings, part=change)[1]
+        record = self.finetune(name, self._table(), self._base("plain"), *settings, part=part)[1]
         return {"finetuned": record}
 
     def jobs(self, what: str, seeds: int) -> Iterator[Job]:

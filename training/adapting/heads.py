@@ -1,8 +1,8 @@
-"""Every way to recognize labels: ``python -m training.evidence.heads MODEL TABLE --shots K``.
+"""Every way to recognize labels: ``python -m training.adapting.heads MODEL TABLE --shots K``.
 
-Prints, as JSON, how many percent of the table's test clips are right: by the labels' words, by what was learnt
-of them from the training clips (`stop finetune --head auto`), and by the simplest adapters. The clips are
-those that `stop finetune` takes with the same --shots and --seed.
+Prints, as JSON, how many percent of the table's test clips are right: by the labels' words, by what was
+learnt of them from the training clips (`stop finetune --head auto`), and by the simplest adapters. The clips
+are those that `stop finetune` takes with the same --shots and --seed.
 """
 
 from __future__ import annotations
