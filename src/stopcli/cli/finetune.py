@@ -42,6 +42,9 @@ _attention = training_option(
     help="What patches attend to: all frames (joint) or their own (frame); default: the model's."
 )
 _flip = training_option("--flip/--no-flip", help="Mirror half of the clips; default: if no label says left.")
+_background = training_option(
+    "--background", help="Learn unlabelled stretches of files with intervals as 'background'."
+)
 _color = training_option("--color/--no-color", help="Vary the clips' colors; default: if no label names one.")
 _keep = training_option(
     "--keep-zero-shot", help="Keep what the model knows of other words, where it costs nothing."
@@ -50,7 +53,10 @@ _folds = training_option(
     metavar="K", min=2, max=100, help="Measure on all clips, by K models more; K+1 trainings."
 )
 _head = training_option(help="What labels are recognized by: their text, prototypes from clips, or both.")
-_data = typer.Argument(metavar="DATA.csv|DIR", help="A table of path and label or caption, or class folders.")
+_data = typer.Argument(
+    metavar="DATA|DIR",
+    help="A table of path and label or caption, class folders, or a file of BORIS, ELAN or Label Studio.",
+)
 _output = o.output_option("--output", "-o", metavar="DIR", help="Model folder to make; default: NAME-model.")
 _resume = typer.Option("--resume", help="Go on where an interrupted run stopped.")
 _force = o.output_option("--force", help="Start over in a folder that holds a run.")
@@ -74,6 +80,7 @@ class Training:
     color: Annotated[bool | None, _color] = None
     template: o.Template = None
     head: Annotated[HeadKind, _head] = "auto"
+    background: Annotated[bool, _background] = False
     keep_zero_shot: Annotated[bool, _keep] = False
     folds: Annotated[int | None, _folds] = None
 

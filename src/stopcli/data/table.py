@@ -1,10 +1,10 @@
-"""Labelled videos: a CSV or JSONL file, or a folder of class folders.
+"""Labelled videos: a CSV or JSONL file, what an annotation tool wrote, or a folder of class folders.
 
 Columns: ``path`` and ``label`` (classification) or ``path`` and ``caption`` (retrieval, several
 rows a video allowed); optional ``start``, ``end`` (seconds), ``split`` (train, val, test) and
 ``group`` (clips of one group never stand on both sides of a split). Paths are relative to the
-file. Reading opens no video. It collects every fault of the table, with its row; what else a table
-must be is for those who train on it or score it to say.
+file. Reading opens no video, but to learn its frame rate where labels count frames. It collects every
+fault of the table, with its row; what else a table must be is for those who train on it or score it to say.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from stopcli.data.annotations import NO_LABELS, READERS, read_annotations
 from stopcli.data.labels import one_spelling
 from stopcli.data.tablefile import COLUMNS, Record, read_records, short
 from stopcli.errors import BadDataset, FileMissing
@@ -105,15 +106,20 @@ def read_dataset(source: Path) -> Dataset:
     Raises FileMissing or BadDataset where it is not there, or is no table at all.
     """
     if is_folder(source):
+        files = sorted(p for p in source.iterdir() if p.suffix.lower() in READERS and is_file(p))
+        if files:
+            return _annotated(source, files)
         return Dataset(source, "classification", tuple(_class_folders(source)))
     if not is_file(source):
         raise FileMissing(
             f"{source}: no such file or folder; give a CSV, a JSONL, or a folder of class folders"
         )
-    return _from_records(source, list(read_records(source)))
+    notes: list[str] = []
+    records = read_annotations(source, notes)
+    return _from_records(source, list(read_records(source)) if records is None else records, notes)
 
 
-def _from_records(source: Path, records: list[Record]) -> Dataset:
+def _from_records(source: Path, records: list[Record], notes: list[str]) -> Dataset:
     columns = list(dict.fromkeys(name for _, r in records if isinstance(r, dict) for name in r))
     if "path" not in columns or not {"label", "caption"} & set(columns):
         raise BadDataset(
@@ -143,11 +149,23 @@ def _from_records(source: Path, records: list[Record]) -> Dataset:
             rows.append(row)
         except ValueError as error:
             problems.append(Problem(number, str(error)))
-    notes: list[str] = []
     if task == "classification":
-        spelling, notes = one_spelling([row.text for row in rows])
+        spelling, said = one_spelling([row.text for row in rows])
+        notes = [*notes, *said]
         rows = [replace(row, text=spelling[row.text]) for row in rows]
     return Dataset(source, task, tuple(rows), tuple(problems), tuple(notes))
+
+
+def _annotated(source: Path, files: list[Path]) -> Dataset:
+    """Read the annotation files of a folder as one table."""
+    notes: list[str] = []
+    found = [record for file in files for _, record in read_annotations(file, notes) or ()]
+    texts = [record for record in found if isinstance(record, dict)]
+    if any("label" in record for record in texts):  # where one file has labels, all have
+        for record in texts:
+            record["label"] = record.pop("caption", record.get("label"))
+        notes = [note for note in notes if not note.endswith(NO_LABELS)]
+    return _from_records(source / files[0].name, list(enumerate(found, 1)), notes)
 
 
 def _row(source: Path, number: int, record: dict[str, Any], task: Task) -> Row:
@@ -168,7 +186,7 @@ def _row(source: Path, number: int, record: dict[str, Any], task: Task) -> Row:
     path = source.parent / os.path.expanduser(given)  # noqa: PTH111 - Path's fails for users unknown
     if not is_file(path):
         raise ValueError(f"no file {short(given)}")
-    start, end = (_seconds(name, cell(name)) for name in ("start", "end"))
+    start, end = (_seconds(name, record.get(name), cell(name)) for name in ("start", "end"))
     if end is not None and end <= (start or 0):
         raise ValueError(f"it ends at {end:g} s, before it starts ({start or 0:g} s)")
     split = cell("split").lower() or None
@@ -178,8 +196,10 @@ def _row(source: Path, number: int, record: dict[str, Any], task: Task) -> Row:
     return Row(number, path, text, start, end, split, cell("group") or None)
 
 
-def _seconds(name: str, value: str) -> float | None:
+def _seconds(name: str, given: object, value: str) -> float | None:
     """Read seconds, or minutes and hours as this tool prints them; some countries write a decimal comma."""
+    if isinstance(given, float) and 0 <= given < 1e9:
+        return given
     if not value:
         return None
     parts = re.fullmatch(r"(?:(?:(\d+):)?(\d+):)?(\d+(?:[.,]\d+)?)", value)

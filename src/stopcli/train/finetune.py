@@ -6,9 +6,11 @@ import shutil
 from collections.abc import Callable
 from contextlib import closing, nullcontext
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from stopcli.data.background import with_background
 from stopcli.data.seen import Seen, read_seen
 from stopcli.data.split import few_shots, with_validation
 from stopcli.data.table import Dataset, read_dataset
@@ -27,6 +29,7 @@ from stopcli.train.run import MODES, FinetuneRun
 from stopcli.train.run_folder import FOLDS, RunFolder
 from stopcli.train.scoring.folds import cross_validate
 from stopcli.video.cache import FrameCache
+from stopcli.video.workers.pool import read_facts
 
 if TYPE_CHECKING:
     from stopcli.runtime.encoder import Encoder, EncoderOptions
@@ -129,14 +132,21 @@ class _Workshop:
 
     def read(self, table: Dataset, *, skip_bad: bool) -> Dataset:
         """Read the clips into the cache; return the rows of those that can be."""
+        if self._options.background:
+            table = with_background(table, self._options.seed, lambda path: read_facts(path).duration)
+            self._callback.noted(table.notes[-1])
         return check_videos(table, self._reader, self._callback, skip_bad=skip_bad)
 
-    def prepare(self, data: Dataset, folder: RunFolder) -> FinetuneRun:
-        """Return a run from the base as it is: each run has an encoder of its own."""
+    def prepare(self, data: Dataset, folder: RunFolder, *, fold: bool = False) -> FinetuneRun:
+        """Return a run from the base as it is: each run has an encoder of its own.
+
+        A ``fold`` that trains no prompts needs no validation clips: it judges each clip by all others.
+        """
         options = self._options
         encoder = self._encoder or _load(self._base, options, self._where, self._callback)
         self._encoder = None
-        data = with_validation(data, options.seed)
+        if not (fold and options.epochs == 0):
+            data = with_validation(data, options.seed)
         if options.shots is not None and data.task == "classification":
             data = few_shots(data, options.shots, options.seed)
         return FinetuneRun(encoder, data, self._reader, folder, options, self._origin, self._seen)
@@ -153,8 +163,9 @@ class _Workshop:
             self.train(run, resume=True)
 
         options = self._options
+        prepare = partial(self.prepare, fold=True)
         return cross_validate(
-            data, folder, count, options.seed, lambda d, path: self.prepare(d, RunFolder(path)), train
+            data, folder, count, options.seed, lambda d, path: prepare(d, RunFolder(path)), train
         )
 
     def train(

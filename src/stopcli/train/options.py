@@ -32,6 +32,7 @@ class FinetuneOptions:
     template: str | None = None  # see `stopcli.data.labels.prompts_for`
     head: HeadKind = "auto"  # what labels are recognized by: their text, prototypes from clips, a mix
     keep_zero_shot: bool = False  # keep as much of the model before as costs no held-out clip
+    background: bool = False  # add clips of unlabelled stretches, see `stopcli.data.background`
     folds: int | None = None  # measure by so many models, each made without its part of the clips
 
     def __post_init__(self) -> None:

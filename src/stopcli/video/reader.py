@@ -94,7 +94,8 @@ class VideoReader:
         self._last = self._delay = 0.0  # seconds: when the latest packet is shown; how late pictures come out
         check_size(container.path, container.codec.width, container.codec.height)
         self._timeline = read_timeline(container)
-        self._step = 1 / float(container.stream.average_rate or 25)
+        self.rate = float(container.stream.average_rate or 25)  # frames a second, on average
+        self._step = 1 / self.rate
         self.duration = self._timeline.duration or self._step  # of a single frame, nothing tells it
         self.offset = self._timeline.offset
         if not self.duration + self.offset < LONGEST:

@@ -57,16 +57,16 @@ def _read_pictures(path: str, options: dict[str, Any]) -> Iterator[Message]:
         yield {"shape": picture.shape}, [picture]
 
 
-def _opens(path: str, _: dict[str, Any]) -> Iterator[Message]:
-    with open_video(path):
-        yield {}, []
+def _facts(path: str, _: dict[str, Any]) -> Iterator[Message]:
+    with open_video(path) as video:
+        yield {"duration": video.duration, "rate": video.rate}, []
 
 
 CALLS: dict[str, Callable[[str, dict[str, Any]], Iterator[Message]]] = {
     "frames": _read_frames,
     "windows": _read_windows,
     "pictures": _read_pictures,
-    "opens": _opens,
+    "facts": _facts,
 }
 
 

@@ -19,7 +19,7 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing, suppress
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -82,10 +82,23 @@ def _plain(size: int | Framing) -> dict[str, Any]:
     return asdict(Framing.of(size))
 
 
+class Facts(NamedTuple):
+    """What a video says of itself."""
+
+    duration: float  # seconds
+    rate: float  # frames a second, on average
+
+
+def read_facts(path: str | Path) -> Facts:
+    """Return how long a video is, and its frame rate; raises InputError."""
+    ((head, _),) = _ask("facts", path, {})
+    return Facts(float(head["duration"]), float(head["rate"]))
+
+
 def opens(path: str | Path) -> bool:
     """Say whether a file opens as a video."""
     try:
-        list(_ask("opens", path, {}))
+        read_facts(path)
     except InputError:
         return False
     return True

@@ -1,0 +1,274 @@
+"""Labels as annotation tools keep them: BORIS, ELAN, Label Studio, subtitles.
+
+Each reader turns a file into records as `stopcli.data.tablefile` has them: a number, and cells by column or
+what is wrong. Where no text occurs twice, annotations are captions; else they are labels. Sources: BORIS'
+project files, ELAN's EAF 3.0 schema, Label Studio's JSON and JSON-MIN exports, SubRip and WebVTT.
+"""
+
+from __future__ import annotations
+
+import html
+import json
+import re
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path, PurePosixPath
+from typing import Any
+from urllib.parse import parse_qs, unquote, urlsplit
+from xml.etree import ElementTree
+
+from stopcli.data.tablefile import Record, read_text, short
+from stopcli.errors import BadDataset, InputError
+from stopcli.fileio import is_file
+from stopcli.video.discovery import EXTENSIONS
+from stopcli.video.workers.pool import read_facts
+
+NO_LABELS = "no text occurs twice, so they are captions, not labels"
+POINT = 1.0  # seconds on both sides of an event that has no end
+UPLOADED = re.compile(r"^[0-9a-f]{8}-")  # what Label Studio puts before a file's name
+CUE = re.compile(r"((?:\d+:)?\d{1,2}:\d{2}[.,]\d{1,3})\s+-->\s+((?:\d+:)?\d{1,2}:\d{2}[.,]\d{1,3})")
+TAG = re.compile(r"<[^<>]*>|\{\\[^{}]*\}")
+
+Cells = dict[str, Any]
+
+
+def read_annotations(path: Path, notes: list[str]) -> list[Record] | None:
+    """Return the records of an annotation file, or None for a file of another kind.
+
+    ``notes`` gets what was understood in another way than one may think. Raises BadDataset where it is not
+    what its suffix says.
+    """
+    reader = READERS.get(path.suffix.lower())
+    if reader is None:
+        return None
+    try:
+        cells = list(reader(path, notes))
+    except OSError as error:
+        raise BadDataset(f"{path}: not readable ({error.strerror})") from error
+    except (
+        ValueError,
+        KeyError,
+        TypeError,
+        AttributeError,
+        IndexError,
+        SyntaxError,
+        RecursionError,
+    ) as error:
+        kind = KINDS[path.suffix.lower()]
+        raise BadDataset(
+            f"{path}: not as {kind} writes it ({short(error) or type(error).__name__})"
+        ) from error
+    if not cells:
+        raise BadDataset(f"{path}: no annotation in it")
+    if not any(isinstance(c, dict) for c in cells):
+        raise BadDataset(f"{path}: {cells[0]}")
+    again = Counter(c["text"] for c in cells if isinstance(c, dict)).most_common(1)
+    column = "label" if not again or again[0][1] > 1 else "caption"
+    if column == "caption" and len(cells) > 1:
+        notes.append(f"{path.name}: {NO_LABELS}")
+    for cell in cells:
+        if isinstance(cell, dict):
+            cell[column] = cell.pop("text")
+    return list(enumerate(cells, 1))
+
+
+def _boris(path: Path, notes: list[str]) -> Iterator[Cells | str]:
+    """Yield the events of a BORIS project: of states from start to stop, of points a second on both sides."""
+    project = json.loads(read_text(path))
+    points = False
+    for name, observation in project["observations"].items():
+        files = [f for f in observation.get("file", {}).get("1", []) if f]
+        if not files:
+            yield f"observation {short(name)!r} has no video"
+            continue
+        lengths = observation.get("media_info", {}).get("length", {})
+        offset = float(observation.get("time offset", 0) or 0)
+        open_since: dict[tuple[str, ...], float] = {}
+        kinds = {b["code"]: b["type"] for b in project.get("behaviors_conf", {}).values()}
+        for event in sorted(observation.get("events", []), key=lambda e: float(e[0])):
+            time, subject, code = float(event[0]) - offset, str(event[1]), str(event[2])
+            key = (subject, code, str(event[3]) if len(event) > 3 else "")
+            if str(kinds.get(code, "State event")).lower().startswith("point"):
+                start, end, points = max(0.0, time - POINT), time + POINT, True
+            elif key not in open_since:
+                open_since[key] = time
+                continue
+            else:
+                start, end = open_since.pop(key), time
+            file, before = _part(files, lengths, start)
+            yield {"path": _beside(path, file), "text": code, "start": start - before, "end": end - before}
+        for (_, code, _), since in open_since.items():
+            yield f"{short(code)!r} in {short(name)!r} begins at {since:g} s and never stops"
+    if points:
+        notes.append(f"{path.name}: events without an end are taken as {2 * POINT:g} s around them")
+
+
+def _part(files: list[str], lengths: dict[str, Any], time: float) -> tuple[str, float]:
+    """Find in which of the files that are played in a row a time lies, and when that one begins."""
+    before = 0.0
+    for file in files[:-1]:
+        length = float(lengths.get(file, 0))
+        if not length or time < before + length:
+            return file, before
+        before += length
+    return files[-1], before
+
+
+def _elan(path: Path, notes: list[str]) -> Iterator[Cells | str]:
+    """Yield the annotations of all tiers of an ELAN file that have times of their own."""
+    text = read_text(path)
+    if "<!DOCTYPE" in text or "<!ENTITY" in text:
+        raise ValueError("it declares entities, which ELAN never does")
+    root = ElementTree.fromstring(text)
+    media = next(iter(root.iter("MEDIA_DESCRIPTOR")), None)
+    if media is None:
+        raise ValueError("it names no video")
+    given = [media.get("RELATIVE_MEDIA_URL") or "", media.get("MEDIA_URL") or ""]
+    places = [_beside(path, unquote(g.removeprefix("file://"))) for g in given if g]
+    video = next((p for p in places if is_file(path.parent / p)), places[0] if places else "")
+    origin = float(media.get("TIME_ORIGIN") or 0) / 1000
+    times = {slot.get("TIME_SLOT_ID"): slot.get("TIME_VALUE") for slot in root.iter("TIME_SLOT")}
+    tiers = []
+    for tier in root.iter("TIER"):
+        found = list(tier.iter("ALIGNABLE_ANNOTATION"))
+        tiers += [tier.get("TIER_ID")] if found else []
+        for annotation in found:
+            text = (annotation.findtext("ANNOTATION_VALUE") or "").strip()
+            start, end = (times.get(annotation.get(f"TIME_SLOT_REF{i}")) for i in (1, 2))
+            if not text:
+                continue
+            if start is None or end is None:
+                yield f"{short(text)!r} has no time"
+                continue
+            seconds = [float(value) / 1000 - origin for value in (start, end)]
+            yield {"path": video, "text": text, "start": seconds[0], "end": seconds[1]}
+    if len(tiers) > 1:
+        notes.append(
+            f"{path.name}: the labels of {len(tiers)} tiers are taken together: {', '.join(map(str, tiers))}"
+        )
+
+
+def _subtitles(path: Path, _: list[str]) -> Iterator[Cells | str]:
+    """Yield the cues of a subtitle file; its video has the same name."""
+    video = next(
+        (
+            p.name
+            for p in sorted(path.parent.glob(f"{_literal(path.stem)}.*"))
+            if p.suffix.lower() in EXTENSIONS
+        ),
+        None,
+    )
+    if video is None:
+        raise ValueError(f"no video {path.stem}.mp4, .mkv or the like beside it")
+    lines = read_text(path).replace("\r\n", "\n").replace("\r", "\n").split("\n")
+    for i, line in enumerate(lines):
+        found = CUE.search(line)
+        if found is None:
+            continue
+        words = []
+        for following in lines[i + 1 :]:
+            if not following.strip():
+                break
+            words.append(following.strip())
+        text = html.unescape(TAG.sub("", " ".join(words))).strip()
+        if text:
+            yield {"path": video, "text": text, "start": found[1], "end": found[2]}
+
+
+def _literal(name: str) -> str:
+    return re.sub(r"([*?\[])", r"[\1]", name)
+
+
+def _label_studio(path: Path, notes: list[str]) -> Iterator[Cells | str]:
+    """Yield the labels of a Label Studio export; frames of a timeline are counted at the video's own rate."""
+    tasks = json.loads(read_text(path))
+    if not isinstance(tasks, list):
+        raise TypeError("a list of tasks was expected")
+    rates: dict[str, float | None] = defaultdict(lambda: None)
+    for number, task in enumerate(tasks, 1):
+        data = task.get("data", task)
+        video = next((v for v in data.values() if isinstance(v, str) and _is_video(v)), None)
+        if video is None:
+            yield f"task {number} names no video"
+            continue
+        place = _beside(path, video)
+        values = [
+            result["value"]
+            for annotation in task.get("annotations", [])
+            if not annotation.get("was_cancelled")
+            for result in annotation.get("result", [])
+            if isinstance(result.get("value"), dict)
+        ]
+        if "annotations" not in task:  # JSON-MIN
+            values = [one for v in task.values() for one in (v if isinstance(v, list) else [v])]
+            values = [{"choices": [v]} if isinstance(v, str) and v != video else v for v in values]
+            values = [v for v in values if isinstance(v, dict)]
+        for value in values:
+            yield from _studio_value(path, place, value, rates, notes)
+
+
+def _studio_value(
+    path: Path, place: str, value: Cells, rates: dict[str, float | None], notes: list[str]
+) -> Iterator[Cells | str]:
+    if "choices" in value:
+        yield from ({"path": place, "text": str(text)} for text in value["choices"])
+    for text in value.get("timelinelabels", []):
+        if rates[place] is None:
+            rates[place] = frame_rate(path.parent / place)
+            notes.append(f"{path.name}: frames of {place} are counted at its own {rates[place]:g} a second")
+        rate = rates[place] or 1.0
+        for span in value["ranges"]:  # whole frames from 1; the last one is included
+            start, end = (float(span["start"]) - 1) / rate, float(span["end"]) / rate
+            yield {"path": place, "text": str(text), "start": start, "end": end}
+    if "start" in value and "end" in value:
+        for text in value.get("labels", []):
+            yield {
+                "path": place,
+                "text": str(text),
+                "start": float(value["start"]),
+                "end": float(value["end"]),
+            }
+    if "sequence" in value:  # boxes through time
+        times = [float(key["time"]) for key in value["sequence"] if "time" in key]
+        for text in value.get("labels", []) if times else ():
+            yield {"path": place, "text": str(text), "start": min(times), "end": max(times)}
+
+
+def _is_video(text: str) -> bool:
+    return PurePosixPath(_plain_path(text)).suffix.lower() in EXTENSIONS
+
+
+def _plain_path(text: str) -> str:
+    """Return the path of what may be an address; Label Studio keeps that of a local file in its query."""
+    parts = urlsplit(text)
+    wanted = parse_qs(parts.query).get("d")
+    return wanted[0] if wanted else unquote(parts.path) if parts.scheme else unquote(text)
+
+
+def _beside(path: Path, given: str) -> str:
+    """Return where a file is that an annotation names: there, or by its name beside the annotations."""
+    plain = _plain_path(given).replace("\\", "/")
+    name = PurePosixPath(plain).name
+    for place in (plain, name, UPLOADED.sub("", name)):
+        if place and is_file(path.parent / place):
+            return place
+    return name or plain
+
+
+def frame_rate(path: Path) -> float:
+    """Return how many frames a video shows in a second; ValueError where it cannot be read."""
+    try:
+        return read_facts(path).rate
+    except InputError as error:
+        raise ValueError(str(error)) from error
+
+
+Reader = Callable[[Path, list[str]], Iterable[Cells | str]]
+READERS: dict[str, Reader] = {
+    ".boris": _boris,
+    ".eaf": _elan,
+    ".srt": _subtitles,
+    ".vtt": _subtitles,
+    ".json": _label_studio,
+}
+KINDS = {".boris": "BORIS", ".eaf": "ELAN", ".srt": "SubRip", ".vtt": "WebVTT", ".json": "Label Studio"}

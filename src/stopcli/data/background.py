@@ -1,0 +1,79 @@
+"""Everything else: clips of the stretches that nobody labelled, as a label of their own.
+
+A model that knows only what to look for calls everything by one of these names. Labelled intervals inside
+long files also say what is none of them: the rest of these files.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from statistics import median
+
+import numpy as np
+
+from stopcli.data.table import Dataset, Row
+from stopcli.errors import BadDataset, InputError, UsageError
+
+BACKGROUND = "background"
+MARGIN = 0.5  # seconds between a labelled interval and a clip of the background
+
+
+def with_background(data: Dataset, seed: int, length_of: Callable[[Path], float]) -> Dataset:
+    """Add clips of the label "background", as many and as long as the median of the other labels.
+
+    They lie in files with labelled intervals, at least half a second from any of them, and share the split
+    and the group of their file. ``length_of`` returns a video's seconds; raises InputError.
+
+    Raises:
+        UsageError: the table has captions, or that label already. BadDataset: no stretch is long enough.
+    """
+    if data.task != "classification":
+        raise UsageError("--background needs labels, not captions")
+    if BACKGROUND in data.labels:
+        raise UsageError(f"{data.source}: has a label {BACKGROUND!r} already; leave out --background")
+    files = defaultdict[Path, list[Row]](list)
+    for row in data.rows:
+        files[row.path].append(row)
+    within = {path: rows for path, rows in files.items() if all(r.end is not None for r in rows)}
+    if not within:
+        raise BadDataset(
+            f"{data.source}: --background needs rows with start and end: whole files are labelled"
+        )
+    lengths = [(r.end or 0.0) - (r.start or 0.0) for rows in within.values() for r in rows]
+    length, count = median(lengths), round(median(Counter(r.text for r in data.rows).values()))
+    places: list[tuple[Row, float]] = []
+    for path, rows in sorted(within.items()):
+        try:
+            end = length_of(path)
+        except InputError:  # reading its clips will say so
+            continue
+        places += [(rows[0], at) for at in _free(rows, end, length)]
+    if not places:
+        found = f"no {length:g} s without a label in {len(within)} files"
+        raise BadDataset(f"{data.source}: {found}; leave out --background, or label some yourself")
+    rng = np.random.default_rng([seed, 6])
+    chosen = sorted(rng.permutation(len(places))[:count].tolist())
+    first = max((r.number for r in data.rows), default=0) + 1
+    new = []
+    for number, i in enumerate(chosen, first):
+        near, at = places[i]
+        new.append(
+            replace(near, number=number, text=BACKGROUND, start=round(at, 3), end=round(at + length, 3))
+        )
+    note = f"{len(new)} clips of {length:g} s that nobody labelled are {BACKGROUND!r}"
+    return replace(data, rows=(*data.rows, *new), notes=(*data.notes, note))
+
+
+def _free(rows: list[Row], end: float, length: float) -> list[float]:
+    """Return where clips of a length begin that no row comes near, one after the other."""
+    out, at = [], 0.0
+    taken = sorted((r.start or 0.0, r.end or 0.0) for r in rows)
+    for start, stop in [*taken, (end + MARGIN, end)]:
+        while at + length <= start - MARGIN:
+            out.append(at)
+            at += length
+        at = max(at, stop + MARGIN)
+    return out

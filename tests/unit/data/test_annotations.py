@@ -1,0 +1,181 @@
+"""Labels as annotation tools keep them: the same moments, whoever wrote them."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from conftest import write_video
+from stopcli.data.table import read_dataset
+from stopcli.errors import BadDataset
+
+
+@pytest.fixture(scope="module")
+def filmed(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("filmed")
+    write_video(folder / "match.mp4", frames=50, fps=10)
+    write_video(folder / "second half.mp4", frames=50, fps=10)
+    return folder
+
+
+def moments(data):
+    return [(r.path.name, r.text, round(r.start or 0, 3), round(r.end or 0, 3)) for r in data.rows]
+
+
+def written(folder, name, text):
+    path = folder / name
+    path.write_text(text if isinstance(text, str) else json.dumps(text), encoding="utf-8")
+    return path
+
+
+def boris(events, files=("match.mp4",), lengths=None, **more):
+    kinds = {"0": {"code": "serve", "type": "State event"}, "1": {"code": "fall", "type": "Point event"}}
+    media = {"file": {"1": list(files), "2": []}, "media_info": {"length": lengths or {}}, "events": events}
+    return {"project_format_version": "7.0", "behaviors_conf": kinds, "observations": {"first": media | more}}
+
+
+def test_boris_states_last_from_start_to_stop(filmed):
+    events = [[3.5, "A", "serve", "", ""], [1.0, "A", "serve", "", ""], [2.0, "B", "serve", "", ""]]
+    events += [["2.5", "B", "serve", "", ""], [4.0, "", "fall", "", "", 40]]
+    data = read_dataset(written(filmed, "a.boris", boris(events)))
+    assert moments(data) == [
+        ("match.mp4", "serve", 2.0, 2.5),
+        ("match.mp4", "serve", 1.0, 3.5),
+        ("match.mp4", "fall", 3.0, 5.0),
+    ]
+    assert "without an end" in data.notes[0]
+
+
+def test_boris_counts_through_files_that_are_played_in_a_row(filmed):
+    files, lengths = ["match.mp4", "elsewhere/second half.mp4"], {"match.mp4": 5.0}
+    events = [[t, "", "serve", "", ""] for t in (1, 2, 6, 7.5)]
+    data = read_dataset(written(filmed, "b.boris", boris(events, files, lengths)))
+    assert moments(data) == [("match.mp4", "serve", 1, 2), ("second half.mp4", "serve", 1, 2.5)]
+
+
+def test_a_state_that_never_stops_is_told(filmed):
+    open_ended = [3, "", "serve", "", ""]
+    with pytest.raises(BadDataset, match="never stops"):
+        read_dataset(written(filmed, "c.boris", boris([open_ended])))
+    whole = [[t, "", "serve", "", ""] for t in (1, 2)]
+    data = read_dataset(written(filmed, "c.boris", boris([*whole, open_ended])))
+    assert len(data.rows) == 1
+    assert "begins at 3 s and never stops" in str(data.problems[0])
+
+
+EAF = """<?xml version="1.0" encoding="UTF-8"?>
+<ANNOTATION_DOCUMENT FORMAT="3.0" VERSION="3.0">
+ <HEADER MEDIA_FILE="" TIME_UNITS="milliseconds">
+  <MEDIA_DESCRIPTOR MEDIA_URL="file:///C:/films/match.mp4" MIME_TYPE="video/mp4" TIME_ORIGIN="500"/>
+ </HEADER>
+ <TIME_ORDER>
+  <TIME_SLOT TIME_SLOT_ID="ts1" TIME_VALUE="1500"/><TIME_SLOT TIME_SLOT_ID="ts2" TIME_VALUE="2750"/>
+  <TIME_SLOT TIME_SLOT_ID="ts3"/><TIME_SLOT TIME_SLOT_ID="ts4" TIME_VALUE="4500"/>
+ </TIME_ORDER>
+ <TIER TIER_ID="strokes">
+  <ANNOTATION><ALIGNABLE_ANNOTATION ANNOTATION_ID="a1" TIME_SLOT_REF1="ts1" TIME_SLOT_REF2="ts2">
+   <ANNOTATION_VALUE>serve &amp; volley</ANNOTATION_VALUE></ALIGNABLE_ANNOTATION></ANNOTATION>
+  <ANNOTATION><ALIGNABLE_ANNOTATION ANNOTATION_ID="a2" TIME_SLOT_REF1="ts2" TIME_SLOT_REF2="ts4">
+   <ANNOTATION_VALUE>serve &amp; volley</ANNOTATION_VALUE></ALIGNABLE_ANNOTATION></ANNOTATION>
+  <ANNOTATION><ALIGNABLE_ANNOTATION ANNOTATION_ID="a3" TIME_SLOT_REF1="ts3" TIME_SLOT_REF2="ts4">
+   <ANNOTATION_VALUE>smash</ANNOTATION_VALUE></ALIGNABLE_ANNOTATION></ANNOTATION>
+ </TIER>
+</ANNOTATION_DOCUMENT>"""
+
+
+def test_elan_milliseconds_count_from_the_origin_of_its_video(filmed):
+    data = read_dataset(written(filmed, "a.eaf", EAF))
+    assert moments(data) == [
+        ("match.mp4", "serve & volley", 1.0, 2.25),
+        ("match.mp4", "serve & volley", 2.25, 4.0),
+    ]
+    assert [str(p) for p in data.problems] == ["row 3: 'smash' has no time"]
+
+
+def test_elan_files_cannot_make_the_parser_expand_anything(filmed):
+    bomb = '<!DOCTYPE x [<!ENTITY a "aaaa">]><ANNOTATION_DOCUMENT>&a;</ANNOTATION_DOCUMENT>'
+    with pytest.raises(BadDataset, match="entities"):
+        read_dataset(written(filmed, "bomb.eaf", bomb))
+
+
+def test_subtitles_are_captions_unless_their_texts_come_again(filmed):
+    srt = "1\r\n00:00:01,000 --> 00:00:02,500\r\n<i>a serve</i>\r\nfrom the left\r\n\r\n"
+    srt += "2\r\n00:00:03,000 --> 00:00:04,000\r\n{\\an8}a volley\r\n"
+    data = read_dataset(written(filmed, "match.srt", srt))
+    assert (data.task, moments(data)[0]) == ("retrieval", ("match.mp4", "a serve from the left", 1.0, 2.5))
+    assert "captions" in data.notes[0]
+    vtt = "WEBVTT\n\nNOTE nothing\n\nfirst\n00:01.000 --> 00:02.000 align:start\n<v Ann>serve\n\n"
+    vtt += "00:00:03.000 --> 00:00:04.000\nserve\n"
+    data = read_dataset(written(filmed, "match.vtt", vtt))
+    assert moments(data) == [("match.mp4", "serve", 1, 2), ("match.mp4", "serve", 3, 4)]
+    assert data.task == "classification"
+
+
+def test_label_studio_choices_timelines_and_seconds(filmed):
+    def task(video, *values):
+        results = [{"type": "x", "value": v} for v in values]
+        return {"id": 1, "data": {"video": video}, "annotations": [{"result": results}]}
+
+    tasks = [
+        task("/data/upload/3/0a1b2c3d-match.mp4", {"choices": ["serve"]}),
+        task("/data/local-files/?d=films/match.mp4", {"ranges": [{"start": 11, "end": 20}], "timelinelabels": ["serve"]}),
+        task("https://host/second%20half.mp4", {"start": 0.5, "end": 1.25, "labels": ["fall"]}),
+        task("match.mp4", {"sequence": [{"time": 3.0}, {"time": 4.5}], "labels": ["fall"]}),
+        {"data": {"video": "match.mp4"}, "annotations": [{"was_cancelled": True, "result": [{"value": {"choices": ["no"]}}]}]},
+        {"data": {"text": "no film"}, "annotations": []},
+    ]  # fmt: skip
+    data = read_dataset(written(filmed, "studio.json", tasks))
+    assert moments(data) == [
+        ("match.mp4", "serve", 0, 0),
+        ("match.mp4", "serve", 1.0, 2.0),
+        ("second half.mp4", "fall", 0.5, 1.25),
+        ("match.mp4", "fall", 3.0, 4.5),
+    ]
+    assert "10 a second" in data.notes[0]
+    assert "names no video" in str(data.problems[0])
+
+
+def test_label_studio_in_its_short_form(filmed):
+    tasks = [
+        {"video": "match.mp4", "label": "serve", "id": 4},
+        {"video": "second half.mp4", "label": [{"start": 1, "end": 2, "labels": ["serve"]}]},
+    ]
+    data = read_dataset(written(filmed, "min.json", tasks))
+    assert moments(data) == [("match.mp4", "serve", 0, 0), ("second half.mp4", "serve", 1, 2)]
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "words"),
+    [
+        ("x.boris", "{", "not as BORIS writes it"),
+        ("x.boris", "[]", "not as BORIS writes it"),
+        ("x.boris", '{"observations": {"a": {"events": [["x"]], "file": {"1": ["m.mp4"]}}}}', "BORIS"),
+        ("x.eaf", "<a", "not as ELAN writes it"),
+        ("x.eaf", "<a/>", "names no video"),
+        ("x.json", '{"a": 1}', "not as Label Studio writes it"),
+        ("x.json", "[1, 2]", "not as Label Studio writes it"),
+        ("x.json", "[" * 100_000, "not as Label Studio writes it"),
+        ("nobody.srt", "1\n00:00:01,000 --> 00:00:02,000\na\n", "no video nobody.mp4"),
+        ("match.srt", "nothing", "no annotation"),
+    ],
+)
+def test_what_is_not_what_its_name_says_is_one_clear_error(filmed, name, text, words):
+    with pytest.raises(BadDataset, match=words):
+        read_dataset(written(filmed, name, text))
+
+
+def test_a_folder_of_annotation_files_is_one_table(filmed, tmp_path):
+    for name in ("match.mp4", "second half.mp4"):
+        (tmp_path / name).write_bytes((filmed / name).read_bytes())
+    cue = "00:00:0{}.000 --> 00:00:0{}.000\n{}\n\n"
+    (tmp_path / "match.vtt").write_text("WEBVTT\n\n" + cue.format(1, 2, "serve") + cue.format(3, 4, "serve"))
+    (tmp_path / "second half.vtt").write_text("WEBVTT\n\n" + cue.format(0, 1, "fall"))
+    data = read_dataset(tmp_path)
+    assert data.task == "classification"
+    assert [m[:2] for m in moments(data)] == [
+        ("match.mp4", "serve"),
+        ("match.mp4", "serve"),
+        ("second half.mp4", "fall"),
+    ]
+    assert not data.notes

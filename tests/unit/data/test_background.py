@@ -1,0 +1,62 @@
+"""Everything else as a label: only what nobody labelled."""
+
+from __future__ import annotations
+
+import pytest
+
+from labelled_clips import table
+from stopcli.data.background import BACKGROUND, MARGIN, with_background
+from stopcli.data.split import folds_of
+from stopcli.data.table import read_dataset
+from stopcli.errors import BadDataset, UsageError
+
+ROWS = "path,label,start,end,split\n00.mp4,serve,4,6,train\n00.mp4,fall,10,12,train\n01.mp4,serve,0,2,test\n"
+
+
+def test_background_lies_where_nothing_is_labelled_and_keeps_the_split(videos):
+    data = read_dataset(table(videos, ROWS + "01.mp4,fall,7,9,test\n"))
+    found = with_background(data, 0, lambda _: 20.0)
+    new = [r for r in found.rows if r.text == BACKGROUND]
+    assert len(new) == 2  # as many as of the others
+    for row in new:
+        assert row.end - row.start == pytest.approx(2)
+        assert row.end <= 20
+        assert row.split == ("train" if row.path.name == "00.mp4" else "test")
+        for other in data.rows:
+            if other.path == row.path:
+                assert row.end <= other.start - MARGIN or row.start >= other.end + MARGIN
+    assert len({r.number for r in found.rows}) == len(found.rows)
+    assert found.rows == with_background(data, 0, lambda _: 20.0).rows
+
+
+@pytest.mark.parametrize(
+    ("text", "length", "error", "words"),
+    [
+        ("path,label,start,end\n00.mp4,a,1,4\n00.mp4,b,4,7\n", 8.0, BadDataset, "no 3 s without a label"),
+        ("path,label\n00.mp4,a\n01.mp4,b\n", 9.0, BadDataset, "start and end"),
+        ("path,caption,start,end\n00.mp4,a,0,1\n", 9.0, UsageError, "not captions"),
+        ("path,label,start,end\n00.mp4,background,0,1\n01.mp4,b,0,1\n", 9.0, UsageError, "already"),
+    ],
+)
+def test_what_has_no_background_is_told(videos, text, length, error, words):
+    with pytest.raises(error, match=words):
+        with_background(read_dataset(table(videos, text)), 0, lambda _: length)
+
+
+def test_folds_keep_groups_whole_and_classes_alike(videos):
+    lines = [f"0{i % 3}.mp4,{'ab'[i % 2]},{i},{i + 1},g{i // 4}" for i in range(24)]
+    data = read_dataset(table(videos, "path,label,start,end,group\n" + "\n".join(lines)))
+    parts = folds_of(data, 3, 0)
+    assert sorted(n for part in parts for n in part) == [r.number for r in data.rows]
+    assert [len(part) for part in parts] == [8, 8, 8]
+    for part in parts:
+        inside = [r for r in data.rows if r.number in part]
+        outside = {r.group for r in data.rows if r.number not in part}
+        assert not {r.group for r in inside} & outside
+        assert [r.text for r in inside].count("a") == 4
+
+
+def test_a_label_of_one_group_cannot_be_divided(videos):
+    data = read_dataset(table(videos, "path,label\n00.mp4,a\n01.mp4,b\n02.mp4,b\n"))
+    with pytest.raises(BadDataset, match="'a' has one group"):
+        folds_of(data, 2, 0)
