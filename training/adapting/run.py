@@ -15,6 +15,7 @@ import csv
 import json
 from functools import partial
 from itertools import product
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -37,7 +38,8 @@ SHOT_METHODS = {  # the model to start from, and the prompts
     "static prompts": ("plain", ("--spatial", "static", "--temporal", "static")),
 }
 SPARED = {"motions": 16, "blink": 200, "order": 200}  # clips a label
-FOLDED, JUDGED, REPETITIONS = 12, 50, 10  # clips a label for the cross-validation, and beside it
+FOLDS = {"new prompts": ("plain", ()), "labels alone": ("mini", ("--epochs", 0, "--head", "auto"))}
+FOLDED, JUDGED, REPETITIONS = 12, 50, 20  # clips a label for the cross-validation, and beside it
 CHANGES = ("nothing", "color", "crop", "speed", "smoothing")
 TASK: Task = "classification"
 
@@ -48,7 +50,7 @@ class Adapting(Runs):
     def _base(self, name: str) -> object:
         return self.out / "plain-mini" if name == "plain" else name
 
-    def _table(self, task: str = "motions") -> object:
+    def _table(self, task: str = "motions") -> Path:
         return self.out / "tasks" / task / "data.csv"
 
     def _heads(self, model: object, count: int, seed: int) -> dict:
@@ -76,9 +78,9 @@ class Adapting(Runs):
         settings = (*more, "--shots", count, "--seed", seed)
         return {"finetuned": self.finetune(name, self._table(task), self._base("plain"), *settings)[1]}
 
-    def folds(self, task: str, seed: int) -> dict:
+    def folds(self, how: str, seed: int) -> dict:
         """Cross-validate on few clips; score the model on many more of the same kind."""
-        with self._table(task).open() as stream:
+        with self._table().open() as stream:
             rows = [row for row in csv.DictReader(stream) if row["split"] == "train"]
         rng, drawn = np.random.default_rng([7, seed]), []
         for label in sorted({row["label"] for row in rows}):
@@ -87,11 +89,13 @@ class Adapting(Runs):
             drawn += [
                 (of_label[i], label, "" if n < FOLDED else "test") for n, i in enumerate(chosen.tolist())
             ]
-        table = self.out / "tasks" / task / f"folds-{seed}.csv"
+        table = self._table().parent / f"folds-{seed}.csv"
         with table.open("w", newline="") as stream:
             csv.writer(stream).writerows([("path", "label", "split"), *drawn])
-        settings = ("--folds", 5, "--seed", seed)
-        return {"finetuned": self.finetune(f"folds-{task}-{seed}", table, self._base("plain"), *settings)[1]}
+        base, more = FOLDS[how]
+        settings = (*more, "--folds", 5, "--seed", seed)
+        name = f"folds-{how.replace(' ', '-')}-{seed}"
+        return {"finetuned": self.finetune(name, table, self._base(base), *settings)[1]}
 
     def retained(self, base: str, how: str, seed: int) -> dict:
         """Adapt to four new motions; score mini's own world afterwards."""
@@ -120,7 +124,7 @@ class Adapting(Runs):
         run, choices = {
             "shots": (self.shots, list(product(("no prompts", *SHOT_METHODS), reversed(SHOTS)))),
             "spared": (self.spared, list(product(SPARED, ("to the end", "until nothing is gained")))),
-            "folds": (self.folds, [("motions",)]),
+            "folds": (self.folds, list(product(FOLDS))),
             "retained": (self.retained, list(product(("mini", "plain"), ("before", "tuned", "kept")))),
             "changes": (self.changes, list(product(CHANGES, (4, 16)))),
         }[what]

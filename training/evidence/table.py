@@ -9,12 +9,13 @@ from collections import defaultdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from training.evidence.run import ABLATED, METHODS, PICKS, SHOTS, STEPS, WORLD, world_epochs
+from training.evidence.run import ABLATED, METHODS, PICKS, STEPS, WORLD, world_epochs
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     Records = dict[tuple, dict[str, Any]]
+    Kinds = dict[str, tuple[str, Callable[[Records], str]]]
 
 TASK_NAMES = {
     "which": "which of four things moves? (4)",
@@ -167,29 +168,6 @@ def world(records: Records) -> str:
     return table(["", *columns, "inside the pairs"], rows)
 
 
-def shots(records: Records) -> str:
-    """Return the table of the scores by number of clips."""
-    scores: dict[tuple[str, int], list[float]] = defaultdict(list)
-    seconds: dict[int, list[float]] = defaultdict(list)
-    plain = []
-    for key, record in sorted(records.items(), key=str):
-        if key[0] == "shots":
-            scores[key[1], key[2]].append(record["finetuned"]["test"])
-            plain.append(record["finetuned"]["test_plain"])
-            if key[1] == "STOP":
-                seconds[key[2]].append(record["finetuned"]["seconds"])
-    rows = [["plain CLIP, zero-shot", *(cell(plain[:1]) for _ in SHOTS)]]
-    methods = ("static prompts", "STOP from new prompts", "STOP")
-    rows += [[m, *(cell(scores[m, k]) for k in SHOTS)] for m in methods]
-    rows.append(
-        [
-            "STOP: seconds of training",
-            *(f"{statistics.mean(seconds[k]):.0f}" if seconds[k] else "" for k in SHOTS),
-        ]
-    )
-    return table(["", *(f"{k}" for k in SHOTS)], rows)
-
-
 def focus(records: Records) -> str:
     """Return the table of focus: a column a strength."""
     scores = next(r["scores"] for k, r in records.items() if k[0] == "focus")
@@ -197,16 +175,34 @@ def focus(records: Records) -> str:
     return table(["strength", *(f"{float(s):g}" for s in scores)], rows)
 
 
-KINDS: dict[str, tuple[str, Callable[[Records], str]]] = {
+KINDS: Kinds = {
     "tasks": ("tasks", tasks),
     "regions": ("tasks", regions),
     "ablation": ("ablation", ablation),
     "attention": ("ablation", attention),
     "selection": ("selection", selection),
     "world": ("world", world),
-    "shots": ("shots", shots),
     "focus": ("focus", focus),
 }
+
+
+def write_page(page: Path, template: Path, kinds: Kinds, records: Records, more: dict[str, object]) -> None:
+    """Fill a template: the tables of each kind, what a person says of them, and more."""
+    conclusions = json.loads((template.parent / "conclusions.json").read_text())
+    tables = {
+        kind: draw(records) if any(key[0] == source for key in records) else "(not measured yet)\n"
+        for kind, (source, draw) in kinds.items()
+    }
+    text = template.read_text()
+    for name, value in (tables | {f"{k}: conclusions": v for k, v in conclusions.items()} | more).items():
+        text = text.replace("{{" + name + "}}", str(value).strip())
+    assert "{{" not in text, text[text.index("{{") :][:60]
+    page.write_text(text, encoding="utf-8")
+
+
+def read_records(file: Path) -> Records:
+    """Return the runs of a file by their keys; of two with one key, the later."""
+    return {tuple(record["key"]): record for record in map(json.loads, file.read_text().splitlines())}
 
 
 def main() -> None:
@@ -214,26 +210,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("results", type=Path)
     parser.add_argument("page", type=Path)
-    here = Path(__file__).parent
     args = parser.parse_args()
-    lines = map(json.loads, args.results.read_text().splitlines())
-    records = {tuple(record["key"]): record for record in lines}
-    conclusions = json.loads((here / "conclusions.json").read_text())  # what a person says of each table
-    tables = {
-        kind: draw(records) if any(key[0] == source for key in records) else "(not measured yet)\n"
-        for kind, (source, draw) in KINDS.items()
-    }
     settings = {
         "steps": STEPS["tasks"],
         "batch": STEPS["batch"],
         "clips": WORLD["clips"],
         "epochs": world_epochs(),
     }
-    page = (here / "results.md.template").read_text()
-    for name, text in (tables | {f"{k}: conclusions": v for k, v in conclusions.items()} | settings).items():
-        page = page.replace("{{" + name + "}}", str(text).strip())
-    assert "{{" not in page, page[page.index("{{") :][:60]
-    args.page.write_text(page, encoding="utf-8")
+    template = Path(__file__).parent / "results.md.template"
+    write_page(args.page, template, KINDS, read_records(args.results), settings)
 
 
 if __name__ == "__main__":

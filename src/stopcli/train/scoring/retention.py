@@ -23,7 +23,7 @@ from stopcli.train.scoring.judge import Judge
 if TYPE_CHECKING:
     from stopcli.runtime.encoder import Encoder
 
-SHARES = (0.0, 0.25, 0.5, 0.75)  # of the model as it was
+SHARES = (0.0, 0.1, 0.25, 0.4, 0.6, 0.8)  # of the model as it was
 
 
 @dataclass(frozen=True)
