@@ -165,6 +165,14 @@ def test_what_is_kept_is_in_the_model_and_told(labelled, toy, tmp_path):
     )
 
 
+def test_weights_that_did_not_change_name_everything_as_before(labelled, toy, tmp_path):
+    """Whatever template the new model got, and in which precision it is run."""
+    settings = {"epochs": 1, "lr": 1e-9, "head": "text", "template": "{} it is"}
+    for keep in (False, True):
+        result, _ = train(labelled / "data.csv", toy, tmp_path / f"{keep}", keep_zero_shot=keep, **settings)
+        assert result.other_labels == 100
+
+
 def test_no_better_than_guessing_is_said_with_what_to_do(labelled, toy, tmp_path):
     result, _ = train(labelled / "data.csv", toy, tmp_path / "out", epochs=1, lr=1e-9, head="text")
     assert "cannot be told from guessing (50 %)" in result.advice[0]

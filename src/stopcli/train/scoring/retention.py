@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from stopcli.data.labels import kinetics400, prompts_for
+from stopcli.data.labels import TEMPLATE, kinetics400
 from stopcli.data.table import Row
 from stopcli.model.config import StopConfig
 from stopcli.train.scoring.judge import Judge
@@ -42,7 +42,8 @@ class Retention:
         anew = encoder.files.folder is None or encoder.files.config.stop is None
         self._judge, self._rows, self._anew = judge, rows, anew
         self._before = weights_of(encoder)
-        self._words = [label for label in kinetics400() if label not in judge.sentences]
+        names = [name for name in kinetics400() if name not in judge.sentences]
+        self._sentences = [TEMPLATE.replace("{}", name) for name in names]  # whatever the model's template
         self._first: NDArray[np.int64] | None = None
 
     def other_labels(self, encoder: Encoder) -> float:
@@ -98,7 +99,7 @@ class Retention:
 
     def _names(self, encoder: Encoder, clips: NDArray[np.float32]) -> NDArray[np.int64]:
         """Return which of the names each clip (N,E) would be given first: (N,)."""
-        texts = encoder.encode_texts(prompts_for(self._words, encoder.files.config))
+        texts = encoder.encode_texts(self._sentences)
         names: NDArray[np.int64] = (clips @ texts.T).argmax(1)
         return names
 
