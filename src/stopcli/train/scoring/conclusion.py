@@ -6,6 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from stopcli.data.table import Dataset, Row
 from stopcli.model.config import HEAD_FILE, ModelConfig
 from stopcli.output import figures
@@ -49,16 +52,16 @@ class Conclusion:
         encoder = self.encoder if self.retention is None else as_used(self.encoder, self.config)
         if self.judge.by_class:
             self._learn_labels(encoder)
-        if self.retention and self.validation:
-            more["other_labels"] = self.retention.other_labels(encoder)
-        plain = encoder.without_prompts()
-        validation, test = (self.judge.evaluate(encoder, rows) for rows in (self.validation, self.test))
-        results = {
-            "validation": validation,
-            "test": test,
-            "test, plain CLIP": self.judge.evaluate(plain, self.test),
-        }
-        self.judged = {name: result for name, result in results.items() if result is not None}
+        if self.validation:
+            clips = self.judge.embed(encoder, self.validation)
+            self.judged["validation"] = self.judge.score(encoder, clips, self.validation)
+            if self.retention:
+                more["other_labels"] = self.retention.other_labels(encoder, clips)
+        plain, validation, test = encoder.without_prompts(), self.judged.get("validation"), None
+        if self.test:
+            test = self.judge.evaluate(encoder, self.test)
+            results = {"test": test, "test, plain CLIP": self.judge.evaluate(plain, self.test)}
+            self.judged |= {name: result for name, result in results.items() if result is not None}
         before = self.judged["test, plain CLIP"].scores if test else self.history.plain
         if self.judge.by_class:
             self.folder.write_predictions(self._predictions())
@@ -92,13 +95,13 @@ class Conclusion:
             if distributed.rank() == 0:
                 choice.head.save(self.folder.path / HEAD_FILE)
 
-    def _score_mixture(self, encoder: Encoder) -> float:
+    def _score_mixture(self, encoder: Encoder, clips: NDArray[np.float32]) -> float:
         """Score a mixture of the tuned model and the one before, with labels learnt anew."""
         if self.judge.by_class:
             self.judge.learn_labels(encoder, self.training, self.validation, self.options.head, trained=True)
-        result = self.judge.evaluate(encoder, self.validation)
+        result = self.judge.score(encoder, clips, self.validation)
         encoder.head = None
-        return 0.0 if result is None else result.scores[self._metric]
+        return result.scores[self._metric]
 
     def _predictions(self) -> list[tuple[Row, str, float]]:
         """Return what each held-out clip was taken for, and its score."""

@@ -44,30 +44,34 @@ class Retention:
         self._before = weights_of(encoder)
         names = [name for name in kinetics400() if name not in judge.sentences]
         self._sentences = [TEMPLATE.replace("{}", name) for name in names]  # whatever the model's template
+        self._texts: NDArray[np.float32] | None = None
         self._first: NDArray[np.int64] | None = None
 
-    def other_labels(self, encoder: Encoder) -> float:
-        """Say in how many of 100 clips the first of Kinetics' names is still what it was before.
+    def other_labels(self, encoder: Encoder, clips: NDArray[np.float32]) -> float:
+        """Return how many percent of clips, now (N,E), still have the same first of Kinetics' names.
 
         Nobody knows which of them is right: this is what changed, not what was lost of the truth.
         """
         if self._first is None:
             self._first = self._names(encoder, self._embed_before(encoder))
-        now = self._names(encoder, self._judge.embed(encoder, self._rows))
-        return float((now == self._first).mean() * 100)
+        return float((self._names(encoder, clips) == self._first).mean() * 100)
 
     def keep(
-        self, encoder: Encoder, score: Callable[[Encoder], float], tell: Callable[[str], object]
+        self,
+        encoder: Encoder,
+        score: Callable[[Encoder, NDArray[np.float32]], float],
+        tell: Callable[[str], object],
     ) -> Kept:
         """Mix a tuned model with what it was, as much as costs no more than chance does; it stays so.
 
-        ``score`` says how good a mixture is on the N held-out clips. Of those within one standard error of
+        ``score`` says how good a mixture is by its vectors of the N held-out clips. Of those within one standard error of
         the best, the one that keeps most is taken.
         """
         tuned, tried = weights_of(encoder), []
         for share in SHARES:
             self.mix(encoder, tuned, share)
-            tried.append(Kept(share, score(encoder), self.other_labels(encoder)))
+            clips = self._judge.embed(encoder, self._rows)
+            tried.append(Kept(share, score(encoder, clips), self.other_labels(encoder, clips)))
             now = tried[-1]
             tell(
                 f"{share:.0%} of the model before: {now.score:.1f} % of the validation clips right, "
@@ -99,8 +103,9 @@ class Retention:
 
     def _names(self, encoder: Encoder, clips: NDArray[np.float32]) -> NDArray[np.int64]:
         """Return which of the names each clip (N,E) would be given first: (N,)."""
-        texts = encoder.encode_texts(self._sentences)
-        names: NDArray[np.int64] = (clips @ texts.T).argmax(1)
+        if self._texts is None:
+            self._texts = encoder.encode_texts(self._sentences)
+        names: NDArray[np.int64] = (clips @ self._texts.T).argmax(1)
         return names
 
 
