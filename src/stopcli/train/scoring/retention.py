@@ -64,8 +64,8 @@ class Retention:
     ) -> Kept:
         """Mix a tuned model with what it was, as much as costs no more than chance does; it stays so.
 
-        ``score`` says how good a mixture is by its vectors of the N held-out clips. Of those within one standard error of
-        the best, the one that keeps most is taken.
+        ``score`` says how good a mixture is by its vectors of the N held-out clips. Of those within one
+        standard error of the best, the one that keeps most is taken.
         """
         tuned, tried = weights_of(encoder), []
         for share in SHARES:
