@@ -221,7 +221,7 @@ class _Progress:
         words = f"loss {report.loss:.3f}{self._score}"
         if self._bar is not None:
             self._bar.update(report.step, words)
-        left = f", {_about(report.seconds_left)} left" if report.seconds_left is not None else ""
+        left = f", {_about(report.seconds_left)} left" if report.seconds_left else ""
         if report.settled:
             why = f"nothing was gained on the validation clips for {report.settled} steps"
             self._say(f"ended at step {report.step} of {report.steps}: {why}")

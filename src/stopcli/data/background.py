@@ -44,25 +44,22 @@ def with_background(data: Dataset, seed: int, length_of: Callable[[Path], float]
         )
     lengths = [(r.end or 0.0) - (r.start or 0.0) for rows in within.values() for r in rows]
     length, count = median(lengths), round(median(Counter(r.text for r in data.rows).values()))
-    places: list[tuple[Row, float]] = []
+    rng = np.random.default_rng([seed, 6])
+    places: list[tuple[int, Path, float]] = []  # how many its file has before it
     for path, rows in sorted(within.items()):
         try:
-            end = length_of(path)
+            free = _free(rows, length_of(path), length)
         except InputError:  # reading its clips will say so
             continue
-        places += [(rows[0], at) for at in _free(rows, end, length)]
+        places += [(n, path, free[i]) for n, i in enumerate(rng.permutation(len(free)).tolist())]
     if not places:
         found = f"no {length:g} s without a label in {len(within)} files"
         raise BadDataset(f"{data.source}: {found}; leave out --background, or label some yourself")
-    rng = np.random.default_rng([seed, 6])
-    chosen = sorted(rng.permutation(len(places))[:count].tolist())
     first = max((r.number for r in data.rows), default=0) + 1
     new = []
-    for number, i in enumerate(chosen, first):
-        near, at = places[i]
-        new.append(
-            replace(near, number=number, text=BACKGROUND, start=round(at, 3), end=round(at + length, 3))
-        )
+    for number, (_, path, at) in enumerate(sorted(places)[:count], first):  # of every file as many
+        start, end = round(at, 3), round(at + length, 3)
+        new.append(replace(within[path][0], number=number, text=BACKGROUND, start=start, end=end))
     note = f"{len(new)} clips of {length:g} s that nobody labelled are {BACKGROUND!r}"
     return replace(data, rows=(*data.rows, *new), notes=(*data.notes, note))
 

@@ -96,7 +96,7 @@ def plan(
     """
     table = _checked_table(source, callback, skip_bad=skip_bad)
     workshop = _Workshop(resolve_model(), options or FinetuneOptions(), encoder_options, callback, None)
-    return workshop.prepare(workshop.read(table, skip_bad=skip_bad), RunFolder(output)).plan()
+    return workshop.prepare(workshop.read(table, skip_bad=skip_bad), RunFolder(output)).plan(measure=True)
 
 
 def _checked_table(source: Path, callback: TrainingCallback, *, skip_bad: bool) -> Dataset:
@@ -160,7 +160,7 @@ class _Workshop:
 
         def train(run: FinetuneRun, number: int) -> None:
             self._callback.noted(f"fold {number} of {count}: {len(run.test)} clips are judged")
-            self.train(run, resume=True)
+            self.train(run, resume=True, advises=False)
 
         options = self._options
         prepare = partial(self.prepare, fold=True)
@@ -169,7 +169,12 @@ class _Workshop:
         )
 
     def train(
-        self, run: FinetuneRun, *, resume: bool, cross_validation: CrossValidation | None = None
+        self,
+        run: FinetuneRun,
+        *,
+        resume: bool,
+        advises: bool = True,
+        cross_validation: CrossValidation | None = None,
     ) -> Finetuned:
         """Bring a run to its end."""
         self._callback.plan(run.begin(resume=resume))
@@ -180,7 +185,7 @@ class _Workshop:
         except KeyboardInterrupt:
             run.save()
             raise
-        return run.finish(self._callback.noted, cross_validation)
+        return run.finish(self._callback.noted, advises=advises, cross_validation=cross_validation)
 
 
 def _load(

@@ -67,19 +67,15 @@ class FinetuneRun:
         self.color = _unless_named(options.color, COLORED, texts)
         clips = len(self.training) if self.by_class else len(unique_clips(self.training))
         self.schedule = Schedule.plan(data.task, clips, options)
+        how = {"by_class": self.by_class, "flip": self.flip, "color": self.color}
+        self.batches = Batches(self.training, self.schedule, self.reader, **how)
         train = partial(Trainer, encoder, self.schedule, self.sentences, by_class=self.by_class)
         self.trainer = train() if self.schedule.steps else None
         self.retention = Retention(encoder, self.judge, self.validation) if self.trainer else None
         self.judged: dict[str, Evaluation] = {}  # at the end, by split
         self._pace = Pace(0.0)
-        modes = {} if config.stop is None else {m: getattr(config.stop, m) for m in MODES}
-        chosen = {"flip": self.flip, "color": self.color, **modes}
-        length = asdict(self.schedule) | {"steps": self.schedule.steps, "processes": distributed.world_size()}
-        self.record = self.origin | {  # what the model's config says of its training
-            "data": describe(data),
-            "settings": asdict(options) | length | chosen,
-            "provenance": {k: v for k, v in encoder.describe().items() if k not in NOT_KEPT},
-        }
+        chosen = {"flip": self.flip, "color": self.color}
+        self.record = self.origin | _record(encoder, data, options, self.schedule, chosen)
         self.fingerprint = self.record["settings"] | self._foundations()
         self._config = _blank(encoder, data, template_for(config, options.template))
 
@@ -100,8 +96,11 @@ class FinetuneRun:
         self.folder.begin(self.step_number, self._config, unique_clips(self.training), self.seen)
         return plan
 
-    def plan(self, *, resume: bool = False) -> TrainingPlan:
-        """Score plain CLIP, or restore the saved state; return what will be done."""
+    def plan(self, *, resume: bool = False, measure: bool = False) -> TrainingPlan:
+        """Score plain CLIP, or restore the saved state; return what will be done.
+
+        To ``measure`` how long it will take, two steps are computed and not taken.
+        """
         history, schedule, started = self.history, self.schedule, time.monotonic()
         if resume and self.folder.state_file.exists():
             self._restore()
@@ -113,7 +112,11 @@ class FinetuneRun:
             views = 3 * schedule.steps * schedule.batch_size + VALIDATIONS * len(self.validation)
             expected = (time.monotonic() - started) / max(1, len(unique_clips(self.validation))) * views
             expected /= distributed.world_size()
-        self._pace = Pace(time.monotonic() - started)
+        validation = time.monotonic() - started
+        self._pace = Pace(validation)
+        if measure and self.trainer is not None:
+            each = self.trainer.seconds_a_step(*self.batches.load(0))
+            expected = each * schedule.steps + validation * VALIDATIONS
         trainable, frozen = self.encoder.model.count_parameters()
         return TrainingPlan(
             task=self.data.task,
@@ -145,16 +148,13 @@ class FinetuneRun:
             self._validate()
             return
         trainer, schedule, history = self.trainer, self.schedule, self.history
-        batches = Batches(
-            self.training, schedule, self.reader, by_class=self.by_class, flip=self.flip, color=self.color
-        )
         choices = len(self.sentences) if self.by_class else schedule.batch_size
         validate_every = max(1, schedule.epochs // VALIDATIONS) * schedule.steps_per_epoch
         began, saved = time.monotonic() - history.seconds, time.monotonic()
         spares = self.options.epochs is None  # who says how many epochs gets them all
         if spares and history.settled(trainer.step_number, schedule.steps):  # of a run that was resumed
             return
-        with closing(batches.ahead(trainer.step_number)) as ahead:
+        with closing(self.batches.ahead(trainer.step_number)) as ahead:
             mark = time.monotonic()
             for rows, pixels in ahead:
                 loss = trainer.step(rows, pixels)
@@ -198,18 +198,23 @@ class FinetuneRun:
         return score
 
     def finish(
-        self, tell: Callable[[str], object], cross_validation: CrossValidation | None = None
+        self,
+        tell: Callable[[str], object],
+        *,
+        advises: bool = True,
+        cross_validation: CrossValidation | None = None,
     ) -> Finetuned:
         """Learn the labels with the best weights, score, draw pictures, write the card, drop the state."""
         self.folder.load_best(self.encoder.model)
         parts = self.encoder, self.data, self.judge, self.retention, self.options, self.folder, self.history
         end = Conclusion(*parts, self._config)
-        more = end.reach(tell) | {"cross_validation": cross_validation and asdict(cross_validation)}
+        more = end.reach(tell, advises=advises) | {
+            "cross_validation": cross_validation and asdict(cross_validation)
+        }
         self.judged, self._config = end.judged, end.config
         config = self._write_model({name: result.scores for name, result in end.judged.items()}, more)
         end.draw()
-        self.folder.end(config)
-        return self.folder.result(config)
+        return self.folder.end(config)
 
     def _write_model(
         self, metrics: dict[str, dict[str, float]], more: dict[str, Any] | None = None
@@ -231,18 +236,36 @@ class FinetuneRun:
 
     def _restore(self) -> None:
         state = State.read(self.folder.state_file)
-        try:
-            then, history = dict(state.values["fingerprint"]), History(**state.values["history"])
-        except (KeyError, TypeError, ValueError) as error:
-            raise CheckpointError(f"{self.folder.state_file}: damaged; start over with --force") from error
-        now = self.fingerprint
-        changes = [f"{k} was {then.get(k)!r}, now {now[k]!r}" for k in now if now[k] != then.get(k)]
-        if changes:
-            problem = f"cannot resume with other settings: {'; '.join(changes)}"
-            raise UsageError(f"{self.folder.path}: {problem}; use --force to start over")
+        self.history = _same_run(state, self.fingerprint, self.folder)
         if self.trainer is not None:
             self.trainer.restore(state)
-        self.history = history
+
+
+def _record(
+    encoder: Encoder, data: Dataset, options: FinetuneOptions, schedule: Schedule, chosen: dict[str, Any]
+) -> dict[str, Any]:
+    """Return what the model's config says of its training, beside its origin."""
+    stop = encoder.files.config.stop
+    modes = {} if stop is None else {mode: getattr(stop, mode) for mode in MODES}
+    length = asdict(schedule) | {"steps": schedule.steps, "processes": distributed.world_size()}
+    return {
+        "data": describe(data),
+        "settings": asdict(options) | length | chosen | modes,
+        "provenance": {k: v for k, v in encoder.describe().items() if k not in NOT_KEPT},
+    }
+
+
+def _same_run(state: State, now: dict[str, Any], folder: RunFolder) -> History:
+    """Return the history of a saved state; raises CheckpointError, or UsageError for other settings."""
+    try:
+        then, history = dict(state.values["fingerprint"]), History(**state.values["history"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise CheckpointError(f"{folder.state_file}: damaged; start over with --force") from error
+    changes = [f"{k} was {then.get(k)!r}, now {now[k]!r}" for k in now if now[k] != then.get(k)]
+    if changes:
+        problem = f"cannot resume with other settings: {'; '.join(changes)}"
+        raise UsageError(f"{folder.path}: {problem}; use --force to start over")
+    return history
 
 
 def _blank(encoder: Encoder, data: Dataset, template: str) -> ModelConfig:

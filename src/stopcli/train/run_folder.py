@@ -149,13 +149,14 @@ class RunFolder:
             out.writerow((row.path, row.start, row.end, row.text, answer, f"{share:.4f}", row.split))
         write_text(self.path / PREDICTIONS_FILE, text.getvalue())
 
-    def end(self, config: ModelConfig) -> None:
-        """Write the card, which says that the run is finished, and drop its state."""
+    def end(self, config: ModelConfig) -> Finetuned:
+        """Write the card, which says that the run is finished, drop its state; return what it came to."""
         if distributed.rank():
-            return
+            return self.result(config)
         write_text(self.path / CARD_FILE, model_card(self.path.resolve().name, config.to_dict()))
         self.state_file.unlink(missing_ok=True)
         shutil.rmtree(self.path / FOLDS, ignore_errors=True)
+        return self.result(config)
 
     def result(self, config: ModelConfig) -> Finetuned:
         """Return what the run came to, by the config of its model."""

@@ -87,10 +87,9 @@ class VideoReader:
     """An open file; decoding corrects `duration` where the header lied, and finds the file `damaged`."""
 
     def __init__(self, container: Container) -> None:
-        self.damaged = False
+        self.damaged = self.keys_only = False  # nothing but key frames is decoded
         self._scaler = Scaler()
         self._container = container
-        self.keys_only = False  # nothing but key frames is decoded
         self._last = self._delay = 0.0  # seconds: when the latest packet is shown; how late pictures come out
         check_size(container.path, container.codec.width, container.codec.height)
         self._timeline = read_timeline(container)

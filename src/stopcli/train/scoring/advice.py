@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 REPEATS = 8  # random divisions of the clips
 WORTH = 2.0  # points that twice as many clips must have brought
+FEW = 8  # clips a label: fewer make no curve
 MOST_WEAK = 3  # labels that are named
 MOST_CLIPS = 5000  # more are not embedded for a piece of advice
 
@@ -55,13 +56,17 @@ def advise(
         return (found,)
     curve = learning_curve(judge, plain, data, rows)
     points = list(curve.points.items())
+    if not points:  # each label is one group: nothing can be held out
+        return (found,)
     steps = ", ".join(f"{share:.0f} % with {n}" for n, share in points)
     said = [found, f"clips a label, learnt without prompts: {steps}"]
+    most = points[-1][0]
     gain = points[-1][1] - max(share for _, share in points[:-1]) if len(points) > 1 else WORTH
     if points[-1][1] >= 99:
         said.append("labels learnt without prompts are enough here: --epochs 0")
+    elif most < FEW:
+        said.append(f"{most} clips a label say little: label at least {2 * FEW} of each")
     elif gain >= WORTH:
-        most = points[-1][0]
         said.append(f"label more: twice as many ({2 * most} a label) may bring as much again")
     else:
         said.append("more such clips bring little: cut closer to the action, or take a larger model")

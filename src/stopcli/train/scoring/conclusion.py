@@ -42,7 +42,7 @@ class Conclusion:
         self.training, self.validation, self.test = (self.data.of(s) for s in ("train", "val", "test"))
         self._metric = METRIC[self.data.task]
 
-    def reach(self, tell: Callable[[str], object]) -> dict[str, Any]:
+    def reach(self, tell: Callable[[str], object], *, advises: bool) -> dict[str, Any]:
         """Learn the labels, and score; return what the model says of its making beside the scores."""
         more: dict[str, Any] = {}
         if self.retention and self.validation and self.options.keep_zero_shot:
@@ -65,6 +65,7 @@ class Conclusion:
         before = self.judged["test, plain CLIP"].scores if test else self.history.plain
         if self.judge.by_class:
             self.folder.write_predictions(self._predictions())
+        if self.judge.by_class and advises:
             more["advice"] = advise(
                 self.judge, plain, self.data, test or validation, before.get(self._metric)
             )
