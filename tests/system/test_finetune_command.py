@@ -36,6 +36,7 @@ def test_a_csv_becomes_a_model_that_every_command_takes(labelled, toy, tmp_path,
         "trained-on.txt",
         "metrics.jsonl",
         "model.safetensors",
+        "predictions.csv",
     }
     assert file_hash(out / "backbone.safetensors") == file_hash(toy / "backbone.safetensors")
     config = json.loads((out / "config.json").read_text())
@@ -68,6 +69,44 @@ def test_a_csv_becomes_a_model_that_every_command_takes(labelled, toy, tmp_path,
     assert [s["step"] for s in steps if "loss" in s] == list(range(1, 41))
     for picture in ("curve.png", "confusion.png"):
         assert (out / picture).read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_plan_is_printed_and_nothing_is_written(labelled, toy, tmp_path, run, run_json):
+    arguments = ("finetune", labelled / "data.csv", "--model", toy, "-o", tmp_path / "out", "--dry-run", *CPU)
+    status, shown, _ = run(*arguments)
+    assert status == 0
+    assert "12 train, 4 val" in shown
+    assert "300 of 12 clips" in shown
+    status, answer = run_json(*arguments)
+    assert (status, answer["data"][0]["steps"]) == (0, 300)
+    assert answer["data"][0]["seconds"] > 0
+    assert not (tmp_path / "out").exists()
+    status, _, err = run(*arguments[:1], labelled / "no.csv", *arguments[2:])
+    assert (status, "no such file" in err) == (3, True)
+
+
+def test_events_of_another_tool_become_a_model_and_are_scored(labelled, toy, tmp_path, run, run_json):
+    """A BORIS project: labels inside files, everything else as background, and its own held-out clips."""
+    observations = {
+        f"{i}.mp4": {
+            "file": {"1": [str(labelled / f"{i}.mp4")]},
+            "events": [[at, "", ("closing", "opening")[i % 2], "", ""] for at in (0.2, 0.7)],
+        }
+        for i in range(12)
+    }
+    project = {"behaviors_conf": {}, "observations": observations}
+    (tmp_path / "field.boris").write_text(json.dumps(project))
+    out = tmp_path / "model"
+    arguments = ("--model", toy, "-o", out, "--epochs", 0, "--background", "--folds", 3, *CPU)
+    status, _, err = run("finetune", tmp_path / "field.boris", *arguments)
+    assert status == 0, err
+    assert "nobody labelled are 'background'" in err
+    assert json.loads((out / "config.json").read_text())["labels"] == ["background", "closing", "opening"]
+    status, answer = run_json(
+        "benchmark", "accuracy", "--dataset", tmp_path / "field.boris", "--model", out, *CPU
+    )
+    assert status == 0
+    assert {s["clips"] for s in answer["data"]} == {2}  # the others were trained on
 
 
 def test_faults_missing_videos_and_what_exists_end_in_their_exit_codes(labelled, toy, tmp_path, run):
