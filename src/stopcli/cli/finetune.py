@@ -125,15 +125,23 @@ def command(
         with closing(_Progress(s, quiet=show.quiet or not first)) as callback:
             what = (lambda: s.files), data, folder, callback, training.options(), s.options
             if dry_run:
-                s.output.add(plan(*what, skip_bad=skip_bad))
+                _show(s, plan(*what, resume=resume, force=force, skip_bad=skip_bad), first=first)
                 return
             result = finetune(*what, skip_bad=skip_bad, **how)
+        _show(s, result, first=first)
         if first:
-            s.output.add(result)
             _say_next(s, result)
-        else:
-            s.output.format = "none"
-        distributed.shutdown()
+
+
+def _show(s: Session, result: Finetuned | TrainingPlan, *, first: bool) -> None:
+    """Add a result to the output of the first process, and to no other's."""
+    from stopcli.train import distributed
+
+    if first:
+        s.output.add(result)
+    else:
+        s.output.format = "none"
+    distributed.shutdown()
 
 
 def _say_next(s: Session, result: Finetuned) -> None:
@@ -193,6 +201,7 @@ class _Progress:
 
     def plan(self, plan: TrainingPlan) -> None:
         self.close()
+        self._twentieths, self._score = 0, ""
         split = ", ".join(f"{n} {s}" for s, n in plan.clips.items() if n)
         classes = f" of {plan.classes} classes" if plan.classes else ""
         if not plan.steps:

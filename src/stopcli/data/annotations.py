@@ -1,8 +1,8 @@
 """Labels as annotation tools keep them: BORIS, ELAN, Label Studio, subtitles.
 
-Each reader turns a file into records as `stopcli.data.tablefile` has them: a number, and cells by column or
-what is wrong. Where no text occurs twice, annotations are captions; else they are labels. Sources: BORIS'
-project files, ELAN's EAF 3.0 schema, Label Studio's JSON and JSON-MIN exports, SubRip and WebVTT.
+Each reader turns a file into the cells of rows, or into what is wrong with one. Where no text occurs twice,
+annotations are captions; else they are labels. Sources: BORIS' project files, ELAN's EAF 3.0 schema, Label
+Studio's JSON and JSON-MIN exports, SubRip and WebVTT.
 """
 
 from __future__ import annotations
@@ -23,17 +23,20 @@ from stopcli.fileio import is_file
 from stopcli.video.discovery import EXTENSIONS
 from stopcli.video.workers.pool import read_facts
 
-NO_LABELS = "no text occurs twice, so they are captions, not labels"
 POINT = 1.0  # seconds on both sides of an event that has no end
+BOOKKEEPING = {  # what Label Studio itself says of a task in JSON-MIN
+    "id", "annotator", "annotation_id", "created_at", "updated_at", "lead_time", "agreement",
+}  # fmt: skip
 UPLOADED = re.compile(r"^[0-9a-f]{8}-")  # what Label Studio puts before a file's name
-CUE = re.compile(r"((?:\d+:)?\d{1,2}:\d{2}[.,]\d{1,3})\s+-->\s+((?:\d+:)?\d{1,2}:\d{2}[.,]\d{1,3})")
+TIME = r"((?:\d{1,3}:)?\d{1,2}:\d{2}[.,]\d{1,3})"
+CUE = re.compile(rf"^\s*{TIME}\s+-->\s+{TIME}")
 TAG = re.compile(r"<[^<>]*>|\{\\[^{}]*\}")
 
 Cells = dict[str, Any]
 
 
-def read_annotations(path: Path, notes: list[str]) -> list[Record] | None:
-    """Return the records of an annotation file, or None for a file of another kind.
+def read_annotations(path: Path, notes: list[str]) -> list[Cells | str] | None:
+    """Return the cells of each annotation of a file, or None for a file of another kind.
 
     ``notes`` gets what was understood in another way than one may think. Raises BadDataset where it is not
     what its suffix says.
@@ -62,14 +65,19 @@ def read_annotations(path: Path, notes: list[str]) -> list[Record] | None:
         raise BadDataset(f"{path}: no annotation in it")
     if not any(isinstance(c, dict) for c in cells):
         raise BadDataset(f"{path}: {cells[0]}")
-    again = Counter(c["text"] for c in cells if isinstance(c, dict)).most_common(1)
-    column = "label" if not again or again[0][1] > 1 else "caption"
-    if column == "caption" and len(cells) > 1:
-        notes.append(f"{path.name}: {NO_LABELS}")
-    for cell in cells:
-        if isinstance(cell, dict):
-            cell[column] = cell.pop("text")
-    return list(enumerate(cells, 1))
+    return cells
+
+
+def as_records(source: Path, cells: list[Cells | str], notes: list[str]) -> list[Record]:
+    """Return annotations as rows of a table: with labels, or with captions where no text occurs twice."""
+    texts = Counter(c["text"] for c in cells if isinstance(c, dict))
+    column = "label" if max(texts.values(), default=0) > 1 or len(texts) < 2 else "caption"
+    if column == "caption":
+        notes.append(f"{source.name}: no text occurs twice, so they are captions, not labels")
+    named = [
+        c if isinstance(c, str) else {column if k == "text" else k: v for k, v in c.items()} for c in cells
+    ]
+    return list(enumerate(named, 1))
 
 
 def _boris(path: Path, notes: list[str]) -> Iterator[Cells | str]:
@@ -77,11 +85,12 @@ def _boris(path: Path, notes: list[str]) -> Iterator[Cells | str]:
     project = json.loads(read_text(path))
     points = False
     for name, observation in project["observations"].items():
-        files = [f for f in observation.get("file", {}).get("1", []) if f]
+        players = observation.get("file") or {}
+        files = [f for f in (players.get("1") if isinstance(players, dict) else None) or [] if f]
         if not files:
             yield f"observation {short(name)!r} has no video"
             continue
-        lengths = observation.get("media_info", {}).get("length", {})
+        lengths = (observation.get("media_info") or {}).get("length") or {}
         offset = float(observation.get("time offset", 0) or 0)
         open_since: dict[tuple[str, ...], float] = {}
         kinds = {b["code"]: b["type"] for b in project.get("behaviors_conf", {}).values()}
@@ -115,14 +124,18 @@ def _part(files: list[str], lengths: dict[str, Any], time: float) -> tuple[str, 
 
 
 def _elan(path: Path, notes: list[str]) -> Iterator[Cells | str]:
-    """Yield the annotations of all tiers of an ELAN file that have times of their own."""
+    """Yield the annotations of all tiers of an ELAN file that have times of their own.
+
+    A video's own time is the annotation's and its TIME_ORIGIN.
+    """
     text = read_text(path)
     if "<!DOCTYPE" in text or "<!ENTITY" in text:
         raise ValueError("it declares entities, which ELAN never does")
     root = ElementTree.fromstring(text)
-    media = next(iter(root.iter("MEDIA_DESCRIPTOR")), None)
-    if media is None:
+    found = [m for m in root.iter("MEDIA_DESCRIPTOR") if _is_video(m.get("MEDIA_URL") or "")]
+    if not found:
         raise ValueError("it names no video")
+    media = found[0]
     given = [media.get("RELATIVE_MEDIA_URL") or "", media.get("MEDIA_URL") or ""]
     places = [_beside(path, unquote(g.removeprefix("file://"))) for g in given if g]
     video = next((p for p in places if is_file(path.parent / p)), places[0] if places else "")
@@ -130,9 +143,9 @@ def _elan(path: Path, notes: list[str]) -> Iterator[Cells | str]:
     times = {slot.get("TIME_SLOT_ID"): slot.get("TIME_VALUE") for slot in root.iter("TIME_SLOT")}
     tiers = []
     for tier in root.iter("TIER"):
-        found = list(tier.iter("ALIGNABLE_ANNOTATION"))
-        tiers += [tier.get("TIER_ID")] if found else []
-        for annotation in found:
+        aligned = list(tier.iter("ALIGNABLE_ANNOTATION"))
+        tiers += [tier.get("TIER_ID")] if aligned else []
+        for annotation in aligned:
             text = (annotation.findtext("ANNOTATION_VALUE") or "").strip()
             start, end = (times.get(annotation.get(f"TIME_SLOT_REF{i}")) for i in (1, 2))
             if not text:
@@ -140,7 +153,7 @@ def _elan(path: Path, notes: list[str]) -> Iterator[Cells | str]:
             if start is None or end is None:
                 yield f"{short(text)!r} has no time"
                 continue
-            seconds = [float(value) / 1000 - origin for value in (start, end)]
+            seconds = [float(value) / 1000 + origin for value in (start, end)]
             yield {"path": video, "text": text, "start": seconds[0], "end": seconds[1]}
     if len(tiers) > 1:
         notes.append(
@@ -161,18 +174,20 @@ def _subtitles(path: Path, _: list[str]) -> Iterator[Cells | str]:
     if video is None:
         raise ValueError(f"no video {path.stem}.mp4, .mkv or the like beside it")
     lines = read_text(path).replace("\r\n", "\n").replace("\r", "\n").split("\n")
-    for i, line in enumerate(lines):
-        found = CUE.search(line)
-        if found is None:
-            continue
-        words = []
-        for following in lines[i + 1 :]:
-            if not following.strip():
+    cues = [(i, times) for i, line in enumerate(lines) if (times := CUE.match(line))]
+    ends = [i for i, _ in cues[1:]] + [len(lines)]
+    for (i, times), after in zip(cues, ends, strict=False):
+        words: list[str] = []
+        for line in lines[i + 1 : after]:
+            if not line.strip():
                 break
-            words.append(following.strip())
+            words.append(line.strip())
+        else:  # no empty line: the next cue's number may be the last
+            if after < len(lines) and words and words[-1].isdigit():
+                words.pop()
         text = html.unescape(TAG.sub("", " ".join(words))).strip()
         if text:
-            yield {"path": video, "text": text, "start": found[1], "end": found[2]}
+            yield {"path": video, "text": text, "start": times[1], "end": times[2]}
 
 
 def _literal(name: str) -> str:
@@ -200,11 +215,18 @@ def _label_studio(path: Path, notes: list[str]) -> Iterator[Cells | str]:
             if isinstance(result.get("value"), dict)
         ]
         if "annotations" not in task:  # JSON-MIN
-            values = [one for v in task.values() for one in (v if isinstance(v, list) else [v])]
-            values = [{"choices": [v]} if isinstance(v, str) and v != video else v for v in values]
+            own = {k: v for k, v in task.items() if k not in BOOKKEEPING and v != video}
+            texts = {k: v for k, v in own.items() if isinstance(v, str)}
+            if len(texts) > 1:
+                yield f"task {number} has several texts ({', '.join(texts)}); export it as JSON"
+                continue
+            values = [one for v in own.values() for one in (v if isinstance(v, list) else [v])]
+            values = [{"choices": [v]} if isinstance(v, str) else v for v in values]
             values = [v for v in values if isinstance(v, dict)]
+        said: list[Cells | str] = []  # two annotators may agree
         for value in values:
-            yield from _studio_value(path, place, value, rates, notes)
+            said += [c for c in _studio_value(path, place, value, rates, notes) if c not in said]
+        yield from said
 
 
 def _studio_value(
@@ -240,6 +262,8 @@ def _is_video(text: str) -> bool:
 
 def _plain_path(text: str) -> str:
     """Return the path of what may be an address; Label Studio keeps that of a local file in its query."""
+    if re.match(r"[A-Za-z]:[/\\\\]", text):  # a drive, no address
+        return text
     parts = urlsplit(text)
     wanted = parse_qs(parts.query).get("d")
     return wanted[0] if wanted else unquote(parts.path) if parts.scheme else unquote(text)
@@ -271,4 +295,5 @@ READERS: dict[str, Reader] = {
     ".vtt": _subtitles,
     ".json": _label_studio,
 }
+CERTAIN = {".boris", ".eaf"}  # nothing else has these
 KINDS = {".boris": "BORIS", ".eaf": "ELAN", ".srt": "SubRip", ".vtt": "WebVTT", ".json": "Label Studio"}

@@ -18,6 +18,7 @@ from stopcli.data.table import Dataset, Row
 from stopcli.errors import BadDataset, InputError, UsageError
 
 BACKGROUND = "background"
+SHORTEST = 0.1  # seconds of a clip
 MARGIN = 0.5  # seconds between a labelled interval and a clip of the background
 
 
@@ -32,7 +33,7 @@ def with_background(data: Dataset, seed: int, length_of: Callable[[Path], float]
     """
     if data.task != "classification":
         raise UsageError("--background needs labels, not captions")
-    if BACKGROUND in data.labels:
+    if BACKGROUND in map(str.casefold, data.labels):
         raise UsageError(f"{data.source}: has a label {BACKGROUND!r} already; leave out --background")
     files = defaultdict[Path, list[Row]](list)
     for row in data.rows:
@@ -44,6 +45,8 @@ def with_background(data: Dataset, seed: int, length_of: Callable[[Path], float]
         )
     lengths = [(r.end or 0.0) - (r.start or 0.0) for rows in within.values() for r in rows]
     length, count = median(lengths), round(median(Counter(r.text for r in data.rows).values()))
+    if length < SHORTEST:
+        raise BadDataset(f"{data.source}: its intervals are of {length:g} s; --background needs longer ones")
     rng = np.random.default_rng([seed, 6])
     places: list[tuple[int, Path, float]] = []  # how many its file has before it
     for path, rows in sorted(within.items()):

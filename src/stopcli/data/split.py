@@ -11,6 +11,7 @@ from stopcli.data.table import Dataset, Row
 from stopcli.errors import BadDataset
 
 VALIDATION = 0.2  # share of the clips
+DIVISIONS = 50  # attempts at parts that leave every label to the others
 
 
 def with_validation(data: Dataset, seed: int) -> Dataset:
@@ -32,7 +33,7 @@ def _held_out(rows: list[Row], by_class: bool, seed: int) -> set[int]:
     rng = np.random.default_rng([seed, 1])
     units = defaultdict[str, list[Row]](list)  # what must stay together
     for row in rows:
-        units[_unit(row)].append(row)
+        units[unit_of(row)].append(row)
 
     def count(members: list[Row]) -> Counter[str]:
         return Counter(row.text if by_class else "" for row in members)
@@ -63,7 +64,7 @@ def folds_of(data: Dataset, count: int, seed: int) -> list[set[int]]:
     rng = np.random.default_rng([seed, 5])
     units = defaultdict[str, list[Row]](list)
     for row in data.rows:
-        units[_unit(row)].append(row)
+        units[unit_of(row)].append(row)
     homes = defaultdict[str, set[str]](set)
     for name, members in units.items():
         for row in members:
@@ -72,7 +73,20 @@ def folds_of(data: Dataset, count: int, seed: int) -> list[set[int]]:
     if alone:
         found = f"label {alone[0]!r} has one group or clip only; two are the least to divide"
         raise BadDataset(f"{data.source}: {found}; leave out --folds, or label more")
-    parts: list[set[int]] = [set() for _ in range(min(count, len(units)))]
+    for _ in range(DIVISIONS):
+        parts = _divided(units, min(count, len(units)), rng)
+        rest = [{r.text for r in data.rows if r.number not in part} for part in parts]
+        if all(labels == set(homes) for labels in rest):
+            return parts
+    raise BadDataset(
+        f"{data.source}: cannot be divided into {count} parts so that each label is outside of each; "
+        "use fewer --folds, or label more files"
+    )
+
+
+def _divided(units: dict[str, list[Row]], count: int, rng: np.random.Generator) -> list[set[int]]:
+    """Give each unit, the largest first, to the part that has the fewest clips of its labels."""
+    parts: list[set[int]] = [set() for _ in range(count)]
     classes: list[Counter[str]] = [Counter() for _ in parts]
     order = sorted(units)
     for i in sorted(rng.permutation(len(order)), key=lambda i: -len(units[order[i]])):
@@ -84,8 +98,8 @@ def folds_of(data: Dataset, count: int, seed: int) -> list[set[int]]:
     return parts
 
 
-def _unit(row: Row) -> str:
-    """Name what a row must stay together with."""
+def unit_of(row: Row) -> str:
+    """Name what a row stays together with: its group, else its file."""
     return row.group if row.group is not None else f"\0{row.path}"
 
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from stopcli.data.annotations import NO_LABELS, READERS, read_annotations
+from stopcli.data.annotations import CERTAIN, READERS, as_records, read_annotations
 from stopcli.data.labels import one_spelling
 from stopcli.data.tablefile import COLUMNS, Record, read_records, short
 from stopcli.errors import BadDataset, FileMissing
@@ -107,16 +107,21 @@ def read_dataset(source: Path) -> Dataset:
     """
     if is_folder(source):
         files = sorted(p for p in source.iterdir() if p.suffix.lower() in READERS and is_file(p))
-        if files:
+        certain = any(p.suffix.lower() in CERTAIN for p in files)
+        rows = () if certain else tuple(_class_folders(source))
+        if files and not rows:
             return _annotated(source, files)
-        return Dataset(source, "classification", tuple(_class_folders(source)))
+        if not rows:
+            raise BadDataset(f"{source}: no videos in class folders; expected {source}/LABEL/clip.mp4")
+        return Dataset(source, "classification", rows)
     if not is_file(source):
         raise FileMissing(
             f"{source}: no such file or folder; give a CSV, a JSONL, or a folder of class folders"
         )
     notes: list[str] = []
-    records = read_annotations(source, notes)
-    return _from_records(source, list(read_records(source)) if records is None else records, notes)
+    cells = read_annotations(source, notes)
+    records = list(read_records(source)) if cells is None else as_records(source, cells, notes)
+    return _from_records(source, records, notes)
 
 
 def _from_records(source: Path, records: list[Record], notes: list[str]) -> Dataset:
@@ -159,13 +164,12 @@ def _from_records(source: Path, records: list[Record], notes: list[str]) -> Data
 def _annotated(source: Path, files: list[Path]) -> Dataset:
     """Read the annotation files of a folder as one table."""
     notes: list[str] = []
-    found = [record for file in files for _, record in read_annotations(file, notes) or ()]
-    texts = [record for record in found if isinstance(record, dict)]
-    if any("label" in record for record in texts):  # where one file has labels, all have
-        for record in texts:
-            record["label"] = record.pop("caption", record.get("label"))
-        notes = [note for note in notes if not note.endswith(NO_LABELS)]
-    return _from_records(source / files[0].name, list(enumerate(found, 1)), notes)
+    found: list[Any] = []
+    for file in files:
+        first = len(found) + 1
+        found += read_annotations(file, notes) or ()
+        notes.append(f"rows {first} to {len(found)} are those of {file.name}")
+    return _from_records(source / files[0].name, as_records(source, found, notes), notes)
 
 
 def _row(source: Path, number: int, record: dict[str, Any], task: Task) -> Row:
@@ -220,8 +224,6 @@ def _class_folders(source: Path) -> Iterator[Row]:
     found = [(split, folder, path) for split, folder in named for path in find_videos([folder])]
     for number, (split, folder, path) in enumerate(found, 1):
         yield Row(number, path, folder.name.replace("_", " "), split=split)
-    if not found:
-        raise BadDataset(f"{source}: no videos in class folders; expected {source}/LABEL/clip.mp4")
 
 
 def unique_clips(rows: Sequence[Row]) -> list[Clip]:

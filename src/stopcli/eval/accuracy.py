@@ -256,7 +256,8 @@ def _classify(
     ends = np.cumsum([len(split) for split in benchmark.splits])[:-1]
     each = [accuracy_scores(part, len(classes)) for part in np.split(ranks, ends)]
     mean = {name: float(np.mean([scores[name] for scores in each])) for name in each[0]}
-    sure = {f"top-{k}": share_interval(ranks <= k) for k in tops(len(classes))}
+    files = [item.path for item in items]
+    sure = {f"top-{k}": share_interval(ranks <= k, files) for k in tops(len(classes))}
     provenance = blank.provenance | {"splits": [scores["top-1"] for scores in each]}
     score = replace(blank, direction="classification", scores=mean, interval=sure, provenance=provenance)
     return score, (truth, logits.argmax(1))

@@ -83,24 +83,35 @@ def share_interval(hits: NDArray[np.bool_], groups: Sequence[object] | None = No
     """Return Wilson's 95 % interval, in percent, of a share that was measured on clips: hits (N,).
 
     It says something of few clips, and where all or none are hits, too. Clips of one of the ``groups`` (N,)
-    are alike, as those of one person or the captions of one video: they count for fewer (the effective sample
-    size of Kish, from the variance between groups). Where all are hits or none, each group counts once.
+    are alike, as those of one person or file, or the captions of one video: they count for fewer (Kish's
+    effective sample size, from the variance between groups), and few groups widen the interval (Student's t).
+    Where all are hits or none, each group counts once.
     """
-    count, share = float(len(hits)), float(np.mean(hits))
-    if groups is not None:
-        known = {group: i for i, group in enumerate(dict.fromkeys(groups))}
+    count, share, z = float(len(hits)), float(np.mean(hits)), 1.96
+    known = {group: i for i, group in enumerate(dict.fromkeys(groups or ()))}
+    if groups is not None and len(known) < len(hits):
         places = np.array([known[group] for group in groups])
         surplus = np.bincount(places, np.asarray(hits) - share)
-        between = (surplus**2).sum() / count**2 * len(known) / max(1, len(known) - 1)
+        free = len(known) - 1
+        between = (surplus**2).sum() / count**2 * len(known) / max(1, free)
         within = share * (1 - share) / count
-        if not within:
+        if not within or not free:
             count = len(known)
-        elif between > within:
-            count = max(len(known), count * within / between)
-    z = 1.96
+        else:
+            count, z = min(count, count * within / between) if between else count, _student(free)
     middle = (share + z**2 / (2 * count)) / (1 + z**2 / count)
     half = z / (1 + z**2 / count) * np.sqrt(share * (1 - share) / count + z**2 / (4 * count**2))
     return float(100 * max(0.0, middle - half)), float(100 * min(1.0, middle + half))
+
+
+def _student(free: int) -> float:
+    """Return Student's t at 97.5 % by degrees of freedom: Fisher's expansion, below three the table."""
+    if free < 3:
+        return (12.71, 4.303)[free - 1]
+    z = 1.96
+    terms = [(z**3 + z) / 4, (5 * z**5 + 16 * z**3 + 3 * z) / 96]
+    terms.append((3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / 384)
+    return float(z + sum(term / free**power for power, term in enumerate(terms, 1)))
 
 
 def interval(

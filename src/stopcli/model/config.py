@@ -71,7 +71,10 @@ class StopConfig:
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values, as JSON holds them."""
-        return asdict(self) | {"prompted_blocks": list(self.prompted_blocks or ()) or None}
+        values = asdict(self) | {"prompted_blocks": list(self.prompted_blocks or ()) or None}
+        if not self.plain:  # so that models without it are what they were
+            del values["plain"]
+        return values
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> StopConfig:

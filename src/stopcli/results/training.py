@@ -27,7 +27,6 @@ class TrainingPlan:
     plain: float | None  # the validation score of plain CLIP, percent
     resumed: int  # steps done before
     seconds: float  # expected
-    fold: tuple[int, int] | None = None  # which of how many runs of a cross-validation
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from stopcli.data.background import with_background
 from stopcli.data.seen import Seen, read_seen
-from stopcli.data.split import few_shots, with_validation
+from stopcli.data.split import few_shots, folds_of, with_validation
 from stopcli.data.table import Dataset, read_dataset
 from stopcli.errors import UsageError
 from stopcli.fileio import alone
@@ -65,7 +65,7 @@ def finetune(
     folder.check(resume=resume, force=force)
     if resume and folder.finished:
         return folder.result(read_config(output))
-    table = _checked_table(source, callback, skip_bad=skip_bad)
+    table = _checked_table(source, callback, options, skip_bad=skip_bad)
     with alone(output) if distributed.rank() == 0 else nullcontext():
         folder.check(resume=resume, force=force)  # again: another process may have been faster
         base = resolve_model()
@@ -88,19 +88,33 @@ def plan(
     options: FinetuneOptions | None = None,
     encoder_options: EncoderOptions | None = None,
     *,
+    resume: bool = False,
+    force: bool = False,
     skip_bad: bool = False,
 ) -> TrainingPlan:
     """Do all of `finetune` that comes before training, and write nothing: say what would be done.
 
     Arguments and errors are those of `finetune`. The clips are read and kept in the cache.
     """
-    table = _checked_table(source, callback, skip_bad=skip_bad)
-    workshop = _Workshop(resolve_model(), options or FinetuneOptions(), encoder_options, callback, None)
-    return workshop.prepare(workshop.read(table, skip_bad=skip_bad), RunFolder(output)).plan(measure=True)
+    options = options or FinetuneOptions()
+    folder = RunFolder(output)
+    folder.check(resume=resume, force=force)
+    table = _checked_table(source, callback, options, skip_bad=skip_bad)
+    workshop = _Workshop(resolve_model(), options, encoder_options, callback, None)
+    data = workshop.read(table, skip_bad=skip_bad)
+    runs = 1 + (0 if options.folds is None else len(folds_of(data, options.folds, options.seed)))
+    found = workshop.prepare(data, folder).plan(measure=True)
+    return replace(found, seconds=found.seconds * runs)
 
 
-def _checked_table(source: Path, callback: TrainingCallback, *, skip_bad: bool) -> Dataset:
+def _checked_table(
+    source: Path, callback: TrainingCallback, options: FinetuneOptions, *, skip_bad: bool
+) -> Dataset:
     table = read_dataset(source)
+    if options.folds is not None and table.task != "classification":
+        raise UsageError("--folds needs labels: of captions, how many there are decides the score")
+    if options.folds is not None and distributed.world_size() > 1:
+        raise UsageError("--folds runs in one process; leave it out, or leave out torchrun")
     for note in table.notes:
         callback.noted(note)
     return check_table(table, callback, skip_bad=skip_bad)
@@ -153,10 +167,6 @@ class _Workshop:
 
     def cross_validate(self, data: Dataset, folder: Path, count: int) -> CrossValidation:
         """Score the way that the model will be made, on all clips that are not for the test."""
-        if data.task != "classification":
-            raise UsageError("--folds needs labels: of captions, how many there are decides the score")
-        if distributed.world_size() > 1:
-            raise UsageError("--folds runs in one process; leave it out, or leave out torchrun")
 
         def train(run: FinetuneRun, number: int) -> None:
             self._callback.noted(f"fold {number} of {count}: {len(run.test)} clips are judged")

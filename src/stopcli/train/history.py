@@ -40,9 +40,12 @@ class History:
         return True
 
     def settled(self, step: int, steps: int) -> int | None:
-        """Return for how many steps nothing was gained, if that is long enough to end a run of ``steps``."""
-        since = step - self.gained_step
-        return since if self.scores and since >= PATIENCE * steps else None
+        """Return for how many steps nothing was gained, if that is long enough to end a run of ``steps``.
+
+        It ends with a validation only, so that a run that was interrupted ends where it would have ended.
+        """
+        since, validated = step - self.gained_step, bool(self.scores) and self.scores[-1][0] == step
+        return since if validated and since >= PATIENCE * steps else None
 
     def plateau(self, choices: int) -> float | None:
         """Return the loss of guessing among ``choices``, if the last steps were no better."""

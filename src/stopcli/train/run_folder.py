@@ -78,7 +78,8 @@ class RunFolder:
     def finished(self) -> bool:
         """Whether a run came to its end here; one that was interrupted has left its state."""
         done = (self.path / CARD_FILE, self.path / METRICS_FILE)
-        return all(file.exists() for file in done) and not self.state_file.exists()
+        begun = (self.state_file, self.path / FOLDS)  # of a run that goes on, or of one that starts over
+        return all(file.exists() for file in done) and not any(sign.exists() for sign in begun)
 
     def begin(self, step: int, config: ModelConfig, clips: Sequence[Clip], seen: Seen) -> None:
         """Make the folder ready for the steps after ``step``; note which clips it is trained on, and was.
@@ -154,8 +155,8 @@ class RunFolder:
         if distributed.rank():
             return self.result(config)
         write_text(self.path / CARD_FILE, model_card(self.path.resolve().name, config.to_dict()))
-        self.state_file.unlink(missing_ok=True)
         shutil.rmtree(self.path / FOLDS, ignore_errors=True)
+        self.state_file.unlink(missing_ok=True)
         return self.result(config)
 
     def result(self, config: ModelConfig) -> Finetuned:

@@ -67,6 +67,7 @@ def test_a_state_that_never_stops_is_told(filmed):
 EAF = """<?xml version="1.0" encoding="UTF-8"?>
 <ANNOTATION_DOCUMENT FORMAT="3.0" VERSION="3.0">
  <HEADER MEDIA_FILE="" TIME_UNITS="milliseconds">
+  <MEDIA_DESCRIPTOR MEDIA_URL="file:///C:/films/match.wav" MIME_TYPE="audio/x-wav"/>
   <MEDIA_DESCRIPTOR MEDIA_URL="file:///C:/films/match.mp4" MIME_TYPE="video/mp4" TIME_ORIGIN="500"/>
  </HEADER>
  <TIME_ORDER>
@@ -84,11 +85,11 @@ EAF = """<?xml version="1.0" encoding="UTF-8"?>
 </ANNOTATION_DOCUMENT>"""
 
 
-def test_elan_milliseconds_count_from_the_origin_of_its_video(filmed):
+def test_elan_times_begin_at_the_origin_of_its_video(filmed):
     data = read_dataset(written(filmed, "a.eaf", EAF))
     assert moments(data) == [
-        ("match.mp4", "serve & volley", 1.0, 2.25),
-        ("match.mp4", "serve & volley", 2.25, 4.0),
+        ("match.mp4", "serve & volley", 2.0, 3.25),
+        ("match.mp4", "serve & volley", 3.25, 5.0),
     ]
     assert [str(p) for p in data.problems] == ["row 3: 'smash' has no time"]
 
@@ -138,7 +139,7 @@ def test_label_studio_choices_timelines_and_seconds(filmed):
 
 def test_label_studio_in_its_short_form(filmed):
     tasks = [
-        {"video": "match.mp4", "label": "serve", "id": 4},
+        {"video": "match.mp4", "label": "serve", "id": 4, "created_at": "2024-03-09T21:52:49"},
         {"video": "second half.mp4", "label": [{"start": 1, "end": 2, "labels": ["serve"]}]},
     ]
     data = read_dataset(written(filmed, "min.json", tasks))
@@ -178,4 +179,45 @@ def test_a_folder_of_annotation_files_is_one_table(filmed, tmp_path):
         ("match.mp4", "serve"),
         ("second half.mp4", "fall"),
     ]
-    assert not data.notes
+    assert data.notes == ("rows 1 to 2 are those of match.vtt", "rows 3 to 3 are those of second half.vtt")
+
+
+def test_labels_that_come_again_in_other_files_are_labels(filmed, tmp_path):
+    for i in range(3):
+        (tmp_path / f"{i}.mp4").write_bytes((filmed / "match.mp4").read_bytes())
+        (tmp_path / f"{i}.eaf").write_text(
+            EAF.replace("match", str(i)).replace("serve &amp; volley", f"x{i}")
+        )
+    assert read_dataset(tmp_path).task == "classification"  # x0 comes twice in a file
+    for i in range(3):
+        (tmp_path / f"{i}.eaf").unlink()
+        (tmp_path / f"{i}.vtt").write_text("WEBVTT\n\n00:01.000 --> 00:02.000\njump\n")
+    assert read_dataset(tmp_path).task == "classification"
+
+
+def test_a_stray_file_does_not_hide_class_folders(filmed, tmp_path):
+    for label in ("jump", "run"):
+        (tmp_path / label).mkdir()
+        (tmp_path / label / "a.mp4").write_bytes((filmed / "match.mp4").read_bytes())
+    (tmp_path / "dataset-metadata.json").write_text('{"title": "x"}')
+    assert [r.text for r in read_dataset(tmp_path).rows] == ["jump", "run"]
+
+
+def test_two_annotators_who_agree_are_one(filmed):
+    result = {"result": [{"value": {"choices": ["serve"]}}]}
+    tasks = [{"data": {"video": "match.mp4"}, "annotations": [result, result]}]
+    data = read_dataset(written(filmed, "two.json", tasks))
+    assert (len(data.rows), data.problems) == (1, ())
+
+
+def test_cues_may_follow_each_other_without_an_empty_line(filmed):
+    cue = "{}\n00:00:0{},000 --> 00:00:0{},500\na\n"
+    srt = "".join(cue.format(i, i, i) for i in (1, 2, 3)) + "\n" + "7" * 200_000 + ":\n"
+    data = read_dataset(written(filmed, "match.srt", srt))
+    assert [m[1:] for m in moments(data)] == [("a", i, i + 0.5) for i in (1, 2, 3)]
+
+
+def test_a_drive_is_no_address(filmed):
+    files = ["D:/cage #2/match.mp4"]
+    data = read_dataset(written(filmed, "d.boris", boris([[t, "", "serve", "", ""] for t in (1, 2)], files)))
+    assert moments(data) == [("match.mp4", "serve", 1, 2)]

@@ -60,3 +60,16 @@ def test_a_label_of_one_group_cannot_be_divided(videos):
     data = read_dataset(table(videos, "path,label\n00.mp4,a\n01.mp4,b\n02.mp4,b\n"))
     with pytest.raises(BadDataset, match="'a' has one group"):
         folds_of(data, 2, 0)
+
+
+def test_no_part_holds_all_of_a_label(videos):
+    """Files with several labels, as annotation tools make them."""
+    lines = [(0, "ab"), (1, "ab"), (2, "a"), (3, "a"), (4, "a"), (5, "cb"), (6, "c"), (7, "ac")]
+    text = "path,label,start,end,group\n"
+    text += "".join(
+        f"0{i % 3}.mp4,{x},{i}.{n},{i + 1},g{i}\n" for i, labels in lines for n, x in enumerate(labels)
+    )
+    data = read_dataset(table(videos, text))
+    for seed in range(20):
+        for part in folds_of(data, 4, seed):
+            assert {r.text for r in data.rows if r.number not in part} == {"a", "b", "c"}

@@ -220,3 +220,9 @@ def test_settings_that_cannot_be_are_refused(settings):
 def test_settings_that_do_not_fit_the_tower_are_refused():
     with pytest.raises(ValueError, match="3 blocks"):
         stop(prompted_blocks=(0, 3))
+
+
+def test_settings_that_do_nothing_are_not_in_the_file():
+    """An index or a vector file made before there was such a setting is still of this model."""
+    assert "plain" not in StopConfig().to_dict()
+    assert StopConfig.from_dict(StopConfig(plain=0.25).to_dict()).plain == 0.25

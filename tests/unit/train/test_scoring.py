@@ -10,7 +10,7 @@ import pytest
 
 from conftest import write_model
 from labelled_clips import CPU, Recorder, table, train, write_labelled
-from stopcli.errors import UsageError
+from stopcli.errors import FileExists, UsageError
 from stopcli.eval.metrics import share_interval
 from stopcli.hub.registry import resolve
 from stopcli.model.config import read_config
@@ -58,6 +58,9 @@ def test_clips_of_one_group_count_for_fewer():
     width = lambda pair: pair[1] - pair[0]  # noqa: E731
     assert width(share_interval(alike, groups)) > 2.5 * width(share_interval(alike))
     assert width(share_interval(apart, groups)) < 1.4 * width(share_interval(apart))
+    # one group is one witness, and few of them are not as sure as many clips make them look
+    assert share_interval(np.arange(100) > 0, ["a"] * 100)[0] < 21
+    assert width(share_interval(np.arange(150) < 100, np.repeat([1, 2, 3], 50).tolist())) > 70
     # all right says no more than that each group was
     assert share_interval(np.ones(200, bool), groups) == share_interval(np.ones(20, bool))
 
@@ -68,8 +71,11 @@ def test_a_training_is_over_when_nothing_is_gained_for_a_quarter_of_it():
         history.validated(step, score, loss)
     assert (history.best, history.best_step) == (75, 40)
     assert history.gained_step == 40  # 0.02 less at the same score; 30 brought too little
+    for step in (64, 65):
+        history.validated(step, 70, 0.3)
     assert history.settled(64, 100) is None
     assert history.settled(65, 100) == 25
+    assert history.settled(80, 100) is None  # not at a validation
     assert History().settled(99, 100) is None  # nothing is held out
 
 
@@ -127,6 +133,49 @@ def test_folds_judge_every_clip_once_and_go_on_where_they_were_killed(labelled, 
     again, told = train(source, toy, tmp_path / "cut", more={"resume": True}, **settings)
     assert again.cross_validation == whole.cross_validation
     assert len(told.plans) == 4  # three folds that were left, and the model itself
+
+
+def test_a_run_that_starts_over_is_not_taken_for_the_old_one(labelled, toy, tmp_path):
+    text = (labelled / "data.csv").read_text().replace(",val", ",").replace(",train", ",")
+    source, out = table(labelled, text, "over.csv"), tmp_path / "out"
+    train(source, toy, out, epochs=1)
+    settings = {"epochs": 1, "folds": 4, "head": "text", "seed": 5}
+    with pytest.raises(Killed):
+        train(source, toy, out, Dying(), more={"force": True}, **settings)
+    with pytest.raises(UsageError, match=r"lr was 0\.001, now 0\.01"):  # before any fold is lost
+        train(source, toy, out, more={"resume": True}, **settings | {"lr": 0.01})
+    result, _ = train(source, toy, out, more={"resume": True}, **settings)
+    assert result.cross_validation.folds == 4
+    assert json.loads((out / "config.json").read_text())["training"]["settings"]["seed"] == 5
+
+
+def test_a_plan_refuses_what_training_refuses(labelled, toy, tmp_path):
+    what = (lambda: resolve(str(toy)), labelled / "data.csv")
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "letter.txt").write_text("dear")
+    with pytest.raises(FileExists):
+        plan(*what, tmp_path / "full", Recorder(), None, CPU)
+    once = plan(*what, tmp_path / "out", Recorder(), FinetuneOptions(epochs=100), CPU)
+    often = plan(*what, tmp_path / "out", Recorder(), FinetuneOptions(epochs=100, folds=5), CPU)
+    assert often.seconds > 2 * once.seconds
+
+
+def test_a_run_resumed_between_validations_goes_on_to_the_next(labelled, toy, tmp_path):
+    """It may have gained nothing for long enough, but that is asked at a validation."""
+    flat = {"lr": 1e-9, "head": "text"}
+
+    class Stopping(Recorder):
+        def progress(self, report):
+            super().progress(report)
+            if report.step == 85:  # validations are every 12 steps
+                raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(labelled / "data.csv", toy, tmp_path / "out", Stopping(), **flat)
+    _, told = train(labelled / "data.csv", toy, tmp_path / "out", more={"resume": True}, **flat)
+    assert told.reports[-1].settled
+    assert told.reports[-1].step % 12 == 0
+    assert told.reports[0].step == 86
 
 
 def test_captions_cannot_be_divided(labelled, toy, tmp_path):

@@ -17,8 +17,9 @@ from typing import Any, Protocol, TypeVar
 
 import numpy as np
 
-from stopcli.data.split import folds_of
+from stopcli.data.split import folds_of, unit_of
 from stopcli.data.table import Dataset, Row
+from stopcli.errors import UsageError
 from stopcli.eval.metrics import share_interval
 from stopcli.fileio import read_json, to_json, write_text
 from stopcli.results.training import CrossValidation
@@ -51,17 +52,20 @@ def cross_validate(
     """
     rows = tuple(r for r in data.rows if r.split != "test")
     hits: dict[int, bool] = {}
-    for number, part in enumerate(folds_of(replace(data, rows=rows), count, seed), 1):
+    parts = folds_of(replace(data, rows=rows), count, seed)
+    for number, part in enumerate(parts, 1):
         divided = tuple(replace(r, split="test" if r.number in part else "train") for r in rows)
         place, file = folder / str(number), folder / f"{number}.json"
         run = make(replace(data, rows=divided), place)
         key = json.loads(to_json(run.fingerprint))
         found = None
         with suppress(OSError, ValueError, TypeError, KeyError):
-            known = read_json(file)
-            found = (
-                known["hits"] if known["settings"] == key and len(known["hits"]) == len(run.test) else None
-            )
+            then, known = (read_json(file)[name] for name in ("settings", "hits"))
+            changes = [f"{k} was {then.get(k)!r}, now {key[k]!r}" for k in key if key[k] != then.get(k)]
+            if changes:
+                problem = f"cannot resume with other settings: {'; '.join(changes)}"
+                raise UsageError(f"{folder.parent}: {problem}; use --force to start over")
+            found = known if len(known) == len(run.test) else None
         if found is None:
             train(run, number)
             answers, shown = run.judged["test"].answers, run.judged["test"]
@@ -72,5 +76,5 @@ def cross_validate(
         hits |= dict(zip([r.number for r in run.test], found, strict=True))
     judged = [r for r in rows if r.number in hits]
     right = np.array([hits[r.number] for r in judged])
-    sure = share_interval(right, [r.group or r.number for r in judged])
-    return CrossValidation(float(right.mean() * 100), sure, len(judged), count)
+    sure = share_interval(right, [unit_of(r) for r in judged])
+    return CrossValidation(float(right.mean() * 100), sure, len(judged), len(parts))
