@@ -22,8 +22,6 @@ ROWS = {  # of the first table: the runs, and the head
     "STOP, new prompts, text": ("STOP", "text"),
     "STOP, new prompts, `--head auto`": ("STOP", "auto"),
     "STOP, new prompts, nearest class mean": ("STOP", "nearest class mean"),
-    "STOP from mini's prompts, text": ("STOP from mini", "text"),
-    "STOP from mini's prompts, `--head auto`": ("STOP from mini", "auto"),
 }
 CHANGE_NAMES = {
     "nothing": "nothing",
