@@ -31,10 +31,11 @@ app = typer.Typer(help="Measure models: how accurate, how fast.", no_args_is_hel
 
 
 _KNOWN = "msrvtt, msvd, activitynet, didemo, vatex, hmdb51, ucf101, ssv2, kinetics400, or a table."
-_dataset = o.input_option(metavar="NAME|DATA.csv", help=_KNOWN)
+_dataset = o.input_option(metavar="NAME|DATA", help=_KNOWN)
 _videos = o.input_option(metavar="DIR", help="Where the data set's videos are.")
 _annotations = o.input_option(metavar="FILE|DIR", help="As published; may be given several times.")
 _output = o.output_option("--output", "-o", metavar="DIR", help="Write results.json, .csv, .md and more.")
+_raw = o.input_option("--raw-pixels", help="Score reduced pictures too: does the set tell itself apart?")
 _paths = typer.Argument(metavar="[VIDEO|DIR]...", help="What to decode; default: made for the run.")
 _batch_sizes = o.model_option(metavar="N,N,...", help="Clips a batch.")
 _precisions = o.model_option(metavar="P,P,...", help="auto, fp32, bf16, fp16, int8.")
@@ -49,6 +50,7 @@ def accuracy(
     videos: Annotated[Path | None, _videos] = None,
     annotations: Annotated[list[Path] | None, _annotations] = None,
     template: o.Template = None,
+    raw_pixels: Annotated[bool, _raw] = False,
     models: o.ModelNames = None,
     device: o.Device,
     batch_size: o.BatchSize = "auto",
@@ -76,6 +78,7 @@ def accuracy(
         line = shlex.join(["stop", *sys.argv[1:]])
         with s.progress("reading", len(benchmark.clips) + len(benchmark.training)) as done:
             how: dict[str, Any] = {"template": template, "seed": seed, "command": line}
+            how["raw_pixels"] = raw_pixels
             report = measure(encoders, benchmark, missing=missing, progress=done, **how)
         if report.left_out:
             s.say(f"note: not scored, because a model was trained on them: {report.left_out} of the clips")

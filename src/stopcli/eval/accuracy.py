@@ -14,7 +14,7 @@ from stopcli.data.labels import check_template, prompts_for
 from stopcli.data.seen import read_seen
 from stopcli.data.table import Clip
 from stopcli.errors import InputError, StopError
-from stopcli.eval.adapters import simple_heads
+from stopcli.eval.adapters import pixel_vector, simple_heads
 from stopcli.eval.metrics import (
     RECALLS,
     accuracy_scores,
@@ -85,6 +85,7 @@ def accuracy(
     seed: int = 0,
     progress: Callable[[str], None] | None = None,
     command: str | None = None,
+    raw_pixels: bool = False,
 ) -> Report:
     """Score models, and the plain CLIP of each different backbone among them, on a benchmark.
 
@@ -94,7 +95,8 @@ def accuracy(
     done, ``command`` is kept with the scores.
 
     Clips that one of the models was trained on are left out. Beside plain CLIP stand the simplest ways to
-    learn labels from such clips, or from a table's rows for training.
+    learn labels from such clips, or from a table's rows for training; with ``raw_pixels`` the nearest class
+    mean of reduced pictures too, which warns of a set that is easier than it looks.
 
     Raises:
         InputError: none of the clips can be read, or all of them were trained on.
@@ -103,7 +105,8 @@ def accuracy(
     benchmark, left_out = _unseen(encoders, benchmark)
     methods = _with_plain(encoders)
     learnt = tuple(dict.fromkeys(item.clip for item in benchmark.training if benchmark.labels))
-    vectors, faults = _embed(methods, tuple(dict.fromkeys((*benchmark.clips, *learnt))), progress)
+    raw: Vectors = {}
+    vectors, faults = _embed(methods, tuple(dict.fromkeys((*benchmark.clips, *learnt))), progress, raw)
     if all(clip in faults for clip in benchmark.clips):
         raise InputError(f"{benchmark.name}: none of its {len(benchmark.clips)} videos can be read")
     scored = set(benchmark.clips)
@@ -122,15 +125,22 @@ def accuracy(
         around, *prompts = prompts_for(["{}", *benchmark.labels], encoder.files.config, template)
         blank.provenance["template"] = around
         head = encoder.head.of(benchmark.labels, template) if encoder.head else None
-        score, report.predictions[name] = _classify(benchmark, encoder, embedded, prompts, head, blank)
-        report.scores.append(score)
+        texts, clips_scored = encoder.encode_texts(prompts), _stacked(benchmark, embedded)
+        rows = {name: encoder.label_scores(clips_scored, texts, head).logits}
         if encoder.files.config.stop is None and head is None:
-            for way, simple in _simple_heads(benchmark, encoder, embedded, prompts).items():
-                row = replace(blank, method=f"{name}, {way}")
-                score, report.predictions[row.method] = _classify(
-                    benchmark, encoder, embedded, prompts, simple, row
-                )
-                report.scores.append(score)
+            simple = _simple_heads(benchmark, embedded, texts)
+            rows |= {f"{name}, {way}": found.logits(clips_scored) for way, found in simple.items()}
+        for method, logits in rows.items():
+            score, report.predictions[method] = _classify(benchmark, logits, replace(blank, method=method))
+            report.scores.append(score)
+    if raw_pixels and benchmark.task == "classification":
+        no_words = np.zeros((len(benchmark.labels), 1), np.float32)
+        if simple := _simple_heads(benchmark, raw, no_words):
+            logits = simple["nearest class mean"].logits(_stacked(benchmark, raw))
+            how = {key: blank.provenance[key] for key in ("protocol", "command", "seed")}  # of no model
+            row = replace(blank, method="raw pixels, nearest class mean", provenance=how)
+            score, report.predictions[row.method] = _classify(benchmark, logits, row)
+            report.scores.append(score)
     if not left_out:
         report.scores += published(benchmark, methods)
     return report
@@ -154,16 +164,19 @@ def _unseen(encoders: Sequence[Encoder], benchmark: Benchmark) -> tuple[Benchmar
     return rest, len(known)
 
 
-def _simple_heads(
-    benchmark: Benchmark, encoder: Encoder, vectors: Vectors, prompts: Sequence[str]
-) -> dict[str, Head]:
+def _stacked(benchmark: Benchmark, vectors: Vectors) -> NDArray[np.float32]:
+    """Return the vectors of the clips that are scored (N,E)."""
+    return np.stack([vectors[item.clip] for split in benchmark.splits for item in split])
+
+
+def _simple_heads(benchmark: Benchmark, vectors: Vectors, texts: NDArray[np.float32]) -> dict[str, Head]:
     """Learn the labels from the clips for training in the simplest ways, if there are any."""
     items = [item for item in benchmark.training if item.texts[0] in benchmark.labels]
     if not items:
         return {}
     truth = np.array([benchmark.labels.index(item.texts[0]) for item in items])
     clips = np.stack([vectors[item.clip] for item in items])
-    return simple_heads(benchmark.labels, encoder.encode_texts(prompts), clips, truth)
+    return simple_heads(benchmark.labels, texts, clips, truth)
 
 
 def _with_plain(encoders: Sequence[Encoder]) -> list[Encoder]:
@@ -187,9 +200,12 @@ def _names(methods: Sequence[Encoder]) -> list[str]:
 
 
 def _embed(
-    methods: Sequence[Encoder], clips: Sequence[Clip], progress: Callable[[str], None] | None
+    methods: Sequence[Encoder], clips: Sequence[Clip], progress: Callable[[str], None] | None, raw: Vectors
 ) -> tuple[list[Vectors], dict[Clip, StopError]]:
-    """Return for each method the vectors of the clips, and the faults of those that cannot be read."""
+    """Return for each method the vectors of the clips, and the faults of those that cannot be read.
+
+    ``raw`` gets their reduced pictures.
+    """
     shapes = list(dict.fromkeys((m.frames, m.framing) for m in methods))
     vectors: list[Vectors] = [{} for _ in methods]
     faults: dict[Clip, StopError] = {}
@@ -203,6 +219,7 @@ def _embed(
             shape = shapes.index((method.frames, method.framing))
             pixels = np.stack([frames[shape] for frames in waiting.values()])
             into.update(zip(waiting, method.encode_pixels(pixels), strict=True))
+        raw.update((clip, pixel_vector(frames[0])) for clip, frames in waiting.items())
         waiting.clear()
 
     waiting: dict[Clip, list[NDArray[np.uint8]]] = {}
@@ -239,19 +256,15 @@ def _retrieve(
 
 
 def _classify(
-    benchmark: Benchmark,
-    encoder: Encoder,
-    vectors: Vectors,
-    prompts: Sequence[str],
-    head: Head | None,
-    blank: BenchmarkScore,
+    benchmark: Benchmark, logits: NDArray[np.float32], blank: BenchmarkScore
 ) -> tuple[BenchmarkScore, Predictions]:
-    """Return the mean of the splits' scores, and the true and the predicted class of every clip."""
+    """Return the mean of the splits' scores, and the true and the predicted class of every clip.
+
+    ``logits`` (N,C) say how well each clip fits each label.
+    """
     classes = {label: i for i, label in enumerate(benchmark.labels)}
     items = [item for split in benchmark.splits for item in split]
     truth = np.array([classes[item.texts[0]] for item in items])
-    texts = encoder.encode_texts(prompts)
-    logits = encoder.label_scores(np.stack([vectors[item.clip] for item in items]), texts, head).logits
     ranks = label_ranks(logits, truth)
     ends = np.cumsum([len(split) for split in benchmark.splits])[:-1]
     each = [accuracy_scores(part, len(classes)) for part in np.split(ranks, ends)]

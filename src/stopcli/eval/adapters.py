@@ -12,6 +12,21 @@ from numpy.typing import NDArray
 
 from stopcli.runtime.head import Head, fit_head
 
+PIXELS = 12  # a side of the picture that a clip is reduced to
+
+
+def pixel_vector(frames: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Return the mean picture of a clip (T,S,S,3), 12 by 12 pixels, as a vector of unit length.
+
+    No model sees it. Where it tells labels apart, the clips of a label are alike in what is not meant: the
+    place, the light, the camera.
+    """
+    each = frames.shape[1] // PIXELS
+    mean = frames.mean(0, dtype=np.float32)[: each * PIXELS, : each * PIXELS] - 127.5
+    small = mean.reshape(PIXELS, each, PIXELS, each, 3).mean((1, 3)).ravel()
+    out: NDArray[np.float32] = small / max(1e-6, float(np.linalg.norm(small)))
+    return out
+
 
 def simple_heads(
     labels: Sequence[str], texts: NDArray[np.float32], clips: NDArray[np.float32], truth: NDArray[np.int64]

@@ -6,6 +6,7 @@ import csv
 import json
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
 from conftest import write_model, write_video
@@ -167,3 +168,27 @@ def test_published_rows_stand_only_beside_their_backbone():
     assert all(r.published and "published" in r.method for r in rows)
     assert {r.scores["R@1"] for r in rows if "STOP" in r.method} == {47.7, 46.1}
     assert published(benchmarks.Benchmark("msvd", "", "retrieval", ((),)), [method]) == []
+
+
+def test_raw_pixels_tell_that_a_set_is_easy(encoders, tmp_path):
+    """Two labels that differ in their light alone; with the light swapped in the test, pixels are all wrong."""
+    lines = ["path,label,split"]
+    for i in range(8):
+        bright = i % 2 == 0
+        write_video(
+            tmp_path / f"{i}.mp4",
+            frames=8,
+            draw=lambda j, w, h, b=bright: np.full((h, w, 3), (200 if b else 40) + j, np.uint8),
+        )
+        lines.append(f"{i}.mp4,{'day' if bright else 'night'},{'train' if i < 4 else 'test'}")
+    (tmp_path / "light.csv").write_text("\n".join(lines))
+    swapped = [line.replace("day,test", "x").replace("night,test", "day,test") for line in lines]
+    swapped = [line.replace("x", "night,test") for line in swapped]
+    (tmp_path / "swapped.csv").write_text("\n".join(swapped))
+    for name, right in (("light", 100.0), ("swapped", 0.0)):
+        benchmark, _ = benchmarks.locate(benchmarks.load(str(tmp_path / f"{name}.csv"), []), None)
+        scores = {s.method: s for s in accuracy(encoders[:1], benchmark, raw_pixels=True).scores}
+        raw = scores["raw pixels, nearest class mean"]
+        assert raw.scores["top-1"] == right
+        assert "weights" not in raw.provenance
+    assert not any("raw" in s.method for s in accuracy(encoders[:1], benchmark).scores)
