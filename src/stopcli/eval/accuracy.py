@@ -134,7 +134,8 @@ def accuracy(
             score, report.predictions[method] = _classify(benchmark, logits, replace(blank, method=method))
             report.scores.append(score)
     if raw_pixels and benchmark.task == "classification":
-        no_words = np.zeros((len(benchmark.labels), 1), np.float32)
+        size = len(next(iter(raw.values())))
+        no_words = np.zeros((len(benchmark.labels), size), np.float32)
         if simple := _simple_heads(benchmark, raw, no_words):
             logits = simple["nearest class mean"].logits(_stacked(benchmark, raw))
             how = {key: blank.provenance[key] for key in ("protocol", "command", "seed")}  # of no model
