@@ -44,10 +44,11 @@ def main() -> None:
     def score(name: str) -> None:
         scores[name] = round(judge.score(encoder, vectors, test).scores["top-1"], 2)
 
+    held_out = (judge.embed(encoder, validation), validation) if validation else None
     encoder.head = None
     score("text")
     for kind in ("auto", "prototype"):
-        judge.learn_labels(encoder, training, validation, kind, trained=trained)
+        judge.learn_labels(encoder, training, held_out, kind, trained=trained)
         score(kind)
     clips = judge.embed(encoder, training)
     heads = simple_heads(data.labels, judge.texts(encoder), clips, judge.truth(training))

@@ -57,13 +57,16 @@ def _held_out(rows: list[Row], by_class: bool, seed: int) -> set[int]:
 
 
 def folds_of(data: Dataset, count: int, seed: int) -> list[set[int]]:
-    """Divide the rows into ``count`` parts of like size and like classes, groups whole; return their numbers.
+    """Divide the rows that are not for the test; return the numbers of each part's.
+
+    There are ``count`` parts, of like size and like classes, groups whole, if there are as many groups.
 
     Raises BadDataset where a label has one group or clip only: it could be learnt or judged, not both.
     """
     rng = np.random.default_rng([seed, 5])
+    rows = [r for r in data.rows if r.split != "test"]
     units = defaultdict[str, list[Row]](list)
-    for row in data.rows:
+    for row in rows:
         units[unit_of(row)].append(row)
     homes = defaultdict[str, set[str]](set)
     for name, members in units.items():
@@ -71,11 +74,11 @@ def folds_of(data: Dataset, count: int, seed: int) -> list[set[int]]:
             homes[row.text].add(name)
     alone = sorted(label for label, names in homes.items() if len(names) < 2)
     if alone:
-        found = f"label {alone[0]!r} has one group or clip only; two are the least to divide"
+        found = f"label {alone[0]!r} has one group or file only; --folds needs at least two"
         raise BadDataset(f"{data.source}: {found}; leave out --folds, or label more")
     for _ in range(DIVISIONS):
         parts = _divided(units, min(count, len(units)), rng)
-        rest = [{r.text for r in data.rows if r.number not in part} for part in parts]
+        rest = [{r.text for r in rows if r.number not in part} for part in parts]
         if all(labels == set(homes) for labels in rest):
             return parts
     raise BadDataset(

@@ -105,7 +105,7 @@ def accuracy(
     benchmark, left_out = _unseen(encoders, benchmark)
     methods = _with_plain(encoders)
     learnt = tuple(dict.fromkeys(item.clip for item in benchmark.training if benchmark.labels))
-    raw: Vectors = {}
+    raw: Vectors | None = {} if raw_pixels and benchmark.task == "classification" else None
     vectors, faults = _embed(methods, tuple(dict.fromkeys((*benchmark.clips, *learnt))), progress, raw)
     if all(clip in faults for clip in benchmark.clips):
         raise InputError(f"{benchmark.name}: none of its {len(benchmark.clips)} videos can be read")
@@ -133,7 +133,7 @@ def accuracy(
         for method, logits in rows.items():
             score, report.predictions[method] = _classify(benchmark, logits, replace(blank, method=method))
             report.scores.append(score)
-    if raw_pixels and benchmark.task == "classification":
+    if raw is not None:
         size = len(next(iter(raw.values())))
         no_words = np.zeros((len(benchmark.labels), size), np.float32)
         if simple := _simple_heads(benchmark, raw, no_words):
@@ -201,11 +201,14 @@ def _names(methods: Sequence[Encoder]) -> list[str]:
 
 
 def _embed(
-    methods: Sequence[Encoder], clips: Sequence[Clip], progress: Callable[[str], None] | None, raw: Vectors
+    methods: Sequence[Encoder],
+    clips: Sequence[Clip],
+    progress: Callable[[str], None] | None,
+    raw: Vectors | None,
 ) -> tuple[list[Vectors], dict[Clip, StopError]]:
     """Return for each method the vectors of the clips, and the faults of those that cannot be read.
 
-    ``raw`` gets their reduced pictures.
+    ``raw``, if given, gets their reduced pictures.
     """
     shapes = list(dict.fromkeys((m.frames, m.framing) for m in methods))
     vectors: list[Vectors] = [{} for _ in methods]
@@ -220,7 +223,8 @@ def _embed(
             shape = shapes.index((method.frames, method.framing))
             pixels = np.stack([frames[shape] for frames in waiting.values()])
             into.update(zip(waiting, method.encode_pixels(pixels), strict=True))
-        raw.update((clip, pixel_vector(frames[0])) for clip, frames in waiting.items())
+        if raw is not None:
+            raw.update((clip, pixel_vector(frames[0])) for clip, frames in waiting.items())
         waiting.clear()
 
     waiting: dict[Clip, list[NDArray[np.uint8]]] = {}

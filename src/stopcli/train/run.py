@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from stopcli.data.labels import prompts_for, template_for
 from stopcli.data.seen import Seen
 from stopcli.data.table import SPLITS, Dataset, unique_clips
-from stopcli.errors import CheckpointError, UsageError
+from stopcli.errors import CheckpointError
 from stopcli.model.config import ModelConfig
 from stopcli.model.files import known_hash
 from stopcli.results.training import CrossValidation, Finetuned, StepReport, TrainingPlan
@@ -22,7 +22,7 @@ from stopcli.train.batches import Batches, ClipReader, Schedule
 from stopcli.train.dataset import count_clips, describe
 from stopcli.train.history import PLATEAU, VALIDATIONS, History, Pace
 from stopcli.train.options import FinetuneOptions
-from stopcli.train.run_folder import METRIC, RunFolder
+from stopcli.train.run_folder import METRIC, RunFolder, require_same_settings
 from stopcli.train.scoring.conclusion import Conclusion
 from stopcli.train.scoring.judge import Evaluation, Judge
 from stopcli.train.scoring.retention import Retention
@@ -261,10 +261,7 @@ def _same_run(state: State, now: dict[str, Any], folder: RunFolder) -> History:
         then, history = dict(state.values["fingerprint"]), History(**state.values["history"])
     except (KeyError, TypeError, ValueError) as error:
         raise CheckpointError(f"{folder.state_file}: damaged; start over with --force") from error
-    changes = [f"{k} was {then.get(k)!r}, now {now[k]!r}" for k in now if now[k] != then.get(k)]
-    if changes:
-        problem = f"cannot resume with other settings: {'; '.join(changes)}"
-        raise UsageError(f"{folder.path}: {problem}; use --force to start over")
+    require_same_settings(folder.path, then, now)
     return history
 
 

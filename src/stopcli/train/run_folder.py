@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from stopcli.data.seen import SEEN_FILE, Seen, write_seen
 from stopcli.data.table import SPLITS, Clip, Row, Task
-from stopcli.errors import CannotWrite, CheckpointError, FileExists
+from stopcli.errors import CannotWrite, CheckpointError, FileExists, UsageError
 from stopcli.fileio import append_line, exists, is_folder, make_folder, replacing, write_error, write_text
 from stopcli.hub.card import CARD_FILE, model_card
 from stopcli.model.checkpoint import save
@@ -187,6 +187,14 @@ class RunFolder:
             zero_shot=training.get("zero_shot"),
             advice=tuple(training.get("advice", ())),
         )
+
+
+def require_same_settings(folder: Path, then: dict[str, Any], now: dict[str, Any]) -> None:
+    """Raise UsageError, with each change, where a run in ``folder`` was begun with other settings."""
+    changes = [f"{k} was {then.get(k)!r}, now {now[k]!r}" for k in now if now[k] != then.get(k)]
+    if changes:
+        problem = f"cannot resume with other settings: {'; '.join(changes)}"
+        raise UsageError(f"{folder}: {problem}; use --force to start over")
 
 
 def _pair(training: dict[str, Any], split: str) -> Interval | None:

@@ -224,7 +224,7 @@ def test_weights_that_did_not_change_name_everything_as_before(labelled, toy, tm
 
 def test_no_better_than_guessing_is_said_with_what_to_do(labelled, toy, tmp_path):
     result, _ = train(labelled / "data.csv", toy, tmp_path / "out", epochs=1, lr=1e-9, head="text")
-    assert "cannot be told from guessing (50 %)" in result.advice[0]
+    assert "cannot be distinguished from guessing (50 %)" in result.advice[0]
     assert "clips a label" in result.advice[1]
 
 

@@ -46,7 +46,9 @@ def advise(
         return ()
     score, chance, count = shown.scores["top-1"], 100 / len(judge.sentences), len(shown.answers)
     if shown.interval[0] <= chance:
-        found = f"{score:.0f} % of {count} held-out clips cannot be told from guessing ({chance:.0f} %)"
+        found = (
+            f"{score:.0f} % of {count} held-out clips cannot be distinguished from guessing ({chance:.0f} %)"
+        )
     elif plain_score is not None and score <= plain_score:
         found = f"plain CLIP does as well on the held-out clips ({plain_score:.0f} %)"
     else:

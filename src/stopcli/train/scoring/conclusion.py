@@ -50,10 +50,10 @@ class Conclusion:
             self.config = replace(self.config, stop=self.encoder.model.config)
             more["zero_shot"] = kept.share
         encoder = self.encoder if self.retention is None else as_used(self.encoder, self.config)
+        clips = self.judge.embed(encoder, self.validation) if self.validation else None
         if self.judge.by_class:
-            self._learn_labels(encoder)
-        if self.validation:
-            clips = self.judge.embed(encoder, self.validation)
+            self._learn_labels(encoder, clips)
+        if clips is not None:
             self.judged["validation"] = self.judge.score(encoder, clips, self.validation)
             if self.retention:
                 more["other_labels"] = self.retention.other_labels(encoder, clips)
@@ -85,21 +85,21 @@ class Conclusion:
             title = f"{shown.confusion.sum()} {split} clips"
             figures.confusion(path / CONFUSION_FILE, shown.confusion, self.data.labels, title)
 
-    def _learn_labels(self, encoder: Encoder) -> None:
+    def _learn_labels(self, encoder: Encoder, clips: NDArray[np.float32] | None) -> None:
         """Give the model what the clips say of the labels, where that is better than their words alone."""
         trained = self.retention is not None
-        choice = self.judge.learn_labels(
-            encoder, self.training, self.validation, self.options.head, trained=trained
-        )
+        held_out = None if clips is None else (clips, self.validation)
+        choice = self.judge.learn_labels(encoder, self.training, held_out, self.options.head, trained=trained)
         if choice is not None and choice.head is not None:
             self.config = replace(self.config, head={"share": choice.share, "ridge": choice.ridge})
             if distributed.rank() == 0:
                 choice.head.save(self.folder.path / HEAD_FILE)
 
     def _score_mixture(self, encoder: Encoder, clips: NDArray[np.float32]) -> float:
-        """Score a mixture of the tuned model and the one before, with labels learnt anew."""
+        """Score a mixture of the tuned and the untuned model; labels are learnt again from its vectors."""
         if self.judge.by_class:
-            self.judge.learn_labels(encoder, self.training, self.validation, self.options.head, trained=True)
+            held_out = clips, self.validation
+            self.judge.learn_labels(encoder, self.training, held_out, self.options.head, trained=True)
         result = self.judge.score(encoder, clips, self.validation)
         encoder.head = None
         return result.scores[self._metric]

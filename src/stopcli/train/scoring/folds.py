@@ -19,10 +19,10 @@ import numpy as np
 
 from stopcli.data.split import folds_of, unit_of
 from stopcli.data.table import Dataset, Row
-from stopcli.errors import UsageError
 from stopcli.eval.metrics import share_interval
 from stopcli.fileio import read_json, to_json, write_text
 from stopcli.results.training import CrossValidation
+from stopcli.train.run_folder import require_same_settings
 from stopcli.train.scoring.judge import Evaluation
 
 
@@ -52,7 +52,7 @@ def cross_validate(
     """
     rows = tuple(r for r in data.rows if r.split != "test")
     hits: dict[int, bool] = {}
-    parts = folds_of(replace(data, rows=rows), count, seed)
+    parts = folds_of(data, count, seed)
     for number, part in enumerate(parts, 1):
         divided = tuple(replace(r, split="test" if r.number in part else "train") for r in rows)
         place, file = folder / str(number), folder / f"{number}.json"
@@ -61,10 +61,7 @@ def cross_validate(
         found = None
         with suppress(OSError, ValueError, TypeError, KeyError):
             then, known = (read_json(file)[name] for name in ("settings", "hits"))
-            changes = [f"{k} was {then.get(k)!r}, now {key[k]!r}" for k in key if key[k] != then.get(k)]
-            if changes:
-                problem = f"cannot resume with other settings: {'; '.join(changes)}"
-                raise UsageError(f"{folder.parent}: {problem}; use --force to start over")
+            require_same_settings(folder.parent, dict(then), key)
             found = known if len(known) == len(run.test) else None
         if found is None:
             train(run, number)

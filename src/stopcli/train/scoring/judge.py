@@ -71,23 +71,22 @@ class Judge:
         self,
         encoder: Encoder,
         training: Sequence[Row],
-        validation: Sequence[Row],
+        held_out: tuple[NDArray[np.float32], Sequence[Row]] | None,
         kind: HeadKind,
         *,
         trained: bool,
     ) -> Choice | None:
         """Give an encoder what clips say of the labels, where that is better than their words alone.
 
-        Clips that prompts were ``trained`` on cannot judge. Where none are held out, words stay alone, unless
-        they are the same for two labels.
+        ``held_out`` are the vectors (N,E) of other clips, and their rows. Clips that prompts were ``trained``
+        on cannot judge. Where none are held out, words stay alone, unless they are the same for two labels.
         """
         encoder.head, labels, texts = None, list(self.sentences), self.texts(encoder)
-        if kind == "text" or (kind == "auto" and trained and not validation and not alike(labels, texts)):
+        if kind == "text" or (kind == "auto" and trained and held_out is None and not alike(labels, texts)):
             return None
-        clips, truth, held_out = self.embed(encoder, training), self.truth(training), None
-        if trained and validation:
-            held_out = self.embed(encoder, validation), self.truth(validation)
-        choice = fit_head(labels, texts, clips, truth, kind=kind, held_out=held_out)
+        clips, truth = self.embed(encoder, training), self.truth(training)
+        judges = (held_out[0], self.truth(held_out[1])) if trained and held_out else None
+        choice = fit_head(labels, texts, clips, truth, kind=kind, held_out=judges)
         encoder.head = choice.head
         return choice
 

@@ -2,7 +2,7 @@
 
 Adapting pulls a model towards its labels; what it says of other words drifts. Two remedies, by what there is
 to go back to: prompts that were trained further move back towards what they were, weight by weight (WiSE-FT,
-arXiv 2109.01903); beside the vector of prompts that were made anew stands plain CLIP's own.
+arXiv 2109.01903); new prompts have nothing to go back to, so plain CLIP's vector is mixed with theirs.
 Letters: N clips, E embedding size.
 """
 
