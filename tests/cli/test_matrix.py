@@ -14,6 +14,7 @@ from conftest import write_video
 FAILURES = {
     "classify": (["nowhere.mp4"], 3, "file-missing"),
     "retrieve": (["--query", "a", "nowhere.mp4"], 3, "file-missing"),
+    "cut": (["nowhere.mp4", "0", "1"], 3, "file-missing"),
     "embed": (["nowhere.mp4", "-o", "x.npz"], 3, "file-missing"),
     "explain": (["nowhere.mp4", "-o", "x.png"], 3, "file-missing"),
     "finetune": (["nowhere.csv"], 3, "file-missing"),

@@ -15,6 +15,7 @@ from stopcli import __version__
 from stopcli.cli import (
     benchmark,
     classify,
+    cut,
     doctor,
     embed,
     explain,
@@ -47,6 +48,7 @@ app = typer.Typer(
 app.command("classify", epilog=classify.EXAMPLES, rich_help_panel=MAIN)(classify.command)
 app.command("retrieve", epilog=retrieve.EXAMPLES, rich_help_panel=MAIN)(retrieve.command)
 app.command("embed", epilog=embed.EXAMPLES, rich_help_panel=MAIN)(embed.command)
+app.command("cut", epilog=cut.EXAMPLES, rich_help_panel=MAIN)(cut.command)
 app.command("explain", epilog=explain.EXAMPLES, rich_help_panel=MAIN)(explain.command)
 app.command("finetune", epilog=finetune.EXAMPLES, rich_help_panel=MAIN)(finetune.command)
 app.add_typer(benchmark.app, name="benchmark", epilog=benchmark.EXAMPLES, rich_help_panel=MAIN)

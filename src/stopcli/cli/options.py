@@ -51,6 +51,8 @@ _template = input_option(
 _top_k = output_option("--top-k", "-k", metavar="N", min=1, help="How many to show.")
 _html = output_option(metavar="FILE", help="Write a page with pictures, for a browser.")
 _force = output_option("--force", help="Replace what is there.")
+_pad = output_option(metavar="SECONDS", min=0, max=3600, help="Make clips longer by this on both sides.")
+_exact = output_option("--exact", help="Clips hold nothing else: encode again where that needs it.")
 _model = model_option("--model", "-m", **_MODEL, help="A named model, a Hub repository or a folder.")
 _models = model_option("--model", "-m", **_MODEL, help="A model; may be given several times.")
 _device = model_option("--device", metavar="auto|cpu|cuda[:N]|mps", help="Where to compute.")
@@ -144,6 +146,14 @@ class Focused(Compute):
     def strength(self) -> float:
         """How strongly plain CLIP is drawn to what moves."""
         return self.focus_strength if self.focus == "motion" else 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cutting:
+    """How moments become clips."""
+
+    pad: Annotated[float, _pad] = 0.0
+    exact: Annotated[bool, _exact] = False
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-import re
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -18,11 +18,13 @@ from stopcli.errors import UsageError
 
 if TYPE_CHECKING:
     from stopcli.index.types import Example, SearchRequest
+    from stopcli.results import Failure, Hit
 
 EXAMPLES = """Examples:
   stop retrieve "a man cooking" videos/
   stop retrieve --query "a fox" --not "a dog" trail-camera/ --html hits.html
   stop retrieve --like interview.mp4@1:23 videos/
+  stop retrieve "a goal" match.mkv --save-clips goals/ --pad 2
   stop retrieve --like example.mp4 --whole videos/ -q -0 | xargs -0 ls -l"""
 
 search_option = partial(typer.Option, rich_help_panel="Search")
@@ -35,6 +37,7 @@ _min_duration = search_option(metavar="SECONDS", help="Only files at least this 
 _max_duration = search_option(metavar="SECONDS", help="Only files at most this long.")
 _index = o.input_option("--index", metavar="DIR", autocompletion=complete_index, help="The index's folder.")
 _preview = o.output_option("--preview", help="Draw each hit in the terminal.")
+_save = o.output_option(metavar="DIR", help="Save each hit's moment as a clip in a folder.")
 Index = Annotated[Path | None, _index]
 
 
@@ -67,7 +70,7 @@ class Search:
         return SearchRequest(tuple(self.query or ()), tuple(self.unlike or ()), examples, window, filters)
 
 
-@o.shares(Search, o.Focused, o.Batching, o.Show)
+@o.shares(Search, o.Focused, o.Batching, o.Cutting, o.Show)
 def command(
     *,
     search: Search,
@@ -76,6 +79,8 @@ def command(
     index: Index = None,
     preview: Annotated[bool, _preview] = False,
     html: o.Html = None,
+    save_clips: Annotated[Path | None, _save] = None,
+    cutting: o.Cutting,
     force: o.Force = False,
     show: o.Show,
 ) -> None:
@@ -89,13 +94,15 @@ def command(
 
         search = first_word(search)
         request = search.request()
+        if save_clips is not None and search.whole:
+            raise UsageError("--save-clips saves moments; leave out --whole")
         if html is not None:
             check_output(html, force=force, option="--html", suffixes=(".html", ".htm"))
         videos = s.videos(search.paths, search.files_from)
         s.note_cut([*request.texts, *request.unlike])
         with s.engine(index) as engine:
             result = engine.search(request, videos, s.roots(search.paths))
-        s.output.add_all([*result.hits, *result.failures])
+        s.output.add_all([*_saved(s, result.hits, save_clips, cutting, force=force), *result.failures])
         if not result.hits:
             s.say("no hits; a lower --min-score or a wider filter may find some")
         elif html is not None:
@@ -119,14 +126,34 @@ def first_word(search: Search) -> Search:
 def example(text: str) -> Example:
     """Read ``FILE`` or ``FILE@TIME``; raises UsageError."""
     from stopcli.index.types import Example
+    from stopcli.results import read_clock
 
-    match = re.fullmatch(r"(.+)@(?:(?:(\d+):)?(\d+):)?(\d+(?:\.\d+)?)", text)
-    if match is None or os.path.lexists(text):
-        if "@" in text and not os.path.lexists(text):
-            raise UsageError(f"--like must be FILE or FILE@TIME, such as clip.mp4@1:23.5, got {text!r}")
+    name, at, time = text.rpartition("@")
+    if not at or os.path.lexists(text):
         return Example(Path(text))
-    name, hours, minutes, seconds = match.groups()
-    return Example(Path(name), int(hours or 0) * 3600 + int(minutes or 0) * 60 + float(seconds))
+    if not name or (seconds := read_clock(time)) is None:
+        raise UsageError(f"--like must be FILE or FILE@TIME, such as clip.mp4@1:23.5, got {text!r}")
+    return Example(Path(name), seconds)
+
+
+def _saved(
+    s: Session, hits: Sequence[Hit], folder: Path | None, cutting: o.Cutting, *, force: bool
+) -> Iterator[Hit | Failure]:
+    """Yield hits, and what became of the clips of them where a folder is given."""
+    if folder is None:
+        yield from hits
+        return
+    from stopcli.tasks.clips import note_on, save_hits
+
+    clips = []
+    with s.progress("cutting", len(hits)) as done:
+        for item, clip in save_hits(hits, folder, pad=cutting.pad, exact=cutting.exact, force=force):
+            yield item
+            if clip is not None:
+                clips.append(clip)
+            done(str(item.path))
+    if note := note_on(clips):
+        s.say(note)
 
 
 def _show_preview(s: Session) -> None:

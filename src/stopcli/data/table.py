@@ -10,7 +10,6 @@ fault of the table, with its row; what else a table must be is for those who tra
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,6 +20,7 @@ from stopcli.data.labels import one_spelling
 from stopcli.data.tablefile import COLUMNS, Record, read_records, short
 from stopcli.errors import BadDataset, FileMissing
 from stopcli.fileio import is_file, is_folder
+from stopcli.results import LONGEST, read_clock
 from stopcli.video.discovery import find_videos
 
 Task = Literal["classification", "retrieval"]
@@ -202,16 +202,12 @@ def _row(source: Path, number: int, record: dict[str, Any], task: Task) -> Row:
 
 def _seconds(name: str, given: object, value: str) -> float | None:
     """Read seconds, or minutes and hours as this tool prints them; some countries write a decimal comma."""
-    if isinstance(given, float) and 0 <= given < 1e9:
+    if isinstance(given, float) and 0 <= given < LONGEST:
         return given
     if not value:
         return None
-    parts = re.fullmatch(r"(?:(?:(\d+):)?(\d+):)?(\d+(?:[.,]\d+)?)", value)
-    if parts is not None:
-        hours, minutes, seconds = parts.groups()
-        number = 3600 * int(hours or 0) + 60 * int(minutes or 0) + float(seconds.replace(",", "."))
-        if number < 1e9:
-            return number
+    if (number := read_clock(value)) is not None:
+        return number
     raise ValueError(f"the {name} must be seconds from 0 up, or h:mm:ss, got {short(value)!r}")
 
 

@@ -10,7 +10,7 @@ from typing import Any, Literal, NamedTuple
 
 from stopcli import results as r
 from stopcli.output.explanation_numbers import explanation_facts, explanation_numbers
-from stopcli.results import span
+from stopcli.results import clock, span
 from stopcli.results import training as t
 
 BAR = 20  # characters of a full bar
@@ -31,6 +31,8 @@ class Column(NamedTuple):
 
 
 TIME, VIDEO, SCORE = Column("time"), Column("video", "path"), Column("score", "number")
+CLIP = Column("clip", "path")
+OPTIONAL = (TIME, CLIP)
 
 
 class Table(NamedTuple):
@@ -56,9 +58,9 @@ def table_of(records: Sequence[Any]) -> Table:
 
 
 def _table(rows: Iterable[Sequence[object]], *columns: Column, header: bool = True) -> Table:
-    """Make a table; the times are left out where every clip is a whole file."""
+    """Make a table; columns that may be empty, such as times of whole files, are left out if they are."""
     cells = [[v if isinstance(v, Cell) else Cell(str(v)) for v in row] for row in rows]
-    shown = [i for i, c in enumerate(columns) if c is not TIME or any(row[i].text for row in cells)]
+    shown = [i for i, c in enumerate(columns) if c not in OPTIONAL or any(row[i].text for row in cells)]
     return Table(tuple(columns[i] for i in shown), [[row[i] for i in shown] for row in cells], header)
 
 
@@ -77,10 +79,20 @@ def _classifications(records: Sequence[r.Classification]) -> Table:
 
 def _hits(records: Sequence[r.Hit]) -> Table:
     rows = [
-        (h.query if h.rank == 1 else "", h.rank, f"{h.score:.3f}", h.path, span(h.start, h.end))
+        (h.query if h.rank == 1 else "", h.rank, f"{h.score:.3f}", h.path, span(h.start, h.end), h.clip or "")
         for h in records
     ]
-    return _table(rows, Column("query"), Column("rank", "number"), SCORE, VIDEO, TIME)
+    return _table(rows, Column("query"), Column("rank", "number"), SCORE, VIDEO, TIME, CLIP)
+
+
+MODES = {"copy": "copied", "joined": "copied, its ends encoded again", "encoded": "encoded again"}
+
+
+def _saved(records: Sequence[r.SavedClip]) -> Table:
+    rows = [
+        (c.path, f"{clock(c.start)}-{clock(c.start + c.duration)}", c.source, MODES[c.mode]) for c in records
+    ]
+    return _table(rows, CLIP, TIME, Column("of", "path"), Column("how"))
 
 
 def _embedded(records: Sequence[r.Embedded]) -> Table:
@@ -302,6 +314,7 @@ class View(NamedTuple):
 VIEWS: dict[type, View] = {
     r.Classification: View(_classifications, lambda c: f"{c.path}\t{c.scores[0].label}", _flat_scores),
     r.Hit: View(_hits),
+    r.SavedClip: View(_saved),
     r.Embedded: View(_embedded),
     t.Finetuned: View(_finetuned),
     t.TrainingPlan: View(_plan, lambda plan: f"{plan.steps}\t{plan.seconds:.0f}"),

@@ -6,6 +6,7 @@ Letters: T frames, G = T-1 gaps, g patches a side, S side in pixels, C labels, W
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,8 @@ from stopcli.errors import StopError
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
+
+LONGEST = 1e9  # seconds
 
 
 @dataclass(frozen=True)
@@ -45,6 +48,24 @@ class Hit:
     start: float | None
     end: float | None
     score: float
+    clip: str | None = None  # the file that the moment was saved as
+
+
+@dataclass(frozen=True)
+class SavedClip:
+    """A moment of a video as a file of its own; times are seconds.
+
+    It is shown from ``start``, the first picture's time in ``source``. ``lead`` is how much of the video
+    before that is in the file too. ``mode`` is copy, joined (the ends encoded again) or encoded.
+    """
+
+    path: str
+    source: str
+    start: float
+    duration: float
+    lead: float
+    mode: str
+    left_out: tuple[str, ...] = ()  # streams
 
 
 @dataclass(frozen=True)
@@ -287,6 +308,16 @@ class Failure:
 def span(start: float | None, end: float | None) -> str:
     """Return ``0:08.0-0:16.0``, or nothing for a whole file."""
     return "" if start is None or end is None else f"{clock(start)}-{clock(end)}"
+
+
+def read_clock(text: str) -> float | None:
+    """Return seconds as people write them, ``83.5``, ``1:23.5`` or ``0:01:23,5``; None for anything else."""
+    parts = re.fullmatch(r"(?:(?:(\d+):)?(\d+):)?(\d+(?:[.,]\d+)?)", text)
+    if parts is None:
+        return None
+    hours, minutes, seconds = parts.groups()
+    number = 3600 * int(hours or 0) + 60 * int(minutes or 0) + float(seconds.replace(",", "."))
+    return number if number < LONGEST else None
 
 
 def clock(seconds: float) -> str:

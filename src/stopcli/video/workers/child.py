@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 
 from stopcli.errors import InputError, UnreadableVideo, VideoTooLarge
 from stopcli.video import clips, container
+from stopcli.video.cut.writing import write_moment
 from stopcli.video.pixels import Framing
 from stopcli.video.reader import open_video
 
@@ -62,11 +63,16 @@ def _facts(path: str, _: dict[str, Any]) -> Iterator[Message]:
         yield {"duration": video.duration, "rate": video.rate}, []
 
 
+def _write_moment(path: str, options: dict[str, Any]) -> Iterator[Message]:
+    yield write_moment(path, **options)._asdict(), []
+
+
 CALLS: dict[str, Callable[[str, dict[str, Any]], Iterator[Message]]] = {
     "frames": _read_frames,
     "windows": _read_windows,
     "pictures": _read_pictures,
     "facts": _facts,
+    "moment": _write_moment,
 }
 
 

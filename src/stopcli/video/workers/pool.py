@@ -28,6 +28,7 @@ from stopcli import errors
 from stopcli.errors import DecoderCrashed, InputError, UnreadableVideo, VideoTimeout
 from stopcli.video.clips import Frames
 from stopcli.video.container import STALL_SECONDS
+from stopcli.video.cut.writing import Written
 from stopcli.video.pixels import Framing
 from stopcli.video.workers.child import LENGTH
 
@@ -93,6 +94,13 @@ def read_facts(path: str | Path) -> Facts:
     """Return how long a video is, and its frame rate; raises InputError."""
     ((head, _),) = _ask("facts", path, {})
     return Facts(float(head["duration"]), float(head["rate"]))
+
+
+def write_moment(path: str | Path, target: Path, start: float, end: float, *, exact: bool) -> Written:
+    """Write a moment of a video, as `stopcli.video.cut.writing.write_moment` does."""
+    options = {"target": str(target), "start": start, "end": end, "exact": exact}
+    ((head, _),) = _ask("moment", path, options)
+    return Written(**{name: head[name] for name in Written._fields})
 
 
 def opens(path: str | Path) -> bool:

@@ -1,0 +1,95 @@
+"""Moments as files of their own."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+from stopcli.errors import StopError, UsageError
+from stopcli.fileio import check_output, exists, make_folder, replacing
+from stopcli.results import Failure, Hit, SavedClip
+from stopcli.video.cut.writing import MUXERS, starts_in_time, suffix_of
+from stopcli.video.workers.pool import write_moment
+
+LONGEST_NAME = 90  # bytes of what comes from a query or a file
+
+
+def save_clip(
+    source: Path, start: float, end: float, target: Path, *, exact: bool = False, force: bool = False
+) -> SavedClip:
+    """Write the moment from ``start`` to ``end`` (seconds) into a file, whole or not at all.
+
+    Raises:
+        UsageError: no moment, or ``target`` is of a kind that cannot be written.
+        FileExists, CannotWrite, InputError.
+    """
+    if end <= start:
+        raise UsageError(f"a clip must end after it starts, got {start:g} and {end:g} s")
+    if exists(target) and exists(source) and target.samefile(source):
+        raise UsageError(f"{target}: is the video itself; choose another name")
+    check_output(target, force=force, suffixes=tuple(MUXERS))
+    with replacing(target) as part:
+        written = write_moment(source, part, start, end, exact=exact)
+    left_out = tuple(written.left_out)
+    return SavedClip(
+        str(target), str(source), written.start, written.duration, written.lead, written.mode, left_out
+    )
+
+
+def save_hits(
+    hits: Iterable[Hit], folder: Path, *, pad: float = 0.0, exact: bool = False, force: bool = False
+) -> Iterator[tuple[Hit | Failure, SavedClip | None]]:
+    """Write the moment of each hit, ``pad`` seconds longer on both sides, into a folder; yield what became.
+
+    A hit whose moment cannot be written is yielded all the same, after the failure.
+    """
+    make_folder(folder)
+    for hit in hits:
+        source, start, end = Path(hit.path), max(0.0, (hit.start or 0.0) - pad), (hit.end or 0.0) + pad
+        target = folder / clip_name(source, start, end, f"{_slug(hit.query)}-{hit.rank:02d}_")
+        try:
+            saved = save_clip(source, start, end, target, exact=exact, force=force)
+        except StopError as error:
+            yield Failure.of(hit.path, error), None
+            yield hit, None
+        else:
+            yield replace(hit, clip=saved.path), saved
+
+
+def clip_name(source: Path, start: float, end: float, before: str = "") -> str:
+    """Return a name that tells what is in a clip: ``match_00.01.23.50-00.01.31.50.mp4``."""
+    times = f"{_stamp(start)}-{_stamp(end)}"
+    return f"{before}{_short(source.stem)}_{times}{suffix_of(source)}"
+
+
+def _stamp(seconds: float) -> str:
+    whole, hundredths = divmod(round(100 * seconds), 100)
+    return f"{whole // 3600:02d}.{whole // 60 % 60:02d}.{whole % 60:02d}.{hundredths:02d}"
+
+
+def _slug(text: str) -> str:
+    """Return a text as a part of a file's name."""
+    return _short(re.sub(r"[^\w]+", "-", text.lower()).strip("-_")) or "clip"
+
+
+def _short(name: str) -> str:
+    """Return as much of a name as a file system surely takes."""
+    while len(os.fsencode(name)) > LONGEST_NAME:
+        name = name[:-1]
+    return name
+
+
+def note_on(clips: Iterable[SavedClip]) -> str | None:
+    """Return a sentence on what clips hold besides their moments, if they do."""
+    early = [c for c in clips if c.lead > 0]
+    if not early:
+        return None
+    longest = max(c.lead for c in early)
+    if all(starts_in_time(Path(c.path)) for c in early):
+        begin = f"up to {longest:.1f} s before the moment stay in the file, hidden from players"
+    else:
+        begin = f"clips begin up to {longest:.1f} s early, at a key frame"
+    return f"note: {begin}; --exact leaves them out"

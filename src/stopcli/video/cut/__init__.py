@@ -1,0 +1,1 @@
+"""A moment of a video as a file of its own."""

@@ -1,0 +1,299 @@
+"""Pictures of a moment encoded again, in the codec that they came in.
+
+H.264 can be joined: only what stands before the first key frame, and after the last, is encoded, with
+parameter sets of another number (ITU-T H.264, 7.4.1.2.1), so that both kinds of pictures find theirs.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
+from typing import Any, NamedTuple
+
+from stopcli.errors import UnreadableVideo
+from stopcli.video.container import Container
+from stopcli.video.cut.moment import Moment, decoding_stamps, from_key, stamp_of, times_pictures
+
+ENCODERS = {  # by decoder: FFmpeg's encoder, and how it makes pictures that nobody tells from their source
+    "h264": ("libx264", {"crf": "16", "preset": "medium"}),
+    "hevc": ("libx265", {"crf": "16", "preset": "fast"}),
+    "vp8": ("libvpx", {"crf": "6", "b": "20M", "deadline": "good", "cpu-used": "4"}),
+    "libvpx": ("libvpx", {"crf": "6", "b": "20M", "deadline": "good", "cpu-used": "4"}),
+    "vp9": ("libvpx-vp9", {"crf": "16", "b": "0", "deadline": "good", "cpu-used": "4"}),
+    "libvpx-vp9": ("libvpx-vp9", {"crf": "16", "b": "0", "deadline": "good", "cpu-used": "4"}),
+    "av1": ("libsvtav1", {"crf": "16", "preset": "8"}),
+    "libdav1d": ("libsvtav1", {"crf": "16", "preset": "8"}),
+    "prores": ("prores_ks", {}),
+    "ffv1": ("ffv1", {}),
+}
+QUANTIZED = {"mpeg4": "mpeg4", "mpeg2video": "mpeg2video", "mpeg1video": "mpeg1video", "mjpeg": "mjpeg"}
+TAGS = ("hvc1", "avc1")  # what Apple's players want instead of FFmpeg's own choice
+NUMBER = 7  # of our parameter sets in joined H.264; encoders begin with 0
+GLOBAL_HEADER, QSCALE, INTERLACED = 1 << 22, 1 << 1, (1 << 18) | (1 << 29)
+IDR, SPS, PPS = 5, 7, 8  # kinds of units in H.264
+
+
+class Pictures(NamedTuple):
+    """Packets to be written, how they came about, and what their decoder must know."""
+
+    mode: str  # copy, joined or encoded
+    packets: Iterable[Any]
+    extradata: bytes | None = None
+    encoder: Any = None
+
+    @property
+    def header_later(self) -> bool:
+        """Whether they are of another codec than the source, and their first packet tells how to decode."""
+        return self.encoder is not None and not self.encoder.flags & GLOBAL_HEADER
+
+    def add(self, output: Any, stream: Any) -> Any:
+        """Add the stream of the pictures, like that of the source, to a new file."""
+        if self.header_later:
+            size = {"width": self.encoder.width, "height": self.encoder.height}
+            made = output.add_mux_stream("h264", rate=self.encoder.framerate, **size)
+            made.time_base = stream.time_base
+            return made
+        made = add_stream(output, stream)
+        if self.extradata is not None:
+            made.codec_context.extradata = self.extradata
+        if self.encoder is not None:
+            made.codec_context.pix_fmt = self.encoder.pix_fmt
+        return made
+
+
+def add_stream(output: Any, stream: Any) -> Any:
+    """Add a stream like another: its codec, its rotation and colours, its language, its part in the file."""
+    made = output.add_stream_from_template(stream, opaque=True)
+    made.metadata.update({k: v for k, v in stream.metadata.items() if k != "timecode"})
+    made.disposition = stream.disposition
+    if stream.type == "video" and stream.average_rate:
+        made.codec_context.framerate = stream.average_rate
+    if stream.codec_context is not None and stream.codec_context.codec_tag in TAGS:
+        made.codec_context.codec_tag = stream.codec_context.codec_tag
+    return made
+
+
+class Joint(NamedTuple):
+    """Which packets are copied, from number ``first`` to before ``last``, and the header of both kinds."""
+
+    first: int
+    last: int
+    make: Callable[[], Any]  # a new encoder
+    extradata: bytes | None
+    prefixed: bool  # units begin with their length, not with a start code
+
+    def packets(self, video: Container, moment: Moment, copied: Iterable[Any]) -> Iterator[Any]:
+        """Yield encoded, copied and encoded packets, with one delay between decoding and showing."""
+        places = moment.packets
+        _, delay = decoding_stamps(places[self.first : self.last])
+        head = (moment.zero, places[self.first].stamp)
+        yield from self._encoded(video, moment, head, delay)
+        yield from copied
+        if self.last < len(places):
+            tail = (places[self.last].stamp, moment.stop)
+            yield from self._encoded(video, moment, tail, delay)
+
+    def _encoded(self, video: Container, moment: Moment, span: tuple[int, int], delay: int) -> Iterator[Any]:
+        for packet in _encode(self.make(), video, _frames(video, moment, *span)):
+            if self.prefixed:
+                packet = _prefixed(packet)
+            packet.dts = packet.pts - delay
+            yield packet
+
+
+def joint(video: Container, moment: Moment) -> Joint | None:
+    """Return where a moment of H.264 can be copied between encoded ends, if it can."""
+    places = moment.packets
+    head = video.codec.extradata or b""
+    prefixed = head[:1] == b"\1"
+    if (
+        video.codec.codec.name != "h264"
+        or not times_pictures(video)
+        or (prefixed and (len(head) < 7 or head[4] & 3 != 3))
+    ):
+        return None
+    keys = [i for i, p in enumerate(places) if p.key and moment.zero <= p.stamp < moment.stop]
+    keys = [i for i in keys if moment.closed(i)]
+    last = len(places) if moment.ends_clean else keys[-1] if keys else 0
+    if not keys or keys[0] >= last:
+        return None
+    frame = next(_frames(video, moment, moment.zero, moment.stop), None)
+    if frame is None or frame.interlaced_frame or not _begins_anew(video, places[keys[0]].stamp, prefixed):
+        return None
+    make = partial(_encoder, video, frame, joined=True, header=prefixed)
+    encoder = make()
+    if encoder.pix_fmt != frame.format.name:
+        return None
+    return Joint(keys[0], last, make, _both(head, encoder.extradata) if prefixed else None, prefixed)
+
+
+def encoded(video: Container, moment: Moment) -> Pictures:
+    """Return all pictures of a moment encoded in its own codec, or in H.264 if nothing writes that.
+
+    Raises UnreadableVideo: none of them decodes, or they cannot be encoded.
+    """
+    import av
+
+    frame = next(_frames(video, moment, moment.zero, moment.stop), None)
+    if frame is None:
+        raise UnreadableVideo(f"{video.path}: no picture of the moment decodes; damaged or encrypted")
+    try:
+        encoder = _encoder(video, frame)
+    except (av.FFmpegError, ValueError) as error:
+        what = f"{video.codec.codec.name}, {frame.width}x{frame.height}"
+        raise UnreadableVideo(
+            f"{video.path}: its pictures ({what}) cannot be encoded here; leave out --exact"
+        ) from error
+    packets = _encode(encoder, video, _frames(video, moment, moment.zero, moment.stop))
+    return Pictures("encoded", packets, encoder.extradata or b"", encoder)
+
+
+def _encoder(video: Container, frame: Any, *, joined: bool = False, header: bool = True) -> Any:
+    import av
+
+    source = video.codec
+    name = source.codec.name
+    kind, options = ENCODERS.get(name) or (QUANTIZED.get(name, ""), {})
+    if not kind:  # it can be read, not written
+        name, (kind, options), header = "h264", ENCODERS["h264"], False
+    encoder: Any = av.CodecContext.create(kind, "w")
+    encoder.width, encoder.height = frame.width, frame.height
+    formats = [f.name for f in encoder.codec.video_formats or ()]
+    own = frame.format.name
+    fits = (own in formats or not formats) and not frame.format.is_rgb
+    deep = frame.format.components[0].bits > 8 and "yuv420p10le" in formats
+    encoder.pix_fmt = own if fits else "yuv420p10le" if deep else formats[0]
+    rate = video.stream.average_rate or 25
+    encoder.framerate = rate
+    encoder.time_base = 1 / rate if name in QUANTIZED else video.stream.time_base  # older ones count pictures
+    if video.stream.sample_aspect_ratio:
+        encoder.sample_aspect_ratio = video.stream.sample_aspect_ratio
+    for field in ("color_range", "colorspace", "color_primaries", "color_trc"):
+        if fits or field != "color_range":
+            setattr(encoder, field, getattr(source, field))
+    encoder.options = dict(options)
+    if joined or not times_pictures(video):
+        encoder.max_b_frames = 0
+    if joined:
+        encoder.options |= {"x264-params": f"sps-id={NUMBER}"}
+    if name in QUANTIZED:
+        encoder.flags |= QSCALE
+        encoder.global_quality = 2 * 118
+        if kind == "mjpeg":
+            encoder.pix_fmt = "yuvj420p" if "yuvj420p" in formats else encoder.pix_fmt
+    if header:
+        encoder.flags |= GLOBAL_HEADER
+    if frame.interlaced_frame and kind in ("libx264", "mpeg2video", "mpeg4"):
+        encoder.flags |= INTERLACED
+    encoder.open()
+    return encoder
+
+
+def _frames(video: Container, moment: Moment, first: int, last: int) -> Iterator[Any]:
+    """Yield the pictures shown from stamp ``first`` on and before ``last``."""
+    keys = [p.stamp for p in moment.packets if p.key and p.stamp <= first]
+    begin = max(keys, default=moment.packets[0].stamp)
+    video.rewind()  # a decoder that was drained takes nothing more
+    by_order, late = not times_pictures(video), None
+    if by_order:
+        video.decode_singly()
+    for packet in from_key(video, begin):
+        for frame in _decoded(packet):
+            stamp = frame.dts if by_order else stamp_of(frame)
+            if by_order and stamp is not None:
+                late = stamp - begin if late is None else late
+                stamp -= late
+                frame.pts = stamp
+            if stamp is not None and stamp >= last:
+                return
+            if stamp is not None and stamp >= first:
+                yield frame
+
+
+def _decoded(packet: Any) -> list[Any]:
+    """Return the pictures that come of a packet: none of a damaged one."""
+    import av
+
+    try:
+        return packet.decode()  # type: ignore[no-any-return]
+    except (av.FFmpegError, ValueError):
+        return []
+
+
+def _encode(encoder: Any, video: Container, frames: Iterable[Any]) -> Iterator[Any]:
+    """Yield packets of pictures, with the times and the place of the stream that they came from."""
+    last: int | None = None
+    for frame in frames:
+        stamp = stamp_of(frame)
+        if stamp is None or (last is not None and stamp <= last):
+            continue  # of a damaged file
+        last = stamp
+        if frame.format.name != encoder.pix_fmt or frame.width != encoder.width:
+            frame = frame.reformat(encoder.width, encoder.height, encoder.pix_fmt)
+        frame.pts, frame.time_base, frame.pict_type = stamp, video.stream.time_base, 0
+        yield from _placed(encoder.encode(frame), video)
+    yield from _placed(encoder.encode(None), video)
+
+
+def _placed(packets: Iterable[Any], video: Container) -> Iterator[Any]:
+    for packet in packets:
+        unit = packet.time_base
+        packet.stream = video.stream
+        packet.time_base = unit
+        yield packet
+
+
+def _units(data: bytes) -> list[bytes]:
+    """Return the units of H.264 that stand between start codes."""
+    return [unit.rstrip(b"\0") for unit in re.split(rb"\0\0\x01", data) if unit.strip(b"\0")]
+
+
+def _prefixed(packet: Any) -> Any:
+    """Return a packet whose units begin with their length."""
+    import av
+
+    data = b"".join(len(u).to_bytes(4, "big") + u for u in _units(bytes(packet)))
+    made: Any = av.Packet(data)
+    made.pts, made.dts, made.time_base, made.duration = (
+        packet.pts,
+        packet.dts,
+        packet.time_base,
+        packet.duration,
+    )
+    made.is_keyframe, made.stream = packet.is_keyframe, packet.stream
+    return made
+
+
+def _begins_anew(video: Container, stamp: int, prefixed: bool) -> bool:
+    """Say whether the packet of a key frame lets a decoder forget all before it: not all of them do."""
+    data = bytes(next(from_key(video, stamp)))
+    return IDR in {u[0] & 31 for u in (_lengths(data) if prefixed else _units(data)) if u}
+
+
+def _lengths(data: bytes) -> list[bytes]:
+    """Return the units of H.264 that begin with their length."""
+    units, at = [], 0
+    while at + 4 < len(data):
+        length = int.from_bytes(data[at : at + 4], "big")
+        units.append(data[at + 4 : at + 4 + length])
+        at += 4 + length
+    return units
+
+
+def _both(head: bytes, ours: bytes | None) -> bytes:
+    """Return a header (ISO/IEC 14496-15, 5.3.3.1) with the parameter sets of a file and of an encoder."""
+    units = _units(ours or b"")
+    at, sets = 5, []
+    for kind in (SPS, PPS):
+        count = head[at] & (31 if kind == SPS else 255)
+        at += 1
+        theirs = []
+        for _ in range(count):
+            length = int.from_bytes(head[at : at + 2], "big")
+            theirs.append(head[at + 2 : at + 2 + length])
+            at += 2 + length
+        every = [*theirs, *(u for u in units if u[0] & 31 == kind)]
+        marks = 0xE0 if kind == SPS else 0
+        sets.append(bytes([marks | len(every)]) + b"".join(len(u).to_bytes(2, "big") + u for u in every))
+    return head[:5] + b"".join(sets) + head[at:]

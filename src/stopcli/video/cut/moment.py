@@ -1,0 +1,169 @@
+"""Where a moment lies in a video's packets: nothing is decoded here.
+
+A stamp is a time in a stream's own units; what is called on screen at a time is as in `video.reader`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from typing import Any, NamedTuple
+
+from stopcli.errors import UnreadableVideo
+from stopcli.video.container import Container
+from stopcli.video.timeline import read_timeline
+
+CLOSE = 1e-6  # seconds: stamps are rounded
+CHANGED = "its packets are others when they are read again"
+EARLY = (0.0, 10.0)  # seconds before a wanted time, to seek to
+
+
+class Place(NamedTuple):
+    """A picture's packet: when it is shown, and whether decoding may begin with it."""
+
+    stamp: int
+    key: bool
+
+
+class Moment(NamedTuple):
+    """Packets in decoding order, from the key frame on that the first shown picture needs.
+
+    Pictures from ``zero`` on and before ``stop`` (stamps) are shown; ``start`` is the first one's time in
+    seconds, as players show it.
+    """
+
+    packets: Sequence[Place]
+    zero: int
+    stop: int
+    start: float
+
+    @property
+    def shown(self) -> int:
+        """How many pictures are shown."""
+        return len({p.stamp for p in self.packets if self.zero <= p.stamp < self.stop})
+
+    @property
+    def length(self) -> int:
+        """How long they are shown, as a stamp's difference; the last one as long as that before it."""
+        shown = sorted({p.stamp for p in self.packets if self.zero <= p.stamp < self.stop})
+        step = shown[-1] - shown[-2] if len(shown) > 1 else self.stop - shown[-1]
+        return min(shown[-1] + step, self.stop) - self.zero
+
+    @property
+    def lead(self) -> int:
+        """How long before the first shown picture the packets begin, as a stamp's difference."""
+        return self.zero - self.packets[0].stamp
+
+    def closed(self, number: int) -> bool:
+        """Say whether no picture after this key frame in decoding order is shown before it."""
+        key = self.packets[number]
+        return key.key and all(p.stamp >= key.stamp for p in self.packets[number:])
+
+    @property
+    def ends_clean(self) -> bool:
+        """Say whether no shown picture needs one that is shown after the end."""
+        late = [i for i, p in enumerate(self.packets) if p.stamp >= self.stop]
+        return not late or all(p.stamp >= self.stop for p in self.packets[late[0] :])
+
+
+def decoding_stamps(places: Sequence[Place]) -> tuple[list[int], int]:
+    """Return when packets are decoded at the latest, in order, and how long that is before they are shown.
+
+    Right behind a seek, not every container tells.
+    """
+    shown = sorted(p.stamp for p in places)
+    delay = max((s - p.stamp for s, p in zip(shown, places, strict=True)), default=0)
+    return [s - delay for s in shown], delay
+
+
+def locate(container: Container, start: float, end: float) -> Moment:
+    """Find the moment from ``start`` to ``end``, seconds on the file's own clock.
+
+    Raises UnreadableVideo: nothing is shown in it, or no packet says when it is shown.
+    """
+    timeline = read_timeline(container)
+    base = timeline.origin - timeline.offset
+    unit = float(container.stream.time_base)
+    limit = math.floor((base + start + CLOSE) / unit)
+    stop = math.ceil((base + end - CLOSE) / unit)
+    found: list[Place] = []
+    for _ in approach(container, base + start):
+        found = _scan(container, limit, stop)
+        if found and found[0].stamp <= limit:
+            break
+    last = timeline.duration + timeline.offset
+    if start >= last:
+        raise UnreadableVideo(f"{container.path}: it ends at {last:.2f} s, but {start:.2f} s was wanted")
+    zero = max((p.stamp for p in found if p.stamp <= limit), default=limit)
+    moment = Moment(found, zero, stop, zero * unit - base)
+    if not moment.shown:
+        raise UnreadableVideo(
+            f"{container.path}: no picture between {start:.2f} and {end:.2f} s can be shown"
+        )
+    return moment
+
+
+def _scan(container: Container, limit: int, stop: int) -> list[Place]:
+    """Return the packets from the last key frame shown by ``limit`` to ``stop``, read on from here."""
+    found: list[Place] = []
+    for packet in pictures(container):
+        stamp = stamp_of(packet)
+        if stamp is None or not packet.size:
+            continue
+        if found and packet.dts is not None and packet.dts >= stop:
+            break
+        if packet.is_keyframe and stamp <= limit:
+            found = []
+        if found or packet.is_keyframe:
+            found.append(Place(stamp, bool(packet.is_keyframe)))
+    return found
+
+
+def approach(container: Container, seconds: float) -> Iterator[None]:
+    """Go to places from which to read up to a time of the stream's own clock: ever earlier ones.
+
+    Where a file has no index, a seek may land too late; the last place is the file's start.
+    """
+    for early in EARLY:
+        with suppress(OSError):
+            container.seek(seconds - early)
+            yield
+    container.rewind()
+    yield
+
+
+def from_key(container: Container, stamp: int) -> Iterator[Any]:
+    """Yield the packets of pictures from the key frame on that is shown at ``stamp``, and what ends them.
+
+    Raises UnreadableVideo: it is gone.
+    """
+    for _ in approach(container, float(stamp * container.stream.time_base)):
+        packets = pictures(container)
+        for packet in packets:
+            if packet.is_keyframe and stamp_of(packet) == stamp:
+                yield packet
+                yield from (p for p in packets if not p.size or stamp_of(p) is not None)
+                return
+            if packet.dts is not None and packet.dts > stamp:
+                break
+    raise UnreadableVideo(f"{container.path}: {CHANGED}")
+
+
+def pictures(container: Container) -> Iterator[Any]:
+    """Yield the packets of pictures from here on; those of AVI files count as shown when they are decoded."""
+    timed = times_pictures(container)
+    for packet in container.packets():
+        if not timed:
+            packet.pts = packet.dts
+        yield packet
+
+
+def times_pictures(container: Container) -> bool:
+    """Say whether a file tells when pictures are shown; AVI files tell in which order they are decoded."""
+    return container.file.format.name != "avi"  # type: ignore[no-any-return]
+
+
+def stamp_of(packet: Any) -> int | None:
+    """Return when a packet, or the picture in it, is shown."""
+    return packet.pts if packet.pts is not None else packet.dts  # type: ignore[no-any-return]

@@ -1,0 +1,254 @@
+"""A moment written into a file: packets as they are, or pictures encoded again where ``exact`` needs it."""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Iterator
+from contextlib import closing, suppress
+from fractions import Fraction
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from stopcli.errors import InputError, UnreadableVideo
+from stopcli.video.container import Container, lenient_tags, reason
+from stopcli.video.cut.encoding import Joint, Pictures, add_stream, encoded, joint
+from stopcli.video.cut.moment import CHANGED, Moment, decoding_stamps, from_key, locate, stamp_of
+from stopcli.video.reader import check_file, open_video
+
+MUXERS = {  # FFmpeg's formats by suffix: what a moment of such a file can be written as
+    ".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".3gp": "3gp", ".mkv": "matroska", ".webm": "webm",
+    ".ts": "mpegts", ".mts": "mpegts", ".m2ts": "mpegts", ".avi": "avi", ".flv": "flv", ".ogv": "ogg",
+    ".nut": "nut", ".mxf": "mxf",
+}  # fmt: skip
+TRIMS = ("mp4", "mov", "3gp")  # players show such a file from its edit list's time on
+OTHER = ".mkv"  # of moments of all other files: it takes nearly every codec
+PRIMING = 0.1  # seconds of sound that its decoder needs before it sounds right
+LATE = 2.0  # seconds: how much later in the file sound may stand than the picture that it belongs to
+CHECKED = 32  # pixels: enough to see that a picture decodes
+OPTIONAL = ("data", "subtitle", "attachment")
+
+
+class Written(NamedTuple):
+    """What was written: when it begins and for how long it is shown (seconds); how much is before that."""
+
+    start: float
+    duration: float
+    lead: float
+    mode: str  # copy, joined or encoded
+    left_out: tuple[str, ...]  # streams that the format cannot hold
+
+
+class _CannotHold(Exception):
+    """The format takes no pictures of this codec."""
+
+
+def suffix_of(source: Path) -> str:
+    """Return the suffix of a moment of a file: its own, where such a file can be written."""
+    return source.suffix.lower() if source.suffix.lower() in MUXERS else OTHER
+
+
+def starts_in_time(path: Path) -> bool:
+    """Say whether players show a copied moment from its start on, not from the key frame before it."""
+    return MUXERS[path.suffix.lower()] in TRIMS
+
+
+def write_moment(source: str, target: str, start: float, end: float, *, exact: bool) -> Written:
+    """Write the moment of a video; ``target``'s suffix, one of `MUXERS`, says the format.
+
+    Without ``exact``, packets are copied from the key frame before ``start`` on, and players that know edit
+    lists show an MP4 from ``start`` on. With it, as few pictures as possible are encoded again.
+
+    Raises:
+        InputError: one of its kinds, with the file's fault in one sentence.
+    """
+    check_file(Path(source))
+    with closing(Container(source, 0)) as video:
+        moment = locate(video, start, end)
+        with suppress(_CannotHold):
+            if not exact:
+                return _write(source, target, video, moment, Pictures("copy", _copied(video, moment)))
+            if (plan := joint(video, moment)) is not None:
+                packets = plan.packets(video, moment, _copied(video, moment, plan))
+                joined = Pictures("joined", packets, plan.extradata)
+                written = _write(source, target, video, moment, joined)
+                if _count(target) == moment.shown:
+                    return written
+        return _write(source, target, video, moment, encoded(video, moment))
+
+
+def _count(path: str) -> int | None:
+    """Return how many pictures a file shows; None where one of them is damaged."""
+    import av
+
+    count = 0
+    try:
+        with closing(Container(path, 0)) as container:
+            for packet in container.packets():
+                for frame in packet.decode():
+                    if frame.is_corrupt:
+                        return None
+                    count += 1
+    except (av.FFmpegError, UnreadableVideo):
+        return None
+    return count
+
+
+def _copied(video: Container, moment: Moment, plan: Joint | None = None) -> Iterator[Any]:
+    """Yield the moment's packets, or those between the joints, in decoding order.
+
+    A picture that is shown too late is there only where one that is not needs it.
+    """
+    places = moment.packets[plan.first : plan.last] if plan else moment.packets
+    late: list[Any] = []
+    stamps, _ = decoding_stamps(places)
+    for packet, place, decoded in zip(from_key(video, places[0].stamp), places, stamps, strict=False):
+        if stamp_of(packet) != place.stamp:
+            raise UnreadableVideo(f"{video.path}: {CHANGED}")
+        if place.stamp < places[0].stamp:
+            continue  # what it needs is cut off
+        packet.dts = decoded
+        late.append(packet)
+        if place.stamp < moment.stop:
+            yield from late
+            late = []
+
+
+def _write(source: str, target: str, video: Container, moment: Moment, pictures: Pictures) -> Written:
+    """Put pictures, and all else that the file has at that time, into a new file."""
+    import av
+
+    unit = video.stream.time_base
+    zero, stop = moment.zero * unit, moment.stop * unit
+    trims = starts_in_time(Path(target))
+    lead = moment.lead * unit if pictures.mode == "copy" else Fraction(0)
+    begin = zero - (Fraction(PRIMING) if trims else lead)
+    timed = MUXERS[Path(target).suffix] != "avi"
+    try:
+        with closing(Container(source, 1)) as rest:
+            output, streams, left_out = _open(target, video, rest, pictures)
+            with output:
+                others = _others(rest, streams, begin, stop, timed=timed)
+                for packet in heapq.merge(pictures.packets, others, key=_time):
+                    _shift(packet, zero)
+                    packet.stream = streams[packet.stream_index]
+                    output.mux(packet)
+    except (av.FFmpegError, ValueError) as error:
+        raise UnreadableVideo(f"{source}: a moment of it cannot be written ({reason(error)})") from error
+    if not _decodes(target):
+        raise UnreadableVideo(f"{source}: no picture of the moment can be decoded; damaged or encrypted")
+    return Written(moment.start, float(moment.length * unit), float(lead), pictures.mode, tuple(left_out))
+
+
+def _decodes(path: str) -> bool:
+    with suppress(InputError), open_video(path, threads=1) as video:
+        return next(video.frames_at([0.0], CHECKED), None) is not None
+    return False
+
+
+def _time(packet: Any) -> Fraction:
+    stamp = packet.dts if packet.dts is not None else packet.pts
+    time: Fraction = (stamp or 0) * packet.time_base
+    return time
+
+
+def _shift(packet: Any, zero: Fraction) -> None:
+    """Count a packet's times from ``zero`` (seconds)."""
+    by = round(zero / packet.time_base)
+    packet.pts = None if packet.pts is None else packet.pts - by
+    packet.dts = None if packet.dts is None else packet.dts - by
+
+
+def _open(
+    target: str, video: Container, rest: Container, pictures: Pictures
+) -> tuple[Any, dict[int, Any], list[str]]:
+    """Open a file with the streams of another; those that it cannot hold are named and left out."""
+    import av
+
+    left_out: list[str] = []
+    for kinds in (OPTIONAL, ()):
+        options = {"mpegts_m2ts_mode": "1"} if Path(target).suffix in (".mts", ".m2ts") else {}
+        output = av.open(target, "w", format=MUXERS[Path(target).suffix], options=options, **lenient_tags())
+        streams: dict[int, Any] = {}
+        left_out = []
+        for stream in rest.file.streams:
+            if _is_timecode(stream):
+                continue  # made anew
+            try:
+                if stream.type in OPTIONAL and stream.type not in kinds:
+                    raise ValueError(stream.type)
+                ours = stream.index == video.stream.index
+                add = pictures.add if ours else add_stream
+                streams[stream.index] = add(output, stream)
+            except (ValueError, av.FFmpegError) as error:
+                if stream.index == video.stream.index:
+                    output.close()
+                    raise _CannotHold from error
+                left_out.append(f"{stream.type} stream {stream.index}")
+        output.metadata.update(rest.file.metadata)
+        try:
+            if not pictures.header_later:
+                output.start_encoding()
+        except (av.FFmpegError, ValueError):
+            if not kinds:
+                raise
+            continue
+        return output, streams, left_out
+    raise AssertionError
+
+
+def _is_timecode(stream: Any) -> bool:
+    return stream.type == "data" and "timecode" in stream.metadata
+
+
+def _others(
+    rest: Container, streams: dict[int, Any], begin: Fraction, stop: Fraction, *, timed: bool
+) -> Iterator[Any]:
+    """Yield the packets of all streams but the pictures' that are heard or read in ``[begin, stop)``.
+
+    Where the file will not tell times, all streams begin together: the nearest packet comes first.
+    """
+    from av.stream import Disposition
+
+    wanted = [s for s in rest.file.streams if s.index in streams and s.index != rest.stream.index]
+    if not wanted:
+        return
+    try:
+        rest.seek(float(begin) - LATE / 2)
+    except OSError:
+        rest.rewind()
+        wanted = [s for s in rest.file.streams if s.index in streams and s.index != rest.stream.index]
+    waiting = {s.index for s in wanted if s.type == "audio"}
+    early: dict[int, list[Any]] = {}  # pictures of other streams, from the key frame before the moment on
+    for packet in rest.file.demux([rest.stream, *wanted]):
+        if not packet.size or (packet.dts is None and packet.pts is None):
+            continue
+        since, kind = _time(packet), packet.stream.type
+        length = (packet.duration or 0) * packet.time_base
+        until = since + (length if timed else length / 2)
+        if packet.stream_index == rest.stream.index:
+            if since >= stop + Fraction(LATE) or (since >= stop and not waiting):
+                return
+        elif kind == "video" and packet.stream.disposition & Disposition.attached_pic:
+            yield packet
+        elif since >= stop:
+            waiting.discard(packet.stream_index)
+        elif kind == "video" and since <= begin:
+            held = early.setdefault(packet.stream_index, [])
+            if packet.is_keyframe:
+                held.clear()
+            if held or packet.is_keyframe:
+                held.append(packet)
+        elif kind == "video":
+            yield from early.pop(packet.stream_index, ())
+            yield packet
+        elif until > begin:
+            yield _within(packet, begin, stop) if kind == "subtitle" else packet
+
+
+def _within(packet: Any, begin: Fraction, stop: Fraction) -> Any:
+    """Return a subtitle that is shown in the moment only."""
+    unit = packet.time_base
+    end = min(packet.pts + packet.duration, round(stop / unit))
+    packet.pts = packet.dts = max(packet.pts, round(begin / unit))
+    packet.duration = end - packet.pts
+    return packet
