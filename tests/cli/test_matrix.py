@@ -81,6 +81,7 @@ def test_a_failure_is_told_in_every_format(run, command, format, tmp_path, monke
 SUCCESSES = {
     "classify": ["x.mp4", "-m", "toy", "--labels", "a,b"],
     "retrieve": ["a dog", "x.mp4", "-m", "toy"],
+    "cut": ["x.mp4", "0", "0.1"],
     "embed": ["x.mp4", "-m", "toy", "-o", "x.npz"],
     "explain": ["x.mp4", "-m", "toy", "-o", "x.png"],
     "finetune": ["t.csv", "-m", "toy", "-o", "tuned", "--epochs", "2"],

@@ -85,7 +85,7 @@ def test_classify_table_csv_jsonl_quiet(run, toy, clips):
 def test_retrieve(run_json, run, toy, clips):
     status, told = run_json("retrieve", clips, "-m", toy, "--query", "a dog", "--query", "a cat", "-k", "1")
     assert status == 1
-    assert [list(d) for d in told["data"]] == [["query", "rank", "path", "start", "end", "score"]] * 2
+    assert [list(d) for d in told["data"]] == [["query", "rank", "path", "start", "end", "score", "clip"]] * 2
     assert [(d["query"], d["rank"]) for d in told["data"]] == [("a dog", 1), ("a cat", 1)]
     _, out, _ = run("retrieve", clips, "-m", toy, "--query", "a dog", "-q")
     assert set(out.splitlines()) == {str(clips / "a.mp4"), str(clips / "deeper" / "b.mkv")}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from stopcli.cli import options as o
+from stopcli.cli.files import Files
 from stopcli.cli.session import session
 
 EXAMPLES = """Examples:
@@ -11,7 +12,7 @@ EXAMPLES = """Examples:
   stop classify match.mkv --labels "a goal,a foul,a corner" --window 4"""
 
 
-@o.shares(o.Focused, o.Batching, o.Show)
+@o.shares(o.Focused, o.Batching, Files, o.Show)
 def command(
     *,
     paths: o.Paths = None,
@@ -22,8 +23,7 @@ def command(
     compute: o.Focused,
     batching: o.Batching,
     top_k: o.TopK = 5,
-    html: o.Html = None,
-    force: o.Force = False,
+    files: Files,
     show: o.Show,
 ) -> None:
     """Say which label each video shows.
@@ -32,12 +32,10 @@ def command(
     """
     with session("classify", show, compute, batching, kept="results so far are printed") as s:
         from stopcli.data.labels import check_template, default_labels, parse_labels, prompts_for
-        from stopcli.fileio import check_output
 
         names = parse_labels(labels, s.say) if labels is not None else None
         check_template(template)
-        if html is not None:
-            check_output(html, force=force, option="--html", suffixes=(".html", ".htm"))
+        files.check(moments=window is not None)
         videos = s.videos(paths, files_from)
         s.note_cut(prompts_for(names or (), s.files.config, template))
         from stopcli.tasks.classify import classify
@@ -45,7 +43,4 @@ def command(
         s.note_alike(names if names is not None else default_labels(s.files.config), template)
         results = classify(s.encoder, videos, labels=names, template=template, top_k=top_k, window=window)
         s.output.add_all(s.watched("classifying", len(videos), results))
-        if html is not None and s.output.records:
-            from stopcli.output.html import timeline_page
-
-            s.write_page(html, timeline_page)
+        files.write(s, "timeline_page")

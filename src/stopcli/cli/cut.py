@@ -40,7 +40,7 @@ def command(
     MOV files are shown from START on.
     """
     with session("cut", show) as s:
-        from stopcli.tasks.clips import clip_name, note_on, save_clip
+        from stopcli.tasks.clips import clip_name, notes_on, save_clip
 
         since = max(0.0, _seconds("START", start) - cutting.pad)
         until = _seconds("END", end) + cutting.pad
@@ -48,7 +48,7 @@ def command(
         target = output or Path(clip_name(video, since, until))
         clip = save_clip(video, since, until, target, exact=cutting.exact, force=force)
         s.output.add(clip)
-        if note := note_on([clip]):
+        for note in notes_on([clip]):
             s.say(note)
 
 

@@ -49,7 +49,6 @@ _template = input_option(
     metavar="TEXT", help='A sentence for labels; default: the model\'s or "a video of {}".'
 )
 _top_k = output_option("--top-k", "-k", metavar="N", min=1, help="How many to show.")
-_html = output_option(metavar="FILE", help="Write a page with pictures, for a browser.")
 _force = output_option("--force", help="Replace what is there.")
 _pad = output_option(metavar="SECONDS", min=0, max=3600, help="Make clips longer by this on both sides.")
 _exact = output_option("--exact", help="Clips hold nothing else: encode again where that needs it.")
@@ -83,7 +82,6 @@ Whole = Annotated[bool, _whole]
 Labels = Annotated[str | None, _labels]
 Template = Annotated[str | None, _template]
 TopK = Annotated[int, _top_k]
-Html = Annotated[Path | None, _html]
 Force = Annotated[bool, _force]
 Seed = Annotated[int, typer.Option(metavar="N", min=0, help="For everything that is drawn at random.")]
 ModelName = Annotated[str | None, _model]

@@ -13,6 +13,7 @@ import typer
 
 from stopcli.cli import options as o
 from stopcli.cli.completion import complete_index
+from stopcli.cli.files import Files
 from stopcli.cli.session import Session, session
 from stopcli.errors import UsageError
 
@@ -70,7 +71,7 @@ class Search:
         return SearchRequest(tuple(self.query or ()), tuple(self.unlike or ()), examples, window, filters)
 
 
-@o.shares(Search, o.Focused, o.Batching, o.Cutting, o.Show)
+@o.shares(Search, o.Focused, o.Batching, o.Cutting, Files, o.Show)
 def command(
     *,
     search: Search,
@@ -78,10 +79,9 @@ def command(
     batching: o.Batching,
     index: Index = None,
     preview: Annotated[bool, _preview] = False,
-    html: o.Html = None,
     save_clips: Annotated[Path | None, _save] = None,
     cutting: o.Cutting,
-    force: o.Force = False,
+    files: Files,
     show: o.Show,
 ) -> None:
     """Find the moments of videos that a sentence or an example means.
@@ -90,25 +90,19 @@ def command(
     also come first, without --query.
     """
     with session("retrieve", show, compute, batching, kept="what is indexed is kept") as s:
-        from stopcli.fileio import check_output
-
         search = first_word(search)
         request = search.request()
         if save_clips is not None and search.whole:
             raise UsageError("--save-clips saves moments; leave out --whole")
-        if html is not None:
-            check_output(html, force=force, option="--html", suffixes=(".html", ".htm"))
+        files.check(moments=not search.whole)
         videos = s.videos(search.paths, search.files_from)
         s.note_cut([*request.texts, *request.unlike])
         with s.engine(index) as engine:
             result = engine.search(request, videos, s.roots(search.paths))
-        s.output.add_all([*_saved(s, result.hits, save_clips, cutting, force=force), *result.failures])
+        s.output.add_all([*_saved(s, result.hits, save_clips, cutting, files.force), *result.failures])
         if not result.hits:
             s.say("no hits; a lower --min-score or a wider filter may find some")
-        elif html is not None:
-            from stopcli.output.html import hits_page
-
-            s.write_page(html, hits_page)
+        files.write(s, "hits_page")
         if preview:
             _show_preview(s)
 
@@ -137,13 +131,13 @@ def example(text: str) -> Example:
 
 
 def _saved(
-    s: Session, hits: Sequence[Hit], folder: Path | None, cutting: o.Cutting, *, force: bool
+    s: Session, hits: Sequence[Hit], folder: Path | None, cutting: o.Cutting, force: bool
 ) -> Iterator[Hit | Failure]:
     """Yield hits, and what became of the clips of them where a folder is given."""
     if folder is None:
         yield from hits
         return
-    from stopcli.tasks.clips import note_on, save_hits
+    from stopcli.tasks.clips import notes_on, save_hits
 
     clips = []
     with s.progress("cutting", len(hits)) as done:
@@ -152,7 +146,7 @@ def _saved(
             if clip is not None:
                 clips.append(clip)
             done(str(item.path))
-    if note := note_on(clips):
+    for note in notes_on(clips):
         s.say(note)
 
 

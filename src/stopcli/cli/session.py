@@ -189,13 +189,6 @@ class Session:
         settings = self.encoder.describe() if loaded else {"model": self.files.name}
         return ", ".join(f"{name} {value}" for name, value in settings.items() if not name.endswith("_key"))
 
-    def write_page(self, path: Path, page: Callable[[list[Any], str], str]) -> None:
-        """Write the records as a page for a browser."""
-        from stopcli.fileio import write_text
-
-        write_text(path, page(self.output.records, self.provenance))
-        self.say(f"written: {path}")
-
     def note_cut(self, texts: Sequence[str]) -> None:
         """Say which texts are longer than the model reads: their ends make no difference."""
         from stopcli.data.tablefile import short

@@ -1,8 +1,8 @@
-"""Labels as annotation tools keep them: BORIS, ELAN, Label Studio, subtitles.
+"""Labels as other tools keep them: BORIS, ELAN, Label Studio, subtitles, OpenTimelineIO.
 
 Each reader turns a file into the cells of rows, or into what is wrong with one. Where no text occurs twice,
 annotations are captions; else they are labels. Sources: BORIS' project files, ELAN's EAF 3.0 schema, Label
-Studio's JSON and JSON-MIN exports, SubRip and WebVTT.
+Studio's JSON and JSON-MIN exports, SubRip and WebVTT, OpenTimelineIO's schemas.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import html
 import json
 import re
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -20,6 +20,7 @@ from xml.etree import ElementTree
 from stopcli.data.tablefile import Record, read_text, short
 from stopcli.errors import BadDataset, InputError
 from stopcli.fileio import is_file
+from stopcli.video.container import Facts
 from stopcli.video.discovery import EXTENSIONS
 from stopcli.video.workers.pool import read_facts
 
@@ -30,6 +31,7 @@ BOOKKEEPING = {  # what Label Studio itself says of a task in JSON-MIN
 UPLOADED = re.compile(r"^[0-9a-f]{8}-")  # what Label Studio puts before a file's name
 TIME = r"((?:\d{1,3}:)?\d{1,2}:\d{2}[.,]\d{1,3})"
 CUE = re.compile(rf"^\s*{TIME}\s+-->\s+{TIME}")
+VIDEO_NOTE = re.compile(r"^NOTE video: (.+)$", re.MULTILINE)  # in WebVTT, as `stop` exports it
 TAG = re.compile(r"<[^<>]*>|\{\\[^{}]*\}")
 
 Cells = dict[str, Any]
@@ -162,18 +164,15 @@ def _elan(path: Path, notes: list[str]) -> Iterator[Cells | str]:
 
 
 def _subtitles(path: Path, _: list[str]) -> Iterator[Cells | str]:
-    """Yield the cues of a subtitle file; its video has the same name."""
-    video = next(
-        (
-            p.name
-            for p in sorted(path.parent.glob(f"{_literal(path.stem)}.*"))
-            if p.suffix.lower() in EXTENSIONS
-        ),
-        None,
-    )
+    """Yield the cues of a subtitle file; its video has the same name, or is named in a note."""
+    text = read_text(path)
+    beside = sorted(path.parent.glob(f"{_literal(path.stem)}.*"))
+    video = next((p.name for p in beside if p.suffix.lower() in EXTENSIONS), None)
+    if named := VIDEO_NOTE.search(text):
+        video = _beside(path, named[1].strip())
     if video is None:
         raise ValueError(f"no video {path.stem}.mp4, .mkv or the like beside it")
-    lines = read_text(path).replace("\r\n", "\n").replace("\r", "\n").split("\n")
+    lines = text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
     cues = [(i, times) for i, line in enumerate(lines) if (times := CUE.match(line))]
     ends = [i for i, _ in cues[1:]] + [len(lines)]
     for (i, times), after in zip(cues, ends, strict=False):
@@ -199,7 +198,9 @@ def _label_studio(path: Path, notes: list[str]) -> Iterator[Cells | str]:
     tasks = json.loads(read_text(path))
     if not isinstance(tasks, list):
         raise TypeError("a list of tasks was expected")
-    rates: dict[str, float | None] = defaultdict(lambda: None)
+    known: dict[str, Facts] = {}
+    if any(t.get("predictions") and not t.get("annotations") for t in tasks):
+        notes.append(f"{path.name}: predictions that nobody has accepted yet are taken as labels")
     for number, task in enumerate(tasks, 1):
         data = task.get("data", task)
         video = next((v for v in data.values() if isinstance(v, str) and _is_video(v)), None)
@@ -209,12 +210,12 @@ def _label_studio(path: Path, notes: list[str]) -> Iterator[Cells | str]:
         place = _beside(path, video)
         values = [
             result["value"]
-            for annotation in task.get("annotations", [])
+            for annotation in task.get("annotations") or task.get("predictions") or []
             if not annotation.get("was_cancelled")
             for result in annotation.get("result", [])
             if isinstance(result.get("value"), dict)
         ]
-        if "annotations" not in task:  # JSON-MIN
+        if "annotations" not in task and "predictions" not in task:  # JSON-MIN
             own = {k: v for k, v in task.items() if k not in BOOKKEEPING and v != video}
             texts = {k: v for k, v in own.items() if isinstance(v, str)}
             if len(texts) > 1:
@@ -225,22 +226,22 @@ def _label_studio(path: Path, notes: list[str]) -> Iterator[Cells | str]:
             values = [v for v in values if isinstance(v, dict)]
         said: list[Cells | str] = []  # two annotators may agree
         for value in values:
-            said += [c for c in _studio_value(path, place, value, rates, notes) if c not in said]
+            said += [c for c in _studio_value(path, place, value, known, notes) if c not in said]
         yield from said
 
 
 def _studio_value(
-    path: Path, place: str, value: Cells, rates: dict[str, float | None], notes: list[str]
+    path: Path, place: str, value: Cells, known: dict[str, Facts], notes: list[str]
 ) -> Iterator[Cells | str]:
     if "choices" in value:
         yield from ({"path": place, "text": str(text)} for text in value["choices"])
     for text in value.get("timelinelabels", []):
-        if rates[place] is None:
-            rates[place] = frame_rate(path.parent / place)
-            notes.append(f"{path.name}: frames of {place} are counted at its own {rates[place]:g} a second")
-        rate = rates[place] or 1.0
+        if (facts := known.get(place)) is None:
+            facts = known[place] = facts_of(path.parent / place)
+            notes.append(f"{path.name}: frames of {place} are counted at its own {facts.rate:g} a second")
         for span in value["ranges"]:  # whole frames from 1; the last one is included
-            start, end = (float(span["start"]) - 1) / rate, float(span["end"]) / rate
+            frames = float(span["start"]) - 1, float(span["end"])
+            start, end = (facts.offset + frame / facts.rate for frame in frames)
             yield {"path": place, "text": str(text), "start": start, "end": end}
     if "start" in value and "end" in value:
         for text in value.get("labels", []):
@@ -254,6 +255,45 @@ def _studio_value(
         times = [float(key["time"]) for key in value["sequence"] if "time" in key]
         for text in value.get("labels", []) if times else ():
             yield {"path": place, "text": str(text), "start": min(times), "end": max(times)}
+
+
+def _otio(path: Path, _: list[str]) -> Iterator[Cells | str]:
+    """Yield the markers of an OpenTimelineIO file that last; of a clip with none, the clip itself."""
+    for number, clip in enumerate(_clips(json.loads(read_text(path))), 1):
+        named = clip.get("media_references") or {}
+        key = clip.get("active_media_reference_key") or "DEFAULT_MEDIA"
+        media: dict[str, Any] = clip.get("media_reference") or named.get(key) or {}
+        address = media.get("target_url") or ""
+        if not _is_video(address):
+            yield f"clip {number} ({short(clip.get('name') or '')!r}) has no video"
+            continue
+        place, whole = _beside(path, address), media.get("available_range")
+        zero = _seconds(whole)[0] if whole else 0.0
+        offset = facts_of(path.parent / place).offset
+        lasting = [m for m in clip.get("markers") or [] if m["marked_range"]["duration"]["value"] > 0]
+        points = [m["name"] for m in clip.get("markers") or [] if m not in lasting and m.get("name")]
+        text, used = (points or [clip.get("name") or ""])[0], clip.get("source_range") or whole
+        spans = [(m["name"], m["marked_range"]) for m in lasting] or [(text, used)]
+        for name, span in spans:
+            if span is None:
+                yield f"clip {number} ({short(name)!r}) has no time"
+                continue
+            since, until = (t - zero + offset for t in _seconds(span))
+            yield {"path": place, "text": name, "start": max(0.0, since), "end": until}
+
+
+def _clips(item: Any) -> Iterator[dict[str, Any]]:
+    if isinstance(item, dict) and str(item.get("OTIO_SCHEMA", "")).startswith("Clip."):
+        yield item
+    elif isinstance(item, dict | list):
+        for inner in item.values() if isinstance(item, dict) else item:
+            yield from _clips(inner)
+
+
+def _seconds(span: dict[str, Any]) -> tuple[float, float]:
+    """Return the start and the end of an OpenTimelineIO time range."""
+    start, length = (float(span[k]["value"]) / float(span[k]["rate"]) for k in ("start_time", "duration"))
+    return start, start + length
 
 
 def _is_video(text: str) -> bool:
@@ -279,10 +319,10 @@ def _beside(path: Path, given: str) -> str:
     return name or plain
 
 
-def frame_rate(path: Path) -> float:
-    """Return how many frames a video shows in a second; ValueError where it cannot be read."""
+def facts_of(path: Path) -> Facts:
+    """Return what a video says of itself; ValueError where it cannot be read."""
     try:
-        return read_facts(path).rate
+        return read_facts(path)
     except InputError as error:
         raise ValueError(str(error)) from error
 
@@ -294,6 +334,10 @@ READERS: dict[str, Reader] = {
     ".srt": _subtitles,
     ".vtt": _subtitles,
     ".json": _label_studio,
+    ".otio": _otio,
 }
-CERTAIN = {".boris", ".eaf"}  # nothing else has these
-KINDS = {".boris": "BORIS", ".eaf": "ELAN", ".srt": "SubRip", ".vtt": "WebVTT", ".json": "Label Studio"}
+CERTAIN = {".boris", ".eaf", ".otio"}  # nothing else has these
+KINDS = {
+    ".boris": "BORIS", ".eaf": "ELAN", ".srt": "SubRip", ".vtt": "WebVTT", ".json": "Label Studio",
+    ".otio": "OpenTimelineIO",
+}  # fmt: skip

@@ -17,7 +17,7 @@ from typing import Any, Literal
 
 from stopcli.data.annotations import CERTAIN, READERS, as_records, read_annotations
 from stopcli.data.labels import one_spelling
-from stopcli.data.tablefile import COLUMNS, Record, read_records, short
+from stopcli.data.tablefile import COLUMNS, MEASURED, Record, read_records, short
 from stopcli.errors import BadDataset, FileMissing
 from stopcli.fileio import is_file, is_folder
 from stopcli.results import LONGEST, read_clock
@@ -137,7 +137,7 @@ def _from_records(source: Path, records: list[Record], notes: list[str]) -> Data
     problems = [
         Problem(1, f"unknown column {short(name)!r}; the columns are {', '.join(COLUMNS)}")
         for name in columns
-        if name not in COLUMNS
+        if name not in (*COLUMNS, *MEASURED)
     ]
     rows: list[Row] = []
     seen: dict[tuple[object, ...], Row] = {}

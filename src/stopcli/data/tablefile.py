@@ -18,6 +18,7 @@ from typing import Any
 from stopcli.errors import BadDataset
 
 COLUMNS = ("path", "label", "caption", "start", "end", "split", "group")
+MEASURED = ("score", "first_frame", "end_frame", "fps")  # what an export has too; nothing to learn from
 ALIASES = {
     "path": ("file", "filename", "file_name", "filepath", "file_path", "video", "video_path", "clip"),
     "label": ("class", "category"),

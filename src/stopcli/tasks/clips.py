@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -82,14 +82,16 @@ def _short(name: str) -> str:
     return name
 
 
-def note_on(clips: Iterable[SavedClip]) -> str | None:
-    """Return a sentence on what clips hold besides their moments, if they do."""
+def notes_on(clips: Sequence[SavedClip]) -> Iterator[str]:
+    """Yield sentences on what clips hold besides their moments, and what they lack."""
     early = [c for c in clips if c.lead > 0]
-    if not early:
-        return None
-    longest = max(c.lead for c in early)
-    if all(starts_in_time(Path(c.path)) for c in early):
-        begin = f"up to {longest:.1f} s before the moment stay in the file, hidden from players"
-    else:
-        begin = f"clips begin up to {longest:.1f} s early, at a key frame"
-    return f"note: {begin}; --exact leaves them out"
+    if early:
+        longest = max(c.lead for c in early)
+        if all(starts_in_time(Path(c.path)) for c in early):
+            more = f"up to {longest:.1f} s before the moment stay in the file, hidden from players"
+        else:
+            more = f"clips begin up to {longest:.1f} s early, at a key frame"
+        yield f"note: {more}; --exact leaves them out"
+    for clip in clips:
+        if clip.left_out:
+            yield f"note: {clip.path} cannot hold {', '.join(clip.left_out)}"

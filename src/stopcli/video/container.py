@@ -9,6 +9,7 @@ import os
 import re
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +22,23 @@ FORMATS = (  # of films, by FFmpeg's names; none that opens other files (concat,
     "mjpeg,dv,yuv4mpegpipe,nut,ivf,obu,vc1,wtv,swf"
 )
 MAX_PIXELS = 8192 * 8192  # of one frame; more is a mistake or an attack
+TIMECODE = re.compile(r"\d\d:\d\d:\d\d[:;.]\d{2,3}")
 THREADS_MEMORY = 256 << 20  # bytes of pictures that the threads of a decoder may hold
 waited = 0.0  # seconds that this process waited for whoever takes its frames
 on_packet: Callable[[], None] = lambda: None  # noqa: E731 - called as decoding goes on
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What a video says of itself; a picture is ``width`` x ``height`` pixels before it is turned upright."""
+
+    duration: float  # seconds
+    rate: float  # frames a second, on average
+    offset: float = 0.0  # seconds of the file before its first picture
+    width: int = 0
+    height: int = 0
+    sound: bool = False
+    timecode: str | None = None  # of the first picture, as the camera wrote it
 
 
 class Container:
@@ -111,6 +126,11 @@ class Container:
         if not self._at_start:
             self.close()
             self._open(conceal=conceal)
+
+    def timecode(self) -> str | None:
+        """Return the first picture's timecode, hh:mm:ss:ff; a semicolon before ff means drop-frame."""
+        texts = [s.metadata.get("timecode") for s in self.file.streams] + [self.file.metadata.get("timecode")]
+        return next((t for t in texts if t and TIMECODE.fullmatch(t)), None)
 
     def may_jump(self) -> bool:
         """Say whether the file may be several recordings, each with a clock of its own, and has no index."""

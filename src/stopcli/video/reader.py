@@ -24,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stopcli.errors import FileMissing, UnreadableVideo, VideoTimeout, VideoTooLarge
-from stopcli.video.container import MAX_PIXELS, STALL_SECONDS, Container, reason
+from stopcli.video.container import MAX_PIXELS, STALL_SECONDS, Container, Facts, reason
 from stopcli.video.pixels import Clock, Framing, Scaler
 from stopcli.video.sampling import film_times, sample_times
 from stopcli.video.timeline import SEQUENTIAL_SHARE, read_timeline, scan_stamps
@@ -283,6 +283,13 @@ class VideoReader:
                 last_progress = time.monotonic()
             elif time.monotonic() - last_progress > STALL_SECONDS:
                 raise VideoTimeout(f"{self._container.path}: no frame for {STALL_SECONDS:.0f} s; skipped")
+
+
+def facts_of(video: VideoReader) -> Facts:
+    """Return what an open file says of itself."""
+    c = video._container
+    size = (c.codec.width, c.codec.height)
+    return Facts(video.duration, video.rate, video.offset, *size, bool(c.file.streams.audio), c.timecode())
 
 
 def check_size(path: str | Path, width: int, height: int) -> None:

@@ -51,7 +51,9 @@ class Pictures(NamedTuple):
         """Add the stream of the pictures, like that of the source, to a new file."""
         if self.header_later:
             size = {"width": self.encoder.width, "height": self.encoder.height}
-            made = output.add_mux_stream("h264", rate=self.encoder.framerate, **size)
+            made = output.add_mux_stream(
+                self.encoder.codec.canonical_name, rate=self.encoder.framerate, **size
+            )
             made.time_base = stream.time_base
             return made
         made = add_stream(output, stream)
@@ -67,8 +69,11 @@ def add_stream(output: Any, stream: Any) -> Any:
     made = output.add_stream_from_template(stream, opaque=True)
     made.metadata.update({k: v for k, v in stream.metadata.items() if k != "timecode"})
     made.disposition = stream.disposition
-    if stream.type == "video" and stream.average_rate:
-        made.codec_context.framerate = stream.average_rate
+    if stream.type == "video":
+        if stream.average_rate:
+            made.codec_context.framerate = stream.average_rate
+        if stream.sample_aspect_ratio:
+            made.codec_context.sample_aspect_ratio = stream.sample_aspect_ratio
     if stream.codec_context is not None and stream.codec_context.codec_tag in TAGS:
         made.codec_context.codec_tag = stream.codec_context.codec_tag
     return made
@@ -128,8 +133,8 @@ def joint(video: Container, moment: Moment) -> Joint | None:
     return Joint(keys[0], last, make, _both(head, encoder.extradata) if prefixed else None, prefixed)
 
 
-def encoded(video: Container, moment: Moment) -> Pictures:
-    """Return all pictures of a moment encoded in its own codec, or in H.264 if nothing writes that.
+def encoded(video: Container, moment: Moment, kind: str | None = None) -> Pictures:
+    """Return all pictures of a moment encoded in its own codec, in H.264 if nothing writes that, or as told.
 
     Raises UnreadableVideo: none of them decodes, or they cannot be encoded.
     """
@@ -139,7 +144,7 @@ def encoded(video: Container, moment: Moment) -> Pictures:
     if frame is None:
         raise UnreadableVideo(f"{video.path}: no picture of the moment decodes; damaged or encrypted")
     try:
-        encoder = _encoder(video, frame)
+        encoder = _encoder(video, frame, kind=kind)
     except (av.FFmpegError, ValueError) as error:
         what = f"{video.codec.codec.name}, {frame.width}x{frame.height}"
         raise UnreadableVideo(
@@ -149,21 +154,24 @@ def encoded(video: Container, moment: Moment) -> Pictures:
     return Pictures("encoded", packets, encoder.extradata or b"", encoder)
 
 
-def _encoder(video: Container, frame: Any, *, joined: bool = False, header: bool = True) -> Any:
+def _encoder(
+    video: Container, frame: Any, *, kind: str | None = None, joined: bool = False, header: bool = True
+) -> Any:
     import av
 
     source = video.codec
     name = source.codec.name
-    kind, options = ENCODERS.get(name) or (QUANTIZED.get(name, ""), {})
-    if not kind:  # it can be read, not written
-        name, (kind, options), header = "h264", ENCODERS["h264"], False
-    encoder: Any = av.CodecContext.create(kind, "w")
+    own, options = ENCODERS.get(name) or (QUANTIZED.get(name), {})
+    if kind is not None or own is None:  # it can be read, not written
+        name, header = "h264" if kind is None else kind, False
+        own, options = next(e for e in ENCODERS.values() if e[0] == (kind or "libx264"))
+    encoder: Any = av.CodecContext.create(own, "w")
     encoder.width, encoder.height = frame.width, frame.height
     formats = [f.name for f in encoder.codec.video_formats or ()]
-    own = frame.format.name
-    fits = (own in formats or not formats) and not frame.format.is_rgb
+    depth = frame.format.name
+    fits = (depth in formats or not formats) and not frame.format.is_rgb
     deep = frame.format.components[0].bits > 8 and "yuv420p10le" in formats
-    encoder.pix_fmt = own if fits else "yuv420p10le" if deep else formats[0]
+    encoder.pix_fmt = depth if fits else "yuv420p10le" if deep else formats[0]
     rate = video.stream.average_rate or 25
     encoder.framerate = rate
     encoder.time_base = 1 / rate if name in QUANTIZED else video.stream.time_base  # older ones count pictures
@@ -180,11 +188,11 @@ def _encoder(video: Container, frame: Any, *, joined: bool = False, header: bool
     if name in QUANTIZED:
         encoder.flags |= QSCALE
         encoder.global_quality = 2 * 118
-        if kind == "mjpeg":
+        if own == "mjpeg":
             encoder.pix_fmt = "yuvj420p" if "yuvj420p" in formats else encoder.pix_fmt
     if header:
         encoder.flags |= GLOBAL_HEADER
-    if frame.interlaced_frame and kind in ("libx264", "mpeg2video", "mpeg4"):
+    if frame.interlaced_frame and own in ("libx264", "mpeg2video", "mpeg4"):
         encoder.flags |= INTERLACED
     encoder.open()
     return encoder

@@ -64,7 +64,8 @@ def write_moment(source: str, target: str, start: float, end: float, *, exact: b
     check_file(Path(source))
     with closing(Container(source, 0)) as video:
         moment = locate(video, start, end)
-        with suppress(_CannotHold):
+        own = exact
+        try:
             if not exact:
                 return _write(source, target, video, moment, Pictures("copy", _copied(video, moment)))
             if (plan := joint(video, moment)) is not None:
@@ -73,7 +74,13 @@ def write_moment(source: str, target: str, start: float, end: float, *, exact: b
                 written = _write(source, target, video, moment, joined)
                 if _count(target) == moment.shown:
                     return written
-        return _write(source, target, video, moment, encoded(video, moment))
+        except _CannotHold:
+            own = False
+        with suppress(_CannotHold):
+            if own:
+                return _write(source, target, video, moment, encoded(video, moment))
+        common = "libvpx-vp9" if MUXERS[Path(target).suffix] == "webm" else "libx264"
+        return _write(source, target, video, moment, encoded(video, moment, common))
 
 
 def _count(path: str) -> int | None:
@@ -171,7 +178,7 @@ def _open(
         streams: dict[int, Any] = {}
         left_out = []
         for stream in rest.file.streams:
-            if _is_timecode(stream):
+            if is_timecode(stream):
                 continue  # made anew
             try:
                 if stream.type in OPTIONAL and stream.type not in kinds:
@@ -183,6 +190,10 @@ def _open(
                 if stream.index == video.stream.index:
                     output.close()
                     raise _CannotHold from error
+                if stream.type == "audio":
+                    output.close()
+                    what = f"{Path(target).suffix} holds no {stream.codec_context.name} sound"
+                    raise UnreadableVideo(f"{video.path}: {what}; name a file {OTHER}") from error
                 left_out.append(f"{stream.type} stream {stream.index}")
         output.metadata.update(rest.file.metadata)
         try:
@@ -196,7 +207,8 @@ def _open(
     raise AssertionError
 
 
-def _is_timecode(stream: Any) -> bool:
+def is_timecode(stream: Any) -> bool:
+    """Say whether a stream is a timecode track: muxers make it anew from what the pictures say."""
     return stream.type == "data" and "timecode" in stream.metadata
 
 

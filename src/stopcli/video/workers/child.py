@@ -16,6 +16,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from dataclasses import asdict
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -23,9 +24,10 @@ from numpy.typing import NDArray
 
 from stopcli.errors import InputError, UnreadableVideo, VideoTooLarge
 from stopcli.video import clips, container
+from stopcli.video.cut.chapters import write_chapters
 from stopcli.video.cut.writing import write_moment
 from stopcli.video.pixels import Framing
-from stopcli.video.reader import open_video
+from stopcli.video.reader import facts_of, open_video
 
 BEAT = 1.0  # seconds between signs of life
 MEMORY = 4 << 30  # bytes that a worker may take
@@ -60,11 +62,15 @@ def _read_pictures(path: str, options: dict[str, Any]) -> Iterator[Message]:
 
 def _facts(path: str, _: dict[str, Any]) -> Iterator[Message]:
     with open_video(path) as video:
-        yield {"duration": video.duration, "rate": video.rate}, []
+        yield asdict(facts_of(video)), []
 
 
 def _write_moment(path: str, options: dict[str, Any]) -> Iterator[Message]:
     yield write_moment(path, **options)._asdict(), []
+
+
+def _write_chapters(path: str, options: dict[str, Any]) -> Iterator[Message]:
+    yield {"left_out": write_chapters(path, **options)}, []
 
 
 CALLS: dict[str, Callable[[str, dict[str, Any]], Iterator[Message]]] = {
@@ -73,6 +79,7 @@ CALLS: dict[str, Callable[[str, dict[str, Any]], Iterator[Message]]] = {
     "pictures": _read_pictures,
     "facts": _facts,
     "moment": _write_moment,
+    "chapters": _write_chapters,
 }
 
 

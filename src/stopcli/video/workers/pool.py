@@ -17,9 +17,9 @@ import threading
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing, suppress
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 from stopcli import errors
 from stopcli.errors import DecoderCrashed, InputError, UnreadableVideo, VideoTimeout
 from stopcli.video.clips import Frames
-from stopcli.video.container import STALL_SECONDS
+from stopcli.video.container import STALL_SECONDS, Facts
 from stopcli.video.cut.writing import Written
 from stopcli.video.pixels import Framing
 from stopcli.video.workers.child import LENGTH
@@ -83,17 +83,12 @@ def _plain(size: int | Framing) -> dict[str, Any]:
     return asdict(Framing.of(size))
 
 
-class Facts(NamedTuple):
-    """What a video says of itself."""
-
-    duration: float  # seconds
-    rate: float  # frames a second, on average
-
-
 def read_facts(path: str | Path) -> Facts:
-    """Return how long a video is, and its frame rate; raises InputError."""
-    ((head, _),) = _ask("facts", path, {})
-    return Facts(float(head["duration"]), float(head["rate"]))
+    """Return how long a video is, its frame rate and more; raises InputError."""
+    (facts,) = _decoded(
+        "facts", path, {}, lambda head, _: Facts(**{f.name: head[f.name] for f in fields(Facts)})
+    )
+    return facts
 
 
 def write_moment(path: str | Path, target: Path, start: float, end: float, *, exact: bool) -> Written:
@@ -101,6 +96,13 @@ def write_moment(path: str | Path, target: Path, start: float, end: float, *, ex
     options = {"target": str(target), "start": start, "end": end, "exact": exact}
     ((head, _),) = _ask("moment", path, options)
     return Written(**{name: head[name] for name in Written._fields})
+
+
+def write_chapters(path: str | Path, target: Path, chapters: Sequence[tuple[float, float, str]]) -> list[str]:
+    """Copy a video with chapters, as `stopcli.video.cut.chapters.write_chapters` does."""
+    options = {"target": str(target), "chapters": [list(c) for c in chapters]}
+    ((head, _),) = _ask("chapters", path, options)
+    return [str(name) for name in head["left_out"]]
 
 
 def opens(path: str | Path) -> bool:

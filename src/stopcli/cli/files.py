@@ -1,0 +1,61 @@
+"""The files that results are written to, beside what is printed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from stopcli.cli import options as o
+from stopcli.errors import UsageError
+
+if TYPE_CHECKING:
+    from stopcli.cli.session import Session
+
+_html = o.output_option(metavar="FILE", help="Write a page with pictures, for a browser.")
+_export = o.output_option(
+    metavar="FILE",
+    help="Write the moments for other programs: .otio, .edl, .fcpxml, .xml; .srt, .vtt; .eaf, .boris, .json, "
+    ".csv; .mp4 or .mkv with chapters.",
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Files:
+    """Which files are written."""
+
+    html: Annotated[Path | None, _html] = None
+    export: Annotated[Path | None, _export] = None
+    force: o.Force = False
+
+    def check(self, *, moments: bool) -> None:
+        """Make sure before any work is done that the files can be written; see `fileio.check_output`."""
+        from stopcli.fileio import check_output
+
+        if self.html is not None:
+            check_output(self.html, force=self.force, option="--html", suffixes=(".html", ".htm"))
+        if self.export is not None:
+            from stopcli.output.export import check_export
+
+            if not moments:
+                raise UsageError("--export writes moments, and whole files are none; search or label windows")
+            check_export(self.export, force=self.force)
+
+    def write(self, s: Session, page: str) -> None:
+        """Write the records as a page, `output.html`'s of that name, and their moments for other programs."""
+        from stopcli.fileio import write_text
+        from stopcli.results import Failure
+
+        if self.html is not None and s.output.records:
+            from stopcli.output import html
+
+            write_text(self.html, getattr(html, page)(s.output.records, s.provenance))
+            s.say(f"written: {self.html}")
+        if self.export is not None and s.output.records:
+            from stopcli.output.export import export
+
+            for item in export(self.export, s.output.records, force=self.force):
+                if isinstance(item, Failure):
+                    s.output.add(item)
+                else:
+                    s.say(f"written: {item.path} ({item.description})")

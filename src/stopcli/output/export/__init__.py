@@ -1,0 +1,113 @@
+"""Moments in other programs' files: the suffix says which."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from importlib.util import find_spec
+from pathlib import Path
+
+from stopcli.errors import InputError, UsageError
+from stopcli.fileio import check_output, replacing, write_text
+from stopcli.output.export import annotators, editors, subtitles
+from stopcli.output.export.marks import Mark, Media, by_video, marks_of
+from stopcli.results import Failure, Written
+from stopcli.video.cut.chapters import CHAPTERED
+from stopcli.video.workers.pool import read_facts, write_chapters
+
+OTIO = {".otio": "opentimelineio", ".xml": "otio_fcp_adapter"}  # what ``stopcli[editors]`` brings
+CUTS: dict[str, Callable[[editors.Cut], str]] = {".edl": editors.edl, ".fcpxml": editors.fcpxml}
+TABLES = {".csv": annotators.table, ".boris": annotators.boris, ".json": annotators.label_studio}
+SUBTITLES = {".srt": subtitles.srt, ".vtt": subtitles.vtt}
+SUFFIXES = (*OTIO, *CUTS, *SUBTITLES, ".eaf", *TABLES, *CHAPTERED)
+EACH = (*SUBTITLES, ".eaf", *CHAPTERED)  # such a file is of one video
+
+
+def check_export(path: Path, *, force: bool) -> None:
+    """Make sure before any work is done that moments can be written so; raises as `check_output` does."""
+    check_output(path, force=force, option="--export", suffixes=SUFFIXES)
+    lacking = OTIO.get(path.suffix)
+    if lacking is not None and find_spec(lacking) is None:
+        way = "install 'stopcli[editors]', or choose .edl or .fcpxml"
+        raise UsageError(f"--export {path}: {path.suffix} needs {lacking}; {way}")
+
+
+def export(path: Path, records: Iterable[object], *, force: bool = False) -> Iterator[Written | Failure]:
+    """Write the moments of hits or of classified windows; yield what was written, and videos that failed.
+
+    A format of one video gets a file for each where there are several: ``hits_match.srt``.
+
+    Raises:
+        UsageError: there are no moments, only whole files. FileExists, CannotWrite.
+    """
+    marks = marks_of(records)
+    if not marks:
+        raise UsageError(f"--export {path}: no moments; whole files have none, so use windows")
+    media: dict[str, Media] = {}
+    for video in by_video(marks):
+        try:
+            media[video] = Media(video, read_facts(video))
+        except InputError as error:
+            yield Failure.of(video, error)
+    marks = [m for m in marks if m.path in media]
+    if path.suffix not in EACH or len(media) == 1:
+        yield from _written(path, marks, media)
+        return
+    for video, moments in by_video(marks).items():
+        one = path.with_name(f"{path.stem}_{Path(video).stem}{path.suffix}")
+        try:
+            check_output(one, force=force, option="--export")
+            yield from _written(one, moments, {video: media[video]})
+        except InputError as error:
+            yield Failure.of(video, error)
+
+
+def _written(path: Path, marks: Sequence[Mark], media: dict[str, Media]) -> Iterator[Written]:
+    if not marks:
+        return
+    left_out: list[str] = []
+    if path.suffix in CHAPTERED:
+        left_out = _write_chapters(path, marks)
+    elif path.suffix in OTIO:
+        from opentimelineio import adapters
+
+        with replacing(path) as part:
+            adapters.write_to_file(editors.timeline(editors.cut_of(marks, media)), str(part))
+    else:
+        write_text(path, _text(path, marks, media))
+    count = f"{len(marks)} moments" if len(marks) > 1 else "1 moment"
+    count += f" of {len(media)} videos" if len(media) > 1 else ""
+    yield Written(str(path), count + (f"; left out: {', '.join(left_out)}" if left_out else ""))
+
+
+def _text(path: Path, marks: Sequence[Mark], media: dict[str, Media]) -> str:
+    """Return the whole of a file that is text."""
+    if path.suffix in CUTS:
+        return CUTS[path.suffix](editors.cut_of(marks, media))
+    names = {video: _from(path, video) for video in media}
+    moments = by_video(marks)
+    if path.suffix in TABLES:
+        return TABLES[path.suffix](moments, media, names)
+    ((video, ordered),) = moments.items()
+    if path.suffix == ".eaf":
+        return annotators.elan(ordered, media[video], names[video])
+    return SUBTITLES[path.suffix](ordered, Path(names[video]))
+
+
+def _from(path: Path, video: str) -> str:
+    """Return how a file beside or above a video names it: from its own folder, with slashes."""
+    try:
+        return Path(os.path.relpath(video, path.parent)).as_posix()
+    except ValueError:  # another drive
+        return Path(os.path.abspath(video)).as_posix()  # noqa: PTH100 - resolve() would follow links
+
+
+def _write_chapters(path: Path, marks: Sequence[Mark]) -> list[str]:
+    """Copy the video of the marks with a chapter for each; one ends where the next begins, at the latest."""
+    ordered = sorted(marks, key=lambda m: (m.start, m.end))
+    ends = [m.start for m in ordered[1:]] + [float("inf")]
+    chapters = [(m.start, min(m.end, end), m.text) for m, end in zip(ordered, ends, strict=True)]
+    if path.exists() and path.samefile(marks[0].path):
+        raise UsageError(f"--export {path}: is the video itself; choose another name")
+    with replacing(path) as part:
+        return write_chapters(marks[0].path, part, [c for c in chapters if c[1] > c[0]])

@@ -1,0 +1,133 @@
+"""Moments as editors and annotators count them: in frames of a video, with timecode.
+
+Source of drop-frame timecode: SMPTE ST 12-1, 5.2.2.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from itertools import groupby
+
+from stopcli.results import Classification, Hit
+from stopcli.video.container import Facts
+
+RATES = [Fraction(n, d) for n in (24, 30, 48, 60, 120) for d in (1,)] + [
+    Fraction(25), Fraction(50), *(Fraction(1000 * n, 1001) for n in (24, 30, 48, 60, 120)),
+]  # fmt: skip
+NEAR = Fraction(1, 2000)  # of a rate: averages are that far from what was meant
+
+
+@dataclass(frozen=True)
+class Mark:
+    """What a moment of a video, from ``start`` to ``end`` seconds of it, is called."""
+
+    path: str
+    start: float
+    end: float
+    text: str
+    score: float
+    query: bool = False  # the text was looked for, not chosen from labels
+
+    @property
+    def remark(self) -> str:
+        """What is known of it beside its name."""
+        return f"score {self.score:.3f}"
+
+
+@dataclass(frozen=True)
+class Media:
+    """A video as marks refer to it."""
+
+    path: str
+    facts: Facts
+
+    @property
+    def rate(self) -> Fraction:
+        """Frames a second: a standard rate, where the average comes near one."""
+        average = Fraction(self.facts.rate).limit_denominator(1001)
+        near = min(RATES, key=lambda rate: abs(rate - average))
+        return near if abs(near - average) <= NEAR * near else average
+
+    @property
+    def frames(self) -> int:
+        """How many frames it has."""
+        return max(1, round(self.facts.duration * self.rate))
+
+    @property
+    def first(self) -> int:
+        """The number of its first frame by its own timecode; 0 without one."""
+        return frame_number(self.facts.timecode, self.rate) if self.facts.timecode else 0
+
+    def frame(self, seconds: float) -> int:
+        """Return which frame, from 0 on, is shown at a time."""
+        return min(max(0, round((seconds - self.facts.offset) * self.rate)), self.frames)
+
+    def span(self, mark: Mark) -> tuple[int, int]:
+        """Return a moment's first frame, and the one after its last."""
+        first = min(self.frame(mark.start), self.frames - 1)
+        return first, max(first + 1, self.frame(mark.end))
+
+
+def marks_of(records: Iterable[object]) -> list[Mark]:
+    """Return the moments of hits, and of classified windows: neighbours with the same label are one."""
+    marks: list[Mark] = []
+    for record in records:
+        if isinstance(record, Hit) and record.start is not None and record.end is not None:
+            marks.append(Mark(record.path, record.start, record.end, record.query, record.score, query=True))
+        elif isinstance(record, Classification) and record.start is not None and record.end is not None:
+            best, last = record.scores[0], marks[-1] if marks else None
+            joins = last is not None and (last.path, last.end, last.text) == (
+                record.path, record.start, best.label,
+            )  # fmt: skip
+            if last is not None and joins:
+                marks[-1] = Mark(last.path, last.start, record.end, last.text, max(last.score, best.score))
+            else:
+                marks.append(Mark(record.path, record.start, record.end, best.label, best.score))
+    return marks
+
+
+def by_video(marks: Sequence[Mark]) -> dict[str, list[Mark]]:
+    """Return the marks of each video, in order of time; videos as they come."""
+    order = {path: i for i, path in enumerate(dict.fromkeys(m.path for m in marks))}
+    ordered = sorted(marks, key=lambda m: (order[m.path], m.start, m.end))
+    return {path: list(group) for path, group in groupby(ordered, key=lambda m: m.path)}
+
+
+def nudged(frames: Iterable[int]) -> list[int]:
+    """Return ascending frame numbers of which no two are the same: editors drop one of two markers."""
+    out: list[int] = []
+    for frame in frames:
+        out.append(max(frame, out[-1] + 1) if out else frame)
+    return out
+
+
+def drops(rate: Fraction) -> bool:
+    """Say whether timecode at this rate leaves numbers out, so that it stays with the clock."""
+    return rate.denominator == 1001 and round(rate) % 30 == 0
+
+
+def timecode(frame: int, rate: Fraction, *, drop: bool | None = None) -> str:
+    """Return a frame's number as hh:mm:ss:ff; with a semicolon where numbers are dropped."""
+    base = round(rate)
+    drop = drops(rate) if drop is None else drop
+    if drop:
+        skipped = base // 15  # of every minute but each tenth
+        tens, rest = divmod(frame, base * 600 - skipped * 9)
+        minutes = max(0, (rest - skipped) // (base * 60 - skipped))
+        frame += skipped * (9 * tens + minutes)
+    seconds, number = divmod(frame, base)
+    hours, minutes, seconds = seconds // 3600, seconds // 60 % 60, seconds % 60
+    return f"{hours:02d}:{minutes:02d}:{seconds:02d}{';' if drop else ':'}{number:02d}"
+
+
+def frame_number(text: str, rate: Fraction) -> int:
+    """Return the frame of a timecode, hh:mm:ss:ff, or hh:mm:ss;ff where numbers are dropped."""
+    hours, minutes, seconds, number = (int(n) for n in re.split(r"[:;.]", text))
+    base, all_minutes = round(rate), 60 * hours + minutes
+    frame = (all_minutes * 60 + seconds) * base + number
+    if text[8] != ":":
+        frame -= base // 15 * (all_minutes - all_minutes // 10)
+    return frame

@@ -1,0 +1,104 @@
+"""What is found leaves the tool: clips and other programs' files, from the command line."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from conftest import write_video
+from stopcli.data.table import read_dataset
+from stopcli.video.workers.pool import read_facts
+
+
+@pytest.fixture
+def place(tmp_path, monkeypatch, toy):
+    """A folder with two videos and a model, to work in."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "toy").symlink_to(toy)
+    (tmp_path / "films").mkdir()
+    write_video(tmp_path / "films" / "a.mp4", frames=120)
+    write_video(tmp_path / "films" / "b.mkv", frames=90)
+    return tmp_path
+
+
+def search(*more):
+    return ("retrieve", "a bar", "films", "-m", "toy", "--window", "1", "-k", "3", *more)
+
+
+def test_a_sentence_gives_clips(run, place):
+    status, out, err = run(*search("--save-clips", "clips", "--pad", "0.25", "--format", "json"))
+    assert status == 0, err
+    hits = json.loads(out)["data"]
+    assert sorted(hit["clip"] for hit in hits) == sorted(
+        f"clips/{p.name}" for p in (place / "clips").iterdir()
+    )
+    assert all("a-bar-0" in hit["clip"] for hit in hits)
+    for hit in hits:
+        lead = 0.5 if hit["clip"].endswith(".mkv") else 0.0  # it begins with a key frame
+        wanted = hit["end"] - hit["start"]
+        assert wanted - 0.1 < read_facts(hit["clip"]).duration < wanted + 0.5 + lead + 0.1
+    status, out, err = run(*search("--save-clips", "clips", "--pad", "0.25", "--format", "json"))
+    assert status == 1
+    assert {e["error"] for e in json.loads(out)["errors"]} == {"file-exists"}
+    assert len(json.loads(out)["data"]) == len(hits)
+
+
+def test_a_sentence_gives_a_timeline(run, place):
+    status, _, err = run(*search("--export", "hits.edl"))
+    assert status == 0, err
+    assert "written: hits.edl" in err
+    assert (place / "hits.edl").read_text().count("FROM CLIP NAME") == 3
+
+
+def test_labels_of_windows_are_labels_to_learn_from(run, place):
+    labels = ("--labels", "a bar,a field,a wall")
+    status, out, err = run(
+        "classify", "films", "-m", "toy", *labels, "--every", "1", "--export", "found.csv", "--format", "json"
+    )
+    assert status == 0, err
+    best = {(w["path"], w["start"]): w["scores"][0]["label"] for w in json.loads(out)["data"]}
+    rows = read_dataset(place / "found.csv").rows
+    for (path, start), label in best.items():
+        (row,) = [r for r in rows if r.path.name == Path(path).name and r.start <= start < r.end]
+        assert row.text == label
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "words"),
+    [
+        (search("--export", "a.txt"), 2, "must end in .otio"),
+        (search("--export", "there.csv"), 3, "exists already"),
+        (search("--whole", "--export", "a.csv"), 2, "whole files"),
+        (search("--whole", "--save-clips", "x"), 2, "leave out --whole"),
+        (("classify", "films", "-m", "toy", "--export", "a.csv"), 2, "windows"),
+        (("cut", "films/a.mp4", "2", "1"), 2, "after it starts"),
+        (("cut", "films/a.mp4", "soon", "1"), 2, "START must be seconds"),
+        (("cut", "films/a.mp4", "1", "2", "-o", "a.txt"), 2, "must end in .mp4"),
+        (("cut", "films/a.mp4", "1", "2", "-o", "there.mp4"), 3, "exists already"),
+        (("cut", "films", "1", "2"), 3, "is a folder"),
+        (("cut", "films/a.mp4", "50", "60"), 3, "it ends at 4.00 s"),
+    ],
+)
+def test_faults_are_said_before_anything_is_written(run, place, arguments, status, words):
+    for name in ("there.csv", "there.mp4"):
+        (place / name).write_text("mine")
+    before = sorted(p.name for p in place.iterdir())
+    code, _, err = run(*arguments)
+    assert (code, words in err) == (status, True), err
+    assert [p.name for p in sorted(place.iterdir()) if p.name != "stopcli-home"] == [
+        n for n in before if n != "stopcli-home"
+    ]
+    assert (place / "there.csv").read_text() == "mine"
+
+
+def test_cut_says_what_it_did(run, place):
+    status, out, err = run("cut", "films/a.mp4", "0:01.2", "2", "--format", "json")
+    assert status == 0, err
+    (clip,) = json.loads(out)["data"]
+    assert clip["path"] == "a_00.00.01.20-00.00.02.00.mp4"
+    assert (clip["mode"], clip["lead"]) == ("copy", pytest.approx(0.2))
+    assert "--exact leaves them out" in err
+    status, out, _ = run("cut", "films/a.mp4", "1.2", "2", "--exact", "-o", "exact.mp4", "-q")
+    assert (status, out) == (0, "exact.mp4\n")
