@@ -153,6 +153,11 @@ class Model:
         glob: str | None = None,
         min_duration: float | None = None,
         max_duration: float | None = None,
+        per_file: int | None = None,
+        fold: bool = True,
+        images: Sequence[str | Path] = (),
+        narrow: Sequence[str] = (),
+        combine: bool = False,
         window: float | None = WINDOW,
         index: str | Path | None = None,
     ) -> Results[Hit]:
@@ -172,6 +177,11 @@ class Model:
             glob: what its path is like: ``*/2021/*``.
             min_duration: of its file, seconds.
             max_duration: of its file, seconds.
+            per_file: at most so many hits of one file.
+            fold: copies of a moment in other files are told by the best of them, in its ``also``.
+            images: picture files as queries.
+            narrow: texts that each hit must fit as well.
+            combine: all queries are one: what is like all of them.
             window: seconds; None searches whole files.
             index: the index's folder; None is the default one.
         """
@@ -180,8 +190,17 @@ class Model:
 
         texts = (query,) if isinstance(query, str) else tuple(query)
         examples = tuple(Example(Path(path), at) for path, at in like)
-        filters = Filters(top_k, min_score, glob, min_duration, max_duration)
-        request = SearchRequest(texts, tuple(_texts(unlike, "unlike")), examples, window, filters)
+        filters = Filters(top_k, min_score, glob, min_duration, max_duration, per_file, fold)
+        request = SearchRequest(
+            texts,
+            tuple(_texts(unlike, "unlike")),
+            examples,
+            tuple(map(Path, images)),
+            tuple(_texts(narrow, "narrow")),
+            combine,
+            window,
+            filters,
+        )
         videos, folders = _videos(paths), [Path(p) for p in _as_list(paths) if is_folder(p)]
         folder, encoder = Path(index) if index is not None else default_folder(), self.encoder
         with SearchEngine(

@@ -131,6 +131,10 @@ class OfflineError(ModelError):
     """A file is not cached, and no request was allowed or possible."""
 
 
+class NoMatch(StopError):
+    """No moment of the archive stands out as a match."""
+
+
 class IndexBusy(StopError):
     """Another process is writing to the index."""
 

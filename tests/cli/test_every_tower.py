@@ -58,7 +58,7 @@ def test_a_tower_serves_every_command(name, run, run_json, table, tmp_path):
     clip, where = tmp_path / "x.mp4", ("-m", model, *CPU)
     status, told = run_json("classify", clip, *where, "--labels", "a dog,a cat")
     assert (status, len(told["data"][0]["scores"])) == (0, 2)
-    assert run("retrieve", "a dog", tmp_path, *where)[0] == 0
+    assert run("retrieve", "a dog", tmp_path, "--min-confidence", "0", *where)[0] == 0
     status, told = run_json("explain", clip, *where, "--focus", "motion", "-o", tmp_path / "focus.png")
     assert status == 0, told
     done = run("finetune", table, *where, "-o", tmp_path / "tuned", "--epochs", "2")

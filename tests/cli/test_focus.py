@@ -48,7 +48,18 @@ def test_a_model_with_prompts_refuses_focus(run, toy, clip):
 
 
 def test_an_index_keeps_what_was_embedded_with_focus_apart(run_json, run, plain, clip, tmp_path):
-    search = ("retrieve", "a dog", clip.parent, "-m", plain, "--index", tmp_path / "index", *CPU)
+    search = (
+        "retrieve",
+        "a dog",
+        clip.parent,
+        "--min-confidence",
+        "0",
+        "-m",
+        plain,
+        "--index",
+        tmp_path / "index",
+        *CPU,
+    )
     without, with_focus = (run_json(*search, *more)[1]["data"] for more in ((), ("--focus", "motion")))
     assert without[0]["score"] != pytest.approx(with_focus[0]["score"], abs=1e-4)
     assert run_json(*search)[1]["data"] == without

@@ -83,16 +83,34 @@ def test_classify_table_csv_jsonl_quiet(run, toy, clips):
 
 
 def test_retrieve(run_json, run, toy, clips):
-    status, told = run_json("retrieve", clips, "-m", toy, "--query", "a dog", "--query", "a cat", "-k", "1")
+    status, told = run_json(
+        "retrieve",
+        "--min-confidence",
+        "0",
+        clips,
+        "-m",
+        toy,
+        "--query",
+        "a dog",
+        "--query",
+        "a cat",
+        "-k",
+        "1",
+    )
     assert status == 1
-    assert [list(d) for d in told["data"]] == [["query", "rank", "path", "start", "end", "score", "clip"]] * 2
+    assert [list(d) for d in told["data"]] == [
+        ["query", "rank", "path", "start", "end", "score", "confidence", "also", "clip"]
+    ] * 2
     assert [(d["query"], d["rank"]) for d in told["data"]] == [("a dog", 1), ("a cat", 1)]
-    _, out, _ = run("retrieve", clips, "-m", toy, "--query", "a dog", "-q")
-    assert set(out.splitlines()) == {str(clips / "a.mp4"), str(clips / "deeper" / "b.mkv")}
-    _, told = run_json("retrieve", clips, "-m", toy, "--like", clips / "a.mp4")
-    assert told["data"][0]["path"] == str(clips / "a.mp4")
-    assert told["data"][0]["score"] == pytest.approx(1, abs=1e-3)
-    _, told = run_json("retrieve", clips, "-m", toy, "--query", "x", "--window", "1")
+    _, out, _ = run("retrieve", "--min-confidence", "0", clips, "-m", toy, "--query", "a dog", "-q")
+    assert {line.split("\t")[0] for line in out.splitlines()} == {
+        str(clips / "a.mp4"),
+        str(clips / "deeper" / "b.mkv"),
+    }
+    assert all(line.split("\t")[1] == "0.000" for line in out.splitlines())
+    _, told = run_json("retrieve", "--min-confidence", "0", clips, "-m", toy, "--like", clips / "a.mp4")
+    assert [d["path"] for d in told["data"]] == [str(clips / "deeper" / "b.mkv")]  # not the example itself
+    _, told = run_json("retrieve", "--min-confidence", "0", clips, "-m", toy, "--query", "x", "--window", "1")
     assert {d["end"] is None for d in told["data"]} == {False}
 
 

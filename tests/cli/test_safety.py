@@ -93,7 +93,7 @@ def test_what_is_kept_is_for_its_owner_only(run, toy, clips, tmp_path, monkeypat
     monkeypatch.setenv("STOPCLI_HOME", str(home))
     old = os.umask(0o022)
     try:
-        assert run("retrieve", "a dog", clips / "a.mp4", "-m", toy)[0] == 0
+        assert run("retrieve", "a dog", "--min-confidence", "0", clips / "a.mp4", "-m", toy)[0] == 0
     finally:
         os.umask(old)
     for folder in (home, home / "index"):
@@ -148,7 +148,10 @@ def test_a_pipe_among_films_is_one_failed_file(run_json, run, toy, clips, tmp_pa
     (tmp_path / "a.mp4").write_bytes((clips / "a.mp4").read_bytes())
     os.mkfifo(tmp_path / "pipe.mp4")
     (tmp_path / "zero.mp4").symlink_to("/dev/zero")
-    for command in (("index", "update", tmp_path), ("retrieve", tmp_path, "--query", "a dog")):
+    for command in (
+        ("index", "update", tmp_path),
+        ("retrieve", "--min-confidence", "0", tmp_path, "--query", "a dog"),
+    ):
         status, told = run_json(*command, "-m", toy)
         assert (status, len(told["errors"])) == (1, 2)
         assert "a pipe, a socket or a device" in told["errors"][0]["message"]

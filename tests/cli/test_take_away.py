@@ -24,7 +24,20 @@ def place(tmp_path, monkeypatch, toy):
 
 
 def search(*more):
-    return ("retrieve", "a bar", "films", "-m", "toy", "--window", "1", "-k", "3", *more)
+    return (
+        "retrieve",
+        "a bar",
+        "films",
+        "-m",
+        "toy",
+        "--window",
+        "1",
+        "-k",
+        "3",
+        "--min-confidence",
+        "0",
+        *more,
+    )
 
 
 def test_a_sentence_gives_clips(run, place):

@@ -36,7 +36,21 @@ def nasty(tmp_path_factory):
 
 def test_retrieve_writes_a_page_and_replaces_it_only_by_force(nasty, model, tmp_path, run):
     page = tmp_path / "hits.html"
-    command = ("retrieve", "--query", EVIL, nasty, "--model", model, "--window", 2, "--html", page, *CPU)
+    command = (
+        "retrieve",
+        "--min-confidence",
+        "0",
+        "--query",
+        EVIL,
+        nasty,
+        "--model",
+        model,
+        "--window",
+        2,
+        "--html",
+        page,
+        *CPU,
+    )
     status, _, err = run(*command)
     assert status == 0, err
     written = page.read_text()
@@ -82,7 +96,20 @@ def test_plain_clip_has_nothing_to_explain(nasty, plain, tmp_path, run):
 
 
 def test_a_filmstrip_is_drawn_where_there_is_a_terminal(nasty, model, run, monkeypatch):
-    command = ("retrieve", "--query", "x", nasty, "--model", model, "--window", 2, "--preview", *CPU)
+    command = (
+        "retrieve",
+        "--min-confidence",
+        "0",
+        "--query",
+        "x",
+        nasty,
+        "--model",
+        model,
+        "--window",
+        2,
+        "--preview",
+        *CPU,
+    )
     status, out, err = run(*command)
     assert status == 0
     assert "needs a terminal" in err

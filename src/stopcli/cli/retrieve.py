@@ -18,7 +18,7 @@ from stopcli.cli.session import Session, session
 from stopcli.errors import UsageError
 
 if TYPE_CHECKING:
-    from stopcli.index.types import Example, SearchRequest
+    from stopcli.index.types import Example, SearchRequest, SearchResult
     from stopcli.results import Failure, Hit
 
 EXAMPLES = """Examples:
@@ -32,7 +32,15 @@ search_option = partial(typer.Option, rich_help_panel="Search")
 _query = search_option(metavar="TEXT", help="What to look for; may be given again.")
 _unlike = search_option("--not", metavar="TEXT", help="Leave out what this describes better.")
 _like = search_option(metavar="FILE[@TIME]", help="What to be like: a video, or a moment (1:23.5) of it.")
+_image = search_option(metavar="FILE", help="A picture as a query; may be given again.")
+_and = search_option("--and", metavar="TEXT", help="Hits must fit this too; may be given again.")
+_combine = search_option("--combine", help="All queries are one: what is like all of them.")
 _min_score = search_option(metavar="COSINE", help="Leave out hits below this.")
+_sure = search_option(
+    metavar="0..1", min=0, max=1, help="Leave out hits less sure than this. Default: one must reach 0.9."
+)
+_per_file = search_option(metavar="N", min=1, help="At most N hits of one file.")
+_all = search_option("--all", help="Show copies of a moment in other files as hits of their own.")
 _glob = search_option(metavar="PATTERN", help="Only paths like this: '*/2021/*'.")
 _min_duration = search_option(metavar="SECONDS", help="Only files at least this long.")
 _max_duration = search_option(metavar="SECONDS", help="Only files at most this long.")
@@ -50,7 +58,13 @@ class Search:
     query: Annotated[list[str] | None, _query] = None
     unlike: Annotated[list[str] | None, _unlike] = None
     like: Annotated[list[str] | None, _like] = None
+    image: Annotated[list[Path] | None, _image] = None
+    narrow: Annotated[list[str] | None, _and] = None
+    combine: Annotated[bool, _combine] = False
+    min_confidence: Annotated[float | None, _sure] = None
     min_score: Annotated[float | None, _min_score] = None
+    per_file: Annotated[int | None, _per_file] = None
+    unfolded: Annotated[bool, _all] = False
     glob: Annotated[str | None, _glob] = None
     min_duration: Annotated[float | None, _min_duration] = None
     max_duration: Annotated[float | None, _max_duration] = None
@@ -63,12 +77,33 @@ class Search:
         """Return what the index is asked; raises UsageError if nothing is looked for."""
         from stopcli.index.types import Filters, SearchRequest
 
-        if not self.query and not self.like:
-            raise UsageError("nothing to look for; put a sentence first, or give --query or --like")
+        if not (self.query or self.like or self.image):
+            raise UsageError("nothing to look for; put a sentence first, or give --query, --like or --image")
         window = None if self.whole else self.window
         examples = tuple(example(text) for text in self.like or ())
-        filters = Filters(self.top_k, self.min_score, self.glob, self.min_duration, self.max_duration)
-        return SearchRequest(tuple(self.query or ()), tuple(self.unlike or ()), examples, window, filters)
+        lengths = self.min_duration, self.max_duration
+        filters = Filters(
+            self.top_k, self.min_score, self.glob, *lengths, self.per_file, fold=not self.unfolded
+        )
+        texts, unlike, narrow = (tuple(t or ()) for t in (self.query, self.unlike, self.narrow))
+        pictures = tuple(self.image or ())
+        return SearchRequest(texts, unlike, examples, pictures, narrow, self.combine, window, filters)
+
+    def sort_out(self, result: SearchResult) -> tuple[list[Hit], list[Failure]]:
+        """Return the hits to show, and what is said of queries that nothing matches."""
+        from stopcli.errors import NoMatch
+        from stopcli.index.calibration import SURE, stand_out
+        from stopcli.results import Failure, span
+
+        least = SURE if self.min_confidence is None else self.min_confidence
+        hits, nearest = stand_out(result.hits, least, every=self.min_confidence is not None)
+        missed = []
+        for hit in nearest:
+            moment = f"{hit.path} {span(hit.start, hit.end)}".strip()
+            near = f"nearest: {moment} (confidence {hit.confidence or 0:.2f})"
+            message = f"no confident match for {hit.query!r}; {near}; --min-confidence 0 shows more"
+            missed.append(Failure(None, NoMatch().kind, message))
+        return hits, missed
 
 
 @o.shares(Search, o.Focused, o.Batching, o.Cutting, Files, o.Show)
@@ -96,10 +131,11 @@ def command(
             raise UsageError("--save-clips saves moments; leave out --whole")
         files.check(moments=not search.whole)
         videos = s.videos(search.paths, search.files_from)
-        s.note_cut([*request.texts, *request.unlike])
+        s.note_cut([*request.texts, *request.narrow, *request.unlike])
         with s.engine(index) as engine:
             result = engine.search(request, videos, s.roots(search.paths))
-        s.output.add_all([*_saved(s, result.hits, save_clips, cutting, files.force), *result.failures])
+        hits, missed = search.sort_out(result)
+        s.output.add_all([*_saved(s, hits, save_clips, cutting, files.force), *missed, *result.failures])
         if not result.hits:
             s.say("no hits; a lower --min-score or a wider filter may find some")
         files.write(s, "hits_page")
@@ -108,13 +144,15 @@ def command(
 
 
 def first_word(search: Search) -> Search:
-    """Take a first argument that is no path as the sentence to look for."""
+    """Take a first argument that is no path as a sentence to look for."""
     paths = search.paths or []
-    if search.query or search.like or not paths or str(paths[0]) == "-" or os.path.lexists(paths[0]):
+    if not paths or str(paths[0]) == "-" or os.path.lexists(paths[0]):
         return search
+    if (search.query or search.like or search.image) and " " not in str(paths[0]):
+        return search  # a file or folder that is not there
     if len(paths) == 1 and search.files_from is None and paths[0].suffix:
         return search  # a file that is not there, rather than a sentence to look for nowhere
-    return replace(search, query=[str(paths[0])], paths=paths[1:])
+    return replace(search, query=[str(paths[0]), *(search.query or ())], paths=paths[1:])
 
 
 def example(text: str) -> Example:

@@ -12,6 +12,7 @@ from stopcli.errors import InputError, UsageError
 from stopcli.model.config import ModelConfig
 
 TEMPLATE = "a video of {}"
+FEW = 100  # labels: too few to tell what is usual
 
 
 def prompts_for(labels: Sequence[str], config: ModelConfig, template: str | None = None) -> list[str]:
@@ -44,6 +45,12 @@ def check_template(template: str | None) -> None:
 def default_labels(config: ModelConfig) -> list[str]:
     """Return the model's own labels, else the Kinetics-400 names."""
     return list(config.labels or kinetics400())
+
+
+def null_sentences(config: ModelConfig) -> list[str]:
+    """Return sentences about many things, to compare queries with: the model's labels; Kinetics' if few."""
+    own = list(config.labels or ())
+    return prompts_for(own if len(own) >= FEW else [*own, *kinetics400()], config)
 
 
 def kinetics400() -> list[str]:

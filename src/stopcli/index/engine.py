@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from stopcli.data.labels import null_sentences
 from stopcli.errors import FileMissing, IndexUnusable, StopError
-from stopcli.fileio import is_file, is_folder
+from stopcli.fileio import content_key, is_file, is_folder
 from stopcli.index import ann, sync
+from stopcli.index.calibration import SAMPLE, combined, spread_out
 from stopcli.index.maintenance import forget_lost, lost_spaces
 from stopcli.index.ranking import Near, Selection, search, select
 from stopcli.index.store import Index
@@ -32,10 +34,12 @@ from stopcli.index.vectors import UNIT
 from stopcli.model.files import ModelFiles
 from stopcli.runtime.text import TextEncoder, check_texts
 from stopcli.video.clips import READER
-from stopcli.video.workers.pool import read_frames
+from stopcli.video.workers.pool import read_frames, read_photo
 
 if TYPE_CHECKING:
     from stopcli.runtime.encoder import Encoder
+
+MOMENTS = 400  # of the archive, that tell what an example or a picture is usually like
 
 
 class SearchEngine(AbstractContextManager["SearchEngine"]):
@@ -112,18 +116,31 @@ class SearchEngine(AbstractContextManager["SearchEngine"]):
 
         Raises UsageError: a text is empty or no text; InputError: an example cannot be used.
         """
-        texts = self._embed([*request.texts, *request.unlike])
-        examples = [self._query(example, request.window) for example in request.examples]
-        queries = texts[: len(request.texts)] + examples
-        unlike = [text.vector for text in texts[len(request.texts) :]]
+        texts = self._embed([*request.texts, *request.narrow, *request.unlike])
+        shown = [self._query(example, request.window) for example in request.examples]
+        shown += [self._picture(path) for path in request.pictures]
         update = self.update(videos, roots, request.window)
         diff, state = update.diff, update.state
+        told = [texts.pop(0) for _ in request.texts]
+        narrow = [texts.pop(0) for _ in request.narrow]
+        queries, unlike = told + shown, [text.vector for text in texts]
         if state.vectors.size and {q.vector.size for q in queries} != {state.vectors.shape[1]}:
             problem = f"{self.index.folder}: its vectors are of another size than the model makes"
             raise IndexUnusable(f"{problem}; see 'stop index check', or name another with --index")
         selection = select(diff, state, request.filters)
         near = self._near(state, selection)
-        hits = search(state.vectors, selection, queries, request.filters, unlike, near)
+        if selection.paths:
+            rows = state.vectors[selection.rows()[spread_out(int(selection.count.sum()), SAMPLE)]]
+            sentences = self._texts.encode(null_sentences(self._files.config))
+            examples = (_left_out(state, selection, e) for e in request.examples)
+            told = [q._replace(nulls=sentences) for q in told]
+            narrow = [q._replace(nulls=sentences) for q in narrow]
+            queries = told + [q._replace(nulls=rows[:: max(1, len(rows) // MOMENTS)]) for q in shown]
+            for i, without in enumerate(examples, len(told)):
+                queries[i] = queries[i]._replace(without=without)
+            if request.combine:
+                queries = [together(queries)]
+        hits = search(state.vectors, selection, queries, request.filters, unlike, near, narrow)
         return SearchResult(tuple(hits), update.failures)
 
     def _near(self, state: Snapshot, selection: Selection) -> Near | None:
@@ -166,3 +183,30 @@ class SearchEngine(AbstractContextManager["SearchEngine"]):
         frames = read_frames(example.path, self._encoder.frames, self._encoder.framing, start=start, end=end)
         (vector,) = self._encoder.encode_pixels(frames.pixels[None])
         return Query(example.name, vector)
+
+    def _picture(self, path: Path) -> Query:
+        """Return a picture as a query: a video of so many frames in which nothing moves."""
+        frame = read_photo(path, self._encoder.framing)
+        (vector,) = self._encoder.encode_pixels(np.stack([frame] * self._encoder.frames)[None])
+        return Query(str(path), vector)
+
+
+def _left_out(state: Snapshot, selection: Selection, example: Example) -> tuple[int, ...]:
+    """Return the rows that are the example itself: of its file's content, at its time."""
+    entry = state.entries.get(content_key(example.path))
+    if entry is None:
+        return ()
+    start, end = example.span(selection.window)
+    numbers, window = entry.numbers or range(entry.count), selection.window
+    if start is None or end is None or window is None:
+        return tuple(range(entry.first, entry.first + entry.count))
+    begins = [entry.begin + n * window for n in numbers]
+    return tuple(entry.first + i for i, b in enumerate(begins) if b < end and start < b + window)
+
+
+def together(queries: Sequence[Query]) -> Query:
+    """Return one query for what is like all of some."""
+    nulls = [q.nulls for q in queries if q.nulls is not None]
+    without = tuple(row for q in queries for row in q.without)
+    vector = combined([q.vector for q in queries])
+    return Query(" + ".join(q.name for q in queries), vector, combined(nulls), without)

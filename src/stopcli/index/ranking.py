@@ -5,6 +5,7 @@ Letters: R rows (windows) of a space, F files that may answer, N rows of those, 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatch
@@ -13,12 +14,12 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
+from stopcli.index.calibration import SAMPLE, Calibration, copy_threshold, spread_out
 from stopcli.index.sync import FileDiff
 from stopcli.index.types import Entry, Filters, Query, Snapshot, Vectors
 from stopcli.results import Hit
 
 MERGE = 0.25  # of the way from a hit's score down to the mean: neighbours above it belong to the hit
-SAMPLE = 20_000  # rows that tell the mean, where not all are looked at
 POOL = 32  # candidates sorted for each hit wanted
 SPARSE = 4  # fewer than one row in so many: they are read alone
 CHUNK = 512  # of those, read at once: what fits a processor's cache
@@ -84,27 +85,86 @@ def search(
     filters: Filters,
     unlike: Sequence[Vectors] = (),
     near: Near | None = None,
+    narrow: Sequence[Query] = (),
 ) -> list[Hit]:
     """Rank the selected of a space's vectors (R,E), and ``near`` a query if given, by cosine; exactly.
 
     Neighbouring windows that both score are one hit, with the best score; no hit is nearer to ``unlike``.
+    Where there are texts to ``narrow`` by, what counts is how well the worst of them and the query fit.
     """
     hits: list[Hit] = []
     matrix = np.asarray(vectors)
-    sample = matrix[:: max(1, len(matrix) // SAMPLE)]
+    sample = matrix[selection.rows()[spread_out(int(selection.count.sum()), SAMPLE)]]
+    alike = copy_threshold(sample) if filters.fold else np.inf
     for query in queries:
         chosen = selection if near is None else selection.owning(near(query.vector))
         if not chosen.paths:
             continue
-        rows = chosen.rows()
+        rows, moments = chosen.rows(), int(selection.count.sum())
+        asked = [(q, _calibration(sample, q, moments)) for q in (query, *narrow)]
         scores = _cosines(matrix, rows, query.vector)
-        seen = scores if near is None else sample @ query.vector
+        order = scores if not narrow else _worst(matrix, rows, asked)
+        seen = order if near is None or narrow else sample @ query.vector
         mean = float(seen[np.isfinite(seen)].mean()) if np.isfinite(seen).any() else 0.0
-        scores[~np.isfinite(scores)] = -np.inf  # vectors that no model made
+        order = np.where(np.isfinite(order), order, -np.inf)  # vectors that no model made
+        if filters.min_score is not None:
+            order[~(scores >= filters.min_score)] = -np.inf
+        if query.without:
+            order[np.isin(rows, query.without)] = -np.inf
         for unwanted in unlike:
-            scores[_cosines(matrix, rows, unwanted) >= scores] = -np.inf
-        hits += _hits(query.name, scores, mean, chosen, filters)
+            order[_cosines(matrix, rows, unwanted) >= scores] = -np.inf
+        for found, hit in _folded(_moments(order, mean, chosen, filters), matrix, filters, alike):
+            score = float(matrix[found] @ query.vector)
+            sure = min((_confidence(c, matrix[found], q) for q, c in asked if c is not None), default=None)
+            hits.append(replace(hit, query=query.name, score=score, confidence=sure))
     return hits
+
+
+def _calibration(sample: Vectors, query: Query, moments: int) -> Calibration | None:
+    return None if query.nulls is None else Calibration.of(sample, query.nulls, moments)
+
+
+def _confidence(calibration: Calibration, row: Vectors, query: Query) -> float:
+    return calibration.confidence(float(calibration.deviations(row[None], query.vector)[0]))
+
+
+def _worst(
+    matrix: Vectors, rows: NDArray[np.int64], asked: Sequence[tuple[Query, Calibration | None]]
+) -> Vectors:
+    """Return how well rows fit the query that they fit worst, in spreads, so that queries are comparable."""
+    fits = []
+    for query, calibration in asked:
+        usual = 0.0 if calibration is None else calibration.usual
+        away = _cosines(matrix, rows, query.vector - usual)
+        fits.append(away if calibration is None else calibration.standardized(away))
+    worst: Vectors = np.min(fits, axis=0)
+    return worst
+
+
+def _folded(
+    moments: Iterator[tuple[int, Hit]], matrix: Vectors, filters: Filters, alike: float
+) -> list[tuple[int, Hit]]:
+    """Return the best moments and their rows: copies in other files are told by the best of them."""
+    kept: list[tuple[int, Hit]] = []
+    also: list[list[str]] = []
+    files: Counter[str] = Counter()
+    for row, hit in moments:
+        if len(kept) == filters.top_k:
+            break
+        copies = (
+            i for i, (r, h) in enumerate(kept) if h.path != hit.path and matrix[r] @ matrix[row] >= alike
+        )
+        first = next(copies, None)
+        if first is not None:
+            if hit.path not in also[first]:
+                also[first].append(hit.path)
+            continue
+        if filters.per_file is not None and files[hit.path] >= filters.per_file:
+            continue
+        files[hit.path] += 1
+        kept.append((row, replace(hit, rank=len(kept) + 1)))
+        also.append([])
+    return [(row, replace(hit, also=tuple(a))) for (row, hit), a in zip(kept, also, strict=True)]
 
 
 def _cosines(matrix: Vectors, rows: NDArray[np.int64], query: Vectors) -> Vectors:
@@ -116,24 +176,25 @@ def _cosines(matrix: Vectors, rows: NDArray[np.int64], query: Vectors) -> Vector
     return scores if len(rows) == len(matrix) else scores[rows]
 
 
-def _hits(name: str, scores: Vectors, mean: float, selection: Selection, filters: Filters) -> list[Hit]:
-    """Return the best moments, given the scores (N,) of the selection's rows."""
-    floor = -np.inf if filters.min_score is None else filters.min_score
+def _moments(
+    order: Vectors, mean: float, selection: Selection, filters: Filters
+) -> Iterator[tuple[int, Hit]]:
+    """Yield moments and the best row of each, from the best down, as ``order`` (N,) ranks the rows."""
     starts = np.cumsum(selection.count) - selection.count
+    rows = selection.rows()
     used: set[int] = set()
-    hits: list[Hit] = []
-    for row in _best_first(scores, POOL * filters.top_k):
-        score = float(scores[row])
-        if len(hits) == filters.top_k or score < floor or score == -np.inf:
-            break
+    for row in _best_first(order, POOL * filters.top_k):
+        score = float(order[row])
+        if score == -np.inf:
+            return
         if row in used:
             continue
         file = int(np.searchsorted(starts, row, "right")) - 1
         start = int(starts[file])
         stop = start + int(selection.count[file])
-        cut = max(score - MERGE * max(0.0, score - mean), floor)
+        cut = score - MERGE * max(0.0, score - mean)
         numbers = selection.numbers.get(int(selection.first[file]), range(stop - start))
-        joins = partial(_joins, scores=scores[start:stop], cut=cut, used=used, start=start, numbers=numbers)
+        joins = partial(_joins, scores=order[start:stop], cut=cut, used=used, start=start, numbers=numbers)
         first = last = row - start
         while first > 0 and joins(first - 1, first):
             first -= 1
@@ -145,8 +206,7 @@ def _hits(name: str, scores: Vectors, mean: float, selection: Selection, filters
             begin = selection.begin.get(int(selection.first[file]), 0.0)
             since, until = (begin + n * selection.window for n in (numbers[first], numbers[last] + 1))
             until = float(selection.duration[file]) if start + last == stop - 1 else until
-        hits.append(Hit(name, len(hits) + 1, selection.paths[file], since, until, score))
-    return hits
+        yield int(rows[row]), Hit("", 0, selection.paths[file], since, until, score)
 
 
 def _joins(

@@ -97,6 +97,8 @@ class Filters(NamedTuple):
     glob: str | None = None  # of the path as shown; ``*`` matches slashes too: ``*/2021/*``
     min_duration: float | None = None
     max_duration: float | None = None
+    per_file: int | None = None  # hits of one file, at most
+    fold: bool = True  # copies of a moment in other files are one hit
 
 
 class Example(NamedTuple):
@@ -116,20 +118,28 @@ class Example(NamedTuple):
 
 
 class SearchRequest(NamedTuple):
-    """All that one search wants to know."""
+    """All that one search wants to know: each text, example and picture is a query of its own."""
 
     texts: tuple[str, ...] = ()
     unlike: tuple[str, ...] = ()  # texts: moments nearer to one of them are no hits
     examples: tuple[Example, ...] = ()
+    pictures: tuple[Path, ...] = ()
+    narrow: tuple[str, ...] = ()  # texts that hits must fit as well
+    combine: bool = False  # all queries are one: what is like all of them
     window: float | None = WINDOW  # seconds; None searches whole files
     filters: Filters = Filters()
 
 
 class Query(NamedTuple):
-    """A text or an example, by name, and its vector (E,)."""
+    """A text, an example or a picture, by name, and its vector (E,).
+
+    ``nulls`` (M,E) are what else could have been asked; rows ``without`` are the example itself.
+    """
 
     name: str
     vector: Vectors
+    nulls: Vectors | None = None
+    without: tuple[int, ...] = ()
 
 
 class SearchResult(NamedTuple):

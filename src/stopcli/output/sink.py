@@ -13,10 +13,10 @@ from collections.abc import Iterable
 from contextlib import AbstractContextManager
 from typing import Any
 
-from stopcli.errors import ExitStatus, StopError
+from stopcli.errors import ExitStatus, NoMatch, StopError
 from stopcli.fileio import to_json
 from stopcli.output.tables import VIEWS, Table, table_of, to_dict
-from stopcli.results import Failure
+from stopcli.results import Failure, Hit
 
 SCHEMA = 1
 NARROW = 110  # columns: bars are left out of narrower terminals, so that names have room
@@ -45,6 +45,7 @@ class Sink(AbstractContextManager["Sink"]):
         self._quiet = quiet
         self._null, self._raw = null, raw
         self._failures: list[Failure] = []
+        self._shown: set[str] = set()
         self._csv: csv.DictWriter[str] | None = None
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: object) -> None:
@@ -69,7 +70,8 @@ class Sink(AbstractContextManager["Sink"]):
         """What the process should answer: whether no input failed, or some, or all."""
         if not self._failures:
             return ExitStatus.OK
-        some = self.records or len(self._failures) < self.inputs
+        faulty = sum(f.error != NoMatch().kind for f in self._failures)  # the inputs of a search were read
+        some = self.records or faulty < max(self.inputs, 1)
         return ExitStatus.FAILED if some else ExitStatus.INPUT
 
     def add(self, record: Any) -> None:
@@ -90,6 +92,9 @@ class Sink(AbstractContextManager["Sink"]):
             sys.stdout.flush()
         elif self.format == "quiet":
             text = VIEWS[type(record)].short(record)
+            if isinstance(record, Hit) and text in self._shown:
+                return  # of another query
+            self._shown.add(text)
             if self._null:
                 print(text, end="\0", flush=True)
             else:
@@ -107,7 +112,8 @@ class Sink(AbstractContextManager["Sink"]):
 
     def _fail(self, failure: Failure) -> None:
         self._failures.append(failure)
-        self._talk(f"{'error' if failure.path is None else 'skipped'}: {failure.message}")
+        word = "" if failure.error == NoMatch().kind else "error: " if failure.path is None else "skipped: "
+        self._talk(word + failure.message)
         if self.format == "jsonl":
             self._line(to_dict(failure))
 

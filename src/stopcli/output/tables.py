@@ -31,8 +31,8 @@ class Column(NamedTuple):
 
 
 TIME, VIDEO, SCORE = Column("time"), Column("video", "path"), Column("score", "number")
-CLIP = Column("clip", "path")
-OPTIONAL = (TIME, CLIP)
+SURE, ALSO, CLIP = Column("confidence", "number"), Column("also in", "path"), Column("clip", "path")
+OPTIONAL = (TIME, SURE, ALSO, CLIP)
 
 
 class Table(NamedTuple):
@@ -78,11 +78,13 @@ def _classifications(records: Sequence[r.Classification]) -> Table:
 
 
 def _hits(records: Sequence[r.Hit]) -> Table:
-    rows = [
-        (h.query if h.rank == 1 else "", h.rank, f"{h.score:.3f}", h.path, span(h.start, h.end), h.clip or "")
-        for h in records
-    ]
-    return _table(rows, Column("query"), Column("rank", "number"), SCORE, VIDEO, TIME, CLIP)
+    rows = []
+    for h in records:
+        sure = "" if h.confidence is None else f"{h.confidence:.2f}"
+        also = h.also[0] + (f" and {len(h.also) - 1} more" if len(h.also) > 1 else "") if h.also else ""
+        facts = (h.path, span(h.start, h.end), also, h.clip or "")
+        rows.append((h.query if h.rank == 1 else "", h.rank, f"{h.score:.3f}", sure, *facts))
+    return _table(rows, Column("query"), Column("rank", "number"), SCORE, SURE, VIDEO, TIME, ALSO, CLIP)
 
 
 MODES = {"copy": "copied", "joined": "copied, its ends encoded again", "encoded": "encoded again"}
@@ -303,6 +305,13 @@ def _explanation(records: Sequence[r.Explanation]) -> Table:
     return _facts(explanation_facts(records[0]).items())
 
 
+def _place(record: r.Hit | r.Classification) -> str:
+    """Return the path, and where it is a moment of it, when that begins and ends."""
+    if record.start is None or record.end is None:
+        return record.path
+    return f"{record.path}\t{record.start:.3f}\t{record.end:.3f}"
+
+
 class View(NamedTuple):
     """How records of one kind are shown: as a table, in a line for ``--quiet``, as rows for CSV."""
 
@@ -312,8 +321,8 @@ class View(NamedTuple):
 
 
 VIEWS: dict[type, View] = {
-    r.Classification: View(_classifications, lambda c: f"{c.path}\t{c.scores[0].label}", _flat_scores),
-    r.Hit: View(_hits),
+    r.Classification: View(_classifications, lambda c: f"{_place(c)}\t{c.scores[0].label}", _flat_scores),
+    r.Hit: View(_hits, lambda hit: _place(hit)),
     r.SavedClip: View(_saved),
     r.Embedded: View(_embedded),
     t.Finetuned: View(_finetuned),

@@ -40,7 +40,10 @@ class Classification:
 
 @dataclass(frozen=True)
 class Hit:
-    """One answer to a query; ``score`` is a cosine."""
+    """One answer to a query; ``score`` is a cosine, ``confidence`` how often chance would give less.
+
+    ``also`` are other files with a copy of the moment.
+    """
 
     query: str
     rank: int
@@ -48,6 +51,8 @@ class Hit:
     start: float | None
     end: float | None
     score: float
+    confidence: float | None = None
+    also: tuple[str, ...] = ()
     clip: str | None = None  # the file that the moment was saved as
 
 

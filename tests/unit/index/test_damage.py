@@ -177,7 +177,9 @@ def test_the_advice_that_is_printed_works(run, toy, clips, tmp_path):
     assert (status, "check --repair" in err) == (1, True)
     assert run("index", "check", "--repair", "--index", folder)[0] == 0
     assert run("index", "check", "--index", folder)[0] == 0
-    status, _, err = run("retrieve", "a dog", clips / "a.mp4", "-m", toy, "--index", folder)
+    status, _, err = run(
+        "retrieve", "a dog", "--min-confidence", "0", clips / "a.mp4", "-m", toy, "--index", folder
+    )
     assert status == 0, err
     file.write_bytes(b"")
     status, _, err = run(*update)

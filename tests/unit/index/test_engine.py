@@ -49,7 +49,20 @@ def videos(tree):
 
 def ask(run, tree, model, *more):
     status, out, err = run(
-        "retrieve", "--query", "a bar", tree, "--model", model, "--window", 2, "--format", "json", *CPU, *more
+        "retrieve",
+        "--min-confidence",
+        "0",
+        "--query",
+        "a bar",
+        tree,
+        "--model",
+        model,
+        "--window",
+        2,
+        "--format",
+        "json",
+        *CPU,
+        *more,
     )
     return status, json.loads(out)["data"] if out else None, err
 
@@ -265,7 +278,7 @@ def test_a_later_query_loads_no_torch(run, tree, toy, query):
 import sys, io, contextlib
 from stopcli.cli.app import main
 with contextlib.redirect_stdout(io.StringIO()):
-    status = main(["retrieve", "--query", {query!r}, {str(tree)!r}, "--model", {str(toy)!r}, "--window", "2"])
+    status = main(["retrieve", "--min-confidence", "0", "--query", {query!r}, {str(tree)!r}, "--model", {str(toy)!r}, "--window", "2"])
 print(status, sorted(set(sys.modules) & {{"torch", "open_clip", "av"}}))
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -282,7 +295,18 @@ def test_a_new_query_leaves_the_vision_tower_on_the_disk(run, tree, toy, monkeyp
     with monkeypatch.context() as patch:
         patch.setattr(encoder_module, "load_model", no_model)
         status, out, _ = run(
-            "retrieve", "--query", "something new", tree, "--model", toy, "--window", 2, "--format", "json"
+            "retrieve",
+            "--min-confidence",
+            "0",
+            "--query",
+            "something new",
+            tree,
+            "--model",
+            toy,
+            "--window",
+            2,
+            "--format",
+            "json",
         )
     assert status == 0
     new = json.loads(out)["data"]

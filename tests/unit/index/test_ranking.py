@@ -24,7 +24,9 @@ def test_neighbours_that_score_are_one_hit():
 
 def test_a_hit_never_crosses_files():
     v = np.array([unit(1, 0), unit(1, 0), unit(1, 0.01), unit(0, 1)])
-    hits = search(v, selection([1, 1, 2], durations=[3.5, 8.0, 20.0]), [Query("q", unit(1, 0))], Filters())
+    hits = search(
+        v, selection([1, 1, 2], durations=[3.5, 8.0, 20.0]), [Query("q", unit(1, 0))], Filters(fold=False)
+    )
     assert [(h.path, h.start, h.end) for h in hits[:3]] == [
         ("0.mp4", 0.0, 3.5),
         ("1.mp4", 0.0, 8.0),
@@ -52,7 +54,7 @@ def test_the_best_are_found_among_many(chosen):
     kept = np.sort(rng.permutation(20000)[:chosen])
     files = part_of(files, kept)
     q = unit(*rng.normal(size=8))
-    hits = search(v, files, [Query("q", q)], Filters(top_k=20))
+    hits = search(v, files, [Query("q", q)], Filters(top_k=20, fold=False))
     scores = v[files.first] @ q
     assert [h.score for h in hits] == pytest.approx(sorted(scores.tolist(), reverse=True)[:20])
 

@@ -62,6 +62,7 @@ RECORDS = [
     t.TrainingPlan(
         "classification", {"train": 9}, 2, 9, 9, "cpu", "fp32", 1, 2, 3, False, True, "top-1", None, 0, 1.0
     ),
+    r.SavedClip("b.mp4", "a.mp4", 1.0, 2.0, 0.5, "copy"),
 ]
 IDS = [type(record).__name__ for record in RECORDS]
 

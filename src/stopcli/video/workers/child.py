@@ -26,6 +26,7 @@ from stopcli.errors import InputError, UnreadableVideo, VideoTooLarge
 from stopcli.video import clips, container
 from stopcli.video.cut.chapters import write_chapters
 from stopcli.video.cut.writing import write_moment
+from stopcli.video.photo import read_photo
 from stopcli.video.pixels import Framing
 from stopcli.video.reader import facts_of, open_video
 
@@ -60,6 +61,11 @@ def _read_pictures(path: str, options: dict[str, Any]) -> Iterator[Message]:
         yield {"shape": picture.shape}, [picture]
 
 
+def _read_photo(path: str, options: dict[str, Any]) -> Iterator[Message]:
+    picture = read_photo(path, **_framed(options))
+    yield {"shape": picture.shape}, [picture]
+
+
 def _facts(path: str, _: dict[str, Any]) -> Iterator[Message]:
     with open_video(path) as video:
         yield asdict(facts_of(video)), []
@@ -77,6 +83,7 @@ CALLS: dict[str, Callable[[str, dict[str, Any]], Iterator[Message]]] = {
     "frames": _read_frames,
     "windows": _read_windows,
     "pictures": _read_pictures,
+    "photo": _read_photo,
     "facts": _facts,
     "moment": _write_moment,
     "chapters": _write_chapters,

@@ -73,6 +73,12 @@ def read_pictures(path: str | Path, times: Sequence[float], size: int) -> list[N
     return list(_decoded("pictures", path, options, _as_picture))
 
 
+def read_photo(path: str | Path, size: int | Framing) -> NDArray[np.uint8]:
+    """Read a picture file, as `stopcli.video.photo.read_photo` does."""
+    (picture,) = _decoded("photo", path, {"size": _plain(size)}, _as_picture)
+    return picture
+
+
 def warm(count: int) -> None:
     """Start processes for files that will be read soon, while this one does something else."""
     with _lock:

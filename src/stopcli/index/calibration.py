@@ -1,0 +1,105 @@
+"""How sure is a match? Cosines differ from sentence to sentence; what they are worth must be measured.
+
+A moment's score for a query is compared with the scores of moments of the same archive for null queries:
+other sentences, or for a picture other moments. Letters: R rows, M null queries, E embedding size.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from itertools import groupby
+from typing import NamedTuple
+
+import numpy as np
+
+from stopcli.index.types import Vectors
+from stopcli.results import Hit
+
+SAMPLE = 2000  # rows that tell what is usual
+SURE = 0.9  # a match below this may well be chance; docs/search/measured.md has the curve
+COPY = (
+    0.035  # two moments whose distance is less than this share of the archive's mean are one moment's copies
+)
+
+
+class Calibration(NamedTuple):
+    """What null queries score in an archive: a moment's score less its own mean has this mean and spread."""
+
+    usual: Vectors  # (E,): the mean of the null queries
+    mean: float
+    spread: float
+    moments: int  # R, of the whole archive
+
+    @classmethod
+    def of(cls, rows: Vectors, nulls: Vectors, moments: int) -> Calibration:
+        """Measure M null queries (M,E) on a sample of rows (R,E) of an archive of so many moments."""
+        finite = rows[np.isfinite(rows).all(1)]
+        scores = finite @ nulls.T
+        scores -= scores.mean(1, keepdims=True)
+        usual: Vectors = nulls.mean(0)
+        if not scores.size:
+            return cls(usual, 0.0, 0.0, moments)
+        return cls(usual, float(scores.mean()), float(scores.std()), moments)
+
+    def deviations(self, rows: Vectors, query: Vectors) -> Vectors:
+        """Return by how many spreads rows (R,E) fit a query (E,) better than what is usual (R,)."""
+        away: Vectors = rows @ (query - self.usual)
+        return self.standardized(away)
+
+    def standardized(self, away: Vectors) -> Vectors:
+        """Return how many spreads scores (R,), less the moments' own means, are from what is usual."""
+        out: Vectors = ((away - self.mean) / max(self.spread, 1e-6)).astype(np.float32)
+        return out
+
+    def confidence(self, deviation: float) -> float:
+        """Return how often the best moment of so large an archive fits a null query less well than this.
+
+        The null scores are taken as normally distributed, and the moments as independent.
+        """
+        if self.spread == 0 or not math.isfinite(deviation):
+            return 0.0
+        tail = min(0.5 * math.erfc(deviation / math.sqrt(2)), 1 - 1e-12)
+        return math.exp(self.moments * math.log1p(-tail))
+
+
+def stand_out(hits: Sequence[Hit], least: float, *, every: bool) -> tuple[list[Hit], list[Hit]]:
+    """Return the hits of queries whose best is at least so sure, and the best hit of each other query.
+
+    With ``every``, the hits themselves must be so sure. Hits of unknown confidence are.
+    """
+    shown: list[Hit] = []
+    nearest: list[Hit] = []
+    for _, group in groupby(hits, key=lambda hit: hit.query):
+        mine = list(group)
+        sure = [h for h in mine if h.confidence is None or h.confidence >= least]
+        if not sure:
+            nearest.append(max(mine, key=lambda h: h.confidence or 0.0))
+        shown += sure if every else mine if sure else []
+    return shown, nearest
+
+
+def spread_out(count: int, most: int) -> slice:
+    """Return a slice that takes at most about so many of ``count``, evenly."""
+    return slice(None, None, max(1, count // most))
+
+
+def copy_threshold(rows: Vectors) -> float:
+    """Return the cosine from which moments of two files count as copies, given a sample of rows (R,E)."""
+    finite = rows[np.isfinite(rows).all(1)]
+    if len(finite) < 2:
+        return 1.0
+    among = float(
+        (len(finite) * (finite.mean(0) ** 2).sum() - 1) / (len(finite) - 1)
+    )  # the mean of all pairs
+    return 1.0 - COPY * max(0.0, 1.0 - among)
+
+
+def combined(vectors: Sequence[Vectors]) -> Vectors:
+    """Return what is like all of some queries: the mean of vectors (E,) or (M,E), of unit length again."""
+    least = min(len(v) for v in vectors)
+    total = np.sum([v[:least] if v.ndim == 2 else v for v in vectors], axis=0)
+    out: Vectors = (total / np.maximum(np.linalg.norm(total, axis=-1, keepdims=True), 1e-9)).astype(
+        np.float32
+    )
+    return out

@@ -1,0 +1,136 @@
+"""What a search of the bundled clips answers: yes, no, and what is like a picture."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+
+import pytest
+
+from stopcli.video.workers.pool import read_pictures
+
+
+@pytest.fixture
+def samples(run, tmp_path):
+    run("samples", tmp_path / "samples")
+    return tmp_path / "samples"
+
+
+def search(run_json, *arguments):
+    return run_json("retrieve", "-m", "mini", *arguments)
+
+
+def test_what_is_there_is_found_and_what_is_not_there_is_not(run, run_json, samples):
+    status, told = search(run_json, "a dog moving left", samples)
+    assert status == 0
+    assert told["data"][0]["path"].endswith("a-dog-moving-left.mp4")
+    assert told["data"][0]["confidence"] > 0.9
+    status, told = search(run_json, "a banana", samples)
+    assert (status, told["status"], told["data"]) == (1, "error", [])
+    assert [e["error"] for e in told["errors"]] == ["no-match"]
+    assert "no confident match for 'a banana'; nearest: " in told["errors"][0]["message"]
+    status, told = search(run_json, "a banana", samples, "--min-confidence", "0")
+    assert (status, len(told["data"])) == (0, 8)
+    status, told = search(
+        run_json, "--query", "a banana", "--query", "a rocket moving up", samples, "--min-confidence", "0.5"
+    )
+    assert (status, told["status"]) == (1, "partial")
+    assert {h["query"] for h in told["data"]} == {"a rocket moving up"}
+    assert all(h["confidence"] >= 0.5 for h in told["data"])
+    status, out, err = run("retrieve", "-m", "mini", "a banana", samples)
+    assert (status, out) == (1, "")
+    assert "\nno confident match for 'a banana'" in err
+
+
+def test_a_script_gets_moments_and_each_file_once(run, samples):
+    status, out, _ = run("retrieve", "-m", "mini", "a ghost shaking", samples, "-k", "1", "-q")
+    path, start, end = out.rstrip("\n").split("\t")
+    assert (status, float(start)) == (0, 0.0)
+    assert float(end) == pytest.approx(2.6, abs=0.1)
+    twice = ("--query", "a ghost shaking", "--query", "a ghost", "-k", "1", "-q", "--whole")
+    status, out, err = run("retrieve", "-m", "mini", *twice, samples)
+    assert (status, out) == (0, f"{path}\n"), err
+    status, out, _ = run("classify", "-m", "mini", path, "--every", "1", "--labels", "a ghost,a dog", "-q")
+    assert out.splitlines()[0].split("\t")[1:3] == ["0.000", "1.000"]
+    assert all(line.split("\t")[3] == "a ghost" for line in out.splitlines())
+
+
+def test_a_picture_is_a_query(run_json, samples, tmp_path):
+    from PIL import Image
+
+    (frame,) = read_pictures(samples / "a-rocket-moving-up.mp4", [0.5], 96)
+    Image.fromarray(frame).save(tmp_path / "rocket.png")
+    _, told = search(
+        run_json, "--image", tmp_path / "rocket.png", samples, "-k", "1", "--min-confidence", "0"
+    )
+    (hit,) = told["data"]
+    assert hit["query"] == str(tmp_path / "rocket.png")
+    assert hit["path"].endswith("a-rocket-moving-up.mp4")
+    both = ("--image", tmp_path / "rocket.png", "--query", "a rocket moving up", "--combine")
+    _, told = search(run_json, *both, samples, "-k", "1", "--min-confidence", "0")
+    (hit,) = told["data"]
+    assert hit["query"] == f"a rocket moving up + {tmp_path / 'rocket.png'}"
+    assert hit["path"].endswith("a-rocket-moving-up.mp4")
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "status", "words"),
+    [
+        ("a.png", b"no picture", 3, "not a picture"),
+        ("a.svg", b"<svg/>", 3, "not a picture"),
+        ("gone.png", None, 3, "no such file"),
+    ],
+)
+def test_a_file_that_is_no_picture_is_an_input_fault(run, samples, tmp_path, name, data, status, words):
+    if data is not None:
+        (tmp_path / name).write_bytes(data)
+    code, out, err = run("retrieve", "-m", "mini", "--image", tmp_path / name, samples)
+    assert (code, out, words in err) == (status, "", True), err
+
+
+def test_an_example_and_its_copies_are_not_its_own_answer(run_json, samples):
+    film = samples / "a-dog-moving-left.mp4"
+    shutil.copy(film, samples / "again.mp4")
+    _, told = search(run_json, "--like", film, samples, "--min-confidence", "0", "--all")
+    assert not {"a-dog-moving-left.mp4", "again.mp4"} & {h["path"].rpartition("/")[2] for h in told["data"]}
+    assert len(told["data"]) == 7
+
+
+def test_a_copy_encoded_again_is_folded(run_json, samples):
+    film = samples / "a-dog-moving-left.mp4"
+    code = """
+import sys, av
+with av.open(sys.argv[1]) as source, av.open(sys.argv[2], "w") as out:
+    stream = out.add_stream("libx264", rate=source.streams.video[0].average_rate, options={"crf": "24"})
+    stream.width, stream.height, stream.pix_fmt = source.streams.video[0].width, source.streams.video[0].height, "yuv420p"
+    for frame in source.decode(video=0):
+        frame.pict_type = 0
+        out.mux(stream.encode(frame))
+    out.mux(stream.encode(None))
+"""
+    subprocess.run([sys.executable, "-c", code, film, samples / "copy.mkv"], check=True)
+    _, told = search(run_json, "a dog moving left", samples)
+    assert {told["data"][0]["path"], *told["data"][0]["also"]} == {str(film), str(samples / "copy.mkv")}
+    assert len(told["data"]) == 8
+    _, told = search(run_json, "a dog moving left", samples, "--all")
+    assert len(told["data"]) == 9
+
+
+def test_a_sentence_before_other_queries_is_a_query_too(run, samples):
+    status, out, _ = run(
+        "retrieve",
+        "-m",
+        "mini",
+        "a ghost shaking",
+        "--query",
+        "a dog moving left",
+        samples,
+        "-k",
+        "1",
+        "--format",
+        "json",
+    )
+    assert status == 0
+    assert [h["query"] for h in json.loads(out)["data"]] == ["a ghost shaking", "a dog moving left"]
