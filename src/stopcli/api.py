@@ -191,16 +191,9 @@ class Model:
         texts = (query,) if isinstance(query, str) else tuple(query)
         examples = tuple(Example(Path(path), at) for path, at in like)
         filters = Filters(top_k, min_score, glob, min_duration, max_duration, per_file, fold)
-        request = SearchRequest(
-            texts,
-            tuple(_texts(unlike, "unlike")),
-            examples,
-            tuple(map(Path, images)),
-            tuple(_texts(narrow, "narrow")),
-            combine,
-            window,
-            filters,
-        )
+        without, both = tuple(_texts(unlike, "unlike")), tuple(_texts(narrow, "narrow"))
+        pictures = tuple(map(Path, images))
+        request = SearchRequest(texts, without, examples, pictures, both, combine, window, filters)
         videos, folders = _videos(paths), [Path(p) for p in _as_list(paths) if is_folder(p)]
         folder, encoder = Path(index) if index is not None else default_folder(), self.encoder
         with SearchEngine(
