@@ -14,6 +14,7 @@ from conftest import write_video
 FAILURES = {
     "classify": (["nowhere.mp4"], 3, "file-missing"),
     "retrieve": (["--query", "a", "nowhere.mp4"], 3, "file-missing"),
+    "watch": (["nowhere", "--query", "a"], 3, "file-missing"),
     "cut": (["nowhere.mp4", "0", "1"], 3, "file-missing"),
     "embed": (["nowhere.mp4", "-o", "x.npz"], 3, "file-missing"),
     "explain": (["nowhere.mp4", "-o", "x.png"], 3, "file-missing"),
@@ -21,6 +22,7 @@ FAILURES = {
     "benchmark accuracy": (["--dataset", "nowhere.csv"], 3, "file-missing"),
     "benchmark speed": (["nowhere.mp4"], 3, "file-missing"),
     "index update": (["nowhere.mp4"], 3, "file-missing"),
+    "index highlights": (["nowhere.mp4"], 3, "file-missing"),
     "index ls": (["--index", "nowhere"], 3, "file-missing"),
     "index rm": (["nowhere"], 3, "file-missing"),
     "index merge": (["nowhere"], 3, "file-missing"),
@@ -87,6 +89,7 @@ SUCCESSES = {
     "finetune": ["t.csv", "-m", "toy", "-o", "tuned", "--epochs", "2"],
     "benchmark accuracy": ["--dataset", "t.csv", "-m", "toy"],
     "index update": ["x.mp4", "-m", "toy"],
+    "index highlights": ["x.mp4", "y.mp4", "-m", "toy"],
     "index ls": [],
     "index rm": ["--all"],
     "index merge": ["other"],

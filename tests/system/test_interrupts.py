@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import time
+from pathlib import Path
 
 import pytest
 
@@ -89,3 +92,54 @@ def test_ctrl_c_keeps_what_is_done_and_exits_130(toy, folder, tmp_path):
     assert "what is done is kept" in err
     assert "Traceback" not in err
     assert journal.read_bytes().count(b"\n") - 1 >= 3
+
+
+def test_a_watch_killed_and_restarted_tells_every_file_once(tmp_path, toy):
+    """Videos arrive all the while; the watch is killed five times, and two arrive while there is none."""
+    folder, ready, log = tmp_path / "in", tmp_path / "ready", tmp_path / "log"
+    folder.mkdir()
+    ready.mkdir()
+    for i in range(14):
+        write_video(ready / f"{i:02d}.mp4", frames=10 + i, options={"preset": "ultrafast"})
+    shutil.copy(ready / "00.mp4", folder)  # it is there already: no news
+    tell = tmp_path / "tell.sh"
+    tell.write_text(f'#!/bin/sh\necho "$1" >> {log}\n')
+    tell.chmod(0o755)
+    options = ("--query", "a bar", "--min-confidence", "0", "--settle", "0.5", "--exec", str(tell))
+    command = [sys.executable, "-m", "stopcli", "watch", str(folder), "-m", str(toy), *options]
+
+    def start():
+        watch = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
+        while "watching" not in (line := watch.stderr.readline()):
+            assert line, "it ended"
+        return watch
+
+    def told():
+        return log.read_text().splitlines() if log.exists() else []
+
+    def wait_for(count):
+        deadline = time.monotonic() + 120
+        while len(told()) < count:
+            assert time.monotonic() < deadline, told()
+            time.sleep(0.05)
+
+    arriving = iter(range(1, 14))
+    for _ in range(5):
+        watch = start()
+        if not told():
+            time.sleep(3)  # it must have seen what is there
+        shutil.copy(ready / f"{next(arriving):02d}.mp4", folder)
+        wait_for(len(told()) + 1)
+        time.sleep(0.3)
+        shutil.copy(ready / f"{next(arriving):02d}.mp4", folder)
+        time.sleep(0.2)  # it has not settled yet
+        watch.kill()
+        watch.wait()
+    for i in arriving:
+        shutil.copy(ready / f"{i:02d}.mp4", folder)
+    watch = start()
+    wait_for(13)
+    time.sleep(2)
+    watch.send_signal(signal.SIGINT)
+    assert watch.wait(timeout=60) == 130
+    assert sorted(Path(path).name for path in told()) == [f"{i:02d}.mp4" for i in range(1, 14)]

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from stopcli.cli import options as o
-from stopcli.cli.retrieve import Index
+from stopcli.cli.files import Files
+from stopcli.cli.retrieve import Index, PerFile, SaveClips, saved
 from stopcli.cli.session import session
 from stopcli.errors import FileMissing, UsageError
 
@@ -152,6 +153,42 @@ def info(show: o.Show, index: Index = None) -> None:
         from stopcli.index.maintenance import describe
 
         s.output.add(describe(opened))
+
+
+_dir = "Examples:\n  stop index highlights footage/\n  stop index highlights footage/ --html unusual.html"
+
+
+@app.command("highlights", epilog=_dir)
+@o.shares(o.Focused, o.Batching, o.Cutting, Files, o.Show)
+def highlights(
+    *,
+    paths: o.Paths = None,
+    window: o.SearchWindow = 8.0,
+    files_from: o.FilesFrom = None,
+    compute: o.Focused,
+    batching: o.Batching,
+    index: Index = None,
+    top_k: o.TopK = 10,
+    per_file: PerFile = None,
+    save_clips: SaveClips = None,
+    cutting: o.Cutting,
+    files: Files,
+    show: o.Show,
+) -> None:
+    """Show the moments that are least like all others: what happens once.
+
+    The score is the distance from the most similar other moment: 1 less their cosine.
+    """
+    with session("index highlights", show, compute, batching, kept="what is indexed is kept") as s:
+        from stopcli.index.types import Filters
+
+        files.check(moments=True)
+        videos = s.videos(paths, files_from)
+        with s.engine(index) as engine:
+            filters = Filters(top_k, per_file=per_file)
+            result = engine.highlights(videos, s.roots(paths), window, filters)
+        s.output.add_all([*saved(s, result.hits, save_clips, cutting, files.force), *result.failures])
+        files.write(s, "hits_page")
 
 
 def _check_known(index: OpenIndex, paths: list[Path] | None) -> None:

@@ -48,6 +48,8 @@ _index = o.input_option("--index", metavar="DIR", autocompletion=complete_index,
 _preview = o.output_option("--preview", help="Draw each hit in the terminal.")
 _save = o.output_option(metavar="DIR", help="Save each hit's moment as a clip in a folder.")
 Index = Annotated[Path | None, _index]
+PerFile = Annotated[int | None, _per_file]
+SaveClips = Annotated[Path | None, _save]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,7 +65,7 @@ class Search:
     combine: Annotated[bool, _combine] = False
     min_confidence: Annotated[float | None, _sure] = None
     min_score: Annotated[float | None, _min_score] = None
-    per_file: Annotated[int | None, _per_file] = None
+    per_file: PerFile = None
     unfolded: Annotated[bool, _all] = False
     glob: Annotated[str | None, _glob] = None
     min_duration: Annotated[float | None, _min_duration] = None
@@ -114,7 +116,7 @@ def command(
     batching: o.Batching,
     index: Index = None,
     preview: Annotated[bool, _preview] = False,
-    save_clips: Annotated[Path | None, _save] = None,
+    save_clips: SaveClips = None,
     cutting: o.Cutting,
     files: Files,
     show: o.Show,
@@ -135,7 +137,7 @@ def command(
         with s.engine(index) as engine:
             result = engine.search(request, videos, s.roots(search.paths))
         hits, missed = search.sort_out(result)
-        s.output.add_all([*_saved(s, hits, save_clips, cutting, files.force), *missed, *result.failures])
+        s.output.add_all([*saved(s, hits, save_clips, cutting, files.force), *missed, *result.failures])
         if not result.hits:
             s.say("no hits; a lower --min-score or a wider filter may find some")
         files.write(s, "hits_page")
@@ -168,7 +170,7 @@ def example(text: str) -> Example:
     return Example(Path(name), seconds)
 
 
-def _saved(
+def saved(
     s: Session, hits: Sequence[Hit], folder: Path | None, cutting: o.Cutting, force: bool
 ) -> Iterator[Hit | Failure]:
     """Yield hits, and what became of the clips of them where a folder is given."""

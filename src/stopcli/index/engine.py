@@ -16,11 +16,12 @@ from stopcli.fileio import content_key, is_file, is_folder
 from stopcli.index import ann, sync
 from stopcli.index.calibration import SAMPLE, combined, spread_out
 from stopcli.index.maintenance import forget_lost, lost_spaces
-from stopcli.index.ranking import Near, Selection, search, select
+from stopcli.index.ranking import Near, Selection, search, select, unlike_the_rest
 from stopcli.index.store import Index
 from stopcli.index.sync import FileDiff, Update
 from stopcli.index.types import (
     Example,
+    Filters,
     Paths,
     Progress,
     Query,
@@ -72,6 +73,11 @@ class SearchEngine(AbstractContextManager["SearchEngine"]):
 
     def __exit__(self, *_: object) -> None:
         self.index.close()
+
+    @property
+    def settings(self) -> list[object]:
+        """What makes vectors those of this engine: the weights, and the frames of each window."""
+        return [self._weights, self._frames]
 
     def plan(self, videos: Paths, roots: Paths, window: float | None) -> Update:
         """Return how files, and folders that were walked whole, differ from the index; change nothing."""
@@ -141,6 +147,12 @@ class SearchEngine(AbstractContextManager["SearchEngine"]):
             if request.combine:
                 queries = [together(queries)]
         hits = search(state.vectors, selection, queries, request.filters, unlike, near, narrow)
+        return SearchResult(tuple(hits), update.failures)
+
+    def highlights(self, videos: Paths, roots: Paths, window: float | None, filters: Filters) -> SearchResult:
+        """Bring the index up to date with the files, and return the moments least like all others."""
+        update = self.update(videos, roots, window)
+        hits = unlike_the_rest(update.state.vectors, select(update.diff, update.state, filters), filters)
         return SearchResult(tuple(hits), update.failures)
 
     def _near(self, state: Snapshot, selection: Selection) -> Near | None:

@@ -24,6 +24,9 @@ POOL = 32  # candidates sorted for each hit wanted
 SPARSE = 4  # fewer than one row in so many: they are read alone
 CHUNK = 512  # of those, read at once: what fits a processor's cache
 
+COMPARED = 20_000  # moments that each is compared with, to find what is like no other
+REST = "unlike the rest"
+
 Near = Callable[[Vectors], NDArray[np.int64]]  # rows worth a look, by query (E,)
 
 
@@ -120,6 +123,32 @@ def search(
     return hits
 
 
+def unlike_the_rest(vectors: Vectors, selection: Selection, filters: Filters) -> list[Hit]:
+    """Rank moments by their distance (1 - cosine) from the moment most like them, the greatest first.
+
+    The windows beside one do not count, for they show much the same; nor do copies in other files. Of very
+    many moments, each is compared with a sample.
+    """
+    if not selection.paths:
+        return []
+    rows = selection.rows()
+    matrix = np.nan_to_num(np.asarray(vectors)[rows])
+    owner = np.repeat(np.arange(len(selection.paths)), selection.count)
+    others = np.arange(len(rows))[spread_out(len(rows), COMPARED)]
+    sample = matrix[spread_out(len(rows), SAMPLE)]
+    alike = copy_threshold(sample) if filters.fold else np.inf
+    order = np.empty(len(rows), np.float32)
+    for at in range(0, len(rows), CHUNK):
+        part = slice(at, at + CHUNK)
+        cosines = matrix[part] @ matrix[others].T
+        near = owner[part, None] == owner[others]
+        beside = near & (np.abs(np.arange(len(rows))[part, None] - others) <= 1)
+        cosines[beside | (~near & (cosines >= alike))] = -1.0
+        order[part] = 1.0 - cosines.max(1)
+    found = _folded(_moments(order, float(order.mean()), selection, filters), vectors, filters, alike)
+    return [replace(hit, query=REST) for _, hit in found]
+
+
 def _calibration(sample: Vectors, query: Query, moments: int) -> Calibration | None:
     return None if query.nulls is None else Calibration.of(sample, query.nulls, moments)
 
@@ -149,8 +178,6 @@ def _folded(
     also: list[list[str]] = []
     files: Counter[str] = Counter()
     for row, hit in moments:
-        if len(kept) == filters.top_k:
-            break
         copies = (
             i for i, (r, h) in enumerate(kept) if h.path != hit.path and matrix[r] @ matrix[row] >= alike
         )
@@ -159,6 +186,8 @@ def _folded(
             if hit.path not in also[first]:
                 also[first].append(hit.path)
             continue
+        if len(kept) == filters.top_k:
+            break
         if filters.per_file is not None and files[hit.path] >= filters.per_file:
             continue
         files[hit.path] += 1

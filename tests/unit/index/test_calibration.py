@@ -10,7 +10,7 @@ from index_toys import selection, unit
 
 from stopcli.data.labels import kinetics400, null_sentences
 from stopcli.index.calibration import Calibration, combined, copy_threshold, stand_out
-from stopcli.index.ranking import search
+from stopcli.index.ranking import search, unlike_the_rest
 from stopcli.index.types import Filters, Query
 from stopcli.model.config import ModelConfig
 from stopcli.results import Hit
@@ -154,6 +154,23 @@ def test_the_example_itself_is_no_answer():
     v = np.array([unit(1, 0), unit(1, 0.1), unit(1, 0.2)])
     hits = search(v, selection([1, 1, 1]), [Query("q", unit(1, 0), without=(0,))], Filters(fold=False))
     assert [h.path for h in hits] == ["1.mp4", "2.mp4"]
+
+
+def test_highlights_are_what_happens_once():
+    """Row 5 is like nothing; rows 1 and 2, which stand beside each other, are like nothing else."""
+    rng = np.random.default_rng(7)
+    rows = units(rng, 1, 32) + 0.2 * units(rng, 9, 32)
+    rows[5] = units(rng, 32)
+    rows[1] = units(rng, 32)
+    rows[2] = rows[1] + 0.05 * rows[8]
+    rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+    hits = unlike_the_rest(rows, selection([4, 3, 2]), Filters(top_k=2))
+    assert {(h.path, h.start, h.end) for h in hits} == {("0.mp4", 8.0, 24.0), ("1.mp4", 8.0, 16.0)}
+    assert all(h.score > 0.6 for h in hits)
+    assert [h.rank for h in hits] == [1, 2]
+    rows[8] = rows[5]  # its copy in another file
+    again = unlike_the_rest(rows, selection([4, 3, 2]), Filters(top_k=2))
+    assert ("1.mp4", ("2.mp4",)) in {(h.path, h.also) for h in again}
 
 
 def test_combined_queries_are_their_mean_direction():

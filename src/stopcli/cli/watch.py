@@ -1,0 +1,153 @@
+"""``stop watch``."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import subprocess
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from stopcli.cli import options as o
+from stopcli.cli.retrieve import Index
+from stopcli.cli.session import Session, session
+from stopcli.errors import FileMissing, StopError, UsageError
+from stopcli.fileio import content_key, is_folder
+
+if TYPE_CHECKING:
+    from stopcli.index.engine import SearchEngine
+    from stopcli.index.live.arrivals import Seen
+    from stopcli.index.types import SearchRequest
+    from stopcli.results import Failure, Hit
+
+EXAMPLES = """Examples:
+  stop watch trail-camera/ --query "a fox"
+  stop watch uploads/ --query "a person" --exec 'sh -c "echo $STOP_PATH at $STOP_START >> people.txt"'"""
+
+_folder = typer.Argument(metavar="DIR", help="The folder to watch, with those below it.")
+_query = typer.Option(metavar="TEXT", help="What to look for; may be given again.")
+_command = o.output_option("--exec", metavar="CMD", help="Run this for each moment, without a shell.")
+_settle = o.input_option(
+    metavar="SECONDS", min=0.1, help="A file is whole when it has not changed for so long."
+)
+_existing = o.input_option("--existing", help="Look at the videos that are there already, too.")
+_sure = typer.Option(metavar="0..1", min=0, max=1, help="Only moments at least so sure.")
+
+
+@o.shares(o.Focused, o.Batching, o.Show)
+def command(
+    *,
+    folder: Annotated[Path, _folder],
+    query: Annotated[list[str], _query],
+    min_confidence: Annotated[float, _sure] = 0.99,
+    window: o.SearchWindow = 8.0,
+    settle: Annotated[float, _settle] = 3.0,
+    existing: Annotated[bool, _existing] = False,
+    compute: o.Focused,
+    batching: o.Batching,
+    index: Index = None,
+    execute: Annotated[str | None, _command] = None,
+    show: o.Show,
+) -> None:
+    """Say when a video arrives that shows what you look for; until Ctrl-C.
+
+    A video is searched once it has stopped growing, and never again, also after a restart. CMD gets the
+    path, start, end and query as arguments, and as STOP_PATH, STOP_START, STOP_END and STOP_QUERY.
+    """
+    lines = replace(show, format="quiet" if show.format in ("auto", "table") else show.format)  # type: ignore[arg-type]
+    with session("watch", lines, compute, batching, kept="what was seen is kept") as s:
+        from stopcli.index.types import SearchRequest
+        from stopcli.video.discovery import find_videos
+
+        words = _words(execute)
+        _check(folder)
+        s.note_cut(query)
+        request = SearchRequest(tuple(query), window=window)
+        with s.engine(index) as engine, _seen(s, engine, folder, request, min_confidence) as seen:
+            if seen.new and not existing:
+                here = engine.plan(list(find_videos([folder])), [], window).diff.contents()
+                seen.add({"", *here})  # also where there is none: this watch has begun
+            for item in _found(s, engine, seen, folder, request, settle, min_confidence, words):
+                s.output.add(item)
+
+
+def _check(folder: Path) -> None:
+    if not is_folder(folder):
+        raise FileMissing(f"{folder}: no such folder; name the folder that videos arrive in")
+
+
+def _words(execute: str | None) -> list[str]:
+    """Return a command's words; raises UsageError."""
+    try:
+        return shlex.split(execute or "")
+    except ValueError as error:
+        raise UsageError(f"--exec {execute!r}: {error}".lower()) from error
+
+
+def _seen(s: Session, engine: SearchEngine, folder: Path, request: SearchRequest, least: float) -> Seen:
+    """Open what this watch has seen: of this folder, for these queries, by this model."""
+    from stopcli.fileio import to_json
+    from stopcli.index.live.arrivals import Seen
+
+    place = os.path.abspath(folder)  # noqa: PTH100 - resolve() would follow links
+    asked = [place, sorted(request.texts), request.window, least, engine.settings]
+    s.say(f"watching {folder} for {', '.join(map(repr, request.texts))}; Ctrl-C ends it")
+    return Seen(engine.index.folder, to_json(asked))
+
+
+def _found(
+    s: Session,
+    engine: SearchEngine,
+    seen: Seen,
+    folder: Path,
+    request: SearchRequest,
+    settle: float,
+    least: float,
+    words: list[str],
+) -> Iterator[Hit | Failure]:
+    """Yield the moments of what arrives, and what cannot be searched; each content once."""
+    from stopcli.index.calibration import stand_out
+    from stopcli.index.live.arrivals import arrivals
+    from stopcli.index.types import PASSING
+    from stopcli.results import Failure
+
+    for path in arrivals(folder, settle):
+        try:
+            content = content_key(path)
+            if content in seen:
+                continue
+            result = engine.search(request, [path], [])
+        except OSError as error:
+            yield Failure(str(path), "unreadable-video", f"{path}: cannot be read ({error.strerror})")
+            continue
+        for hit in stand_out(result.hits, least, every=True)[0]:
+            yield hit
+            if words:
+                _run(s, words, hit)
+        yield from result.failures
+        if not any(failure.error in PASSING for failure in result.failures):
+            seen.add([content])
+
+
+def _run(s: Session, words: list[str], hit: Hit) -> None:
+    """Run a command for a moment; say what went wrong."""
+    place = {
+        "PATH": hit.path,
+        "START": f"{hit.start or 0:.3f}",
+        "END": f"{hit.end or 0:.3f}",
+        "QUERY": hit.query,
+    }
+    more = {"SCORE": f"{hit.score:.4f}", "CONFIDENCE": f"{hit.confidence or 0:.4f}"}
+    environment = {**os.environ, **{f"STOP_{name}": value for name, value in (place | more).items()}}
+    try:
+        done = subprocess.run(
+            [*words, *place.values()], env=environment, stdin=subprocess.DEVNULL, check=False
+        )
+        if done.returncode:
+            s.say(f"warning: {words[0]} ended with status {done.returncode} for {hit.path}")
+    except OSError as error:
+        raise StopError(f"--exec {words[0]}: cannot be run ({error.strerror})") from error

@@ -1,0 +1,115 @@
+"""Videos that arrive in a folder, each once it is whole, and each content once for ever."""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager, suppress
+from pathlib import Path
+
+from stopcli.errors import UsageError
+from stopcli.fileio import is_folder
+from stopcli.index.database import explain
+from stopcli.video.discovery import EXTENSIONS, find_videos
+
+TICK = 500  # milliseconds between looks at files that may still grow
+FILE = "watch.sqlite"
+
+
+class Seen(AbstractContextManager["Seen"]):
+    """Which contents a watch is done with, kept in the folder of an index.
+
+    ``watch`` names what is looked for, where and how: another question sees every content anew. Raises
+    IndexUnusable or IndexBusy.
+    """
+
+    def __init__(self, folder: Path, watch: str) -> None:
+        self._path, self._watch = folder / FILE, watch
+        try:
+            self._db = sqlite3.connect(self._path, timeout=60, isolation_level=None)
+            self._db.execute("PRAGMA journal_mode=WAL")
+            self._db.execute(
+                "CREATE TABLE IF NOT EXISTS seen (watch TEXT, content TEXT, PRIMARY KEY (watch, content))"
+            )
+            found = self._db.execute("SELECT content FROM seen WHERE watch=?", (watch,))
+            self._contents = {str(content) for (content,) in found}
+        except sqlite3.Error as error:
+            raise explain(self._path, error) from error
+        self.new = not self._contents  # nothing was ever seen
+
+    def __contains__(self, content: str) -> bool:
+        return content in self._contents
+
+    def add(self, contents: Iterable[str]) -> None:
+        """Be done with contents, for good."""
+        rows = [(self._watch, content) for content in contents]
+        try:
+            with self._db:
+                self._db.executemany("INSERT OR IGNORE INTO seen VALUES (?,?)", rows)
+        except sqlite3.Error as error:
+            raise explain(self._path, error) from error
+        self._contents |= {content for _, content in rows}
+
+    def __exit__(self, *_: object) -> None:
+        self._db.close()
+
+
+def arrivals(folder: Path, settle: float) -> Iterator[Path]:
+    """Yield the videos of a folder and those below it: what is there, then for ever what is new or changed.
+
+    A file must have kept its size and time for ``settle`` seconds. Raises UsageError without ``watchfiles``.
+    """
+    try:
+        from watchfiles import Change, watch
+    except ImportError as error:
+        raise UsageError("stop watch needs watchfiles; install 'stopcli[watch]'") from error
+    changes = watch(folder, rust_timeout=TICK, yield_on_timeout=True, raise_interrupt=True)
+    next(changes)  # from here on nothing is missed
+    pending = {path: _Growth(known=True) for path in find_videos([folder])}
+    while True:
+        whole = [path for path, growth in pending.items() if growth.is_over(path, settle)]
+        for path in whole:
+            del pending[path]
+            if path.exists():
+                yield path
+        for change, name in next(changes):
+            path = _as_given(Path(name), folder)
+            if change != Change.deleted and _is_video(path, folder):
+                pending.setdefault(path, _Growth())
+
+
+def _as_given(path: Path, folder: Path) -> Path:
+    """Return a path below the folder as the folder was given."""
+    with suppress(ValueError):
+        return folder / path.relative_to(folder.absolute())
+    with suppress(ValueError):
+        return folder / path.relative_to(folder.resolve())
+    return path
+
+
+def _is_video(path: Path, folder: Path) -> bool:
+    """Say whether `find_videos` would find a file: hidden ones, which are often half copied, it does not."""
+    hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
+    return path.suffix.lower() in EXTENSIONS and not hidden and not is_folder(path)
+
+
+class _Growth:
+    """What a file looked like, and since when."""
+
+    def __init__(self, *, known: bool = False) -> None:
+        self._known = known  # it was there at the start: its own time says since when
+        self._last: tuple[int, int] | None = None
+        self._since = 0.0
+
+    def is_over(self, path: Path, settle: float) -> bool:
+        """Say whether a file is as it was ``settle`` seconds ago; one that is gone will not change."""
+        try:
+            status = path.stat()
+        except OSError:
+            return True
+        looks = (status.st_size, status.st_mtime_ns)
+        if looks != self._last:
+            old = time.time() - status.st_mtime if self._known and self._last is None else 0.0
+            self._last, self._since = looks, time.monotonic() - min(max(0.0, old), settle)
+        return status.st_size > 0 and time.monotonic() - self._since >= settle
