@@ -134,12 +134,13 @@ def test_a_watch_killed_and_restarted_tells_every_file_once(tmp_path, toy):
         shutil.copy(ready / f"{next(arriving):02d}.mp4", folder)
         time.sleep(0.2)  # it has not settled yet
         watch.kill()
-        watch.wait()
+        watch.communicate()
     for i in arriving:
         shutil.copy(ready / f"{i:02d}.mp4", folder)
     watch = start()
     wait_for(13)
     time.sleep(2)
     watch.send_signal(signal.SIGINT)
-    assert watch.wait(timeout=60) == 130
+    watch.communicate(timeout=60)
+    assert watch.returncode == 130
     assert sorted(Path(path).name for path in told()) == [f"{i:02d}.mp4" for i in range(1, 14)]

@@ -34,12 +34,12 @@ def test_confidence_is_how_often_chance_gives_less(moments, make):
     rng = np.random.default_rng(1)
     nulls = make(rng, 400, 512)
     found = []
-    for query in make(rng, 300, 512):
+    for query in make(rng, 150, 512):
         rows = make(rng, moments, 512)
         calibration = Calibration.of(rows, nulls, moments)
         found.append(calibration.confidence(calibration.deviations(rows, query).max()))
-    assert np.mean(np.array(found) > 0.9) == pytest.approx(0.1, abs=0.05)
-    assert 0.25 < np.mean(np.array(found) > 0.5) < 0.6  # few dimensions: a little too careful
+    assert np.mean(np.array(found) > 0.9) == pytest.approx(0.1, abs=0.08)
+    assert 0.2 < np.mean(np.array(found) > 0.5) < 0.6  # few dimensions: a little too careful
 
 
 def test_the_same_cosine_is_worth_something_else_in_another_archive():
