@@ -30,6 +30,7 @@ def update(
     *,
     paths: o.Paths = None,
     window: o.SearchWindow = 8.0,
+    cuts: o.Cuts = "auto",
     whole: o.Whole = False,
     files_from: o.FilesFrom = None,
     compute: o.Focused,
@@ -44,7 +45,7 @@ def update(
 
         videos = s.videos(paths, files_from)
         span = None if whole else window
-        with s.engine(index) as engine:
+        with s.engine(index, cuts) as engine:
             if dry_run:
                 plan = engine.plan(videos, s.roots(paths), span)
                 moved, gone = len(plan.diff.moved), len(plan.diff.gone)
@@ -164,6 +165,7 @@ def highlights(
     *,
     paths: o.Paths = None,
     window: o.SearchWindow = 8.0,
+    cuts: o.Cuts = "auto",
     files_from: o.FilesFrom = None,
     compute: o.Focused,
     batching: o.Batching,
@@ -175,7 +177,7 @@ def highlights(
     files: Files,
     show: o.Show,
 ) -> None:
-    """Show the moments that are least like all others: what happens once.
+    """Show the moments least like all others.
 
     The score is the distance from the most similar other moment: 1 less their cosine.
     """
@@ -184,7 +186,7 @@ def highlights(
 
         files.check(moments=True)
         videos = s.videos(paths, files_from)
-        with s.engine(index) as engine:
+        with s.engine(index, cuts) as engine:
             filters = Filters(top_k, per_file=per_file)
             result = engine.highlights(videos, s.roots(paths), window, filters)
         s.output.add_all([*saved(s, result.hits, save_clips, cutting, files.force), *result.failures])

@@ -71,6 +71,7 @@ class Search:
     min_duration: Annotated[float | None, _min_duration] = None
     max_duration: Annotated[float | None, _max_duration] = None
     window: o.SearchWindow = 8.0
+    cuts: o.Cuts = "auto"
     whole: o.Whole = False
     files_from: o.FilesFrom = None
     top_k: o.TopK = 10
@@ -134,7 +135,7 @@ def command(
         files.check(moments=not search.whole)
         videos = s.videos(search.paths, search.files_from)
         s.note_cut([*request.texts, *request.narrow, *request.unlike])
-        with s.engine(index) as engine:
+        with s.engine(index, search.cuts) as engine:
             result = engine.search(request, videos, s.roots(search.paths))
         hits, missed = search.sort_out(result)
         s.output.add_all([*saved(s, hits, save_clips, cutting, files.force), *missed, *result.failures])

@@ -215,7 +215,7 @@ class Session:
             few = f"{names} are" if more == 2 else f"{more} of {len(labels)} labels, {names} among them, are"
             self.say(f"warning: {few} the same to this model; stop finetune learns them from clips")
 
-    def engine(self, folder: Path | None) -> SearchEngine:
+    def engine(self, folder: Path | None, cuts: str = "auto") -> SearchEngine:
         """Open an index with the model, which is loaded when it is needed."""
         from stopcli.index.engine import SearchEngine
         from stopcli.index.store import default_folder
@@ -227,6 +227,7 @@ class Session:
             lambda: self.encoder,
             precision=precision,
             frames=self.compute.frames,
+            cuts=None if cuts == "auto" else cuts == "on",
             say=self.say,
             progress=lambda total: self.progress("indexing", total),
         )

@@ -45,6 +45,7 @@ def command(
     query: Annotated[list[str], _query],
     min_confidence: Annotated[float, _sure] = 0.99,
     window: o.SearchWindow = 8.0,
+    cuts: o.Cuts = "auto",
     settle: Annotated[float, _settle] = 3.0,
     existing: Annotated[bool, _existing] = False,
     compute: o.Focused,
@@ -53,10 +54,11 @@ def command(
     execute: Annotated[str | None, _command] = None,
     show: o.Show,
 ) -> None:
-    """Say when a video arrives that shows what you look for; until Ctrl-C.
+    """Say when a video arrives that shows what you look for.
 
-    A video is searched once it has stopped growing, and never again, also after a restart. CMD gets the
-    path, start, end and query as arguments, and as STOP_PATH, STOP_START, STOP_END and STOP_QUERY.
+    It ends with Ctrl-C. A video is searched once it has stopped growing, and never again, also after a
+    restart. CMD gets the path, start, end and query as arguments, and as STOP_PATH, STOP_START, STOP_END and
+    STOP_QUERY.
     """
     lines = replace(show, format="quiet" if show.format in ("auto", "table") else show.format)  # type: ignore[arg-type]
     with session("watch", lines, compute, batching, kept="what was seen is kept") as s:
@@ -67,7 +69,7 @@ def command(
         _check(folder)
         s.note_cut(query)
         request = SearchRequest(tuple(query), window=window)
-        with s.engine(index) as engine, _seen(s, engine, folder, request, min_confidence) as seen:
+        with s.engine(index, cuts) as engine, _seen(s, engine, folder, request, min_confidence) as seen:
             if seen.new and not existing:
                 here = engine.plan(list(find_videos([folder])), [], window).diff.contents()
                 seen.add({"", *here})  # also where there is none: this watch has begun

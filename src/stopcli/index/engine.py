@@ -20,6 +20,7 @@ from stopcli.index.ranking import Near, Selection, search, select, unlike_the_re
 from stopcli.index.store import Index
 from stopcli.index.sync import FileDiff, Update
 from stopcli.index.types import (
+    SHOTS,
     Example,
     Filters,
     Paths,
@@ -30,6 +31,7 @@ from stopcli.index.types import (
     SearchResult,
     Snapshot,
     Space,
+    spans_of,
 )
 from stopcli.index.vectors import UNIT
 from stopcli.model.files import ModelFiles
@@ -47,7 +49,8 @@ class SearchEngine(AbstractContextManager["SearchEngine"]):
     """An index and a model, ready to search; ``load_encoder`` is called only if something must be embedded.
 
     ``precision`` None takes what the index has, or what the device is fast at; ``frames`` of each window,
-    None is the model's own; ``wait`` seconds for another writer; ``say`` gets a message before slow
+    None is the model's own; ``cuts`` says whether windows end at cuts, None: unless the index has others;
+    ``wait`` seconds for another writer; ``say`` gets a message before slow
     work; ``progress``, given how many files will be embedded, yields what to call with each path.
     Raises IndexUnusable: the folder holds no index that can be used, or cannot hold one.
     """
@@ -60,6 +63,7 @@ class SearchEngine(AbstractContextManager["SearchEngine"]):
         *,
         precision: str | None = None,
         frames: int | None = None,
+        cuts: bool | None = None,
         wait: float = 600.0,
         say: Say = lambda _: None,
         progress: Callable[[int], AbstractContextManager[Progress]] = lambda _: nullcontext(lambda *_: None),
@@ -68,8 +72,9 @@ class SearchEngine(AbstractContextManager["SearchEngine"]):
         self._frames = frames or files.config.frames
         self._say, self._progress = say, progress
         self._texts, self._words = TextEncoder(files), files.text_key()
-        self._weights = files.video_key(READER)
         self.index = Index(folder, wait=wait)
+        self._plain, self._cuts = files.video_key(READER), cuts
+        self._weights = self._plain
 
     def __exit__(self, *_: object) -> None:
         self.index.close()
@@ -79,8 +84,20 @@ class SearchEngine(AbstractContextManager["SearchEngine"]):
         """What makes vectors those of this engine: the weights, and the frames of each window."""
         return [self._weights, self._frames]
 
+    def _choose(self, window: float | None) -> None:
+        """Choose between windows that end at cuts and windows that do not: an index goes on as it began."""
+        cut = self._plain + SHOTS
+        old, new = (
+            self.index.database.find_space(w, self._precision, self._frames, window)
+            for w in (self._plain, cut)
+        )
+        began = old is not None and old.rows and not (new and new.rows)
+        use = not began if self._cuts is None else self._cuts
+        self._weights = cut if use and window is not None else self._plain
+
     def plan(self, videos: Paths, roots: Paths, window: float | None) -> Update:
         """Return how files, and folders that were walked whole, differ from the index; change nothing."""
+        self._choose(window)
         diff = sync.compare(self.index.database, videos, roots)
         return Update(diff, self._snapshot(diff, window, self._precision))
 
@@ -212,8 +229,8 @@ def _left_out(state: Snapshot, selection: Selection, example: Example) -> tuple[
     numbers, window = entry.numbers or range(entry.count), selection.window
     if start is None or end is None or window is None:
         return tuple(range(entry.first, entry.first + entry.count))
-    begins = [entry.begin + n * window for n in numbers]
-    return tuple(entry.first + i for i, b in enumerate(begins) if b < end and start < b + window)
+    spans = spans_of(numbers, window, entry.begin, entry.duration, shots=selection.shots)
+    return tuple(entry.first + i for i, (a, b) in enumerate(spans) if a < end and start < b)
 
 
 def together(queries: Sequence[Query]) -> Query:

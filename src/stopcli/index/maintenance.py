@@ -49,7 +49,7 @@ def describe(index: Index) -> IndexInfo:
     """Return what the index holds, and for which settings."""
     size = sum(path.stat().st_size for path in index.folder.iterdir() if path.is_file())
     spaces = index.database.spaces()
-    shown = (IndexSpace(s.model, s.weights, s.precision, s.frames, s.window, s.rows) for s in spaces)
+    shown = (IndexSpace(s.model, s.weights, s.precision, s.frames, s.window, s.rows, s.shots) for s in spaces)
     return IndexInfo(str(index.folder), FORMAT, len(index.database.files()), size, tuple(shown))
 
 

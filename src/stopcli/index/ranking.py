@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from stopcli.index.calibration import SAMPLE, Calibration, copy_threshold, spread_out
 from stopcli.index.sync import FileDiff
-from stopcli.index.types import Entry, Filters, Query, Snapshot, Vectors
+from stopcli.index.types import Entry, Filters, Query, Snapshot, Vectors, spans_of
 from stopcli.results import Hit
 
 MERGE = 0.25  # of the way from a hit's score down to the mean: neighbours above it belong to the hit
@@ -41,12 +41,25 @@ class Selection:
     window: float | None
     numbers: Mapping[int, tuple[int, ...]] = field(default_factory=dict)  # by first row: see `Entry`
     begin: Mapping[int, float] = field(default_factory=dict)  # by first row, where that is not 0
+    shots: bool = False
 
     def rows(self) -> NDArray[np.int64]:
         """Return the rows of the files (N,)."""
         shift = self.first - (np.cumsum(self.count) - self.count)
         out: NDArray[np.int64] = np.arange(self.count.sum()) + np.repeat(shift, self.count)
         return out
+
+    def numbers_of(self, file: int) -> Sequence[int]:
+        """Return which windows the rows of a file are; see `Entry`."""
+        return self.numbers.get(int(self.first[file]), range(int(self.count[file])))
+
+    def spans(self, file: int, first: int, last: int) -> list[tuple[float, float]]:
+        """Return when the windows of a file, from the ``first`` to the ``last``, begin and end (seconds)."""
+        numbers, end = self.numbers_of(file), float(self.duration[file])
+        begin = self.begin.get(int(self.first[file]), 0.0)
+        some = numbers[first : last + 2]
+        spans = list(spans_of(some, self.window or 0.0, begin, end, shots=self.shots))
+        return spans[: last + 1 - first]
 
     def owning(self, rows: NDArray[np.int64]) -> Selection:
         """Return the files that one of the rows belongs to."""
@@ -78,6 +91,7 @@ def select(diff: FileDiff, state: Snapshot, filters: Filters) -> Selection:
         state.space.window if state.space else None,
         {entry.first: entry.numbers for entry, _ in kept if entry.numbers is not None},
         {entry.first: entry.begin for entry, _ in kept if entry.begin},
+        state.space is not None and state.space.shots,
     )
 
 
@@ -222,7 +236,7 @@ def _moments(
         start = int(starts[file])
         stop = start + int(selection.count[file])
         cut = score - MERGE * max(0.0, score - mean)
-        numbers = selection.numbers.get(int(selection.first[file]), range(stop - start))
+        numbers = selection.numbers_of(file) if not selection.shots else range(stop - start)
         joins = partial(_joins, scores=order[start:stop], cut=cut, used=used, start=start, numbers=numbers)
         first = last = row - start
         while first > 0 and joins(first - 1, first):
@@ -232,9 +246,8 @@ def _moments(
         used.update(range(start + first, start + last + 1))
         since = until = None
         if selection.window is not None:
-            begin = selection.begin.get(int(selection.first[file]), 0.0)
-            since, until = (begin + n * selection.window for n in (numbers[first], numbers[last] + 1))
-            until = float(selection.duration[file]) if start + last == stop - 1 else until
+            spans = selection.spans(file, first, last)
+            since, until = spans[0][0], spans[-1][1]
         yield int(rows[row]), Hit("", 0, selection.paths[file], since, until, score)
 
 

@@ -147,7 +147,9 @@ def embed(
         new, faults, files, committed = [], {}, {}, time.monotonic()
 
     try:
-        for name, items in groupby(encoder.encode_videos(todo, window=space.window), lambda i: str(i.path)):
+        for name, items in groupby(
+            encoder.encode_videos(todo, window=space.window, shots=space.shots), lambda i: str(i.path)
+        ):
             path, found = Path(name), []
             for item in items:
                 found.append(item)
@@ -166,7 +168,14 @@ def embed(
                 continue
             if clips:
                 vectors = np.stack([c.vector for c in clips])
-                new.append(NewEntry(record.content, clips[-1].until, vectors, *_place(clips, space.window)))
+                new.append(
+                    NewEntry(
+                        record.content,
+                        clips[-1].until,
+                        vectors,
+                        *_place(clips, space.window, shots=space.shots),
+                    )
+                )
                 count += 1
             files[path] = record
             if time.monotonic() - committed > COMMIT_EVERY:
@@ -190,10 +199,13 @@ def _time(status: os.stat_result) -> int:
     return max(-(2**63), min(status.st_mtime_ns, 2**63 - 1))
 
 
-def _place(clips: list[EncodedClip], window: float | None) -> tuple[tuple[int, ...] | None, float]:
-    """Return which windows of a file were embedded, None for all of them; and where the first begins."""
+def _place(
+    clips: list[EncodedClip], window: float | None, *, shots: bool
+) -> tuple[tuple[int, ...] | None, float]:
+    """Return which windows of a file were embedded, as an Entry has it; and where the first begins."""
     if not window:
         return None, 0.0
     begin = clips[0].start or 0.0
-    numbers = tuple(round(((c.start or 0.0) - begin) / window) for c in clips)
+    unit = 0.001 if shots else window
+    numbers = tuple(round(((c.start or 0.0) - begin) / unit) for c in clips)
     return None if numbers == tuple(range(len(numbers))) else numbers, begin

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from stopcli.results import Failure, Hit
 
 WINDOW = 8.0  # seconds of a window
+SHOTS = "-shots1"  # ends the key of vectors of windows that end at cuts
 Vectors = NDArray[np.float32]
 Paths = Sequence[Path]
 Say = Callable[[str], object]
@@ -33,6 +34,11 @@ class Space:
     rows: int = 0  # R
     file: str = ""  # of its vectors; called otherwise after every compaction
 
+    @property
+    def shots(self) -> bool:
+        """Whether windows end at cuts: each then has its own length, ``window`` at most."""
+        return self.weights.endswith(SHOTS)
+
 
 class FileRecord(NamedTuple):
     """A file as the index last saw it; ``content`` is its key, whatever the file is called."""
@@ -46,8 +52,9 @@ class FileRecord(NamedTuple):
 class Entry:
     """Which rows belong to one content, and its duration in seconds.
 
-    ``numbers`` (count,) says which windows of the file they are; None: the first, and all that follow. The
-    first window begins at ``begin`` (seconds).
+    ``numbers`` (count,) says which windows of the file they are; None: the first, and all that follow. Where
+    windows end at cuts, it says when each begins, in milliseconds from the first one. The first window begins
+    at ``begin`` (seconds).
     """
 
     first: int
@@ -72,6 +79,19 @@ class Fault(NamedTuple):
 
     error: str
     message: str
+
+
+def spans_of(
+    numbers: Sequence[int], window: float, begin: float, duration: float, *, shots: bool
+) -> Iterator[tuple[float, float]]:
+    """Yield when windows begin and end, in seconds; ``numbers`` as in Entry. The last ends with the film."""
+    for i, number in enumerate(numbers):
+        if i == len(numbers) - 1:
+            yield begin + (number / 1000 if shots else number * window), duration
+        elif shots:
+            yield begin + number / 1000, begin + numbers[i + 1] / 1000
+        else:
+            yield begin + number * window, begin + (number + 1) * window
 
 
 PASSING = {"file-missing", "file-changed", "decoder-crashed", "video-timeout"}  # not the content's fault

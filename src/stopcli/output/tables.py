@@ -266,7 +266,9 @@ def _index_info(records: Sequence[r.IndexInfo]) -> Table:
     pairs: list[tuple[str, Any]] = [("folder", info.folder), ("format", info.format), ("files", info.files)]
     pairs.append(("size", _megabytes(info.bytes)))
     for s in info.spaces:
-        window = f"windows of {s.window:g} s" if s.window else "whole files"
+        window = (
+            f"{'shots of up to' if s.shots else 'windows of'} {s.window:g} s" if s.window else "whole files"
+        )
         made = f"{window}, {s.frames} frames, {s.precision}, weights {s.weights[:12]}"
         pairs.append((s.model, f"{s.vectors} vectors: {made}"))
     return _facts(pairs)

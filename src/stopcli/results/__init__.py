@@ -186,7 +186,10 @@ class IndexedFile:
 
 @dataclass(frozen=True)
 class IndexSpace:
-    """Vectors of an index that can be compared; ``window`` (seconds) None is one vector a file."""
+    """Vectors of an index that can be compared; ``window`` (seconds) None is one vector a file.
+
+    With ``shots``, windows end at cuts, and are so long at most.
+    """
 
     model: str
     weights: str
@@ -194,6 +197,7 @@ class IndexSpace:
     frames: int
     window: float | None
     vectors: int
+    shots: bool = False
 
 
 @dataclass(frozen=True)

@@ -136,11 +136,12 @@ class Encoder:
         return score_labels(vectors, texts, self.logit_scale, head)
 
     def encode_videos(
-        self, paths: Sequence[str | Path], *, window: float | None = None
+        self, paths: Sequence[str | Path], *, window: float | None = None, shots: bool = False
     ) -> Iterator[EncodedClip | Failure]:
         """Embed videos, or windows of so many seconds, in order; a failure is yielded and stops nothing.
 
-        Decoding runs ahead of the model in threads, a bounded number of clips at most.
+        With ``shots``, windows end at the film's cuts. Decoding runs ahead of the model in threads, a bounded
+        number of clips at most.
         """
         if window is not None and window <= 0:
             raise UsageError(f"a window must be longer than 0 seconds, got {window:g}")
@@ -149,7 +150,7 @@ class Encoder:
         def read(path: str | Path) -> Iterable[Frames]:
             if window is None:
                 return [read_frames(path, self.frames, self.framing, threads=threads)]
-            return read_windows(path, self.frames, self.framing, window, threads=threads)
+            return read_windows(path, self.frames, self.framing, window, threads=threads, shots=shots)
 
         waiting: deque[tuple[str | Path, Frames | StopError]] = deque()
         with closing(prefetch(read, paths)) as decoded:

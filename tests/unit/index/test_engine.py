@@ -91,7 +91,7 @@ def test_only_what_changed_is_redone(run, tree, toy):
     out, _ = updated(run, tree, toy, "--format", "json")
     (change,) = json.loads(out)["data"]
     assert (change["embedded"], change["moved"], change["removed"]) == (2, 1, 1)
-    _, hits, _ = ask(run, tree, toy, "--top-k", 50)
+    _, hits, _ = ask(run, tree, toy, "--top-k", 50, "--all")
     assert {Path(h["path"]).name for h in hits} == {"renamed.mp4", "new.mp4", "1.mp4", "3.mp4"}
     _, out, _ = run("index", "ls", "--format", "json")
     assert {Path(d["path"]).name: d["vectors"] for d in json.loads(out)["data"]} == {
@@ -255,7 +255,9 @@ def test_a_file_that_moved_is_followed_whatever_precision_was_expected(tmp_path,
 
 
 def test_queries_by_moment_video_and_filters(run, tree, toy):
-    _, hits, err = ask(run, tree, toy, "--like", f"{tree}/deep/3.mp4@5", "--like", tree / "0.mp4")
+    _, hits, err = ask(
+        run, tree, toy, "--cuts", "off", "--like", f"{tree}/deep/3.mp4@5", "--like", tree / "0.mp4"
+    )
     names = list(dict.fromkeys(h["query"] for h in hits))
     assert names == ["a bar", f"{tree}/deep/3.mp4@5", f"{tree}/0.mp4"], err
     best = next(h for h in hits if h["query"].endswith("@5"))

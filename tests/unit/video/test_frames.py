@@ -119,7 +119,9 @@ def test_times_are_those_of_the_files_own_clock(tmp_path, suffix):
 
 def test_hits_say_when_the_picture_is_shown(run_json, toy, tmp_path):
     path = late(tmp_path / "late.mp4")
-    status, told = run_json("retrieve", path, "-m", toy, "--query", "a dog", "--window", "1")
+    status, told = run_json(
+        "retrieve", path, "-m", toy, "--query", "a dog", "--window", "1", "--min-confidence", "0"
+    )
     assert status == 0
     spans = sorted((d["start"], d["end"]) for d in told["data"])
     assert (spans[0][0], spans[-1][1]) == pytest.approx((3.0, 4.24), abs=0.05)

@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 from stopcli.errors import InputError, UnreadableVideo, VideoTooLarge
 from stopcli.video import clips, container
 from stopcli.video.cut.chapters import write_chapters
+from stopcli.video.cut.shots import read_shots
 from stopcli.video.cut.writing import write_moment
 from stopcli.video.photo import read_photo
 from stopcli.video.pixels import Framing
@@ -50,6 +51,10 @@ def _read_frames(path: str, options: dict[str, Any]) -> Iterator[Message]:
 
 def _read_windows(path: str, options: dict[str, Any]) -> Iterator[Message]:
     yield from map(_frames, clips.read_windows(path, **_framed(options)))
+
+
+def _read_shots(path: str, options: dict[str, Any]) -> Iterator[Message]:
+    yield from map(_frames, read_shots(path, **_framed(options)))
 
 
 def _framed(options: dict[str, Any]) -> dict[str, Any]:
@@ -82,6 +87,7 @@ def _write_chapters(path: str, options: dict[str, Any]) -> Iterator[Message]:
 CALLS: dict[str, Callable[[str, dict[str, Any]], Iterator[Message]]] = {
     "frames": _read_frames,
     "windows": _read_windows,
+    "shots": _read_shots,
     "pictures": _read_pictures,
     "photo": _read_photo,
     "facts": _facts,

@@ -60,11 +60,20 @@ def read_frames(
 
 
 def read_windows(
-    path: str | Path, frames: int, size: int | Framing, window: float, *, threads: int = 0
+    path: str | Path,
+    frames: int,
+    size: int | Framing,
+    window: float,
+    *,
+    threads: int = 0,
+    shots: bool = False,
 ) -> Generator[Frames, None, None]:
-    """Return T frames of each window, one after the other, as `stopcli.video.clips.read_windows` does."""
+    """Return T frames of each window, one after the other, as `stopcli.video.clips.read_windows` does.
+
+    With ``shots``, windows end at cuts, as those of `stopcli.video.cut.shots.read_shots`.
+    """
     options = {"frames": frames, "size": _plain(size), "window": window, "threads": threads}
-    return _decoded("windows", path, options, _as_frames)
+    return _decoded("shots" if shots else "windows", path, options, _as_frames)
 
 
 def read_pictures(path: str | Path, times: Sequence[float], size: int) -> list[NDArray[np.uint8]]:

@@ -1,0 +1,203 @@
+"""A film in pieces that do not cross its cuts: found in the frames as they are read, in one pass.
+
+A cut is a change from one look to the next that is large, stands alone (what moves changes every look), and
+does not go back (a flash does): of the picture, or of its colors wherever they are, which a shaking camera
+leaves as they were. The idea is that of PySceneDetect's AdaptiveDetector. Letters: T frames, S pixels a side.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator
+from itertools import chain
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stopcli.video.clips import MANY, Frames, read_windows
+from stopcli.video.pixels import Framing
+from stopcli.video.reader import VideoReader, open_video
+from stopcli.video.sampling import LONGEST, count_windows, sample_times
+
+STEP = 0.25  # seconds between looks, at most
+CELLS, FEW = 12, 48  # a side: a look is summed up in so many squares, of so many of its pixels
+PICTURE = (14.0, 2.4)  # grey levels, and times the changes around it (plus one): what makes a cut
+COLORS = (12.0, 3.2)  # the same, of the colors
+AROUND = 3  # looks before and after
+CLOSE = 1e-6  # seconds
+SHORT = 0.75  # seconds: no piece is shorter, but a whole film
+STILL = 1.0  # grey levels: less is no motion
+PATIENCE = 8  # windows that a piece in which nothing moves may take
+
+
+class Look(NamedTuple):
+    """A frame (S,S,3) at a time, what it looks like from afar, and since when it is shown (seconds)."""
+
+    time: float
+    pixels: NDArray[np.uint8]
+    sight: NDArray[np.float32]
+    shown: float = 0.0
+
+
+def _stands_still(video: VideoReader, window: float) -> bool:
+    """Say whether a file claims to be long while nothing is shown, or is recordings with gaps between."""
+    if not video.may_jump and count_windows(video.duration, window) <= MANY:
+        return False
+    stamps = video.stamps(scan=True)
+    return (
+        stamps is None or len(stamps) < 2 or float(np.diff(np.append(stamps, video.duration)).max()) > LONGEST
+    )
+
+
+class Change(NamedTuple):
+    """How much of the picture, and of its colors, is another in the next look: grey levels on average."""
+
+    picture: float
+    colors: float
+
+
+Piece = tuple[list[Look], float, float]  # its looks, its start and its end (seconds)
+
+
+def read_shots(
+    path: str | Path, frames: int, size: int | Framing, window: float, *, threads: int = 0
+) -> Iterator[Frames]:
+    """Yield T frames of each piece of a film, as `stopcli.video.clips.read_windows` does of windows.
+
+    A piece ends at a cut, or after ``window`` seconds; one in which nothing moves may be longer. Memory holds
+    one piece. Raises InputError: one of its kinds.
+    """
+    with open_video(path, threads=threads) as video:
+        if _stands_still(video, window):
+            yield from read_windows(path, frames, size, window, threads=threads)
+            return
+        long = count_windows(video.duration, window) > 1
+        step = between(window if long else video.duration, frames)
+        count = max(1, math.ceil(video.duration / step - 1e-6))
+        wanted = np.minimum(sample_times(count * step, count), max(0.0, video.duration - 1e-3))
+        decoded = video.frames_at(wanted, size)
+        looks = (
+            Look(float(at), pixels, _sight(pixels), shown)
+            for at, (shown, pixels) in zip(wanted, decoded, strict=False)
+        )
+        for piece, start, end in _ended(pieces(looks, window, step / 2)):
+            stop = min(end, video.duration) if video.duration > start else end
+            yield _frames_of(piece, frames, start, stop, video.offset)
+            if end >= video.duration:
+                return  # the header promised more than there is
+
+
+def between(span: float, frames: int) -> float:
+    """Return how many seconds lie between looks, for the middles of T parts of a span to be among them."""
+    odd = max(3, 2 * math.ceil((span / (frames * STEP) - 1) / 2) + 1)
+    return span / (frames * odd)
+
+
+def pieces(looks: Iterable[Look], window: float, half: float) -> Iterator[Piece]:
+    """Yield the pieces of a film whose looks are twice ``half`` seconds apart; the last may be short."""
+    held: list[Look] = []
+    start = end = 0.0
+    for cut, look in _cuts(looks):
+        end = look.time - half
+        if cut and end - start >= SHORT:
+            yield held, start, end
+            held, start = [], end
+        elif held and end - start > 1.5 * window + CLOSE:
+            if _moves(held):
+                done = _before(held, start + window)
+                yield done, start, start + window
+                held, start = held[len(done) :], start + window
+            elif end - start >= PATIENCE * window:
+                yield held, start, end
+                held, start = [], end
+            elif len(held) * half > 4 * window:
+                held = held[::2]
+        held.append(look)
+    end += 2 * half
+    if held and end - start >= 1.5 * window - CLOSE and _moves(held):
+        done = _before(held, start + window)
+        yield done, start, start + window
+        held, start = held[len(done) :], start + window
+    if held:
+        yield held, start, end
+
+
+def _before(held: list[Look], time: float) -> list[Look]:
+    """Return the looks before a time: one at least, and not all."""
+    return held[: min(max(1, sum(look.time < time for look in held)), len(held) - 1)]
+
+
+def _ended(found: Iterable[Piece]) -> Iterator[Piece]:
+    """Give a rest that is too short to the piece before it."""
+    last: Piece | None = None
+    for piece, start, end in found:
+        if last is not None and end - start < SHORT:
+            last = ([*last[0], *piece], last[1], end)
+            continue
+        if last is not None:
+            yield last
+        last = (piece, start, end)
+    if last is not None:
+        yield last
+
+
+def _cuts(looks: Iterable[Look]) -> Iterator[tuple[bool, Look]]:
+    """Yield whether a cut is right before each look, and the look, as soon as those after it are known."""
+    seen: list[Look] = []  # a few around the one in question
+    changes: list[Change] = []  # changes[i]: from seen[i-1] to seen[i]
+    at = 0
+    for look in chain(looks, [None] * AROUND):
+        if look is not None:
+            changes.append(_change(seen[-1], look) if seen else Change(0.0, 0.0))
+            seen.append(look)
+        elif at >= len(seen):
+            return
+        if len(seen) - at > AROUND or (look is None and at < len(seen)):
+            yield _is_cut(seen, changes, at), seen[at]
+            at += 1
+            if at > AROUND + 1:
+                seen, changes, at = seen[1:], changes[1:], at - 1
+
+
+def _is_cut(seen: list[Look], changes: list[Change], at: int) -> bool:
+    if at == 0:
+        return False
+    around = [c for i, c in enumerate(changes) if i and i != at and abs(i - at) <= AROUND]
+    after = _change(seen[at - 1], seen[min(at + 1, len(seen) - 1)])  # of a flash, nothing
+    for kind, (least, alone) in enumerate((PICTURE, COLORS)):
+        usual = float(np.mean([c[kind] for c in around])) if around else 0.0
+        if changes[at][kind] >= max(least, alone * (usual + 1)) and after[kind] >= least:
+            return True
+    return False
+
+
+def _change(one: Look, other: Look) -> Change:
+    colors = [np.sort(look.sight.reshape(-1, 3), axis=0) for look in (one, other)]
+    pictures = one.sight - other.sight
+    return Change(float(np.abs(pictures).mean()), float(np.abs(colors[0] - colors[1]).mean()))
+
+
+def _moves(held: list[Look]) -> bool:
+    """Say whether anything changes in a piece."""
+    return any(_change(held[0], look).picture >= STILL for look in held[:: max(1, len(held) // 16)])
+
+
+def _sight(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Return the mean of each of some squares (CELLS,CELLS,3) of a frame (S,S,3)."""
+    some = pixels[:: max(1, pixels.shape[0] // FEW), :: max(1, pixels.shape[0] // FEW)]
+    side = max(1, some.shape[0] // CELLS)
+    cells = min(CELLS, some.shape[0] // side)
+    cut: NDArray[np.uint8] = some[: side * cells, : side * cells]
+    means: NDArray[np.float32] = cut.reshape(cells, side, cells, side, 3).mean((1, 3), dtype=np.float32)
+    return means
+
+
+def _frames_of(piece: list[Look], frames: int, start: float, end: float, offset: float) -> Frames:
+    """Choose the looks nearest to the middles of T equal parts of a piece."""
+    times = np.array([look.time for look in piece])
+    wanted = sample_times(end - start, frames, start)
+    nearest = np.abs(times[None] - wanted[:, None]).argmin(1)
+    chosen = [piece[int(i)] for i in nearest]
+    return Frames.of([(look.shown, look.pixels) for look in chosen], start, end, offset)

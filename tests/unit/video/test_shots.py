@@ -1,0 +1,139 @@
+"""Films in pieces: cuts found, motion and flashes not mistaken for them, long and still pieces."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from conftest import write_video
+from stopcli.video.clips import read_windows
+from stopcli.video.cut.shots import Look, between, pieces, read_shots
+
+FPS, T, SIDE = 24, 8, 64
+
+
+def scene(number):
+    """A still ground of its own, and a bar that moves over it."""
+    rng = np.random.default_rng(number)
+    ground = np.kron(rng.integers(0, 255, (6, 8, 3)), np.ones((16, 16, 1))).astype(np.uint8)
+
+    def draw(i):
+        image = ground.copy()
+        at = 3 * i % 112
+        image[:, at : at + 8] = (200, 200, 90)
+        return image
+
+    return draw
+
+
+def write_film(path, *lengths, still=False):
+    """Write scenes of so many seconds; ``still`` ones without the bar's motion."""
+    scenes = [(scene(k), i) for k, length in enumerate(lengths) for i in range(round(length * FPS))]
+    return write_video(
+        path, frames=len(scenes), fps=FPS, draw=lambda i, w, h: scenes[i][0](0 if still else scenes[i][1])
+    )
+
+
+def spans(path, window=8.0):
+    return [(round(p.start, 2), round(p.end, 2)) for p in read_shots(path, T, SIDE, window)]
+
+
+def test_pieces_end_at_cuts(tmp_path):
+    film = write_film(tmp_path / "film.mp4", 3, 1.5, 5, 2.5)
+    assert [b for _, b in spans(film)] == pytest.approx([3, 4.5, 9.5, 12], abs=0.15)
+    assert [a for a, _ in spans(film)] == [0.0, *(b for _, b in spans(film)[:-1])]
+
+
+def test_frames_of_a_piece_are_those_of_one_shot(tmp_path):
+    film = write_film(tmp_path / "film.mp4", 3, 2, 4)
+    grounds = [np.mean([p.pixels.mean((1, 2)).std(0).max()]) for p in read_shots(film, T, SIDE, 8.0)]
+    assert max(grounds) < 12  # the colors of one ground, whatever the bar covers
+    for piece in read_shots(film, T, SIDE, 8.0):
+        assert piece.pixels.shape == (T, SIDE, SIDE, 3)
+        assert (piece.times >= piece.start - 0.05).all()
+        assert (piece.times < piece.end + 0.05).all()
+
+
+@pytest.mark.parametrize("seconds", [1, 3, 11, 12, 20, 30.5])
+def test_a_film_without_cuts_is_read_as_windows_are(tmp_path, seconds):
+    film = write_film(tmp_path / "film.mp4", seconds)
+    fixed = list(read_windows(film, T, SIDE, 8.0))
+    found = list(read_shots(film, T, SIDE, 8.0))
+    assert [(p.start, p.end) for p in found] == [pytest.approx((p.start, p.end), abs=1e-6) for p in fixed]
+    for one, other in zip(found, fixed, strict=True):
+        assert np.abs(one.times - other.times).max() <= (1e-6 if seconds < 12 else 0.13)
+
+
+def test_still_footage_is_few_pieces(tmp_path):
+    film = write_film(tmp_path / "film.mp4", 40, still=True)
+    assert spans(film) == [(0.0, 40.0)]
+    assert len(list(read_windows(film, T, SIDE, 8.0))) == 5
+
+
+def test_a_flash_is_no_cut(tmp_path):
+    draw = scene(0)
+    film = write_video(
+        tmp_path / "film.mp4",
+        frames=6 * FPS,
+        fps=FPS,
+        draw=lambda i, w, h: np.full((h, w, 3), 255, np.uint8) if 70 <= i < 74 else draw(i),
+    )
+    assert spans(film) == [(0.0, 6.0)]
+
+
+def test_what_moves_fast_is_no_cut(tmp_path):
+    """A camera that pans changes much from look to look, but always."""
+    wide = np.kron(np.random.default_rng(3).integers(0, 255, (6, 80, 3)), np.ones((16, 16, 1))).astype(
+        np.uint8
+    )
+    film = write_video(
+        tmp_path / "film.mp4", frames=5 * FPS, fps=FPS, draw=lambda i, w, h: wide[:, 8 * i : 8 * i + w]
+    )
+    assert spans(film) == [(0.0, 5.0)]
+
+
+def test_a_rest_that_is_too_short_belongs_to_the_piece_before(tmp_path):
+    assert spans(write_film(tmp_path / "film.mp4", 4, 0.4)) == [(0.0, 4.42)]
+
+
+def test_a_film_of_very_short_shots_is_not_cut_to_bits(tmp_path):
+    film = write_film(tmp_path / "film.mp4", *[0.3] * 20)
+    assert all(b - a >= 0.7 for a, b in spans(film))
+
+
+def test_memory_holds_a_piece_of_a_still_film():
+    """An hour in which nothing happens is held as few looks."""
+    sight = np.zeros((12, 12, 3), np.float32)
+    most = 0
+
+    def looks():
+        for i in range(4 * 3600):
+            yield Look(0.25 * i + 0.125, i, sight)
+
+    for piece, start, end in pieces(looks(), 8.0, 0.125):
+        most = max(most, len(piece))
+        assert end - start <= 65
+    assert most < 300
+
+
+def test_the_middles_of_parts_are_looked_at():
+    for frames in (1, 4, 8, 12, 64):
+        for span in (0.5, 3.0, 8.0):
+            step = between(span, frames)
+            assert step <= 0.25 + 1e-9
+            parts = (np.arange(frames) + 0.5) * span / frames
+            assert ((parts / step - 0.5) % 1 % 1 == pytest.approx(0, abs=1e-6)) or np.allclose(
+                np.round(parts / step - 0.5), parts / step - 0.5
+            )
+
+
+def test_a_lying_header_does_not_fill_the_memory(tmp_path):
+    from stopcli.video.cut import shots
+
+    film = write_film(tmp_path / "film.mp4", 3)
+    data = bytearray(film.read_bytes())
+    for box in (b"mvhd", b"mdhd"):
+        at = data.index(box) + 4 + 16
+        data[at : at + 4] = (2**31 - 1).to_bytes(4, "big")
+    (tmp_path / "liar.mp4").write_bytes(data)
+    assert len(list(shots.read_shots(tmp_path / "liar.mp4", T, SIDE, 8.0))) <= 2
