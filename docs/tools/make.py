@@ -58,8 +58,10 @@ def execute(command: str, *, color: bool = False) -> tuple[str, str]:
         env=environment,
         capture_output=True,
         text=True,
-        check=True,
+        check=False,
     )
+    if done.returncode and "no confident match" not in done.stderr:  # an answer too
+        raise RuntimeError(f"{command}: {done.stderr}")
     return done.stdout.strip("\n"), done.stderr.strip("\n")
 
 

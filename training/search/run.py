@@ -1,0 +1,235 @@
+"""Measure what a search finds in mini's generated world: ``python -m training.search.run OUT [kinds] ...``.
+
+    confidence  is what is there found, and what is not there not? By archive, threshold and sort of query
+    copies      which cosine tells copies of a clip from other clips of the same thing?
+    cuts        how well do the times of hits agree with those of shots, with windows and with cuts?
+
+Everything goes through the search engine, over real files. Results are written to OUT/results.jsonl, a line
+for each measurement; what is there already is not measured again. training.search.table writes the page.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from fractions import Fraction
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import av
+import numpy as np
+
+from stopcli.hub.registry import resolve
+from stopcli.index.calibration import copy_threshold
+from stopcli.index.engine import SearchEngine
+from stopcli.index.types import Filters, SearchRequest
+from stopcli.runtime.encoder import Encoder, EncoderOptions
+from stopcli.video.clips import read_windows
+from stopcli.video.cut.shots import read_shots
+from training.world.clips import Clip, render
+from training.world.files import write_clips
+from training.world.vocabulary import MOTION_NAMES, OBJECT_NAMES, caption
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+SEED = 20261126
+PAIRS = [(o, m) for o in OBJECT_NAMES for m in MOTION_NAMES]
+ARCHIVES = ((5, 5), (40, 5), (40, 24), (200, 24), (800, 43))  # clips, and objects that they may show
+REPETITIONS, QUERIES = 20, 8
+FILMS, SHOTS, RATE, SIZE = 20, 10, 24, (192, 144)
+READINGS = {"windows of 8 s": (8.0, False), "windows of 4 s": (4.0, False), "cuts, 8 s": (8.0, True)}
+COPIES = {  # how a copy is encoded: codec, scale of the sides, CRF, seconds cut off
+    "compressed harder": ("libx264", 1.0, "34", 0.0),
+    "half the size": ("libx264", 0.5, "26", 0.0),
+    "VP9": ("libvpx-vp9", 1.0, "40", 0.0),
+    "0.3 s cut off": ("libx264", 1.0, "23", 0.3),
+}
+COPIED = 100
+
+
+class Search:
+    """A model, and indexes in a folder."""
+
+    def __init__(self, out: Path) -> None:
+        self.out, self.encoder = out, Encoder(resolve("mini"), EncoderOptions("cpu", "fp32"))
+
+    def ask(self, index: str, files: Sequence[Path], request: SearchRequest, *, cuts: bool = False) -> list:
+        """Return the hits of a request among files."""
+        folder = self.out / "indexes" / index
+        with SearchEngine(folder, self.encoder.files, lambda: self.encoder, cuts=cuts) as engine:
+            return list(engine.search(request, files, []).hits)
+
+    def confidence(self, clips: int, objects: int) -> dict:
+        """Search archives of clips of some objects for what is there and for what is not."""
+        shown = [PAIRS[i] for i in np.random.default_rng(SEED).permutation(2 * len(PAIRS)) % len(PAIRS)]
+        pool = [Clip(SEED + i, *pair, test=True) for i, pair in enumerate(shown)]
+        files = write_clips(self.out / "clips", pool)
+        rng = np.random.default_rng([SEED, clips, objects])
+        answers = []
+        for _ in range(REPETITIONS):
+            some = set(rng.permutation(OBJECT_NAMES)[:objects])
+            mine = rng.permutation([i for i, (o, _) in enumerate(shown) if o in some])[:clips]
+            there = {shown[i] for i in mine}
+            for sort in ("object and motion", "object"):
+                texts = {caption(*p): True for p in there} | {
+                    caption(*p): False for p in PAIRS if p[0] not in {o for o, _ in there}
+                }
+                if sort == "object":
+                    texts = {o: o in {o for o, _ in there} for o in OBJECT_NAMES}
+                asked = [
+                    str(t)
+                    for present in (True, False)
+                    for t in rng.permutation([t for t, is_there in texts.items() if is_there == present])[
+                        :QUERIES
+                    ]
+                ]
+                request = SearchRequest(tuple(asked), filters=Filters(1))
+                for hit in self.ask("clips", [files[i] for i in mine], request):
+                    answers.append([sort, texts[hit.query], round(hit.score, 4), round(hit.confidence, 4)])
+        return {"answers": answers}
+
+    def copies(self, how: str) -> dict:
+        """Return the cosines of clips with their copies, and with another clip of the same label."""
+        rng = np.random.default_rng([SEED, 1])
+        twice = [PAIRS[i] for i in rng.permutation(len(PAIRS))[:COPIED] for _ in range(2)]
+        clips = [Clip(7 * SEED + i, *pair, test=True) for i, pair in enumerate(twice)]
+        files = write_clips(self.out / "copied", clips)
+        folder = self.out / "copies" / how.replace(" ", "-")
+        folder.mkdir(parents=True, exist_ok=True)
+        made = [encode_again(file, folder, *COPIES[how]) for file in files[::2]]
+        vectors = {}
+        for name, some in (("first", files[::2]), ("second", files[1::2]), ("copy", made)):
+            vectors[name] = np.stack([clip.vector for clip in self.encoder.encode_videos(some)])
+        return {
+            "copies": np.round((vectors["first"] * vectors["copy"]).sum(1), 4).tolist(),
+            "others": np.round((vectors["first"] * vectors["second"]).sum(1), 4).tolist(),
+            "threshold": copy_threshold(np.concatenate([vectors["first"], vectors["second"]])),
+        }
+
+    def cuts(self, reading: str) -> dict:
+        """Return how well the best hit's time agrees with that of the shot that was asked for."""
+        window, cuts = READINGS[reading]
+        films = {self.out / "films" / f"{i:02d}.mp4": i for i in range(FILMS)}
+        spans = {file: write_film(file, i) for file, i in films.items()}
+        texts = {text: (file, start, end) for file, shots in spans.items() for start, end, text in shots}
+        began = time.process_time()
+        hits = self.ask(
+            reading.replace(" ", "-"),
+            list(films),
+            SearchRequest(tuple(texts), window=window, filters=Filters(1)),
+            cuts=cuts,
+        )
+        indexed = time.process_time() - began
+        overlaps = []
+        for hit in hits:
+            file, start, end = texts[hit.query]
+            both = max(0.0, min(hit.end, end) - max(hit.start, start))
+            overlaps.append(
+                both / (max(hit.end, end) - min(hit.start, start)) if Path(hit.path) == file else 0.0
+            )
+        found = cuts_found(spans, window) if cuts else None
+        read = read_shots if cuts else read_windows
+        began = time.process_time()
+        vectors = sum(
+            1 for f in films for _ in read(f, self.encoder.frames, self.encoder.framing, window, threads=1)
+        )
+        decoding = time.process_time() - began
+        return {
+            "overlaps": np.round(overlaps, 4).tolist(),
+            "vectors": vectors,
+            "cuts": found,
+            "decoding": decoding,
+            "seconds": indexed,
+        }
+
+
+def write_film(path: Path, number: int) -> list[tuple[float, float, str]]:
+    """Write a film of shots of 1.5 to 14 seconds; return when each begins and ends, and what it shows."""
+    rng = np.random.default_rng([SEED, number, 2])
+    path.parent.mkdir(parents=True, exist_ok=True)
+    chosen = [
+        PAIRS[i]
+        for i in np.random.default_rng(SEED).permutation(len(PAIRS))[number * SHOTS : (number + 1) * SHOTS]
+    ]
+    spans, at, scenes = [], 0, []
+    for k, pair in enumerate(chosen):
+        count = int(rng.uniform(1.5, 14) * RATE)
+        spans.append((at / RATE, (at + count) / RATE, caption(*pair)))
+        scenes.append((Clip(SEED + 1000 * number + k, *pair, test=True), count))
+        at += count
+    if not path.exists():
+        with av.open(str(path), "w") as out:
+            stream = out.add_stream(
+                "libx264", rate=RATE, options={"crf": "23", "preset": "veryfast", "g": "48"}
+            )
+            stream.width, stream.height = SIZE
+            stream.pix_fmt = "yuv420p"
+            for clip, count in scenes:
+                frames = [frame.resize(SIZE) for frame in render(clip)[0]]
+                for i in np.linspace(0, len(frames) - 1, count).round().astype(int):
+                    out.mux(stream.encode(av.VideoFrame.from_image(frames[i])))
+            out.mux(stream.encode())
+    return spans
+
+
+def cuts_found(spans: dict, window: float) -> dict:
+    """Count the cuts that were found within 0.2 s, and piece ends that are none."""
+    found = false = 0
+    for file, shots in spans.items():
+        true = [start for start, _, _ in shots][1:]
+        ends = [piece.start for piece in read_shots(file, 8, 96, window)][1:]
+        found += sum(any(abs(t - e) <= 0.2 for e in ends) for t in true)
+        false += sum(all(abs(t - e) > 0.2 for t in true) for e in ends)
+    return {"cuts": sum(len(s) - 1 for s in spans.values()), "found": found, "other ends": false}
+
+
+def encode_again(file: Path, folder: Path, codec: str, scale: float, crf: str, skip: float) -> Path:
+    """Encode a clip another time."""
+    path = folder / (file.stem + (".webm" if codec == "libvpx-vp9" else ".mp4"))
+    if path.exists():
+        return path
+    with av.open(str(file)) as source, av.open(str(path), "w") as out:
+        given = source.streams.video[0]
+        options = {"crf": crf} | (
+            {"b": "0", "deadline": "realtime", "cpu-used": "8"} if codec != "libx264" else {}
+        )
+        stream = out.add_stream(codec, rate=given.average_rate, options=options)
+        stream.width, stream.height = (int(s * scale) // 2 * 2 for s in (given.width, given.height))
+        stream.pix_fmt, stream.codec_context.time_base = "yuv420p", Fraction(1, 90_000)
+        for frame in source.decode(given):
+            if frame.time >= skip:
+                frame.pict_type = 0
+                out.mux(stream.encode(frame.reformat(stream.width, stream.height, "yuv420p")))
+        out.mux(stream.encode())
+    return path
+
+
+def main() -> None:
+    """Measure what was not measured yet."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("out", type=Path)
+    parser.add_argument("kinds", nargs="*", default=["confidence", "copies", "cuts"])
+    args = parser.parse_args()
+    search, file = Search(args.out), args.out / "results.jsonl"
+    jobs = {
+        "confidence": [(search.confidence, archive) for archive in ARCHIVES],
+        "copies": [(search.copies, (how,)) for how in COPIES],
+        "cuts": [(search.cuts, (reading,)) for reading in READINGS],
+    }
+    done = (
+        {tuple(json.loads(line)["key"]) for line in file.read_text().splitlines()} if file.exists() else set()
+    )
+    for kind, (measure, arguments) in ((k, job) for k in args.kinds for job in jobs[k]):
+        if (kind, *arguments) not in done:
+            record = {"key": [kind, *arguments], **measure(*arguments)}
+            with file.open("a") as stream:
+                stream.write(json.dumps(record) + "\n")
+            print(kind, *arguments, flush=True)
+
+
+if __name__ == "__main__":
+    main()
