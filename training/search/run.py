@@ -1,6 +1,7 @@
 """Measure what a search finds in mini's generated world: ``python -m training.search.run OUT [kinds] ...``.
 
     confidence  is what is there found, and what is not there not? By archive, threshold and sort of query
+    near        is what is only half there, the object with another motion, told from what is there?
     copies      which cosine tells copies of a clip from other clips of the same thing?
     cuts        how well do the times of hits agree with those of shots, with windows and with cuts?
 
@@ -32,7 +33,7 @@ from training.world.files import write_clips
 from training.world.vocabulary import MOTION_NAMES, OBJECT_NAMES, caption
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
 SEED = 20261126
 PAIRS = [(o, m) for o in OBJECT_NAMES for m in MOTION_NAMES]
@@ -63,32 +64,48 @@ class Search:
 
     def confidence(self, clips: int, objects: int) -> dict:
         """Search archives of clips of some objects for what is there and for what is not."""
+        answers = []
+        for files, there, rng in self._archives(clips, objects):
+            texts = {caption(*p): True for p in there} | {
+                caption(*p): False for p in PAIRS if p[0] not in {o for o, _ in there}
+            }
+            names = {o: o in {o for o, _ in there} for o in OBJECT_NAMES}
+            for sort, asked in (("object and motion", texts), ("object", names)):
+                answers += self._answers(files, asked, sort, rng)
+        return {"answers": answers}
+
+    def near(self, clips: int, objects: int) -> dict:
+        """Search archives for what is half there: the object, but with another motion."""
+        answers = []
+        for files, there, rng in self._archives(clips, objects):
+            half = {caption(*p): False for p in PAIRS if p not in there and p[0] in {o for o, _ in there}}
+            answers += self._answers(files, half, "object, other motion", rng)
+        return {"answers": answers}
+
+    def _archives(self, clips: int, objects: int) -> Iterator[tuple[list[Path], set, np.random.Generator]]:
+        """Yield files, and the pairs that they show."""
         shown = [PAIRS[i] for i in np.random.default_rng(SEED).permutation(2 * len(PAIRS)) % len(PAIRS)]
         pool = [Clip(SEED + i, *pair, test=True) for i, pair in enumerate(shown)]
         files = write_clips(self.out / "clips", pool)
         rng = np.random.default_rng([SEED, clips, objects])
-        answers = []
         for _ in range(REPETITIONS):
             some = set(rng.permutation(OBJECT_NAMES)[:objects])
             mine = rng.permutation([i for i, (o, _) in enumerate(shown) if o in some])[:clips]
-            there = {shown[i] for i in mine}
-            for sort in ("object and motion", "object"):
-                texts = {caption(*p): True for p in there} | {
-                    caption(*p): False for p in PAIRS if p[0] not in {o for o, _ in there}
-                }
-                if sort == "object":
-                    texts = {o: o in {o for o, _ in there} for o in OBJECT_NAMES}
-                asked = [
-                    str(t)
-                    for present in (True, False)
-                    for t in rng.permutation([t for t, is_there in texts.items() if is_there == present])[
-                        :QUERIES
-                    ]
-                ]
-                request = SearchRequest(tuple(asked), filters=Filters(1))
-                for hit in self.ask("clips", [files[i] for i in mine], request):
-                    answers.append([sort, texts[hit.query], round(hit.score, 4), round(hit.confidence, 4)])
-        return {"answers": answers}
+            yield [files[i] for i in mine], {shown[i] for i in mine}, rng
+
+    def _answers(
+        self, files: list[Path], texts: dict[str, bool], sort: str, rng: np.random.Generator
+    ) -> list:
+        """Ask for some texts that are there and some that are not."""
+        asked = [
+            str(text)
+            for present in (True, False)
+            for text in rng.permutation([t for t, there in texts.items() if there == present])[:QUERIES]
+        ]
+        if not asked:
+            return []
+        hits = self.ask("clips", files, SearchRequest(tuple(asked), filters=Filters(1)))
+        return [[sort, texts[h.query], round(h.score, 4), round(h.confidence, 4)] for h in hits]
 
     def copies(self, how: str) -> dict:
         """Return the cosines of clips with their copies, and with another clip of the same label."""
@@ -212,11 +229,12 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("out", type=Path)
-    parser.add_argument("kinds", nargs="*", default=["confidence", "copies", "cuts"])
+    parser.add_argument("kinds", nargs="*", default=["confidence", "near", "copies", "cuts"])
     args = parser.parse_args()
     search, file = Search(args.out), args.out / "results.jsonl"
     jobs = {
         "confidence": [(search.confidence, archive) for archive in ARCHIVES],
+        "near": [(search.near, archive) for archive in ARCHIVES],
         "copies": [(search.copies, (how,)) for how in COPIES],
         "cuts": [(search.cuts, (reading,)) for reading in READINGS],
     }

@@ -120,7 +120,15 @@ def found(records: Records) -> str:
     return f"{record['found']} of {record['cuts']} cuts were found, and {ends}"
 
 
+def near(records: Records) -> str:
+    """Say in a sentence how often what is half there is taken for there."""
+    answers = [a for archive in ARCHIVES for a in records[("near", *archive)]["answers"]]
+    shares = [f"{np.mean([a[3] >= level for a in answers]):.0%}".replace("%", " %") for level in (0.9, 0.99)]
+    return f"{shares[0]} of such queries get an answer at 0.9, {shares[1]} at 0.99"
+
+
 KINDS: Kinds = {
+    "near": ("near", near),
     "confidence": ("confidence", confidence),
     "archives": ("confidence", archives),
     "copies": ("copies", copies),

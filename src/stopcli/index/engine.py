@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from stopcli.data.labels import null_sentences
-from stopcli.errors import FileMissing, IndexUnusable, StopError
+from stopcli.errors import FileMissing, IndexUnusable, StopError, UsageError
 from stopcli.fileio import content_key, is_file, is_folder
 from stopcli.index import ann, sync
 from stopcli.index.calibration import SAMPLE, combined, spread_out
@@ -139,6 +139,8 @@ class SearchEngine(AbstractContextManager["SearchEngine"]):
 
         Raises UsageError: a text is empty or no text; InputError: an example cannot be used.
         """
+        if not (request.texts or request.examples or request.pictures):
+            raise UsageError("nothing to look for: a text, an example or a picture")
         texts = self._embed([*request.texts, *request.narrow, *request.unlike])
         shown = [self._query(example, request.window) for example in request.examples]
         shown += [self._picture(path) for path in request.pictures]

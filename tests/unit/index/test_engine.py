@@ -175,6 +175,7 @@ def test_progress_and_plan_tell_what_is_embedded(tmp_path, tree, toy):
 def test_faults_of_the_request_come_before_the_work(tmp_path, tree, toy):
     with opened(tmp_path, toy) as first:
         for request, error in (
+            (SearchRequest(), UsageError),
             (SearchRequest(("a bar", " ")), UsageError),
             (SearchRequest(("a bar",), unlike=("",)), UsageError),
             (SearchRequest(("a \udcff bar",)), UsageError),
