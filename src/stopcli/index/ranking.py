@@ -113,12 +113,13 @@ def search(
     matrix = np.asarray(vectors)
     sample = matrix[selection.rows()[spread_out(int(selection.count.sum()), SAMPLE)]]
     alike = copy_threshold(sample) if filters.fold else np.inf
+    measured: dict[int, Calibration] = {}  # by what else could have been asked: many queries share it
     for query in queries:
         chosen = selection if near is None else selection.owning(near(query.vector))
         if not chosen.paths:
             continue
         rows, moments = chosen.rows(), int(selection.count.sum())
-        asked = [(q, _calibration(sample, q, moments)) for q in (query, *narrow)]
+        asked = [(q, _calibration(sample, q, moments, measured)) for q in (query, *narrow)]
         scores = _cosines(matrix, rows, query.vector)
         order = scores if not narrow else _worst(matrix, rows, asked)
         seen = order if near is None or narrow else sample @ query.vector
@@ -163,8 +164,14 @@ def unlike_the_rest(vectors: Vectors, selection: Selection, filters: Filters) ->
     return [replace(hit, query=REST) for _, hit in found]
 
 
-def _calibration(sample: Vectors, query: Query, moments: int) -> Calibration | None:
-    return None if query.nulls is None else Calibration.of(sample, query.nulls, moments)
+def _calibration(
+    sample: Vectors, query: Query, moments: int, measured: dict[int, Calibration]
+) -> Calibration | None:
+    if query.nulls is None:
+        return None
+    if id(query.nulls) not in measured:
+        measured[id(query.nulls)] = Calibration.of(sample, query.nulls, moments)
+    return measured[id(query.nulls)]
 
 
 def _confidence(calibration: Calibration, row: Vectors, query: Query) -> float:

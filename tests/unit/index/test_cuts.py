@@ -1,0 +1,57 @@
+"""Windows of an index that end at cuts, beside those that do not."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+from conftest import write_video
+
+CPU = ("--device", "cpu", "--precision", "fp32")
+
+
+def update(run, folder, model, *more):
+    status, out, err = run(
+        "index", "update", folder, "-m", model, "--window", 2, *CPU, "--format", "json", *more
+    )
+    assert status == 0, err
+    return json.loads(out)["data"][0]["embedded"]
+
+
+def search(run, folder, model, *more):
+    shown = ("--min-confidence", "0", "--format", "json", *CPU)
+    status, out, err = run("retrieve", "--query", "a bar", folder, "-m", model, *shown, *more)
+    assert status == 0, err
+    return json.loads(out)["data"]
+
+
+def test_an_index_goes_on_with_the_windows_that_it_began_with(run, tmp_path, toy):
+    """Nothing is embedded again unless one asks for it; windows with cuts and without are kept apart."""
+    folder = tmp_path / "films"
+    folder.mkdir()
+    for i in range(3):
+        write_video(folder / f"{i}.mp4", frames=50 + 10 * i, fps=10)
+    assert update(run, folder, toy, "--cuts", "off") == 3
+    assert update(run, folder, toy) == 0
+    fixed = search(run, folder, toy, "--window", 2)
+    assert update(run, folder, toy, "--cuts", "on") == 3
+    assert update(run, folder, toy) == 0
+    assert search(run, folder, toy, "--window", 2, "--cuts", "off") == fixed
+    _, out, _ = run("index", "info", "--format", "json")
+    (info,) = json.loads(out)["data"]
+    assert sorted(space["shots"] for space in info["spaces"]) == [False, True]
+    _, out, _ = run("index", "info")
+    assert "shots of up to 2 s" in out
+    assert "windows of 2 s" in out
+
+
+def test_a_new_index_has_windows_that_end_at_cuts(run, tmp_path, toy):
+    def scene(i, width, height):
+        return np.full((height, width, 3), (20, 90, 160) if i < 45 else (200, 60, 30), np.uint8)
+
+    write_video(tmp_path / "film.mp4", frames=90, fps=15, draw=scene)
+    first, second = sorted((h["start"], h["end"]) for h in search(run, tmp_path, toy))
+    assert first == (0.0, pytest.approx(3.0, abs=0.15))
+    assert second == (first[1], pytest.approx(6.0, abs=0.05))
