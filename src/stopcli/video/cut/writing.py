@@ -64,23 +64,25 @@ def write_moment(source: str, target: str, start: float, end: float, *, exact: b
     check_file(Path(source))
     with closing(Container(source, 0)) as video:
         moment = locate(video, start, end)
-        own = exact
-        try:
-            if not exact:
-                return _write(source, target, video, moment, Pictures("copy", _copied(video, moment)))
-            if (plan := joint(video, moment)) is not None:
-                packets = plan.packets(video, moment, _copied(video, moment, plan))
-                joined = Pictures("joined", packets, plan.extradata)
-                written = _write(source, target, video, moment, joined)
-                if _count(target) == moment.shown:
+        for pictures in _ways(video, moment, target, exact=exact):
+            with suppress(_CannotHold):
+                written = _write(source, target, video, moment, pictures)
+                if pictures.mode != "joined" or _count(target) == moment.shown:
                     return written
-        except _CannotHold:
-            own = False
-        with suppress(_CannotHold):
-            if own:
-                return _write(source, target, video, moment, encoded(video, moment))
-        common = "libvpx-vp9" if MUXERS[Path(target).suffix] == "webm" else "libx264"
-        return _write(source, target, video, moment, encoded(video, moment, common))
+    raise UnreadableVideo(
+        f"{source}: a {Path(target).suffix} file holds no such pictures; name a file {OTHER}"
+    )
+
+
+def _ways(video: Container, moment: Moment, target: str, *, exact: bool) -> Iterator[Pictures]:
+    """Yield how the pictures can be written, the best way first; one that fails is followed by the next."""
+    if not exact:
+        yield Pictures("copy", _copied(video, moment))
+    elif (plan := joint(video, moment)) is not None:
+        yield Pictures("joined", plan.packets(video, moment, _copied(video, moment, plan)), plan.extradata)
+    if exact:
+        yield encoded(video, moment)
+    yield encoded(video, moment, "libvpx-vp9" if MUXERS[Path(target).suffix] == "webm" else "libx264")
 
 
 def _count(path: str) -> int | None:
@@ -195,7 +197,7 @@ def _open(
                     what = f"{Path(target).suffix} holds no {stream.codec_context.name} sound"
                     raise UnreadableVideo(f"{video.path}: {what}; name a file {OTHER}") from error
                 left_out.append(f"{stream.type} stream {stream.index}")
-        output.metadata.update(rest.file.metadata)
+        output.metadata.update({k: v for k, v in rest.file.metadata.items() if k != "timecode"})
         try:
             if not pictures.header_later:
                 output.start_encoding()
