@@ -88,7 +88,9 @@ class Search:
         filters = Filters(
             self.top_k, self.min_score, self.glob, *lengths, self.per_file, fold=not self.unfolded
         )
-        texts, unlike, narrow = (tuple(t or ()) for t in (self.query, self.unlike, self.narrow))
+        texts, unlike, narrow = (
+            tuple(dict.fromkeys(t or ())) for t in (self.query, self.unlike, self.narrow)
+        )
         pictures = tuple(self.image or ())
         return SearchRequest(texts, unlike, examples, pictures, narrow, self.combine, window, filters)
 

@@ -18,6 +18,8 @@ from stopcli.results import Hit
 
 SAMPLE = 2000  # rows that tell what is usual
 SURE = 0.9  # a match below this may well be chance; docs/search/measured.md has the curve
+ENOUGH = 20  # null queries: fewer measure nothing
+SAME = 0.97  # cosine of a moment with itself, or with a copy
 COPY = (
     0.035  # two moments whose distance is less than this share of the archive's mean are one moment's copies
 )
@@ -36,11 +38,12 @@ class Calibration(NamedTuple):
         """Measure M null queries (M,E) on a sample of rows (R,E) of an archive of so many moments."""
         finite = rows[np.isfinite(rows).all(1)]
         scores = finite @ nulls.T
-        scores -= scores.mean(1, keepdims=True)
         usual: Vectors = nulls.mean(0)
-        if not scores.size:
+        if len(nulls) < ENOUGH or not scores.size:
             return cls(usual, 0.0, 0.0, moments)
-        return cls(usual, float(scores.mean()), float(scores.std()), moments)
+        scores -= np.where(scores >= SAME, np.nan, 0.0)  # a moment is no measure of itself, nor of its copies
+        scores -= np.nanmean(scores, axis=1, keepdims=True)
+        return cls(usual, float(np.nanmean(scores)), float(np.nanstd(scores)), moments)
 
     def deviations(self, rows: Vectors, query: Vectors) -> Vectors:
         """Return by how many spreads rows (R,E) fit a query (E,) better than what is usual (R,)."""
@@ -52,13 +55,14 @@ class Calibration(NamedTuple):
         out: Vectors = ((away - self.mean) / max(self.spread, 1e-6)).astype(np.float32)
         return out
 
-    def confidence(self, deviation: float) -> float:
+    def confidence(self, deviation: float) -> float | None:
         """Return how often the best moment of so large an archive fits a null query less well than this.
 
-        The null scores are taken as normally distributed, and the moments as independent.
+        The null scores are taken as normally distributed, and the moments as independent. None: there was
+        too little to measure.
         """
         if self.spread == 0 or not math.isfinite(deviation):
-            return 0.0
+            return None
         tail = min(0.5 * math.erfc(deviation / math.sqrt(2)), 1 - 1e-12)
         return math.exp(self.moments * math.log1p(-tail))
 

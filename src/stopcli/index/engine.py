@@ -14,7 +14,7 @@ from stopcli.data.labels import null_sentences
 from stopcli.errors import FileMissing, IndexUnusable, StopError, UsageError
 from stopcli.fileio import content_key, is_file, is_folder
 from stopcli.index import ann, sync
-from stopcli.index.calibration import SAMPLE, combined, spread_out
+from stopcli.index.calibration import SAME, SAMPLE, combined, spread_out
 from stopcli.index.maintenance import forget_lost, lost_spaces
 from stopcli.index.ranking import Near, Selection, search, select, unlike_the_rest
 from stopcli.index.store import Index
@@ -31,6 +31,7 @@ from stopcli.index.types import (
     SearchResult,
     Snapshot,
     Space,
+    Vectors,
     spans_of,
 )
 from stopcli.index.vectors import UNIT
@@ -84,21 +85,20 @@ class SearchEngine(AbstractContextManager["SearchEngine"]):
         """What makes vectors those of this engine: the weights, and the frames of each window."""
         return [self._weights, self._frames]
 
-    def _choose(self, window: float | None) -> None:
-        """Choose between windows that end at cuts and windows that do not: an index goes on as it began."""
-        cut = self._plain + SHOTS
-        old, new = (
-            self.index.database.find_space(w, self._precision, self._frames, window)
-            for w in (self._plain, cut)
-        )
-        began = old is not None and old.rows and not (new and new.rows)
-        use = not began if self._cuts is None else self._cuts
-        self._weights = cut if use and window is not None else self._plain
+    def _choose(self, diff: FileDiff, window: float | None) -> None:
+        """Choose between windows that end at cuts and windows that do not: files go on as they began."""
+        keys = (self._plain, self._plain + SHOTS)
+        use = bool(self._cuts)
+        if self._cuts is None:
+            spaces = [self.index.database.find_space(k, self._precision, self._frames, window) for k in keys]
+            known = [len(self.index.database.every_entry(s, diff.contents())) if s else 0 for s in spaces]
+            use = known[0] <= known[1]
+        self._weights = keys[use and window is not None]
 
     def plan(self, videos: Paths, roots: Paths, window: float | None) -> Update:
         """Return how files, and folders that were walked whole, differ from the index; change nothing."""
-        self._choose(window)
         diff = sync.compare(self.index.database, videos, roots)
+        self._choose(diff, window)
         return Update(diff, self._snapshot(diff, window, self._precision))
 
     def update(self, videos: Paths, roots: Paths, window: float | None) -> Update:
@@ -160,7 +160,7 @@ class SearchEngine(AbstractContextManager["SearchEngine"]):
             examples = (_left_out(state, selection, e) for e in request.examples)
             told = [q._replace(nulls=sentences) for q in told]
             narrow = [q._replace(nulls=sentences) for q in narrow]
-            queries = told + [q._replace(nulls=rows[:: max(1, len(rows) // MOMENTS)]) for q in shown]
+            queries = told + [q._replace(nulls=_others(rows, q.vector)) for q in shown]
             for i, without in enumerate(examples, len(told)):
                 queries[i] = queries[i]._replace(without=without)
             if request.combine:
@@ -220,6 +220,12 @@ class SearchEngine(AbstractContextManager["SearchEngine"]):
         frame = read_photo(path, self._encoder.framing)
         (vector,) = self._encoder.encode_pixels(np.stack([frame] * self._encoder.frames)[None])
         return Query(str(path), vector)
+
+
+def _others(rows: Vectors, vector: Vectors) -> Vectors:
+    """Return some of the archive's moments that are not what is asked for."""
+    other: Vectors = rows[~(rows @ vector >= SAME)]
+    return other[spread_out(len(other), MOMENTS)]
 
 
 def _left_out(state: Snapshot, selection: Selection, example: Example) -> tuple[int, ...]:

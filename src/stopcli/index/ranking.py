@@ -133,7 +133,8 @@ def search(
             order[_cosines(matrix, rows, unwanted) >= scores] = -np.inf
         for found, hit in _folded(_moments(order, mean, chosen, filters), matrix, filters, alike):
             score = float(matrix[found] @ query.vector)
-            sure = min((_confidence(c, matrix[found], q) for q, c in asked if c is not None), default=None)
+            known = [_confidence(c, matrix[found], q) for q, c in asked if c is not None]
+            sure = min((k for k in known if k is not None), default=None)
             hits.append(replace(hit, query=query.name, score=score, confidence=sure))
     return hits
 
@@ -144,7 +145,7 @@ def unlike_the_rest(vectors: Vectors, selection: Selection, filters: Filters) ->
     The windows beside one do not count, for they show much the same; nor do copies in other files. Of very
     many moments, each is compared with a sample.
     """
-    if not selection.paths:
+    if selection.count.sum() < 2:
         return []
     rows = selection.rows()
     matrix = np.nan_to_num(np.asarray(vectors)[rows])
@@ -174,7 +175,7 @@ def _calibration(
     return measured[id(query.nulls)]
 
 
-def _confidence(calibration: Calibration, row: Vectors, query: Query) -> float:
+def _confidence(calibration: Calibration, row: Vectors, query: Query) -> float | None:
     return calibration.confidence(float(calibration.deviations(row[None], query.vector)[0]))
 
 
@@ -198,11 +199,10 @@ def _folded(
     kept: list[tuple[int, Hit]] = []
     also: list[list[str]] = []
     files: Counter[str] = Counter()
+    vectors = np.empty((min(filters.top_k, len(matrix)), matrix.shape[1] if filters.fold else 0), np.float32)
     for row, hit in moments:
-        copies = (
-            i for i, (r, h) in enumerate(kept) if h.path != hit.path and matrix[r] @ matrix[row] >= alike
-        )
-        first = next(copies, None)
+        close = np.flatnonzero(vectors[: len(kept)] @ matrix[row] >= alike) if filters.fold else ()
+        first = next((int(i) for i in close if kept[i][1].path != hit.path), None)
         if first is not None:
             if hit.path not in also[first]:
                 also[first].append(hit.path)
@@ -212,6 +212,8 @@ def _folded(
         if filters.per_file is not None and files[hit.path] >= filters.per_file:
             continue
         files[hit.path] += 1
+        if filters.fold:
+            vectors[len(kept)] = matrix[row]
         kept.append((row, replace(hit, rank=len(kept) + 1)))
         also.append([])
     return [(row, replace(hit, also=tuple(a))) for (row, hit), a in zip(kept, also, strict=True)]

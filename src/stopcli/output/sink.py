@@ -92,9 +92,10 @@ class Sink(AbstractContextManager["Sink"]):
             sys.stdout.flush()
         elif self.format == "quiet":
             text = VIEWS[type(record)].short(record)
-            if isinstance(record, Hit) and text in self._shown:
-                return  # of another query
-            self._shown.add(text)
+            if isinstance(record, Hit) and record.start is None:  # a whole file, perhaps of another query too
+                if text in self._shown:
+                    return
+                self._shown.add(text)
             if self._null:
                 print(text, end="\0", flush=True)
             else:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +13,18 @@ from stopcli.video.pixels import Framing, Scaler
 from stopcli.video.reader import check_file, check_size
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF")  # Pillow's decoders that pictures come in
+
+
+def _in_eight_bits(image: Any) -> Any:
+    """Return a picture of deeper grey levels in 256 of them; Pillow itself would cut off what is brighter."""
+    from PIL import Image
+
+    if not image.mode.startswith(("I", "F")):
+        return image
+    levels = np.asarray(image, np.float64)
+    most = levels.max(initial=0.0)
+    white = 1.0 if image.mode == "F" and most <= 1 else 255.0 if most <= 255 else max(65535.0, most)
+    return Image.fromarray((levels.clip(0) / white * 255).round().astype(np.uint8))
 
 
 def read_photo(path: str | Path, size: int | Framing) -> NDArray[np.uint8]:
@@ -26,7 +39,7 @@ def read_photo(path: str | Path, size: int | Framing) -> NDArray[np.uint8]:
     try:
         with Image.open(path, formats=FORMATS) as image:
             check_size(path, image.width, image.height)
-            upright = ImageOps.exif_transpose(image).convert("RGBA")
+            upright = _in_eight_bits(ImageOps.exif_transpose(image)).convert("RGBA")
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         kinds = ", ".join(FORMATS)
         raise UnreadableVideo(f"{path}: not a picture that can be read ({kinds} can)") from error

@@ -60,8 +60,8 @@ def test_the_tail_of_a_large_archive_is_no_match():
     assert calibration.confidence(4.0) < 0.01
     assert calibration.confidence(7.0) > 0.99
     assert calibration._replace(moments=10).confidence(4.0) > 0.99
-    assert calibration.confidence(-math.inf) == 0.0
-    assert calibration._replace(spread=0.0).confidence(9.0) == 0.0
+    assert calibration.confidence(-math.inf) is None
+    assert calibration._replace(spread=0.0).confidence(9.0) is None
 
 
 def test_broken_vectors_do_not_spoil_the_measure():
@@ -70,7 +70,7 @@ def test_broken_vectors_do_not_spoil_the_measure():
     whole = Calibration.of(rows, nulls, 50)
     broken = Calibration.of(np.vstack([rows, np.full((5, 8), np.nan, np.float32)]), nulls, 50)
     assert (broken.mean, broken.spread) == pytest.approx((whole.mean, whole.spread))
-    assert Calibration.of(np.full((2, 8), np.nan, np.float32), nulls, 2).confidence(5.0) == 0.0
+    assert Calibration.of(np.full((2, 8), np.nan, np.float32), nulls, 2).confidence(5.0) is None
 
 
 def test_null_sentences_are_the_models_labels_or_kinetics_too():

@@ -7,8 +7,9 @@ import time
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, suppress
 from pathlib import Path
+from typing import Any
 
-from stopcli.errors import UsageError
+from stopcli.errors import FileMissing, UsageError
 from stopcli.fileio import is_folder
 from stopcli.index.database import explain
 from stopcli.video.discovery import EXTENSIONS, find_videos
@@ -32,14 +33,19 @@ class Seen(AbstractContextManager["Seen"]):
             self._db.execute(
                 "CREATE TABLE IF NOT EXISTS seen (watch TEXT, content TEXT, PRIMARY KEY (watch, content))"
             )
-            found = self._db.execute("SELECT content FROM seen WHERE watch=?", (watch,))
-            self._contents = {str(content) for (content,) in found}
+            found = self._db.execute("SELECT 1 FROM seen WHERE watch=? LIMIT 1", (watch,)).fetchone()
         except sqlite3.Error as error:
             raise explain(self._path, error) from error
-        self.new = not self._contents  # nothing was ever seen
+        self.new = found is None  # nothing was ever seen
 
     def __contains__(self, content: str) -> bool:
-        return content in self._contents
+        try:  # another watch may have told it meanwhile
+            found = self._db.execute(
+                "SELECT 1 FROM seen WHERE watch=? AND content=?", (self._watch, content)
+            ).fetchone()
+        except sqlite3.Error as error:
+            raise explain(self._path, error) from error
+        return found is not None
 
     def add(self, contents: Iterable[str]) -> None:
         """Be done with contents, for good."""
@@ -49,7 +55,6 @@ class Seen(AbstractContextManager["Seen"]):
                 self._db.executemany("INSERT OR IGNORE INTO seen VALUES (?,?)", rows)
         except sqlite3.Error as error:
             raise explain(self._path, error) from error
-        self._contents |= {content for _, content in rows}
 
     def __exit__(self, *_: object) -> None:
         self._db.close()
@@ -58,25 +63,48 @@ class Seen(AbstractContextManager["Seen"]):
 def arrivals(folder: Path, settle: float) -> Iterator[Path]:
     """Yield the videos of a folder and those below it: what is there, then for ever what is new or changed.
 
-    A file must have kept its size and time for ``settle`` seconds. Raises UsageError without ``watchfiles``.
+    A file must have kept its size and time for ``settle`` seconds. Raises UsageError without ``watchfiles``,
+    and FileMissing when the folder goes away.
     """
     try:
-        from watchfiles import Change, watch
+        import watchfiles
     except ImportError as error:
         raise UsageError("stop watch needs watchfiles; install 'stopcli[watch]'") from error
-    changes = watch(folder, rust_timeout=TICK, yield_on_timeout=True, raise_interrupt=True)
-    next(changes)  # from here on nothing is missed
-    pending = {path: _Growth(known=True) for path in find_videos([folder])}
+    changes: Iterator[Any] | None = None
+    pending: dict[Path, _Growth] = {}
+    known = True
     while True:
-        whole = [path for path, growth in pending.items() if growth.is_over(path, settle)]
-        for path in whole:
+        if changes is None:
+            changes = watchfiles.watch(folder, rust_timeout=TICK, yield_on_timeout=True)
+            with suppress(RuntimeError):
+                next(changes)  # from here on nothing is missed
+            pending |= {path: _Growth(known=known) for path in find_videos([folder])}
+            known = False
+        for path in [path for path, growth in pending.items() if growth.is_over(path, settle)]:
             del pending[path]
             if path.exists():
                 yield path
-        for change, name in next(changes):
-            path = _as_given(Path(name), folder)
-            if change != Change.deleted and _is_video(path, folder):
-                pending.setdefault(path, _Growth())
+        if not is_folder(folder):
+            raise FileMissing(f"{folder}: the folder is gone; start again when it is back")
+        try:
+            for change, name in next(changes):
+                path = _as_given(Path(name), folder)
+                if change != watchfiles.Change.deleted:
+                    for video in _videos_of(path, folder):
+                        pending.setdefault(video, _Growth())
+        except (RuntimeError, StopIteration):  # a name that is no text: look at the whole folder again
+            changes = None
+
+
+def _videos_of(path: Path, folder: Path) -> Iterator[Path]:
+    """Yield what `find_videos` would find at a path: not hidden files, which are often half copied."""
+    if any(part.startswith(".") for part in path.relative_to(folder).parts):
+        return
+    if is_folder(path):
+        if not path.is_symlink():
+            yield from find_videos([path])
+    elif path.suffix.lower() in EXTENSIONS:
+        yield path
 
 
 def _as_given(path: Path, folder: Path) -> Path:
@@ -86,12 +114,6 @@ def _as_given(path: Path, folder: Path) -> Path:
     with suppress(ValueError):
         return folder / path.relative_to(folder.resolve())
     return path
-
-
-def _is_video(path: Path, folder: Path) -> bool:
-    """Say whether `find_videos` would find a file: hidden ones, which are often half copied, it does not."""
-    hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
-    return path.suffix.lower() in EXTENSIONS and not hidden and not is_folder(path)
 
 
 class _Growth:

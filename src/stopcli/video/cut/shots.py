@@ -16,7 +16,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from stopcli.video.clips import MANY, Frames, read_windows
+from stopcli.video.clips import Frames, read_windows
 from stopcli.video.pixels import Framing
 from stopcli.video.reader import VideoReader, open_video
 from stopcli.video.sampling import LONGEST, count_windows, sample_times
@@ -28,7 +28,8 @@ COLORS = (12.0, 3.2)  # the same, of the colors
 AROUND = 3  # looks before and after
 CLOSE = 1e-6  # seconds
 SHORT = 0.75  # seconds: no piece is shorter, but a whole film
-STILL = 1.0  # grey levels: less is no motion
+STILL = 10.0  # grey levels, in one of the squares: less is noise, no motion
+MOST = 256  # looks of one piece that are held
 PATIENCE = 8  # windows that a piece in which nothing moves may take
 
 
@@ -41,10 +42,8 @@ class Look(NamedTuple):
     shown: float = 0.0
 
 
-def _stands_still(video: VideoReader, window: float) -> bool:
-    """Say whether a file claims to be long while nothing is shown, or is recordings with gaps between."""
-    if not video.may_jump and count_windows(video.duration, window) <= MANY:
-        return False
+def _has_gaps(video: VideoReader) -> bool:
+    """Say whether nothing is shown for long: between recordings, or because a header lies."""
     stamps = video.stamps(scan=True)
     return (
         stamps is None or len(stamps) < 2 or float(np.diff(np.append(stamps, video.duration)).max()) > LONGEST
@@ -70,7 +69,7 @@ def read_shots(
     one piece. Raises InputError: one of its kinds.
     """
     with open_video(path, threads=threads) as video:
-        if _stands_still(video, window):
+        if _has_gaps(video):
             yield from read_windows(path, frames, size, window, threads=threads)
             return
         long = count_windows(video.duration, window) > 1
@@ -82,7 +81,7 @@ def read_shots(
             Look(float(at), pixels, _sight(pixels), shown)
             for at, (shown, pixels) in zip(wanted, decoded, strict=False)
         )
-        for piece, start, end in _ended(pieces(looks, window, step / 2)):
+        for piece, start, end in _ended(pieces(looks, window, step / 2, max(MOST, 6 * frames))):
             stop = min(end, video.duration) if video.duration > start else end
             yield _frames_of(piece, frames, start, stop, video.offset)
             if end >= video.duration:
@@ -95,28 +94,37 @@ def between(span: float, frames: int) -> float:
     return span / (frames * odd)
 
 
-def pieces(looks: Iterable[Look], window: float, half: float) -> Iterator[Piece]:
-    """Yield the pieces of a film whose looks are twice ``half`` seconds apart; the last may be short."""
+def pieces(looks: Iterable[Look], window: float, half: float, most: int = MOST) -> Iterator[Piece]:
+    """Yield the pieces of a film whose looks are twice ``half`` seconds apart; the last may be short.
+
+    Of a long piece, about ``most`` looks are held. One in which nothing moves ends where something does.
+    """
     held: list[Look] = []
     start = end = 0.0
+    still = True
     for cut, look in _cuts(looks):
         end = look.time - half
-        if cut and end - start >= SHORT:
+        moves = bool(held) and _moves(held[0], look)
+        long = end - start > 1.5 * window + CLOSE
+        if (
+            held
+            and end - start >= SHORT
+            and (cut or (still and ((moves and end - start >= window) or end - start >= PATIENCE * window)))
+        ):
             yield held, start, end
-            held, start = [], end
-        elif held and end - start > 1.5 * window + CLOSE:
-            if _moves(held):
-                done = _before(held, start + window)
-                yield done, start, start + window
-                held, start = held[len(done) :], start + window
-            elif end - start >= PATIENCE * window:
-                yield held, start, end
-                held, start = [], end
-            elif len(held) * half > 4 * window:
-                held = held[::2]
+            held, start, still, moves = [], end, True, False
+        elif held and long and not still:
+            done = _before(held, start + window)
+            yield done, start, start + window
+            held, start = held[len(done) :], start + window
+            still = not any(_moves(held[0], other) for other in held)
+            moves = _moves(held[0], look)
+        still = still and not moves
         held.append(look)
+        if len(held) > most:
+            held = held[::2]
     end += 2 * half
-    if held and end - start >= 1.5 * window - CLOSE and _moves(held):
+    if held and end - start >= 1.5 * window - CLOSE and not still:
         done = _before(held, start + window)
         yield done, start, start + window
         held, start = held[len(done) :], start + window
@@ -179,9 +187,9 @@ def _change(one: Look, other: Look) -> Change:
     return Change(float(np.abs(pictures).mean()), float(np.abs(colors[0] - colors[1]).mean()))
 
 
-def _moves(held: list[Look]) -> bool:
-    """Say whether anything changes in a piece."""
-    return any(_change(held[0], look).picture >= STILL for look in held[:: max(1, len(held) // 16)])
+def _moves(first: Look, look: Look) -> bool:
+    """Say whether anything has changed since the first look, be it small."""
+    return bool(np.abs(first.sight - look.sight).max() >= STILL)
 
 
 def _sight(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
