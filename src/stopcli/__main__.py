@@ -2,6 +2,7 @@
 
 import atexit
 import os
+import signal
 import sys
 from contextlib import suppress
 from typing import NoReturn
@@ -9,6 +10,9 @@ from typing import NoReturn
 
 def run() -> NoReturn:
     """Run the command line of the process, and end it."""
+    for name in ("SIGTERM", "SIGHUP"):  # what was begun is put away, as after Ctrl-C
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), lambda number, _: sys.exit(128 + number))
     try:
         from stopcli.cli.app import main
 

@@ -218,7 +218,7 @@ def check_output(path: Path, *, force: bool, option: str = "-o", suffixes: Seque
         UsageError: its name does not end in one of ``suffixes``, or its folder does not exist.
         FileExists: it is there, and ``force`` is not set. CannotWrite: its folder is not writable.
     """
-    if suffixes and path.suffix not in suffixes:
+    if suffixes and path.suffix.lower() not in suffixes:
         raise UsageError(f"{option} {path}: the name must end in {', '.join(suffixes)}")
     if is_folder(path):
         raise UsageError(f"{option} {path}: is a folder; name a file")

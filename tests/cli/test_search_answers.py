@@ -118,6 +118,29 @@ with av.open(sys.argv[1]) as source, av.open(sys.argv[2], "w") as out:
     assert len(told["data"]) == 9
 
 
+def test_copies_of_an_example_do_not_lower_its_confidence(run_json, samples):
+    shutil.copy(samples / "a-dog-moving-left.mp4", samples.parent / "dog.mp4")
+    for i in range(3):
+        data = (samples / "a-dog-moving-left.mp4").read_bytes()
+        (samples / f"copy-{i}.mp4").write_bytes(data + bytes(i + 1))
+    _, told = search(
+        run_json, "--like", samples.parent / "dog.mp4", samples, "-k", "1", "--min-confidence", "0"
+    )
+    assert told["data"][0]["score"] > 0.99
+    assert told["data"][0]["confidence"] is None  # eight other clips are too few to tell
+
+
+def test_grey_pictures_of_sixteen_bits_are_not_white(tmp_path):
+    import numpy as np
+    from PIL import Image
+
+    from stopcli.video.workers.pool import read_photo
+
+    levels = np.linspace(0, 65535, 64 * 64).reshape(64, 64).astype(np.uint16)
+    Image.fromarray(levels).save(tmp_path / "deep.png")
+    assert 110 < read_photo(tmp_path / "deep.png", 32).mean() < 145
+
+
 def test_a_sentence_before_other_queries_is_a_query_too(run, samples):
     status, out, _ = run(
         "retrieve",

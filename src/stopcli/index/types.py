@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from stopcli.results import Failure, Hit
 
 WINDOW = 8.0  # seconds of a window
+LONGEST = 8  # windows that one may be long in which nothing moves
 SHOTS = "-shots1"  # ends the key of vectors of windows that end at cuts
 Vectors = NDArray[np.float32]
 Paths = Sequence[Path]
@@ -89,7 +90,8 @@ def spans_of(
         if i == len(numbers) - 1:
             yield begin + (number / 1000 if shots else number * window), duration
         elif shots:
-            yield begin + number / 1000, begin + numbers[i + 1] / 1000
+            most = number / 1000 + LONGEST * window  # where a recording has a gap, the next one begins later
+            yield begin + number / 1000, begin + min(numbers[i + 1] / 1000, most)
         else:
             yield begin + number * window, begin + (number + 1) * window
 

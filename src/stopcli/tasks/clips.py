@@ -94,4 +94,4 @@ def notes_on(clips: Sequence[SavedClip]) -> Iterator[str]:
         yield f"note: {more}; --exact leaves them out"
     for clip in clips:
         if clip.left_out:
-            yield f"note: {clip.path} cannot hold {', '.join(clip.left_out)}"
+            yield f"note: left out of {clip.path}: {', '.join(clip.left_out)}"

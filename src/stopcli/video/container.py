@@ -129,7 +129,8 @@ class Container:
 
     def timecode(self) -> str | None:
         """Return the first picture's timecode, hh:mm:ss:ff; a semicolon before ff means drop-frame."""
-        texts = [s.metadata.get("timecode") for s in self.file.streams] + [self.file.metadata.get("timecode")]
+        every = [*(stream.metadata for stream in self.file.streams), self.file.metadata]
+        texts = [data.get(name) for data in every for name in ("timecode", "TIMECODE")]
         return next((t for t in texts if t and TIMECODE.fullmatch(t)), None)
 
     def may_jump(self) -> bool:

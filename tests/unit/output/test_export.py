@@ -20,7 +20,7 @@ from conftest import write_video
 from stopcli.data.table import read_dataset
 from stopcli.errors import FileExists, UsageError
 from stopcli.output.export import SUFFIXES, check_export, export
-from stopcli.output.export.marks import Media, frame_number, marks_of, nudged, timecode
+from stopcli.output.export.marks import Media, marks_of, nudged
 from stopcli.results import Classification, Failure, Hit, Score
 from stopcli.video.container import Facts
 from stopcli.video.workers.pool import read_facts
@@ -264,6 +264,14 @@ def test_a_format_of_one_video_gets_a_file_for_each(films, tmp_path):
     assert (tmp_path / "hits_pal.srt").read_text() == "mine"
 
 
+def test_videos_of_one_name_get_a_file_each(films, tmp_path):
+    (tmp_path / "other").mkdir()
+    twin = shutil.copy(films / "pal.mp4", tmp_path / "other" / "pal.mp4")
+    made = list(export(tmp_path / "hits.srt", [hit(films / "pal.mp4", 0, 2), hit(twin, 4, 6)]))
+    assert [Path(w.path).name for w in made] == ["hits_pal.srt", "hits_pal-2.srt"]
+    assert "00:00:04,000" in (tmp_path / "hits_pal-2.srt").read_text()
+
+
 def test_videos_of_several_rates_share_a_timeline(films, tmp_path):
     root = ElementTree.parse(written(tmp_path / "a.fcpxml", every_hit(films))).getroot()
     assert len(root.findall(".//format")) == 3
@@ -311,28 +319,6 @@ def test_the_video_itself_is_never_replaced(films, tmp_path):
     with pytest.raises(UsageError, match="itself"):
         list(export(film, [hit(film, 0.0, 2.0)], force=True))
     assert film.read_bytes() == before
-
-
-@pytest.mark.parametrize(
-    ("frame", "rate", "text"),
-    [
-        (1799, NTSC, "00:00:59;29"), (1800, NTSC, "00:01:00;02"), (17982, NTSC, "00:10:00;00"),
-        (107892, NTSC, "01:00:00;00"), (3599, Fraction(60000, 1001), "00:00:59;59"),
-        (3600, Fraction(60000, 1001), "00:01:00;04"), (1800, Fraction(30), "00:01:00:00"),
-        (1439, Fraction(24000, 1001), "00:00:59:23"),
-    ],
-)  # fmt: skip
-def test_timecode_drops_numbers_as_smpte_says(frame, rate, text):
-    assert timecode(frame, rate) == text
-    assert frame_number(text, rate) == frame
-
-
-def test_timecode_agrees_with_otio_over_a_day():
-    for rate in (NTSC, Fraction(60000, 1001), Fraction(25), Fraction(24000, 1001)):
-        for frame in range(0, round(86000 * rate), 99991):
-            theirs = otio.opentime.to_timecode(otio.opentime.RationalTime(frame, float(rate)), float(rate))
-            assert timecode(frame, rate) == theirs
-            assert frame_number(theirs, rate) == frame
 
 
 def test_markers_never_share_a_frame():

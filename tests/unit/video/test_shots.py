@@ -70,6 +70,35 @@ def test_still_footage_is_few_pieces(tmp_path):
     assert len(list(read_windows(film, T, SIDE, 8.0))) == 5
 
 
+def test_what_moves_briefly_in_still_footage_has_a_piece_of_its_own(tmp_path):
+    """A small animal runs through the picture for two seconds of a minute."""
+
+    def draw(i, width, height):
+        image = np.full((height, width, 3), 110, np.uint8)
+        if 40 * 8 <= i < 42 * 8:
+            image[50:62, (i - 320) * 8 : (i - 320) * 8 + 12] = 20
+        return image
+
+    film = write_video(tmp_path / "film.mp4", frames=60 * 8, fps=8, draw=draw)
+    (before, during, after) = spans(film)
+    assert before == (0.0, pytest.approx(40, abs=0.3))
+    assert during == (before[1], pytest.approx(48, abs=0.6))
+    assert after[1] == 60.0
+
+
+def test_long_windows_hold_few_looks():
+    most = 0
+    sights = np.random.default_rng(0).integers(0, 255, (50, 12, 12, 3)).astype(np.float32)
+
+    def looks():
+        for i in range(4 * 3600):
+            yield Look(0.25 * i + 0.125, i, sights[i // 2 % 50] * 0.1)
+
+    for piece, _, _ in pieces(looks(), 1800.0, 0.125, 256):
+        most = max(most, len(piece))
+    assert most <= 257
+
+
 def test_a_flash_is_no_cut(tmp_path):
     draw = scene(0)
     film = write_video(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from importlib.util import find_spec
 from pathlib import Path
@@ -26,7 +27,7 @@ EACH = (*SUBTITLES, ".eaf", *CHAPTERED)  # such a file is of one video
 def check_export(path: Path, *, force: bool) -> None:
     """Make sure before any work is done that moments can be written so; raises as `check_output` does."""
     check_output(path, force=force, option="--export", suffixes=SUFFIXES)
-    lacking = OTIO.get(path.suffix)
+    lacking = OTIO.get(path.suffix.lower())
     if lacking is not None and find_spec(lacking) is None:
         way = "install 'stopcli[editors]', or choose .edl or .fcpxml"
         raise UsageError(f"--export {path}: {path.suffix} needs {lacking}; {way}")
@@ -50,11 +51,14 @@ def export(path: Path, records: Iterable[object], *, force: bool = False) -> Ite
         except InputError as error:
             yield Failure.of(video, error)
     marks = [m for m in marks if m.path in media]
-    if path.suffix not in EACH or len(media) == 1:
+    if path.suffix.lower() not in EACH or len(media) == 1:
         yield from _written(path, marks, media)
         return
+    taken: Counter[str] = Counter()
     for video, moments in by_video(marks).items():
-        one = path.with_name(f"{path.stem}_{Path(video).stem}{path.suffix}")
+        name = f"{path.stem}_{Path(video).stem}"
+        taken[name] += 1  # videos of one name, in several folders
+        one = path.with_name(f"{name}{f'-{taken[name]}' if taken[name] > 1 else ''}{path.suffix}")
         try:
             check_output(one, force=force, option="--export")
             yield from _written(one, moments, {video: media[video]})
@@ -66,9 +70,9 @@ def _written(path: Path, marks: Sequence[Mark], media: dict[str, Media]) -> Iter
     if not marks:
         return
     left_out: list[str] = []
-    if path.suffix in CHAPTERED:
+    if path.suffix.lower() in CHAPTERED:
         left_out = _write_chapters(path, marks)
-    elif path.suffix in OTIO:
+    elif path.suffix.lower() in OTIO:
         from opentimelineio import adapters
 
         with replacing(path) as part:
@@ -82,16 +86,16 @@ def _written(path: Path, marks: Sequence[Mark], media: dict[str, Media]) -> Iter
 
 def _text(path: Path, marks: Sequence[Mark], media: dict[str, Media]) -> str:
     """Return the whole of a file that is text."""
-    if path.suffix in CUTS:
-        return CUTS[path.suffix](editors.cut_of(marks, media))
+    if path.suffix.lower() in CUTS:
+        return CUTS[path.suffix.lower()](editors.cut_of(marks, media))
     names = {video: _from(path, video) for video in media}
     moments = by_video(marks)
-    if path.suffix in TABLES:
-        return TABLES[path.suffix](moments, media, names)
+    if path.suffix.lower() in TABLES:
+        return TABLES[path.suffix.lower()](moments, media, names)
     ((video, ordered),) = moments.items()
-    if path.suffix == ".eaf":
+    if path.suffix.lower() == ".eaf":
         return annotators.elan(ordered, media[video], names[video])
-    return SUBTITLES[path.suffix](ordered, Path(names[video]))
+    return SUBTITLES[path.suffix.lower()](ordered, Path(names[video]))
 
 
 def _from(path: Path, video: str) -> str:

@@ -1,11 +1,7 @@
-"""Moments as editors and annotators count them: in frames of a video, with timecode.
-
-Source of drop-frame timecode: SMPTE ST 12-1, 5.2.2.
-"""
+"""Moments as editors and annotators count them: in frames of a video."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -13,6 +9,7 @@ from itertools import groupby
 
 from stopcli.results import Classification, Hit
 from stopcli.video.container import Facts
+from stopcli.video.cut.timecode import frame_number
 
 RATES = [Fraction(n, d) for n in (24, 30, 48, 60, 120) for d in (1,)] + [
     Fraction(25), Fraction(50), *(Fraction(1000 * n, 1001) for n in (24, 30, 48, 60, 120)),
@@ -102,32 +99,3 @@ def nudged(frames: Iterable[int]) -> list[int]:
     for frame in frames:
         out.append(max(frame, out[-1] + 1) if out else frame)
     return out
-
-
-def drops(rate: Fraction) -> bool:
-    """Say whether timecode at this rate leaves numbers out, so that it stays with the clock."""
-    return rate.denominator == 1001 and round(rate) % 30 == 0
-
-
-def timecode(frame: int, rate: Fraction, *, drop: bool | None = None) -> str:
-    """Return a frame's number as hh:mm:ss:ff; with a semicolon where numbers are dropped."""
-    base = round(rate)
-    drop = drops(rate) if drop is None else drop
-    if drop:
-        skipped = base // 15  # of every minute but each tenth
-        tens, rest = divmod(frame, base * 600 - skipped * 9)
-        minutes = max(0, (rest - skipped) // (base * 60 - skipped))
-        frame += skipped * (9 * tens + minutes)
-    seconds, number = divmod(frame, base)
-    hours, minutes, seconds = seconds // 3600, seconds // 60 % 60, seconds % 60
-    return f"{hours:02d}:{minutes:02d}:{seconds:02d}{';' if drop else ':'}{number:02d}"
-
-
-def frame_number(text: str, rate: Fraction) -> int:
-    """Return the frame of a timecode, hh:mm:ss:ff, or hh:mm:ss;ff where numbers are dropped."""
-    hours, minutes, seconds, number = (int(n) for n in re.split(r"[:;.]", text))
-    base, all_minutes = round(rate), 60 * hours + minutes
-    frame = (all_minutes * 60 + seconds) * base + number
-    if text[8] != ":":
-        frame -= base // 15 * (all_minutes - all_minutes // 10)
-    return frame

@@ -11,7 +11,7 @@ from typing import Any
 from stopcli.errors import UnreadableVideo
 from stopcli.video.container import Container, lenient_tags, reason
 from stopcli.video.cut.encoding import add_stream
-from stopcli.video.cut.writing import MUXERS, is_timecode
+from stopcli.video.cut.writing import is_timecode, muxer_of
 from stopcli.video.reader import check_file
 
 CHAPTERED = (".mp4", ".m4v", ".mov", ".mkv", ".webm")
@@ -30,7 +30,7 @@ def write_chapters(source: str, target: str, chapters: Sequence[tuple[float, flo
     try:
         with closing(Container(source, 1)) as video:
             zero = Fraction(video.file.start_time or 0, 1_000_000)
-            options = {"format": MUXERS[Path(target).suffix], **lenient_tags()}
+            options = {"format": muxer_of(target), **lenient_tags()}
             with av.open(target, "w", **options) as output:
                 output.metadata.update(video.file.metadata)
                 streams: dict[int, Any] = {}

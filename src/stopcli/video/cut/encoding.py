@@ -118,6 +118,8 @@ def joint(video: Container, moment: Moment) -> Joint | None:
         or (prefixed and (len(head) < 7 or head[4] & 3 != 3))
     ):
         return None
+    if "4:4:4" in (video.codec.profile or ""):  # perhaps without loss: decoders mix that up with our pictures
+        return None
     keys = [i for i, p in enumerate(places) if p.key and moment.zero <= p.stamp < moment.stop]
     keys = [i for i in keys if moment.closed(i)]
     last = len(places) if moment.ends_clean else keys[-1] if keys else 0
@@ -144,7 +146,10 @@ def encoded(video: Container, moment: Moment, kind: str | None = None) -> Pictur
     if frame is None:
         raise UnreadableVideo(f"{video.path}: no picture of the moment decodes; damaged or encrypted")
     try:
-        encoder = _encoder(video, frame, kind=kind)
+        try:
+            encoder = _encoder(video, frame, kind=kind)
+        except (av.FFmpegError, ValueError):  # colors that only its own encoder takes
+            encoder = _encoder(video, frame, kind=kind, colors=False)
     except (av.FFmpegError, ValueError) as error:
         what = f"{video.codec.codec.name}, {frame.width}x{frame.height}"
         raise UnreadableVideo(
@@ -155,7 +160,13 @@ def encoded(video: Container, moment: Moment, kind: str | None = None) -> Pictur
 
 
 def _encoder(
-    video: Container, frame: Any, *, kind: str | None = None, joined: bool = False, header: bool = True
+    video: Container,
+    frame: Any,
+    *,
+    kind: str | None = None,
+    joined: bool = False,
+    header: bool = True,
+    colors: bool = True,
 ) -> Any:
     import av
 
@@ -178,7 +189,7 @@ def _encoder(
     if video.stream.sample_aspect_ratio:
         encoder.sample_aspect_ratio = video.stream.sample_aspect_ratio
     for field in ("color_range", "colorspace", "color_primaries", "color_trc"):
-        if fits or field != "color_range":
+        if colors and (fits or field != "color_range"):
             setattr(encoder, field, getattr(source, field))
     encoder.options = dict(options)
     if joined or not times_pictures(video):

@@ -37,6 +37,7 @@ class Moment(NamedTuple):
     zero: int
     stop: int
     start: float
+    unit: float  # seconds of a stamp
 
     @property
     def shown(self) -> int:
@@ -96,7 +97,7 @@ def locate(container: Container, start: float, end: float) -> Moment:
     if start >= last:
         raise UnreadableVideo(f"{container.path}: it ends at {last:.2f} s, but {start:.2f} s was wanted")
     zero = max((p.stamp for p in found if p.stamp <= limit), default=limit)
-    moment = Moment(found, zero, stop, zero * unit - base)
+    moment = Moment(found, zero, stop, zero * unit - base, unit)
     if not moment.shown:
         raise UnreadableVideo(
             f"{container.path}: no picture between {start:.2f} and {end:.2f} s can be shown"

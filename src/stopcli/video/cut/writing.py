@@ -9,22 +9,26 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from stopcli.errors import InputError, UnreadableVideo
 from stopcli.video.container import Container, lenient_tags, reason
 from stopcli.video.cut.encoding import Joint, Pictures, add_stream, encoded, joint
 from stopcli.video.cut.moment import CHANGED, Moment, decoding_stamps, from_key, locate, stamp_of
+from stopcli.video.cut.timecode import frame_number, timecode
 from stopcli.video.reader import check_file, open_video
 
 MUXERS = {  # FFmpeg's formats by suffix: what a moment of such a file can be written as
     ".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".3gp": "3gp", ".mkv": "matroska", ".webm": "webm",
-    ".ts": "mpegts", ".mts": "mpegts", ".m2ts": "mpegts", ".avi": "avi", ".flv": "flv", ".ogv": "ogg",
+    ".ts": "mpegts", ".mts": "mpegts", ".m2ts": "mpegts", ".avi": "avi", ".flv": "flv",
     ".nut": "nut", ".mxf": "mxf",
 }  # fmt: skip
 TRIMS = ("mp4", "mov", "3gp")  # players show such a file from its edit list's time on
 OTHER = ".mkv"  # of moments of all other files: it takes nearly every codec
 PRIMING = 0.1  # seconds of sound that its decoder needs before it sounds right
 LATE = 2.0  # seconds: how much later in the file sound may stand than the picture that it belongs to
-CHECKED = 32  # pixels: enough to see that a picture decodes
+CHECKED = 32  # pixels: enough to see what a picture shows
+COMPARED, UNLIKE = 9, 12.0  # pictures of a joined moment, and grey levels that are another picture
 OPTIONAL = ("data", "subtitle", "attachment")
 
 
@@ -47,9 +51,14 @@ def suffix_of(source: Path) -> str:
     return source.suffix.lower() if source.suffix.lower() in MUXERS else OTHER
 
 
+def muxer_of(path: str | Path) -> str:
+    """Return FFmpeg's name of a file's format."""
+    return MUXERS[Path(path).suffix.lower()]
+
+
 def starts_in_time(path: Path) -> bool:
     """Say whether players show a copied moment from its start on, not from the key frame before it."""
-    return MUXERS[path.suffix.lower()] in TRIMS
+    return muxer_of(path) in TRIMS
 
 
 def write_moment(source: str, target: str, start: float, end: float, *, exact: bool) -> Written:
@@ -67,7 +76,7 @@ def write_moment(source: str, target: str, start: float, end: float, *, exact: b
         for pictures in _ways(video, moment, target, exact=exact):
             with suppress(_CannotHold):
                 written = _write(source, target, video, moment, pictures)
-                if pictures.mode != "joined" or _count(target) == moment.shown:
+                if pictures.mode != "joined" or _agree(source, target, moment):
                     return written
     raise UnreadableVideo(
         f"{source}: a {Path(target).suffix} file holds no such pictures; name a file {OTHER}"
@@ -82,7 +91,20 @@ def _ways(video: Container, moment: Moment, target: str, *, exact: bool) -> Iter
         yield Pictures("joined", plan.packets(video, moment, _copied(video, moment, plan)), plan.extradata)
     if exact:
         yield encoded(video, moment)
-    yield encoded(video, moment, "libvpx-vp9" if MUXERS[Path(target).suffix] == "webm" else "libx264")
+    yield encoded(video, moment, "libvpx-vp9" if muxer_of(target) == "webm" else "libx264")
+
+
+def _agree(source: str, target: str, moment: Moment) -> bool:
+    """Say whether a joined file shows all pictures of a moment, none damaged, and those of the video."""
+    if _count(target) != moment.shown:
+        return False
+    length = moment.length * moment.unit
+    times = np.linspace(0, length, COMPARED, endpoint=False) + 1e-3
+    with suppress(InputError), open_video(source) as theirs, open_video(target) as ours:
+        begin = max(0.0, moment.start - theirs.offset)
+        pairs = zip(theirs.frames_at(begin + times, CHECKED), ours.frames_at(times, CHECKED), strict=True)
+        return all(np.abs(a.astype(float) - b).mean() < UNLIKE for (_, a), (_, b) in pairs)
+    return False
 
 
 def _count(path: str) -> int | None:
@@ -128,13 +150,13 @@ def _write(source: str, target: str, video: Container, moment: Moment, pictures:
 
     unit = video.stream.time_base
     zero, stop = moment.zero * unit, moment.stop * unit
-    trims = starts_in_time(Path(target))
+    trims = starts_in_time(Path(target)) and pictures.mode == "copy"
     lead = moment.lead * unit if pictures.mode == "copy" else Fraction(0)
     begin = zero - (Fraction(PRIMING) if trims else lead)
-    timed = MUXERS[Path(target).suffix] != "avi"
+    timed = muxer_of(target) != "avi"
     try:
         with closing(Container(source, 1)) as rest:
-            output, streams, left_out = _open(target, video, rest, pictures)
+            output, streams, left_out = _open(target, video, rest, moment, pictures)
             with output:
                 others = _others(rest, streams, begin, stop, timed=timed)
                 for packet in heapq.merge(pictures.packets, others, key=_time):
@@ -168,7 +190,7 @@ def _shift(packet: Any, zero: Fraction) -> None:
 
 
 def _open(
-    target: str, video: Container, rest: Container, pictures: Pictures
+    target: str, video: Container, rest: Container, moment: Moment, pictures: Pictures
 ) -> tuple[Any, dict[int, Any], list[str]]:
     """Open a file with the streams of another; those that it cannot hold are named and left out."""
     import av
@@ -176,7 +198,7 @@ def _open(
     left_out: list[str] = []
     for kinds in (OPTIONAL, ()):
         options = {"mpegts_m2ts_mode": "1"} if Path(target).suffix in (".mts", ".m2ts") else {}
-        output = av.open(target, "w", format=MUXERS[Path(target).suffix], options=options, **lenient_tags())
+        output = av.open(target, "w", format=muxer_of(target), options=options, **lenient_tags())
         streams: dict[int, Any] = {}
         left_out = []
         for stream in rest.file.streams:
@@ -186,6 +208,8 @@ def _open(
                 if stream.type in OPTIONAL and stream.type not in kinds:
                     raise ValueError(stream.type)
                 ours = stream.index == video.stream.index
+                if not ours and not _may_stay(stream, pictures, target):
+                    raise ValueError(stream.type)
                 add = pictures.add if ours else add_stream
                 streams[stream.index] = add(output, stream)
             except (ValueError, av.FFmpegError) as error:
@@ -194,10 +218,14 @@ def _open(
                     raise _CannotHold from error
                 if stream.type == "audio":
                     output.close()
-                    what = f"{Path(target).suffix} holds no {stream.codec_context.name} sound"
-                    raise UnreadableVideo(f"{video.path}: {what}; name a file {OTHER}") from error
+                    suffix = Path(target).suffix
+                    what = f"a {suffix} file cannot hold its sound ({stream.codec_context.name})"
+                    way = f"; name a file {OTHER}" if suffix != OTHER else ""
+                    raise UnreadableVideo(f"{video.path}: {what}{way}") from error
                 left_out.append(f"{stream.type} stream {stream.index}")
         output.metadata.update({k: v for k, v in rest.file.metadata.items() if k != "timecode"})
+        if (began := rest.timecode()) is not None:
+            streams[video.stream.index].metadata["timecode"] = _later(began, video, moment, pictures, target)
         try:
             if not pictures.header_later:
                 output.start_encoding()
@@ -207,6 +235,26 @@ def _open(
             continue
         return output, streams, left_out
     raise AssertionError
+
+
+def _later(began: str, video: Container, moment: Moment, pictures: Pictures, target: str) -> str:
+    """Return the timecode of a clip's first picture, given that of the video's."""
+    hidden = pictures.mode != "copy" or starts_in_time(Path(target))
+    seconds = moment.start - (0.0 if hidden else moment.lead * moment.unit)
+    rate = video.stream.average_rate or Fraction(25)
+    number = frame_number(began, rate) + round(seconds * rate)
+    return timecode(number, rate, drop=began[8] != ":")
+
+
+def _may_stay(stream: Any, pictures: Pictures, target: str) -> bool:
+    """Say whether another stream may be in a clip: other films are copied from a key frame on, or not."""
+    from av.stream import Disposition
+
+    if stream.type != "video":
+        return True
+    if stream.disposition & Disposition.attached_pic:
+        return starts_in_time(Path(target))  # elsewhere a cover would be a film of its own
+    return pictures.mode == "copy"
 
 
 def is_timecode(stream: Any) -> bool:
@@ -243,6 +291,7 @@ def _others(
             if since >= stop + Fraction(LATE) or (since >= stop and not waiting):
                 return
         elif kind == "video" and packet.stream.disposition & Disposition.attached_pic:
+            packet.pts = packet.dts = round(max(begin, Fraction(0)) / packet.time_base)
             yield packet
         elif since >= stop:
             waiting.discard(packet.stream_index)
