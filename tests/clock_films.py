@@ -59,6 +59,7 @@ def write_clock(
         sound = out.add_stream(audio, rate=SOUND) if audio else None
         resampler = None
         if sound is not None:
+            sound.codec_context.bit_rate = 128_000
             sound.codec_context.open()
             resampler = av.AudioResampler(
                 sound.codec_context.format.name,
@@ -99,12 +100,14 @@ def numbers_in(path: Path) -> list[tuple[float, int]]:
 def tones_in(path: Path) -> list[float]:
     """Decode a film's sound: when tones begin, in seconds on its own clock."""
     begins: list[float] = []
-    last = -1.0
+    last, at = -1.0, 0.0
     with av.open(str(path)) as film:
         to_mono = av.AudioResampler("fltp", "mono", SOUND)
         for frame in film.decode(audio=0):
             for part in to_mono.resample(frame):
-                times = float(part.pts * part.time_base) + np.arange(part.samples) / SOUND
+                at = at if part.pts is None else float(part.pts * part.time_base)
+                times = at + np.arange(part.samples) / SOUND
+                at += part.samples / SOUND
                 for time in times[np.abs(part.to_ndarray()[0]) > 0.15]:
                     if time - last > 0.3:
                         begins.append(float(time))

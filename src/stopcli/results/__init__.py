@@ -71,6 +71,7 @@ class SavedClip:
     lead: float
     mode: str
     left_out: tuple[str, ...] = ()  # streams
+    sound: str | None = None  # the codec in which sound was encoded again, for the format cannot hold its own
 
 
 @dataclass(frozen=True)

@@ -33,10 +33,9 @@ def save_clip(
     check_output(target, force=force, suffixes=tuple(MUXERS))
     with replacing(target) as part:
         written = write_moment(source, part, start, end, exact=exact)
-    left_out = tuple(written.left_out)
-    return SavedClip(
-        str(target), str(source), written.start, written.duration, written.lead, written.mode, left_out
-    )
+    w = written
+    times = w.start, w.duration, w.lead
+    return SavedClip(str(target), str(source), *times, w.mode, tuple(w.left_out), w.sound)
 
 
 def save_hits(
@@ -93,5 +92,7 @@ def notes_on(clips: Sequence[SavedClip]) -> Iterator[str]:
             more = f"clips begin up to {longest:.1f} s early, at a key frame"
         yield f"note: {more}; --exact leaves them out"
     for clip in clips:
+        if clip.sound:
+            yield f"note: {clip.path} cannot hold its sound as it is; it was encoded again, as {clip.sound}"
         if clip.left_out:
             yield f"note: left out of {clip.path}: {', '.join(clip.left_out)}"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator
+from fractions import Fraction
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -183,7 +184,7 @@ def _encoder(
     fits = (depth in formats or not formats) and not frame.format.is_rgb
     deep = frame.format.components[0].bits > 8 and "yuv420p10le" in formats
     encoder.pix_fmt = depth if fits else "yuv420p10le" if deep else formats[0]
-    rate = video.stream.average_rate or 25
+    rate = Fraction(video.stream.average_rate or 25)
     encoder.framerate = rate
     encoder.time_base = 1 / rate if name in QUANTIZED else video.stream.time_base  # older ones count pictures
     if video.stream.sample_aspect_ratio:

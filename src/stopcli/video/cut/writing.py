@@ -15,6 +15,7 @@ from stopcli.errors import InputError, UnreadableVideo
 from stopcli.video.container import Container, lenient_tags, reason
 from stopcli.video.cut.encoding import Joint, Pictures, add_stream, encoded, joint
 from stopcli.video.cut.moment import CHANGED, Moment, decoding_stamps, from_key, locate, stamp_of
+from stopcli.video.cut.sound import Sound
 from stopcli.video.cut.timecode import frame_number, timecode
 from stopcli.video.reader import check_file, open_video
 
@@ -40,6 +41,7 @@ class Written(NamedTuple):
     lead: float
     mode: str  # copy, joined or encoded
     left_out: tuple[str, ...]  # streams that the format cannot hold
+    sound: str | None  # the codec in which sound was encoded again, for the format cannot hold its own
 
 
 class _CannotHold(Exception):
@@ -156,18 +158,21 @@ def _write(source: str, target: str, video: Container, moment: Moment, pictures:
     timed = muxer_of(target) != "avi"
     try:
         with closing(Container(source, 1)) as rest:
-            output, streams, left_out = _open(target, video, rest, moment, pictures)
+            output, streams, sounds, left_out = _open(target, video, rest, moment, pictures)
             with output:
-                others = _others(rest, streams, begin, stop, timed=timed)
+                others = _others(rest, streams, sounds, begin, stop, timed=timed)
                 for packet in heapq.merge(pictures.packets, others, key=_time):
                     _shift(packet, zero)
                     packet.stream = streams[packet.stream_index]
                     output.mux(packet)
     except (av.FFmpegError, ValueError) as error:
         raise UnreadableVideo(f"{source}: a moment of it cannot be written ({reason(error)})") from error
+    codec = next((sound.codec for sound in sounds.values()), None)
     if not _decodes(target):
         raise UnreadableVideo(f"{source}: no picture of the moment can be decoded; damaged or encrypted")
-    return Written(moment.start, float(moment.length * unit), float(lead), pictures.mode, tuple(left_out))
+    return Written(
+        moment.start, float(moment.length * unit), float(lead), pictures.mode, tuple(left_out), codec
+    )
 
 
 def _decodes(path: str) -> bool:
@@ -191,7 +196,7 @@ def _shift(packet: Any, zero: Fraction) -> None:
 
 def _open(
     target: str, video: Container, rest: Container, moment: Moment, pictures: Pictures
-) -> tuple[Any, dict[int, Any], list[str]]:
+) -> tuple[Any, dict[int, Any], dict[int, Sound], list[str]]:
     """Open a file with the streams of another; those that it cannot hold are named and left out."""
     import av
 
@@ -200,6 +205,7 @@ def _open(
         options = {"mpegts_m2ts_mode": "1"} if Path(target).suffix in (".mts", ".m2ts") else {}
         output = av.open(target, "w", format=muxer_of(target), options=options, **lenient_tags())
         streams: dict[int, Any] = {}
+        sounds: dict[int, Sound] = {}
         left_out = []
         for stream in rest.file.streams:
             if is_timecode(stream):
@@ -217,11 +223,9 @@ def _open(
                     output.close()
                     raise _CannotHold from error
                 if stream.type == "audio":
-                    output.close()
-                    suffix = Path(target).suffix
-                    what = f"a {suffix} file cannot hold its sound ({stream.codec_context.name})"
-                    way = f"; name a file {OTHER}" if suffix != OTHER else ""
-                    raise UnreadableVideo(f"{video.path}: {what}{way}") from error
+                    sounds[stream.index] = sound = Sound(output, stream, muxer_of(target))
+                    streams[stream.index] = sound.stream
+                    continue
                 left_out.append(f"{stream.type} stream {stream.index}")
         output.metadata.update({k: v for k, v in rest.file.metadata.items() if k != "timecode"})
         if (began := rest.timecode()) is not None:
@@ -233,7 +237,7 @@ def _open(
             if not kinds:
                 raise
             continue
-        return output, streams, left_out
+        return output, streams, sounds, left_out
     raise AssertionError
 
 
@@ -263,7 +267,13 @@ def is_timecode(stream: Any) -> bool:
 
 
 def _others(
-    rest: Container, streams: dict[int, Any], begin: Fraction, stop: Fraction, *, timed: bool
+    rest: Container,
+    streams: dict[int, Any],
+    sounds: dict[int, Sound],
+    begin: Fraction,
+    stop: Fraction,
+    *,
+    timed: bool,
 ) -> Iterator[Any]:
     """Yield the packets of all streams but the pictures' that are heard or read in ``[begin, stop)``.
 
@@ -289,7 +299,7 @@ def _others(
         until = since + (length if timed else length / 2)
         if packet.stream_index == rest.stream.index:
             if since >= stop + Fraction(LATE) or (since >= stop and not waiting):
-                return
+                break
         elif kind == "video" and packet.stream.disposition & Disposition.attached_pic:
             packet.pts = packet.dts = round(max(begin, Fraction(0)) / packet.time_base)
             yield packet
@@ -304,8 +314,12 @@ def _others(
         elif kind == "video":
             yield from early.pop(packet.stream_index, ())
             yield packet
+        elif until > begin and packet.stream_index in sounds:
+            yield from sounds[packet.stream_index].packets(packet, begin)
         elif until > begin:
             yield _within(packet, begin, stop) if kind == "subtitle" else packet
+    for sound in sounds.values():
+        yield from sound.packets(None, begin)
 
 
 def _within(packet: Any, begin: Fraction, stop: Fraction) -> Any:
