@@ -65,7 +65,7 @@ def test_retrieve_gives_one_list(model, clips):
     hits = model.retrieve("a dog", [clips])
     assert (len(hits), len(hits.failures)) == (2, 1)
     hits = model.retrieve((), clips, like=[(clips / "a.mp4", None)], top_k=1)
-    assert hits[0].path == str(clips / "a.mp4")
+    assert hits[0].path == str(clips / "deeper" / "b.mkv")  # not the example itself
 
 
 def test_a_search_without_hits_is_an_empty_list(model, clips):

@@ -47,7 +47,9 @@ def test_a_csv_becomes_a_model_that_every_command_takes(labelled, toy, tmp_path,
     status, answer = run_json("classify", labelled / "12.mp4", labelled / "13.mp4", "--model", out, *CPU)
     assert status == 0
     assert [d["scores"][0]["label"] for d in answer["data"]] == ["closing", "opening"]
-    status, answer = run_json("retrieve", "--query", "opening", labelled, "--model", out, *CPU)
+    status, answer = run_json(
+        "retrieve", "--query", "opening", labelled, "--all", "--min-confidence", "0", "--model", out, *CPU
+    )
     assert status == 0
     assert len(answer["data"]) == 10
     status, answer = run_json(

@@ -179,7 +179,7 @@ def kill_updates(tree, folder, model) -> None:
     before: dict[str, bytes] = {}
     between = 0
     for kill in range(KILLS):
-        step, running = chance.randrange(80), bool(kill % 2)
+        step, running = chance.randrange(110), bool(kill % 2)
         ended = kill_at(step, lambda: update(tree, folder, model, encoder), running=running)
         after = vectors_by_name(folder)
         assert before.items() <= after.items(), (kill, "what was kept is lost or altered")

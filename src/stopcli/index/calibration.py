@@ -37,13 +37,16 @@ class Calibration(NamedTuple):
     def of(cls, rows: Vectors, nulls: Vectors, moments: int) -> Calibration:
         """Measure M null queries (M,E) on a sample of rows (R,E) of an archive of so many moments."""
         finite = rows[np.isfinite(rows).all(1)]
-        scores = finite @ nulls.T
+        if len(nulls) < ENOUGH or not len(finite):
+            return cls(np.zeros(nulls.shape[1], np.float32), 0.0, 0.0, moments)
         usual: Vectors = nulls.mean(0)
-        if len(nulls) < ENOUGH or not scores.size:
+        scores = finite @ nulls.T
+        told = scores < SAME  # a moment is no measure of itself, nor of its copies
+        scores, told = scores[told.any(1)], told[told.any(1)]
+        if not scores.size:
             return cls(usual, 0.0, 0.0, moments)
-        scores -= np.where(scores >= SAME, np.nan, 0.0)  # a moment is no measure of itself, nor of its copies
-        scores -= np.nanmean(scores, axis=1, keepdims=True)
-        return cls(usual, float(np.nanmean(scores)), float(np.nanstd(scores)), moments)
+        away = scores - scores.mean(1, keepdims=True, where=told)
+        return cls(usual, float(away.mean(where=told)), float(away.std(where=told)), moments)
 
     def deviations(self, rows: Vectors, query: Vectors) -> Vectors:
         """Return by how many spreads rows (R,E) fit a query (E,) better than what is usual (R,)."""
