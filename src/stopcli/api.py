@@ -178,7 +178,7 @@ class Model:
             min_duration: of its file, seconds.
             max_duration: of its file, seconds.
             per_file: at most so many hits of one file.
-            fold: copies of a moment in other files are told by the best of them, in its ``also``.
+            fold: list copies of a moment in other files under the best of them, as its ``also``.
             images: picture files as queries.
             narrow: texts that each hit must fit as well.
             combine: all queries are one: what is like all of them.

@@ -20,6 +20,11 @@ if TYPE_CHECKING:
 LEVELS = (0.5, 0.9, 0.99)
 
 
+def percent(share: float) -> str:
+    """Return a share as tables show it."""
+    return f"{100 * share:.0f} %"
+
+
 def _answers(records: Records, archive: tuple[int, int]) -> list:
     return records[("confidence", *archive)]["answers"]
 
@@ -30,7 +35,7 @@ def _rates(answers: list, given: Callable[[list], bool]) -> tuple[str, str, str]
     wrong = sum(not a[1] and given(a) for a in answers)
     present = sum(a[1] for a in answers)
     parts = (right, right + wrong), (right, present), (wrong, len(answers) - present)
-    return tuple(f"{n / max(1, of):.0%}".replace("%", " %") for n, of in parts)
+    return tuple(percent(n / max(1, of)) for n, of in parts)
 
 
 def flat_threshold(answers: list) -> float:
@@ -74,20 +79,10 @@ def copies(records: Records) -> str:
         record = records["copies", how]
         threshold, others = record["threshold"], record["others"]
         found = np.array(record["copies"])
-        rows.append(
-            [
-                f"a copy, {how}",
-                f"{np.median(found):.3f}",
-                f"{np.mean(found >= threshold):.0%}".replace("%", " %"),
-            ]
-        )
+        rows.append([f"a copy, {how}", f"{np.median(found):.3f}", percent(np.mean(found >= threshold))])
     other = np.array(others)
     rows.append(
-        [
-            "another clip of the same label",
-            f"{np.median(other):.3f}",
-            f"{np.mean(other >= threshold):.0%}".replace("%", " %"),
-        ]
+        ["another clip of the same label", f"{np.median(other):.3f}", percent(np.mean(other >= threshold))]
     )
     return table([f"cosine from {threshold:.3f} on", "median cosine", "folded"], rows)
 
@@ -98,7 +93,7 @@ def cuts(records: Records) -> str:
     for reading in READINGS:
         record = records["cuts", reading]
         overlaps = np.array(record["overlaps"])
-        shares = [f"{np.mean(overlaps >= level):.0%}".replace("%", " %") for level in (0.5, 0.7)]
+        shares = [percent(np.mean(overlaps >= level)) for level in (0.5, 0.7)]
         rows.append(
             [
                 reading,
@@ -123,7 +118,7 @@ def found(records: Records) -> str:
 def near(records: Records) -> str:
     """Say in a sentence how often what is half there is taken for there."""
     answers = [a for archive in ARCHIVES for a in records[("near", *archive)]["answers"]]
-    shares = [f"{np.mean([a[3] >= level for a in answers]):.0%}".replace("%", " %") for level in (0.9, 0.99)]
+    shares = [percent(np.mean([a[3] >= level for a in answers])) for level in (0.9, 0.99)]
     return f"{shares[0]} of such queries get an answer at 0.9, {shares[1]} at 0.99"
 
 

@@ -17,12 +17,10 @@ from stopcli.index.types import Vectors
 from stopcli.results import Hit
 
 SAMPLE = 2000  # rows that tell what is usual
-SURE = 0.9  # a match below this may well be chance; docs/search/measured.md has the curve
+SURE = 0.9  # a match below this may well be chance; docs/models/search.md has the figures
 ENOUGH = 20  # null queries: fewer measure nothing
 SAME = 0.97  # cosine of a moment with itself, or with a copy
-COPY = (
-    0.035  # two moments whose distance is less than this share of the archive's mean are one moment's copies
-)
+COPY = 0.035  # of the archive's mean distance: two moments that are closer are copies
 
 
 class Calibration(NamedTuple):
@@ -41,12 +39,12 @@ class Calibration(NamedTuple):
             return cls(np.zeros(nulls.shape[1], np.float32), 0.0, 0.0, moments)
         usual: Vectors = nulls.mean(0)
         scores = finite @ nulls.T
-        told = scores < SAME  # a moment is no measure of itself, nor of its copies
-        scores, told = scores[told.any(1)], told[told.any(1)]
+        counted = scores < SAME  # a moment says nothing about itself or its copies
+        scores, counted = scores[counted.any(1)], counted[counted.any(1)]
         if not scores.size:
             return cls(usual, 0.0, 0.0, moments)
-        away = scores - scores.mean(1, keepdims=True, where=told)
-        return cls(usual, float(away.mean(where=told)), float(away.std(where=told)), moments)
+        away = scores - scores.mean(1, keepdims=True, where=counted)
+        return cls(usual, float(away.mean(where=counted)), float(away.std(where=counted)), moments)
 
     def deviations(self, rows: Vectors, query: Vectors) -> Vectors:
         """Return by how many spreads rows (R,E) fit a query (E,) better than what is usual (R,)."""

@@ -43,7 +43,7 @@ from stopcli.video.workers.pool import read_frames, read_photo
 if TYPE_CHECKING:
     from stopcli.runtime.encoder import Encoder
 
-MOMENTS = 400  # of the archive, that tell what an example or a picture is usually like
+MOMENTS = 400  # of the archive: what an example or a picture is compared with
 
 
 class SearchEngine(AbstractContextManager["SearchEngine"]):
@@ -83,7 +83,7 @@ class SearchEngine(AbstractContextManager["SearchEngine"]):
     @property
     def settings(self) -> list[object]:
         """What makes vectors those of this engine: the weights, and the frames of each window."""
-        return [self._weights, self._frames]
+        return [self._plain, self._frames]
 
     def _choose(self, diff: FileDiff, window: float | None) -> None:
         """Choose between windows that end at cuts and windows that do not: files go on as they began."""
@@ -142,27 +142,28 @@ class SearchEngine(AbstractContextManager["SearchEngine"]):
         if not (request.texts or request.examples or request.pictures):
             raise UsageError("nothing to look for: a text, an example or a picture")
         texts = self._embed([*request.texts, *request.narrow, *request.unlike])
-        shown = [self._query(example, request.window) for example in request.examples]
-        shown += [self._picture(path) for path in request.pictures]
+        seen = [self._query(example, request.window) for example in request.examples]
+        seen += [self._picture(path) for path in request.pictures]
         update = self.update(videos, roots, request.window)
         diff, state = update.diff, update.state
-        told = [texts.pop(0) for _ in request.texts]
+        written = [texts.pop(0) for _ in request.texts]
         narrow = [texts.pop(0) for _ in request.narrow]
-        queries, unlike = told + shown, [text.vector for text in texts]
+        queries, unlike = written + seen, [text.vector for text in texts]
         if state.vectors.size and {q.vector.size for q in queries} != {state.vectors.shape[1]}:
             problem = f"{self.index.folder}: its vectors are of another size than the model makes"
             raise IndexUnusable(f"{problem}; see 'stop index check', or name another with --index")
         selection = select(diff, state, request.filters)
         near = self._near(state, selection)
         if selection.paths:
-            rows = state.vectors[selection.rows()[spread_out(int(selection.count.sum()), SAMPLE)]]
-            sentences = self._texts.encode(null_sentences(self._files.config))
-            examples = (_left_out(state, selection, e) for e in request.examples)
-            told = [q._replace(nulls=sentences) for q in told]
-            narrow = [q._replace(nulls=sentences) for q in narrow]
-            queries = told + [q._replace(nulls=_others(rows, q.vector)) for q in shown]
-            for i, without in enumerate(examples, len(told)):
-                queries[i] = queries[i]._replace(without=without)
+            if written or narrow:
+                sentences = self._texts.encode(null_sentences(self._files.config))
+                written, narrow = ([q._replace(nulls=sentences) for q in some] for some in (written, narrow))
+            if seen:
+                rows = state.vectors[selection.rows()[spread_out(int(selection.count.sum()), SAMPLE)]]
+                seen = [q._replace(nulls=_others(rows, q.vector)) for q in seen]
+            for i, example in enumerate(request.examples):
+                seen[i] = seen[i]._replace(without=_left_out(state, selection, example))
+            queries = written + seen
             if request.combine:
                 queries = [together(queries)]
         hits = search(state.vectors, selection, queries, request.filters, unlike, near, narrow)

@@ -195,7 +195,7 @@ def _worst(
 def _folded(
     moments: Iterator[tuple[int, Hit]], matrix: Vectors, filters: Filters, alike: float
 ) -> list[tuple[int, Hit]]:
-    """Return the best moments and their rows: copies in other files are told by the best of them."""
+    """Return the best moments and their rows; copies in other files are listed under the best of them."""
     kept: list[tuple[int, Hit]] = []
     also: list[list[str]] = []
     files: Counter[str] = Counter()

@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stopcli.results import Failure, Hit
+from stopcli.video.cut.shots import PATIENCE
 
 WINDOW = 8.0  # seconds of a window
-LONGEST = 8  # windows that one may be long in which nothing moves
 SHOTS = "-shots1"  # ends the key of vectors of windows that end at cuts
 Vectors = NDArray[np.float32]
 Paths = Sequence[Path]
@@ -90,7 +90,7 @@ def spans_of(
         if i == len(numbers) - 1:
             yield begin + (number / 1000 if shots else number * window), duration
         elif shots:
-            most = number / 1000 + LONGEST * window  # where a recording has a gap, the next one begins later
+            most = number / 1000 + PATIENCE * window  # where a recording has a gap, the next one begins later
             yield begin + number / 1000, begin + min(numbers[i + 1] / 1000, most)
         else:
             yield begin + number * window, begin + (number + 1) * window

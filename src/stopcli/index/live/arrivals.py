@@ -1,4 +1,4 @@
-"""Videos that arrive in a folder, each once it is whole, and each content once for ever."""
+"""New videos in a folder: each when it is complete, and the same content only once."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ FILE = "watch.sqlite"
 
 
 class Seen(AbstractContextManager["Seen"]):
-    """Which contents a watch is done with, kept in the folder of an index.
+    """Which contents a watch has handled, kept in the folder of an index.
 
     ``watch`` names what is looked for, where and how: another question sees every content anew. Raises
     IndexUnusable or IndexBusy.
@@ -39,7 +39,7 @@ class Seen(AbstractContextManager["Seen"]):
         self.new = found is None  # nothing was ever seen
 
     def __contains__(self, content: str) -> bool:
-        try:  # another watch may have told it meanwhile
+        try:  # another watch may have added it meanwhile
             found = self._db.execute(
                 "SELECT 1 FROM seen WHERE watch=? AND content=?", (self._watch, content)
             ).fetchone()
@@ -48,7 +48,7 @@ class Seen(AbstractContextManager["Seen"]):
         return found is not None
 
     def add(self, contents: Iterable[str]) -> None:
-        """Be done with contents, for good."""
+        """Record contents as handled."""
         rows = [(self._watch, content) for content in contents]
         try:
             with self._db:
@@ -61,7 +61,7 @@ class Seen(AbstractContextManager["Seen"]):
 
 
 def arrivals(folder: Path, settle: float) -> Iterator[Path]:
-    """Yield the videos of a folder and those below it: what is there, then for ever what is new or changed.
+    """Yield the videos in a folder and its subfolders: those that are there, then new and changed ones.
 
     A file must have kept its size and time for ``settle`` seconds. Raises UsageError without ``watchfiles``,
     and FileMissing when the folder goes away.

@@ -33,7 +33,7 @@ COMPARED, UNLIKE = 9, 12.0  # pictures of a joined moment, and grey levels that 
 OPTIONAL = ("data", "subtitle", "attachment")
 
 
-class Written(NamedTuple):
+class WrittenMoment(NamedTuple):
     """What was written: when it begins and for how long it is shown (seconds); how much is before that."""
 
     start: float
@@ -63,7 +63,7 @@ def starts_in_time(path: Path) -> bool:
     return muxer_of(path) in TRIMS
 
 
-def write_moment(source: str, target: str, start: float, end: float, *, exact: bool) -> Written:
+def write_moment(source: str, target: str, start: float, end: float, *, exact: bool) -> WrittenMoment:
     """Write the moment of a video; ``target``'s suffix, one of `MUXERS`, says the format.
 
     Without ``exact``, packets are copied from the key frame before ``start`` on, and players that know edit
@@ -146,7 +146,7 @@ def _copied(video: Container, moment: Moment, plan: Joint | None = None) -> Iter
             late = []
 
 
-def _write(source: str, target: str, video: Container, moment: Moment, pictures: Pictures) -> Written:
+def _write(source: str, target: str, video: Container, moment: Moment, pictures: Pictures) -> WrittenMoment:
     """Put pictures, and all else that the file has at that time, into a new file."""
     import av
 
@@ -170,7 +170,7 @@ def _write(source: str, target: str, video: Container, moment: Moment, pictures:
     codec = next((sound.codec for sound in sounds.values()), None)
     if not _decodes(target):
         raise UnreadableVideo(f"{source}: no picture of the moment can be decoded; damaged or encrypted")
-    return Written(
+    return WrittenMoment(
         moment.start, float(moment.length * unit), float(lead), pictures.mode, tuple(left_out), codec
     )
 
@@ -202,7 +202,7 @@ def _open(
 
     left_out: list[str] = []
     for kinds in (OPTIONAL, ()):
-        options = {"mpegts_m2ts_mode": "1"} if Path(target).suffix in (".mts", ".m2ts") else {}
+        options = {"mpegts_m2ts_mode": "1"} if Path(target).suffix.lower() in (".mts", ".m2ts") else {}
         output = av.open(target, "w", format=muxer_of(target), options=options, **lenient_tags())
         streams: dict[int, Any] = {}
         sounds: dict[int, Sound] = {}

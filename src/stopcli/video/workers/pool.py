@@ -28,7 +28,7 @@ from stopcli import errors
 from stopcli.errors import DecoderCrashed, InputError, UnreadableVideo, VideoTimeout
 from stopcli.video.clips import Frames
 from stopcli.video.container import STALL_SECONDS, Facts
-from stopcli.video.cut.writing import Written
+from stopcli.video.cut.writing import WrittenMoment
 from stopcli.video.pixels import Framing
 from stopcli.video.workers.child import LENGTH
 
@@ -106,11 +106,11 @@ def read_facts(path: str | Path) -> Facts:
     return facts
 
 
-def write_moment(path: str | Path, target: Path, start: float, end: float, *, exact: bool) -> Written:
+def write_moment(path: str | Path, target: Path, start: float, end: float, *, exact: bool) -> WrittenMoment:
     """Write a moment of a video, as `stopcli.video.cut.writing.write_moment` does."""
     options = {"target": str(target), "start": start, "end": end, "exact": exact}
     ((head, _),) = _ask("moment", path, options)
-    return Written(**{name: head[name] for name in Written._fields})
+    return WrittenMoment(**{name: head[name] for name in WrittenMoment._fields})
 
 
 def write_chapters(path: str | Path, target: Path, chapters: Sequence[tuple[float, float, str]]) -> list[str]:
