@@ -66,7 +66,7 @@ class Search:
         """Search archives of clips of some objects for what is there and for what is not."""
         answers = []
         for files, there, rng in self._archives(clips, objects):
-            texts = {caption(*p): True for p in there} | {
+            texts = {caption(*p): True for p in sorted(there)} | {
                 caption(*p): False for p in PAIRS if p[0] not in {o for o, _ in there}
             }
             names = {o: o in {o for o, _ in there} for o in OBJECT_NAMES}
