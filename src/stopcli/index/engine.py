@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -36,12 +36,23 @@ from stopcli.index.types import (
 )
 from stopcli.index.vectors import UNIT
 from stopcli.model.files import ModelFiles
+from stopcli.results import Hit
 from stopcli.runtime.text import TextEncoder, check_texts
 from stopcli.video.clips import READER
 from stopcli.video.workers.pool import read_frames, read_photo
 
 if TYPE_CHECKING:
     from stopcli.runtime.encoder import Encoder
+
+
+class Asked(NamedTuple):
+    """What a search asks for, embedded: ``seen`` are examples and pictures."""
+
+    written: tuple[Query, ...] = ()
+    seen: tuple[Query, ...] = ()
+    narrow: tuple[Query, ...] = ()
+    unlike: tuple[Vectors, ...] = ()
+
 
 MOMENTS = 400  # of the archive: what an example or a picture is compared with
 
@@ -141,18 +152,29 @@ class SearchEngine(AbstractContextManager["SearchEngine"]):
         """
         if not (request.texts or request.examples or request.pictures):
             raise UsageError("nothing to look for: a text, an example or a picture")
+        asked = self.ask(request)
+        update = self.update(videos, roots, request.window)
+        selection = select(update.diff, update.state, request.filters)
+        return SearchResult(tuple(self.answer(request, asked, update.state, selection)), update.failures)
+
+    def ask(self, request: SearchRequest) -> Asked:
+        """Embed all that a search asks for; errors as `search`."""
         texts = self._embed([*request.texts, *request.narrow, *request.unlike])
         seen = [self._query(example, request.window) for example in request.examples]
         seen += [self._picture(path) for path in request.pictures]
-        update = self.update(videos, roots, request.window)
-        diff, state = update.diff, update.state
         written = [texts.pop(0) for _ in request.texts]
         narrow = [texts.pop(0) for _ in request.narrow]
-        queries, unlike = written + seen, [text.vector for text in texts]
+        return Asked(tuple(written), tuple(seen), tuple(narrow), tuple(text.vector for text in texts))
+
+    def answer(
+        self, request: SearchRequest, asked: Asked, state: Snapshot, selection: Selection
+    ) -> list[Hit]:
+        """Rank the selected moments of a state of the index by what was asked; look at no file."""
+        written, seen, narrow = map(list, (asked.written, asked.seen, asked.narrow))
+        queries = written + seen
         if state.vectors.size and {q.vector.size for q in queries} != {state.vectors.shape[1]}:
             problem = f"{self.index.folder}: its vectors are of another size than the model makes"
             raise IndexUnusable(f"{problem}; see 'stop index check', or name another with --index")
-        selection = select(diff, state, request.filters)
         near = self._near(state, selection)
         if selection.paths:
             if written or narrow:
@@ -166,8 +188,7 @@ class SearchEngine(AbstractContextManager["SearchEngine"]):
             queries = written + seen
             if request.combine:
                 queries = [together(queries)]
-        hits = search(state.vectors, selection, queries, request.filters, unlike, near, narrow)
-        return SearchResult(tuple(hits), update.failures)
+        return search(state.vectors, selection, queries, request.filters, asked.unlike, near, narrow)
 
     def highlights(self, videos: Paths, roots: Paths, window: float | None, filters: Filters) -> SearchResult:
         """Bring the index up to date with the files, and return the moments least like all others."""

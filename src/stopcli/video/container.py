@@ -39,6 +39,10 @@ class Facts:
     height: int = 0
     sound: bool = False
     timecode: str | None = None  # of the first picture, as the camera wrote it
+    container: str = ""  # FFmpeg's names: of the format,
+    codec: str = ""  # of its pictures,
+    pixels: str = ""  # how they are stored,
+    sound_codec: str = ""  # and of the sound
 
 
 class Container:

@@ -289,7 +289,9 @@ def facts_of(video: VideoReader) -> Facts:
     """Return what an open file says of itself."""
     c = video._container
     size = (c.codec.width, c.codec.height)
-    return Facts(video.duration, video.rate, video.offset, *size, bool(c.file.streams.audio), c.timecode())
+    sounds = c.file.streams.audio
+    names = c.file.format.name, c.codec.name, c.codec.pix_fmt or "", sounds[0].codec.name if sounds else ""
+    return Facts(video.duration, video.rate, video.offset, *size, bool(sounds), c.timecode(), *names)
 
 
 def check_size(path: str | Path, width: int, height: int) -> None:

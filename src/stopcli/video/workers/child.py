@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 from stopcli.errors import InputError, UnreadableVideo, VideoTooLarge
 from stopcli.video import clips, container
 from stopcli.video.cut.chapters import write_chapters
+from stopcli.video.cut.proxy import write_proxy
 from stopcli.video.cut.shots import read_shots
 from stopcli.video.cut.writing import write_moment
 from stopcli.video.photo import read_photo
@@ -84,6 +85,11 @@ def _write_chapters(path: str, options: dict[str, Any]) -> Iterator[Message]:
     yield {"left_out": write_chapters(path, **options)}, []
 
 
+def _write_proxy(path: str, options: dict[str, Any]) -> Iterator[Message]:
+    write_proxy(path, **options)
+    yield {}, []
+
+
 CALLS: dict[str, Callable[[str, dict[str, Any]], Iterator[Message]]] = {
     "frames": _read_frames,
     "windows": _read_windows,
@@ -93,6 +99,7 @@ CALLS: dict[str, Callable[[str, dict[str, Any]], Iterator[Message]]] = {
     "facts": _facts,
     "moment": _write_moment,
     "chapters": _write_chapters,
+    "proxy": _write_proxy,
 }
 
 

@@ -120,6 +120,14 @@ def write_chapters(path: str | Path, target: Path, chapters: Sequence[tuple[floa
     return [str(name) for name in head["left_out"]]
 
 
+def write_proxy(
+    path: str | Path, target: Path, start: float, end: float, *, height: int, rate: float, sound: bool
+) -> None:
+    """Write a stretch of a video as browsers play it, as `stopcli.video.cut.proxy.write_proxy` does."""
+    options = {"target": str(target), "start": start, "end": end}
+    ((_, _),) = _ask("proxy", path, options | {"height": height, "rate": rate, "sound": sound})
+
+
 def opens(path: str | Path) -> bool:
     """Say whether a file opens as a video."""
     try:
