@@ -166,29 +166,41 @@ class SearchEngine(AbstractContextManager["SearchEngine"]):
         narrow = [texts.pop(0) for _ in request.narrow]
         return Asked(tuple(written), tuple(seen), tuple(narrow), tuple(text.vector for text in texts))
 
+    def compared(
+        self, asked: Asked, state: Snapshot, selection: Selection, examples: Sequence[Example] = ()
+    ) -> Asked:
+        """Add to what is asked what else could have been: by that, matches are measured.
+
+        ``examples`` are those of the first ``asked.seen``: moments of the archive that are no hits.
+        Raises IndexUnusable: the vectors are not of the size that the model makes.
+        """
+        queries = [*asked.written, *asked.seen]
+        if state.vectors.size and {q.vector.size for q in queries} - {state.vectors.shape[1]}:
+            problem = f"{self.index.folder}: its vectors are of another size than the model makes"
+            raise IndexUnusable(f"{problem}; see 'stop index check', or name another with --index")
+        if not selection.paths:
+            return asked
+        written, seen, narrow = asked.written, list(asked.seen), asked.narrow
+        if written or narrow:
+            sentences = self._texts.encode(null_sentences(self._files.config))
+            written, narrow = (tuple(q._replace(nulls=sentences) for q in some) for some in (written, narrow))
+        if seen:
+            rows = state.vectors[selection.rows()[spread_out(int(selection.count.sum()), SAMPLE)]]
+            seen = [q._replace(nulls=_others(rows, q.vector)) for q in seen]
+        for i, example in enumerate(examples):
+            seen[i] = seen[i]._replace(without=_left_out(state, selection, example))
+        return asked._replace(written=written, seen=tuple(seen), narrow=narrow)
+
     def answer(
         self, request: SearchRequest, asked: Asked, state: Snapshot, selection: Selection
     ) -> list[Hit]:
         """Rank the selected moments of a state of the index by what was asked; look at no file."""
-        written, seen, narrow = map(list, (asked.written, asked.seen, asked.narrow))
-        queries = written + seen
-        if state.vectors.size and {q.vector.size for q in queries} != {state.vectors.shape[1]}:
-            problem = f"{self.index.folder}: its vectors are of another size than the model makes"
-            raise IndexUnusable(f"{problem}; see 'stop index check', or name another with --index")
+        asked = self.compared(asked, state, selection, request.examples)
+        queries = [*asked.written, *asked.seen]
+        if request.combine and selection.paths:
+            queries = [together(queries)]
         near = self._near(state, selection)
-        if selection.paths:
-            if written or narrow:
-                sentences = self._texts.encode(null_sentences(self._files.config))
-                written, narrow = ([q._replace(nulls=sentences) for q in some] for some in (written, narrow))
-            if seen:
-                rows = state.vectors[selection.rows()[spread_out(int(selection.count.sum()), SAMPLE)]]
-                seen = [q._replace(nulls=_others(rows, q.vector)) for q in seen]
-            for i, example in enumerate(request.examples):
-                seen[i] = seen[i]._replace(without=_left_out(state, selection, example))
-            queries = written + seen
-            if request.combine:
-                queries = [together(queries)]
-        return search(state.vectors, selection, queries, request.filters, asked.unlike, near, narrow)
+        return search(state.vectors, selection, queries, request.filters, asked.unlike, near, asked.narrow)
 
     def highlights(self, videos: Paths, roots: Paths, window: float | None, filters: Filters) -> SearchResult:
         """Bring the index up to date with the files, and return the moments least like all others."""

@@ -131,7 +131,7 @@ def search(
             order[np.isin(rows, query.without)] = -np.inf
         for unwanted in unlike:
             order[_cosines(matrix, rows, unwanted) >= scores] = -np.inf
-        for found, hit in _folded(_moments(order, mean, chosen, filters), matrix, filters, alike):
+        for found, hit in folded(_moments(order, mean, chosen, filters), matrix, filters, alike):
             score = float(matrix[found] @ query.vector)
             known = [_confidence(c, matrix[found], q) for q, c in asked if c is not None]
             sure = min((k for k in known if k is not None), default=None)
@@ -161,7 +161,7 @@ def unlike_the_rest(vectors: Vectors, selection: Selection, filters: Filters) ->
         beside = near & (np.abs(np.arange(len(rows))[part, None] - others) <= 1)
         cosines[beside | (~near & (cosines >= alike))] = -1.0
         order[part] = 1.0 - cosines.max(1)
-    found = _folded(_moments(order, float(order.mean()), selection, filters), vectors, filters, alike)
+    found = folded(_moments(order, float(order.mean()), selection, filters), vectors, filters, alike)
     return [replace(hit, query=REST) for _, hit in found]
 
 
@@ -192,7 +192,7 @@ def _worst(
     return worst
 
 
-def _folded(
+def folded(
     moments: Iterator[tuple[int, Hit]], matrix: Vectors, filters: Filters, alike: float
 ) -> list[tuple[int, Hit]]:
     """Return the best moments and their rows; copies in other files are listed under the best of them."""

@@ -91,13 +91,18 @@ def thumbnail(path: str, at: float) -> str | None:
     return jpeg(pixels)
 
 
-def jpeg(pixels: NDArray[np.uint8]) -> str:
-    """Return a picture (H,W,3) as a data address."""
+def jpeg_bytes(pixels: NDArray[np.uint8]) -> bytes:
+    """Return a picture (H,W,3) as a JPEG file."""
     from PIL import Image
 
     buffer = io.BytesIO()
     Image.fromarray(pixels).save(buffer, "JPEG", quality=80)
-    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()
+    return buffer.getvalue()
+
+
+def jpeg(pixels: NDArray[np.uint8]) -> str:
+    """Return a picture (H,W,3) as a data address."""
+    return "data:image/jpeg;base64," + base64.b64encode(jpeg_bytes(pixels)).decode()
 
 
 def _moment(path: str, start: float | None, end: float | None) -> str:

@@ -1,4 +1,4 @@
-"""What a person's answers say about all other moments: ranked anew from the index's vectors, without training.
+"""What a person's answers say about all other moments: ranked anew from the index, without training.
 
 Ridge regression on the vectors of the moments that were judged, around what the words say: with no answer the
 words decide, with each answer they count for less where it is near. Moments drawn from the archive stand for
@@ -64,7 +64,7 @@ def learn(matrix: Vectors, selected: Ints, prior: Vectors, answers: Answers, kin
 
 
 def most_uncertain(scores: Vectors) -> Ints:
-    """Order rows by how little their scores (R,C) say: one class by its distance from 0, else the best two."""
+    """Order rows by how little their scores (R,C) say: the distance of one from 0, else of the best two."""
     if scores.shape[1] == 1:
         return np.argsort(np.abs(scores[:, 0]), kind="stable")
     best = np.partition(scores, -2, axis=1)[:, -2:]
@@ -72,7 +72,7 @@ def most_uncertain(scores: Vectors) -> Ints:
 
 
 def most_diverse(vectors: Vectors, known: Vectors, count: int) -> Ints:
-    """Return ``count`` of the vectors (R,E), each as far as can be from those before it and from ``known``."""
+    """Return ``count`` of the vectors (R,E), each as far as can be from those before and from ``known``."""
     step = max(1, len(vectors) // MOST_COMPARED)
     some = np.nan_to_num(vectors[::step])
     near = (some @ known.T).max(1) if len(known) else some @ some.mean(0)

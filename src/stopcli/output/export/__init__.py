@@ -33,10 +33,13 @@ def check_export(path: Path, *, force: bool) -> None:
         raise UsageError(f"--export {path}: {path.suffix} needs {lacking}; {way}")
 
 
-def export(path: Path, records: Iterable[object], *, force: bool = False) -> Iterator[Written | Failure]:
+def export(
+    path: Path, records: Iterable[object], *, force: bool = False, moves: bool = False
+) -> Iterator[Written | Failure]:
     """Write the moments of hits or of classified windows; yield what was written, and videos that failed.
 
-    A format of one video gets a file for each where there are several: ``hits_match.srt``.
+    A format of one video gets a file for each where there are several: ``hits_match.srt``. Videos are named
+    from the file's own folder; where it ``moves`` to another place, in full.
 
     Raises:
         UsageError: there are no moments, only whole files. FileExists, CannotWrite.
@@ -52,7 +55,7 @@ def export(path: Path, records: Iterable[object], *, force: bool = False) -> Ite
             yield Failure.of(video, error)
     marks = [m for m in marks if m.path in media]
     if path.suffix.lower() not in EACH or len(media) == 1:
-        yield from _written(path, marks, media)
+        yield from _written(path, marks, media, moves)
         return
     taken: Counter[str] = Counter()
     for video, moments in by_video(marks).items():
@@ -61,12 +64,12 @@ def export(path: Path, records: Iterable[object], *, force: bool = False) -> Ite
         one = path.with_name(f"{name}{f'-{taken[name]}' if taken[name] > 1 else ''}{path.suffix}")
         try:
             check_output(one, force=force, option="--export")
-            yield from _written(one, moments, {video: media[video]})
+            yield from _written(one, moments, {video: media[video]}, moves)
         except InputError as error:
             yield Failure.of(video, error)
 
 
-def _written(path: Path, marks: Sequence[Mark], media: dict[str, Media]) -> Iterator[Written]:
+def _written(path: Path, marks: Sequence[Mark], media: dict[str, Media], moves: bool) -> Iterator[Written]:
     if not marks:
         return
     left_out: list[str] = []
@@ -78,17 +81,17 @@ def _written(path: Path, marks: Sequence[Mark], media: dict[str, Media]) -> Iter
         with replacing(path) as part:
             adapters.write_to_file(editors.timeline(editors.cut_of(marks, media)), str(part))
     else:
-        write_text(path, _text(path, marks, media))
+        write_text(path, _text(path, marks, media, moves))
     count = f"{len(marks)} moments" if len(marks) > 1 else "1 moment"
     count += f" of {len(media)} videos" if len(media) > 1 else ""
     yield Written(str(path), count + (f"; left out: {', '.join(left_out)}" if left_out else ""))
 
 
-def _text(path: Path, marks: Sequence[Mark], media: dict[str, Media]) -> str:
+def _text(path: Path, marks: Sequence[Mark], media: dict[str, Media], moves: bool) -> str:
     """Return the whole of a file that is text."""
     if path.suffix.lower() in CUTS:
         return CUTS[path.suffix.lower()](editors.cut_of(marks, media))
-    names = {video: _from(path, video) for video in media}
+    names = {video: _whole(video) if moves else _from(path, video) for video in media}
     moments = by_video(marks)
     if path.suffix.lower() in TABLES:
         return TABLES[path.suffix.lower()](moments, media, names)
@@ -103,7 +106,11 @@ def _from(path: Path, video: str) -> str:
     try:
         return Path(os.path.relpath(video, path.parent)).as_posix()
     except ValueError:  # another drive
-        return Path(os.path.abspath(video)).as_posix()  # noqa: PTH100 - resolve() would follow links
+        return _whole(video)
+
+
+def _whole(video: str) -> str:
+    return Path(os.path.abspath(video)).as_posix()  # noqa: PTH100 - resolve() would follow links
 
 
 def _write_chapters(path: Path, marks: Sequence[Mark]) -> list[str]:

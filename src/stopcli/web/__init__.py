@@ -1,0 +1,1 @@
+"""The local page: search, look, label, adapt, take away; and the same over HTTP and MCP."""

@@ -1,0 +1,51 @@
+"""The videos that may be shown: those of the folders given, each by an id, never by its path."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+
+from stopcli.errors import FileMissing
+from stopcli.fileio import is_folder
+from stopcli.video.discovery import find_videos
+
+ID_LENGTH = 16  # hexadecimal digits
+
+
+class Library:
+    """The videos in some folders, and what the page calls them."""
+
+    def __init__(self, paths: Sequence[Path]) -> None:
+        self.paths = tuple(paths)
+        self.roots = [path for path in paths if is_folder(path)]
+        self._known: dict[str, Path] = {}
+        self._lock = threading.Lock()
+
+    def scan(self) -> list[Path]:
+        """Look for videos again, and return them as they were given; only these are ever shown."""
+        found = list(dict.fromkeys(find_videos([p for p in self.paths if os.path.lexists(p)])))
+        with self._lock:
+            self._known = {self.id_of(path): path for path in found}
+        return found
+
+    @staticmethod
+    def id_of(path: str | Path) -> str:
+        """Return the id of a path, the same in every run."""
+        whole = os.path.abspath(path)  # noqa: PTH100 - resolve() would follow links
+        return hashlib.sha256(os.fsencode(whole)).hexdigest()[:ID_LENGTH]
+
+    def path_of(self, name: str) -> Path:
+        """Return the video of an id; FileMissing if it is none of those that were found."""
+        path = self._known.get(name)
+        if path is None:
+            raise FileMissing("no such video here; search again, for it may have been moved")
+        return path
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._known
+
+    def __len__(self) -> int:
+        return len(self._known)

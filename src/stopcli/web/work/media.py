@@ -1,0 +1,134 @@
+"""What a browser can show of a video: the file itself where it plays it, else a small copy of a stretch."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import threading
+from collections import OrderedDict, defaultdict
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+from stopcli.errors import StopError
+from stopcli.fileio import content_key, make_private_folder, replacing
+from stopcli.output.html import jpeg_bytes
+from stopcli.video.container import Facts
+from stopcli.video.cut.proxy import LONGEST
+from stopcli.video.workers.pool import read_facts, read_pictures, write_moment, write_proxy
+
+LIMIT = 2 << 30  # bytes of what was made
+AT_ONCE = 2  # files made at the same time: the model needs the processor too
+SMALL, MIDDLE = 240, 480  # pixels of a picture's short side
+LOOP, LOOP_RATE = 8.0, 12.0  # seconds and pictures a second of a moment in the grid
+WHOLE = 120.0  # seconds: a file up to here is copied whole
+AROUND = 30.0  # ... of a longer one, so much before and behind a moment
+PLAYED = {  # pictures and sound that browsers play, by the format they lie in
+    "mp4": ({"h264", "av1", "vp9", "libdav1d"}, {"", "aac", "mp3", "mp3float", "opus", "flac"}),
+    "webm": ({"vp8", "vp9", "av1", "libdav1d"}, {"", "opus", "vorbis"}),
+}
+EIGHT_BITS = {"yuv420p", "yuvj420p"}
+KEPT_FACTS = 20_000
+
+
+class Media:
+    """Files made for the page, in one folder that never grows above a limit."""
+
+    def __init__(self, folder: Path, limit: int = LIMIT) -> None:
+        self._folder, self._limit = folder, limit
+        self._slots = threading.Semaphore(AT_ONCE)
+        self._making: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
+        self._facts: OrderedDict[tuple[str, int, int], Facts] = OrderedDict()
+
+    def facts(self, path: Path) -> Facts:
+        """Return what a video says of itself; raises InputError."""
+        status = path.stat()
+        key = (str(path), status.st_size, status.st_mtime_ns)
+        if key not in self._facts:
+            self._facts[key] = read_facts(path)
+            while len(self._facts) > KEPT_FACTS:
+                self._facts.popitem(last=False)
+        return self._facts[key]
+
+    def way(self, path: Path) -> str:
+        """Say how a browser gets to see a video: as the file is, its packets in MP4 (copy), or encoded."""
+        facts = self.facts(path)
+        fine = facts.pixels in EIGHT_BITS
+        kind = "webm" if path.suffix.lower() == ".webm" else "mp4" if "mp4" in facts.container else ""
+        codecs, sounds = PLAYED.get(kind, (set(), set()))
+        if fine and facts.codec in codecs and facts.sound_codec in sounds:
+            return "file"
+        return "copy" if fine and facts.codec == "h264" else "encoded"
+
+    def stretch(self, path: Path, start: float, end: float) -> tuple[float, float]:
+        """Return from where to where a copy of a file is made, so that a moment can be looked at."""
+        whole = self.facts(path).duration + self.facts(path).offset
+        if whole <= WHOLE:
+            return 0.0, whole
+        return max(0.0, start - AROUND), min(whole, max(end + AROUND, start + 1), start + LONGEST)
+
+    def poster(self, path: Path, at: float, side: int = SMALL) -> Path:
+        """Return a picture of a moment, as JPEG."""
+
+        def make(part: Path) -> None:
+            (pixels,) = read_pictures(path, [at], side)
+            part.write_bytes(jpeg_bytes(pixels))
+
+        return self._made(path, f"poster {at:.3f} {side}", ".jpg", make)
+
+    def loop(self, path: Path, start: float, end: float) -> Path:
+        """Return a moment as a small film without sound."""
+        end = min(end, start + LOOP)
+
+        def make(part: Path) -> None:
+            write_proxy(path, part, start, end, height=SMALL, rate=LOOP_RATE, sound=False)
+
+        return self._made(path, f"loop {start:.3f} {end:.3f}", ".mp4", make)
+
+    def copy(self, path: Path, start: float, end: float) -> Path:
+        """Return a stretch as a file that browsers play, with its sound."""
+        rate = min(30.0, max(5.0, self.facts(path).rate))
+
+        def encode(part: Path) -> None:
+            write_proxy(path, part, start, end, height=MIDDLE, rate=rate, sound=True)
+
+        def make(part: Path) -> None:
+            if self.way(path) == "copy":
+                try:
+                    written = write_moment(path, part, start, end, exact=False)
+                    if abs(written.start - start) < 0.1:
+                        return
+                except StopError:
+                    pass  # packets that MP4 does not take
+            encode(part)
+
+        return self._made(path, f"copy {start:.3f} {end:.3f}", ".mp4", make)
+
+    def _made(self, path: Path, what: str, suffix: str, make: Callable[[Path], None]) -> Path:
+        """Return a file of that content, made if it is not there yet; two that ask at once get one."""
+        name = hashlib.sha256(f"{content_key(path)} {what}".encode()).hexdigest()[:40]
+        file = self._folder / f"{name}{suffix}"
+        with self._making[name]:
+            if file.is_file():
+                with suppress(OSError):
+                    os.utime(file)  # when it was last looked at
+                return file
+            make_private_folder(self._folder)
+            with self._slots, replacing(file) as part:
+                make(part)
+        self._making.pop(name, None)
+        self._make_room()
+        return file
+
+    def _make_room(self) -> None:
+        """Remove what was not looked at for longest, where there is too much."""
+        files = []
+        with suppress(OSError):
+            files = [(entry.stat(), entry.path) for entry in os.scandir(self._folder) if entry.is_file()]
+        total = sum(status.st_size for status, _ in files)
+        for status, name in sorted(files, key=lambda one: one[0].st_mtime):
+            if total <= self._limit:
+                return
+            with suppress(OSError):
+                Path(name).unlink()
+                total -= status.st_size

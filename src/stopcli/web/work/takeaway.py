@@ -1,0 +1,78 @@
+"""Moments to take away: clips, timelines, tables."""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from stopcli.errors import InputError, UsageError
+from stopcli.fileio import make_private_folder
+from stopcli.output.export import SUFFIXES, check_export, export
+from stopcli.results import Failure, Hit
+from stopcli.tasks.clips import save_hits
+from stopcli.video.cut.chapters import CHAPTERED
+from stopcli.web.work.jobs import Job
+from stopcli.web.work.question import split_id
+from stopcli.web.work.workspace import Workspace
+
+CLIPS = ".zip"
+KINDS = (CLIPS, *(suffix for suffix in SUFFIXES if suffix not in CHAPTERED))
+MOST = 2000  # moments
+
+
+def hits_of(space: Workspace, moments: Sequence[str], name: str) -> list[Hit]:
+    """Return moments as hits, called by their labels or else by ``name``."""
+    hits = []
+    for rank, moment in enumerate(moments, 1):
+        file, start, end = split_id(moment)
+        path = space.library.path_of(file)
+        label = space.table.label_of(path, start, end)
+        hits.append(Hit(label or name or "moment", rank, str(path), start, end, 0.0))
+    return hits
+
+
+def take(space: Workspace, moments: Sequence[str], kind: str, name: str, folder: Path, job: Job) -> str:
+    """Write moments into one file in a folder, which is made; return its name.
+
+    ``kind`` is a suffix: .zip holds the clips, the others are those of `stop retrieve --export`; where that
+    makes a file for each video, they are put into a ZIP.
+
+    Raises:
+        UsageError: no such kind, or no moments. InputError: none of them can be read.
+    """
+    if kind not in KINDS:
+        raise UsageError(f"moments can be taken away as {', '.join(KINDS)}; got {kind!r}")
+    if not moments or len(moments) > MOST:
+        raise UsageError(f"1 to {MOST} moments can be taken away at once; got {len(moments)}")
+    hits = hits_of(space, moments, name)
+    make_private_folder(folder)
+    with TemporaryDirectory(dir=folder) as made:
+        if kind == CLIPS:
+            failures = _clips(hits, Path(made), job)
+        else:
+            check_export(Path(made) / f"moments{kind}", force=False)
+            items = list(export(Path(made) / f"moments{kind}", hits, moves=True))
+            failures = [item for item in items if isinstance(item, Failure)]
+        files = sorted(Path(made).iterdir())
+        if not files:
+            raise InputError(failures[0].message if failures else "nothing could be written")
+        if len(files) == 1 and kind != CLIPS:
+            target = folder / f"{job.id}-moments{kind}"
+            files[0].replace(target)
+            return target.name
+        target = folder / f"{job.id}-moments.zip"
+        with zipfile.ZipFile(target, "w", zipfile.ZIP_STORED) as archive:  # films do not get smaller
+            for file in files:
+                archive.write(file, file.name)
+        return target.name
+
+
+def _clips(hits: list[Hit], folder: Path, job: Job) -> list[Failure]:
+    failures = []
+    for done, (item, _) in enumerate(save_hits(hits, folder, exact=False)):
+        job.report(done, len(hits), str(item.path))
+        if isinstance(item, Failure):
+            failures.append(item)
+    return failures
