@@ -21,7 +21,8 @@ GROUPS = (
     {"hub", "data", "runtime", "output"},
     {"index", "eval", "tasks"},
     {"train"},
-    {"web", "api", "cli"},
+    {"web", "api"},
+    {"cli"},
 )
 LEVEL = {name: i for i, group in enumerate(GROUPS) for name in group}
 MAY_IMPORT_TORCH = ("model.", "runtime.", "train.distributed")

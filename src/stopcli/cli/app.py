@@ -24,6 +24,7 @@ from stopcli.cli import (
     models,
     retrieve,
     samples,
+    serve,
     watch,
 )
 from stopcli.errors import ExitStatus, InternalError, StopError, UsageError
@@ -50,6 +51,8 @@ app.command("classify", epilog=classify.EXAMPLES, rich_help_panel=MAIN)(classify
 app.command("retrieve", epilog=retrieve.EXAMPLES, rich_help_panel=MAIN)(retrieve.command)
 app.command("embed", epilog=embed.EXAMPLES, rich_help_panel=MAIN)(embed.command)
 app.command("cut", epilog=cut.EXAMPLES, rich_help_panel=MAIN)(cut.command)
+app.command("serve", epilog=serve.EXAMPLES, rich_help_panel=MAIN)(serve.serve)
+app.command("label", epilog=serve.LABEL_EXAMPLES, rich_help_panel=MAIN)(serve.label)
 app.command("watch", epilog=watch.EXAMPLES, rich_help_panel=MAIN)(watch.command)
 app.command("explain", epilog=explain.EXAMPLES, rich_help_panel=MAIN)(explain.command)
 app.command("finetune", epilog=finetune.EXAMPLES, rich_help_panel=MAIN)(finetune.command)

@@ -10,7 +10,7 @@ import io
 import os
 from collections.abc import Sequence
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import quote
 
 import numpy as np
@@ -42,7 +42,7 @@ def timeline_page(classifications: Sequence[Classification], provenance: str) ->
     for result in classifications:
         videos.setdefault(result.path, []).append(result)
     lengths = {path: max(w.end or 0.0 for w in windows) or 1.0 for path, windows in videos.items()}
-    hues = {label: _hue(i) for i, label in enumerate(labels)}
+    hues = {label: hue(i) for i, label in enumerate(labels)}
     title = "Timeline - stop classify"
     return _render("timeline.html", provenance, title=title, videos=videos, lengths=lengths, hues=hues)
 
@@ -65,7 +65,7 @@ def _series(explanation: Explanation, middles: NDArray[np.float64]) -> list[dict
     return [
         {
             "label": explanation.labels[c],
-            "hue": _hue(k),
+            "hue": hue(k),
             "whole": f"{look.whole[c]:.0%}",
             "points": points(look.shares[:, c]),
             "scores": [f"{y:.0%}" for y in look.shares[:, c]],
@@ -75,6 +75,26 @@ def _series(explanation: Explanation, middles: NDArray[np.float64]) -> list[dict
         }
         for k, c in enumerate(shown_labels(explanation))
     ]
+
+
+class Run(NamedTuple):
+    """Neighbouring windows of one label; the last one of a file ends with it (None)."""
+
+    label: str
+    start: float | None
+    end: float | None
+
+
+def runs_of(windows: Sequence[Classification]) -> list[Run]:
+    """Return the stretches of a file that have one label each, in order of time."""
+    runs: list[Run] = []
+    for window in windows:
+        label = window.scores[0].label
+        if runs and runs[-1].label == label:
+            runs[-1] = runs[-1]._replace(end=window.end)
+        else:
+            runs.append(Run(label, window.start, window.end))
+    return runs
 
 
 def address(path: str) -> str:
@@ -105,32 +125,33 @@ def jpeg(pixels: NDArray[np.uint8]) -> str:
     return "data:image/jpeg;base64," + base64.b64encode(jpeg_bytes(pixels)).decode()
 
 
-def _moment(path: str, start: float | None, end: float | None) -> str:
+def _where(path: str, start: float | None = None, end: float | None = None) -> str:
     return address(path) + (f"#t={start:g},{end:g}" if start is not None and end is not None else "")
 
 
-def _hue(i: int) -> int:
+def hue(i: int) -> int:
     """Return the hue of the i-th label, in degrees."""
     return (HUES[i % len(HUES)] + 13 * (i // len(HUES))) % 360
 
 
 @cache
-def _environment() -> Environment:
+def environment() -> Environment:
+    """Return the templates, and what they may call."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
-    environment = Environment(
+    made = Environment(
         loader=PackageLoader("stopcli", "output/templates"),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"jpeg": jpeg, "moment": _moment, "printable": printable}
-    environment.globals |= {"clock": clock, "span": span, "thumbnail": thumbnail}
-    environment.globals |= {"heat": heat, "gaze": gaze, "unsure": unsure}
-    environment.globals |= {"basename": os.path.basename, "argwhere": np.argwhere}
-    return environment
+    made.filters |= {"jpeg": jpeg, "printable": printable}
+    made.globals |= {"where": _where, "clock": clock, "span": span, "thumbnail": thumbnail}
+    made.globals |= {"runs_of": runs_of, "heat": heat, "gaze": gaze, "unsure": unsure}
+    made.globals |= {"basename": os.path.basename, "argwhere": np.argwhere}
+    return made
 
 
 def _render(template: str, provenance: str, **values: Any) -> str:
-    return _environment().get_template(template).render(provenance=provenance, **values)
+    return environment().get_template(template).render(provenance=provenance, **values)

@@ -10,10 +10,30 @@ document.addEventListener('keydown', event => {
     if (next) { next.focus(); next.scrollIntoView({block: 'nearest'}); event.preventDefault(); }
   } else if ((event.key === 'Enter' || event.key === ' ') && document.activeElement === cards[here]) {
     const video = cards[here]?.querySelector('video');
-    if (video) { video.paused ? video.play() : video.pause(); event.preventDefault(); }
+    if (video) { video.paused ? play(video) : video.pause(); event.preventDefault(); }
   }
 });
+// the picture stays unobstructed until somebody plays it; a moment is played in a loop
+function play(video, at) {
+  const start = at ?? +video.dataset.start;
+  const screen = video.closest('.screen');
+  if (at !== undefined || video.currentTime < start) video.currentTime = start || 0;
+  video.controls = true;
+  screen.classList.add('playing');
+  video.play().catch(() => {});
+}
+for (const screen of document.querySelectorAll('.screen')) {
+  const video = screen.querySelector('video');
+  screen.querySelector('.play')?.addEventListener('click', () => play(video));
+  const cannot = () => { screen.classList.add('playing'); screen.querySelector('.cannot').hidden = false; video.controls = false; };
+  video?.addEventListener('error', cannot);
+  video?.addEventListener('loadeddata', () => { if (!video.videoWidth) cannot(); });
+  video?.addEventListener('timeupdate', () => {
+    const end = +video.dataset.end;
+    if (end && video.currentTime >= end && video.currentTime < end + 1) video.currentTime = +video.dataset.start;
+  });
+}
 document.querySelectorAll('a[data-at]').forEach(link => link.addEventListener('click', event => {
   const video = document.getElementById(link.dataset.video);
-  if (video) { video.currentTime = +link.dataset.at; video.play(); event.preventDefault(); }
+  if (video) { play(video, +link.dataset.at); event.preventDefault(); }
 }));

@@ -8,13 +8,15 @@ from typing import Any
 
 import numpy as np
 
+from stopcli.data.labels import check_labels, prompts_for
 from stopcli.errors import UsageError
 from stopcli.eval.metrics import share_interval
+from stopcli.index.calibration import combined
 from stopcli.index.live.feedback import draw
 from stopcli.web.work.archive import Archive
 from stopcli.web.work.asking import Asking
 from stopcli.web.work.library import Library
-from stopcli.web.work.question import Answer, Audit, Moment, Question, moment_id
+from stopcli.web.work.question import Answer, Audit, Moment, Question, moment_id, split_id
 from stopcli.web.work.workspace import Workspace
 
 SAMPLE = 30  # moments of an audit
@@ -77,6 +79,34 @@ class Answering:
         """Return a moment with what it is called."""
         path = self._space.library.path_of(moment.file)
         return moment.model_copy(update={"label": self._space.table.label_of(path, moment.start, moment.end)})
+
+    def moment(self, file: str, start: float, end: float) -> Moment:
+        """Return a stretch of a file, with what it is called."""
+        path = str(self._space.library.path_of(file))
+        name = moment_id(file, start, end)
+        return self.known(Moment(id=name, file=file, path=path, start=start, end=end, score=0.0))
+
+    def classify(self, moment: str, labels: list[str]) -> list[dict[str, Any]]:
+        """Return how well labels fit a moment, best first, from its vectors in the index."""
+        check_labels(labels)
+        file, start, end = split_id(moment)
+        path, archive = self._space.library.path_of(file), self._space.archive()
+        encoder = archive.encoder
+
+        def work() -> list[dict[str, Any]]:
+            rows = archive.rows_of(path, start, end)
+            if not len(rows):
+                raise UsageError(f"{path.name}: that moment is not in the index yet")
+            vector = combined(list(archive.matrix[rows]))
+            head = encoder.head.of(labels) if encoder.head else None
+            texts = encoder.encode_texts(prompts_for(labels, archive.files.config))
+            _, shares, cosines = (row[0] for row in encoder.label_scores(vector[None], texts, head))
+            best = np.argsort(-shares, kind="stable")
+            return [
+                {"label": labels[i], "score": float(shares[i]), "cosine": float(cosines[i])} for i in best
+            ]
+
+        return self._space.on_lane(work)
 
     def _labelled(self, q: Question) -> list[Moment]:
         """Return what was labelled, the last first."""

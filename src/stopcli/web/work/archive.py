@@ -6,6 +6,7 @@ Files are looked at by `refresh` alone, as heavy work of its own. R rows of the 
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
@@ -18,7 +19,7 @@ from stopcli.errors import UsageError
 from stopcli.index.engine import SearchEngine
 from stopcli.index.ranking import Selection, select
 from stopcli.index.sync import Update
-from stopcli.index.types import Filters, Progress, Vectors
+from stopcli.index.types import Filters, Progress, SearchRequest, Vectors
 from stopcli.model.files import ModelFiles
 from stopcli.results import Failure
 from stopcli.web.work.jobs import Job
@@ -27,6 +28,8 @@ from stopcli.web.work.question import Moment, Question, moment_id
 
 if TYPE_CHECKING:
     from stopcli.runtime.encoder import Encoder
+
+PEEK = 6.0  # seconds between looks at an index that is being made
 
 Ints = NDArray[np.int64]
 Meter = Callable[[int], AbstractContextManager[Progress]]
@@ -84,25 +87,38 @@ class Archive:
         """Take what the index knows already, without embedding; return how many files are missing."""
         update = self.engine.plan(self.library.scan(), self.library.roots, self.window)
         self._take(update)
+        self.failures = update.diff.failures  # what is missing still waits for its turn
         return len(update.todo)
+
+    def warm(self) -> None:
+        """Make what every first question needs: the text tower, and sentences to compare with."""
+        asked = self.engine.ask(SearchRequest(("a video",)))
+        self.engine.compared(asked, self.state.state, self.selection())
 
     def refresh(self, job: Job) -> dict[str, int]:
         """Bring the index up to date with the folders, on the thread that works."""
 
         @contextmanager
         def progress(total: int) -> Iterator[Progress]:
-            done = 0.0
+            done, seen = 0, time.monotonic()
 
             def step(path: object, *_: object, **__: object) -> None:
-                nonlocal done
+                nonlocal done, seen
                 done += 1
                 job.report(min(done, total), total, f"{path}")
+                if time.monotonic() - seen > PEEK:
+                    with self._engine() as other:
+                        update = other.plan(videos, self.library.roots, self.window)
+                    self._take(update)
+                    self.failures = update.diff.failures
+                    seen = time.monotonic()
 
             job.report(0, total, "loading the model")
             yield step
 
+        videos = self.library.scan()
         with self._engine(progress) as engine:
-            update = engine.update(self.library.scan(), self.library.roots, self.window)
+            update = engine.update(videos, self.library.roots, self.window)
         self._take(update)
         return {"embedded": update.embedded, "failed": len(update.failures)}
 

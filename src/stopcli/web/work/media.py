@@ -85,15 +85,15 @@ class Media:
 
         return self._made(path, f"loop {start:.3f} {end:.3f}", ".mp4", make)
 
-    def copy(self, path: Path, start: float, end: float) -> Path:
-        """Return a stretch as a file that browsers play, with its sound."""
+    def copy(self, path: Path, start: float, end: float, *, anew: bool = False) -> Path:
+        """Return a stretch as a file that browsers play, with its sound; ``anew`` encodes in any case."""
         rate = min(30.0, max(5.0, self.facts(path).rate))
 
         def encode(part: Path) -> None:
             write_proxy(path, part, start, end, height=MIDDLE, rate=rate, sound=True)
 
         def make(part: Path) -> None:
-            if self.way(path) == "copy":
+            if self.way(path) == "copy" and not anew:
                 try:
                     written = write_moment(path, part, start, end, exact=False)
                     if abs(written.start - start) < 0.1:
@@ -102,7 +102,7 @@ class Media:
                     pass  # packets that MP4 does not take
             encode(part)
 
-        return self._made(path, f"copy {start:.3f} {end:.3f}", ".mp4", make)
+        return self._made(path, f"copy {start:.3f} {end:.3f} {anew}", ".mp4", make)
 
     def _made(self, path: Path, what: str, suffix: str, make: Callable[[Path], None]) -> Path:
         """Return a file of that content, made if it is not there yet; two that ask at once get one."""

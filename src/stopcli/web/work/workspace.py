@@ -67,6 +67,7 @@ class Workspace:
         self.lock = threading.RLock()
         self._labels = list(dict.fromkeys(map(checked_label, settings.labels)))
         self._archives: dict[str, Archive] = {}
+        self.trained: dict[str, str] = {}  # the open model of a training, by its name
         self.base = model  # what trainings start from
         self.model = self.add_model(model)
 
@@ -87,6 +88,7 @@ class Workspace:
                 frames=s.frames,
             )
             self.on_lane(archive.open)
+            self._lane.submit(archive.warm)
             self._archives[files.title] = archive
         self.rescan(files.title)
         return files.title

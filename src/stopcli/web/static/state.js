@@ -1,0 +1,32 @@
+// what the page shows: one question, changed by many hands, asked again whenever it changes
+
+export const state = {
+  question: {query: '', like: [], unlike_moments: [], picture: null, label: null, queue: 'best', top_k: 24},
+  names: {},   // of moments and pictures in the question, for people
+  labels: [],
+  status: null,
+};
+
+const listeners = {};
+
+export function on(what, call) { (listeners[what] ??= []).push(call); }
+
+export function tell(what, value) { for (const call of listeners[what] ?? []) call(value); }
+
+export function ask(change) {
+  Object.assign(state.question, change);
+  tell('question');
+}
+
+let timer;
+export function say(words, bad = false) {
+  const box = document.getElementById('status');
+  box.textContent = words;
+  box.className = bad ? 'bad' : '';
+  clearTimeout(timer);
+  timer = setTimeout(() => { box.textContent = ''; }, bad ? 9000 : 3500);
+}
+
+export async function trying(work) {
+  try { return await work(); } catch (error) { say(error.message, true); return undefined; }
+}
