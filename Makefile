@@ -7,8 +7,9 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 LOCK := .ci/constraints.txt
-DEV := mypy opentimelineio otio-cmx3600-adapter otio-fcp-adapter otio-fcpx-xml-adapter protobuf pyarrow \
-	pympi-ling pytest pytest-xdist ruff sentencepiece srt transformers usearch watchfiles webvtt-py
+DEV := mcp mypy opentimelineio otio-cmx3600-adapter otio-fcp-adapter otio-fcpx-xml-adapter playwright protobuf \
+	pyarrow pympi-ling pytest pytest-xdist ruff sentencepiece srt sse-starlette starlette transformers usearch \
+	uvicorn watchfiles webvtt-py
 PYTEST = $(BIN)/python -m pytest -n 2
 
 .PHONY: demo test test-system test-latest lint lock docs docs-check bench speed clean

@@ -21,6 +21,7 @@ from stopcli.cli import (
     explain,
     finetune,
     index,
+    mcp,
     models,
     retrieve,
     samples,
@@ -53,6 +54,7 @@ app.command("embed", epilog=embed.EXAMPLES, rich_help_panel=MAIN)(embed.command)
 app.command("cut", epilog=cut.EXAMPLES, rich_help_panel=MAIN)(cut.command)
 app.command("serve", epilog=serve.EXAMPLES, rich_help_panel=MAIN)(serve.serve)
 app.command("label", epilog=serve.LABEL_EXAMPLES, rich_help_panel=MAIN)(serve.label)
+app.command("mcp", epilog=mcp.EXAMPLES, rich_help_panel=MAIN)(mcp.command)
 app.command("watch", epilog=watch.EXAMPLES, rich_help_panel=MAIN)(watch.command)
 app.command("explain", epilog=explain.EXAMPLES, rich_help_panel=MAIN)(explain.command)
 app.command("finetune", epilog=finetune.EXAMPLES, rich_help_panel=MAIN)(finetune.command)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from stopcli.data.labels import null_sentences
+from stopcli.data.labels import null_sentences, prompts_for
 from stopcli.errors import FileMissing, IndexUnusable, StopError, UsageError
 from stopcli.fileio import content_key, is_file, is_folder
 from stopcli.index import ann, sync
@@ -158,8 +158,14 @@ class SearchEngine(AbstractContextManager["SearchEngine"]):
         return SearchResult(tuple(self.answer(request, asked, update.state, selection)), update.failures)
 
     def ask(self, request: SearchRequest) -> Asked:
-        """Embed all that a search asks for; errors as `search`."""
-        texts = self._embed([*request.texts, *request.narrow, *request.unlike])
+        """Embed all that a search asks for; errors as `search`.
+
+        A label of the model stands for the sentence that it was trained in.
+        """
+        asked = [*request.texts, *request.narrow, *request.unlike]
+        known = self._files.config.labels or ()
+        sentences = [prompts_for([t], self._files.config)[0] if t in known else t for t in asked]
+        texts = [q._replace(name=t) for q, t in zip(self._embed(sentences), asked, strict=True)]
         seen = [self._query(example, request.window) for example in request.examples]
         seen += [self._picture(path) for path in request.pictures]
         written = [texts.pop(0) for _ in request.texts]

@@ -232,9 +232,7 @@ def _points(line: list[tuple[int, float]]) -> str:
 
 
 def _curve(line: dict[str, Any], label: int, duration: float) -> str:
-    """Return a label's score over a file as points in a box of 100 x 100."""
-    middles = [(a + b) / 2 for a, b in line["spans"]]
-    pairs = zip(middles, line["values"], strict=True)
-    return " ".join(
-        f"{100 * x / max(duration, 1e-9):.3f},{50 - 48 * values[label]:.2f}" for x, values in pairs
-    )
+    """Return a label's score over a file, window by window, as points in a box of 100 x 100."""
+    scored = zip(line["spans"], line["values"], strict=True)
+    points = [(x, values[label]) for span, values in scored for x in span]
+    return " ".join(f"{100 * x / max(duration, 1e-9):.3f},{50 - 48 * value:.2f}" for x, value in points)

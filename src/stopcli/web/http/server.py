@@ -6,9 +6,11 @@ import socket
 from collections.abc import Callable
 
 from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import Response
 
-from stopcli.errors import UsageError
-from stopcli.web.http.api import BODY, PICTURE, Api
+from stopcli.errors import InternalError, UsageError
+from stopcli.web.http.api import BODY, PICTURE, Api, error_of
 from stopcli.web.http.media import media_routes
 from stopcli.web.http.pages import Pages
 from stopcli.web.http.trust import Guard
@@ -23,7 +25,11 @@ def build(space: Workspace, token: str, host: str, port: int) -> Guard:
     """Return the application."""
     answering = Answering(space)
     routes = [*Pages(space, answering).routes(), *Api(space, answering).routes(), *media_routes(space)]
-    return Guard(Starlette(routes=routes), token, port, host, LIMITS)
+    return Guard(Starlette(routes=routes, exception_handlers={Exception: _failed}), token, port, host, LIMITS)
+
+
+async def _failed(_: Request, error: Exception) -> Response:
+    return error_of(InternalError.of(error))
 
 
 def listen(host: str, port: int) -> socket.socket:

@@ -7,8 +7,13 @@ import {cards, focus, show} from './grid.js';
 const side = document.getElementById('side');
 const dialog = document.getElementById('compare');
 
+function settings() {
+  const epochs = side.querySelector('#epochs')?.value;
+  return epochs ? {epochs: +epochs} : {};
+}
+
 const actions = {
-  train: () => send('/api/train', state.training ?? {}).then(run => say(`${run.name} is being trained; it goes on without this page.`)),
+  train: () => send('/api/train', settings()).then(run => say(`${run.name} is being trained; it goes on without this page.`)),
   stop: name => send(`/api/train/${name}/stop`).then(() => say('Stopping: what was learnt is kept.')),
   resume: name => send(`/api/train/${name}/resume`),
   use: name => send(`/api/train/${name}/use`).then(({model}) => {

@@ -6,18 +6,23 @@ import {cards, current, place, row, show} from './grid.js';
 const side = document.getElementById('side');
 export const NONE = 'background';
 
+let pressed = false, shown = '', asked = 0;
+side.addEventListener('pointerdown', () => { pressed = true; });
+addEventListener('pointerup', () => { setTimeout(() => { pressed = false; }); });
+
 export async function showSide() {
-  const {label, queue} = state.question;
-  const typed = side.querySelector('#new-label');
-  const text = typed?.value ?? '', had = typed === document.activeElement;
-  const open = side.querySelector('details')?.open;
-  await trying(async () => {
-    side.innerHTML = await piece(`/view/side?${new URLSearchParams({label: label ?? '', queue})}`);
-  });
-  const box = side.querySelector('#new-label');
-  if (box && text) box.value = text;
-  if (box && had) box.focus();
-  if (open && side.querySelector('details')) side.querySelector('details').open = true;
+  const {label, queue} = state.question, mine = ++asked;
+  const html = await trying(() => piece(`/view/side?${new URLSearchParams({label: label ?? '', queue})}`));
+  if (html === undefined || mine !== asked || html === shown) return;
+  while (pressed) await new Promise(done => setTimeout(done, 20));  // a click is two events on one element
+  // what a person is doing there goes on: what was typed, what was opened
+  const typed = [...side.querySelectorAll('input')].map(box => [box.id, box.value]);
+  const had = document.activeElement?.id;
+  const open = [...side.querySelectorAll('details[open]')].map(box => box.className);
+  side.innerHTML = shown = html;
+  for (const [id, text] of typed) { const box = document.getElementById(id); if (box && text) box.value = text; }
+  for (const box of side.querySelectorAll('details')) box.open = open.includes(box.className);
+  if (had && side.querySelector(`#${CSS.escape(had)}`)) document.getElementById(had).focus();
 }
 
 async function judge(moments, label) {
@@ -90,7 +95,7 @@ side.addEventListener('submit', event => {
 });
 
 side.addEventListener('click', event => {
-  const label = event.target.closest('[data-label]'), queue = event.target.closest('[data-queue]');
+  const label = event.target.closest('button[data-label]'), queue = event.target.closest('[data-queue]');
   if (label) {
     const name = label.dataset.label;
     ask({label: state.question.label === name ? null : name, queue: 'best', top_k: 24});

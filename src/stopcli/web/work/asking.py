@@ -138,8 +138,7 @@ class Asking:
             return [self._suggested(int(row), scores, q.label) for row in chosen]
         mine = scores.labels.index(q.label) if q.label in scores.labels else None
         if q.queue == "uncertain":
-            values = scores.values[rows] if mine is None else scores.values[rows][:, [mine]]
-            order = rows[most_uncertain(values)]
+            order = rows[most_uncertain(_margins(scores.values[rows], mine))]
         else:
             value = scores.values[rows].max(1) if mine is None else scores.values[rows, mine]
             order = rows[np.argsort(-value, kind="stable")]
@@ -162,3 +161,11 @@ class Asking:
         moment = self._archive.moment_of(row, float(values[mine]) if len(values) else 0.0)
         suggestion = scores.labels[best] if len(values) and values[best] > 0 else None
         return moment.model_copy(update={"suggestion": suggestion})
+
+
+def _margins(values: Vectors, mine: int | None) -> Vectors:
+    """Return scores (R,C) of which the closest are the most uncertain: one label against all others."""
+    if mine is None or values.shape[1] == 1:
+        return values
+    others = np.delete(values, mine, axis=1).max(1)
+    return np.stack([values[:, mine], others], axis=1)

@@ -1,0 +1,186 @@
+"""The search for assistants: an MCP server over the same functions as the page, on stdin and stdout.
+
+An assistant gets moments by id, text and pictures. It reads nothing but the videos of the folders given, and
+writes nothing but clips, into one folder, where that is given.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import wraps
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from stopcli import __version__
+from stopcli.data.labels import check_labels, prompts_for
+from stopcli.errors import StopError, UsageError
+from stopcli.fileio import make_folder
+from stopcli.index.calibration import combined
+from stopcli.results import span
+from stopcli.tasks.clips import clip_name, save_clip
+from stopcli.web.work.archive import Archive
+from stopcli.web.work.asking import Asking
+from stopcli.web.work.jobs import Jobs
+from stopcli.web.work.media import MIDDLE, Media
+from stopcli.web.work.question import Moment, Question, split_id
+
+if TYPE_CHECKING:
+    from mcp.server import MCPServer
+
+PICTURES = 3  # of a moment
+MOST_LISTED = 200  # files
+WHAT = (
+    "Searches a folder of videos on this machine by what can be seen in them. A moment is a stretch of a "
+    "file, named by its id. Confidence says how often chance would fit a query less well: below 0.9, a match "
+    "may be chance."
+)
+Result = TypeVar("Result")
+
+
+class Assistant:
+    """What an assistant may do with an archive; ``clips`` is where it may write, None: nowhere."""
+
+    def __init__(self, archive: Archive, cache: Path, clips: Path | None) -> None:
+        self._archive, self._clips = archive, clips
+        self._media, self.jobs = Media(cache / "page"), Jobs()
+        self._lane = ThreadPoolExecutor(1, thread_name_prefix="stopcli-index")
+        self.on_lane(archive.open)
+        self.jobs.start("indexing", archive.refresh)
+
+    def on_lane(self, work: Callable[[], Result]) -> Result:
+        """Do something with the index, on the thread that it belongs to."""
+        return self._lane.submit(work).result()
+
+    def search_videos(
+        self,
+        query: str,
+        top_k: int = 10,
+        without: str = "",
+        path_pattern: str = "",
+        min_confidence: float = 0.0,
+    ) -> dict[str, Any]:
+        """Find the moments that a sentence describes, best first.
+
+        Leave out those that `without` describes better. `path_pattern` is like '*/2021/*'.
+        """
+        if not query.strip():
+            raise UsageError("say what to look for")
+        return self._found(
+            Question(
+                query=query[:1000],
+                top_k=max(1, min(top_k, 100)),
+                unlike=[without[:1000]] if without.strip() else [],
+                glob=path_pattern or None,
+                min_confidence=min_confidence,
+            )
+        )
+
+    def find_similar(self, moment: str, top_k: int = 10) -> dict[str, Any]:
+        """Find moments that look like a given one."""
+        return self._found(Question(like=[moment], top_k=max(1, min(top_k, 100))))
+
+    def classify_moment(self, moment: str, labels: list[str]) -> list[dict[str, Any]]:
+        """Say which of at least two labels fits a moment best; the scores sum to 1."""
+        check_labels(labels)
+        file, start, end = split_id(moment)
+        path, encoder = self._archive.library.path_of(file), self._archive.encoder
+
+        def work() -> list[dict[str, Any]]:
+            rows = self._archive.rows_of(path, start, end)
+            if not len(rows):
+                raise UsageError("that moment is not in the index yet")
+            vector = combined(list(self._archive.matrix[rows]))[None]
+            head = encoder.head.of(labels) if encoder.head else None
+            texts = encoder.encode_texts(prompts_for(labels, self._archive.files.config))
+            shares = encoder.label_scores(vector, texts, head).shares[0]
+            named = [{"label": label, "score": float(s)} for label, s in zip(labels, shares, strict=True)]
+            return sorted(named, key=lambda one: -float(str(one["score"])))
+
+        return self.on_lane(work)
+
+    def pictures_of(self, moment: str) -> list[bytes]:
+        """Return a few pictures of a moment, as JPEG."""
+        file, start, end = split_id(moment)
+        path = self._archive.library.path_of(file)
+        times = [start + (end - start) * (i + 0.5) / PICTURES for i in range(PICTURES)]
+        return [self._media.poster(path, at, MIDDLE).read_bytes() for at in times]
+
+    def list_videos(self) -> dict[str, Any]:
+        """Say which videos can be searched, and whether all are indexed."""
+        paths = self._archive.selection().paths
+        return {
+            "videos": len(paths),
+            "moments": self._archive.size,
+            "paths": list(paths[:MOST_LISTED]),
+            "not searched": [failure.message for failure in self._archive.failures[:20]],
+            "indexing": [
+                f"{job['done']:.0f} of {job['total']:.0f}"
+                for job in self.jobs.listing()
+                if job["state"] == "running"
+            ],
+        }
+
+    def save_moment(self, moment: str) -> str:
+        """Save a moment as a clip of its own, and return its path."""
+        if self._clips is None:
+            raise UsageError("no clips may be written; 'stop mcp --clips DIR' allows it")
+        file, start, end = split_id(moment)
+        path = self._archive.library.path_of(file)
+        make_folder(self._clips)
+        return save_clip(path, start, end, self._clips / clip_name(path, start, end)).path
+
+    def _found(self, q: Question) -> dict[str, Any]:
+        moments = self.on_lane(lambda: Asking(self._archive).find(q))
+        running = any(job["state"] == "running" for job in self.jobs.listing())
+        note = {"note": "still indexing: there may be more to find"} if running else {}
+        return {"moments": [_told(m) for m in moments], "model": self._archive.files.title, **note}
+
+    def close(self) -> None:
+        """Give the index back."""
+        self.jobs.close()
+        self.on_lane(self._archive.close)
+        self._lane.shutdown(wait=False, cancel_futures=True)
+
+
+def _told(m: Moment) -> dict[str, Any]:
+    times = {"start": round(m.start, 3), "end": round(m.end, 3), "time": span(m.start, m.end)}
+    sure = None if m.confidence is None else round(m.confidence, 3)
+    return {"id": m.id, "path": m.path, **times, "confidence": sure, "also in": m.also}
+
+
+def server_of(assistant: Assistant) -> MCPServer:
+    """Return the server, ready to run."""
+    from mcp.server import MCPServer
+    from mcp.server.mcpserver import Image
+    from mcp.server.mcpserver.exceptions import ToolError
+
+    server = MCPServer("stop", instructions=WHAT, version=__version__, log_level="ERROR")
+
+    def tool(call: Callable[..., Any]) -> None:
+        @wraps(call)
+        def checked(*arguments: Any, **named: Any) -> Any:
+            try:
+                return call(*arguments, **named)
+            except StopError as error:
+                raise ToolError(str(error)) from error
+
+        server.tool()(checked)
+
+    def show_moment(moment: str):  # type: ignore[no-untyped-def]
+        """Look at a moment: a few pictures of it."""
+        return [Image(data=data, format="jpeg") for data in assistant.pictures_of(moment)]
+
+    show_moment.__annotations__ = {"moment": str, "return": list[Image]}  # a name of this function alone
+
+    a = assistant
+    for call in (
+        a.search_videos,
+        a.find_similar,
+        show_moment,
+        a.classify_moment,
+        a.list_videos,
+        a.save_moment,
+    ):
+        tool(call)
+    return server

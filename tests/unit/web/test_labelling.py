@@ -1,0 +1,112 @@
+"""A table of labels: each key is on the disk, nothing that was there is lost."""
+
+from __future__ import annotations
+
+import csv
+
+import pytest
+
+from stopcli.data.table import read_dataset
+from stopcli.errors import BadDataset, CannotWrite, OutputBusy, UsageError
+from stopcli.tasks.labelling import LabelTable
+
+
+def rows(path):
+    with path.open(newline="", encoding="utf-8") as stream:
+        return list(csv.DictReader(stream))
+
+
+def test_each_label_is_on_the_disk_and_is_what_finetune_reads(tmp_path, clips):
+    video = tmp_path / "a.mp4"
+    video.write_bytes((next(clips.glob("*.mp4"))).read_bytes())
+    table = tmp_path / "labels.csv"
+    with LabelTable(table) as labels:
+        labels.put([(video, 0.0, 1.23456)], "serve")
+        assert rows(table) == [{"path": "a.mp4", "start": "0", "end": "1.235", "label": "serve"}]
+        labels.put([(video, 2.0, 4.5), (video, 5.0, 6.0)], "volley")
+        assert labels.label_of(video, 2.0, 4.5) == "volley"
+    data = read_dataset(table)
+    assert [(r.text, r.start, r.end) for r in data.rows] == [
+        ("serve", 0.0, 1.235), ("volley", 2.0, 4.5), ("volley", 5.0, 6.0),
+    ]  # fmt: skip
+    assert not data.problems
+
+
+def test_undo_takes_back_key_by_key_what_was_there_before(tmp_path):
+    table, video = tmp_path / "labels.csv", tmp_path / "a.mp4"
+    with LabelTable(table) as labels:
+        labels.put([(video, 0, 1)], "serve")
+        labels.put([(video, 0, 1), (video, 1, 2)], "volley")
+        labels.put([(video, 0, 1)], None)
+        assert [r["start"] for r in rows(table)] == ["1"]
+        assert [(r.start, r.label) for r in labels.undo()] == [(0, "volley")]
+        assert [(r.start, r.label) for r in labels.undo()] == [(0, "serve"), (1, "")]
+        assert [(r["start"], r["label"]) for r in rows(table)] == [("0", "serve")]
+        labels.undo()
+        assert rows(table) == []
+        assert labels.undo() == []
+
+
+def test_what_others_wrote_meanwhile_is_kept(tmp_path):
+    table, video = tmp_path / "labels.csv", tmp_path / "a.mp4"
+    table.write_text("path,start,end,label,split,group\nb.mp4,,,serve,test,7\nnowhere.mp4,x,2,odd,,\n")
+    with LabelTable(table) as labels:
+        labels.put([(video, 0, 1)], "volley")
+        assert rows(table)[:2] == [
+            {"path": "b.mp4", "start": "", "end": "", "label": "serve", "split": "test", "group": "7"},
+            {"path": "nowhere.mp4", "start": "x", "end": "2", "label": "odd", "split": "", "group": ""},
+        ]
+        with table.open("a") as stream:
+            stream.write("c.mp4,3,4,serve,,\n")
+        labels.put([(video, 1, 2)], "volley")
+        assert [r["path"] for r in rows(table)] == ["b.mp4", "nowhere.mp4", "a.mp4", "c.mp4", "a.mp4"]
+        assert labels.counts() == {"serve": 2, "volley": 2}
+    with LabelTable(table) as again:
+        again.put([(tmp_path / "b.mp4", None, None)], "volley")
+        assert rows(table)[0] | {} == {
+            "path": "b.mp4", "start": "", "end": "", "label": "volley", "split": "test", "group": "7",
+        }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["path,caption\na.mp4,b\n", "a,b,c\n1,2,3\n", 'path,label\n"a.mp4,b\n', "path,label\na.mp4,b,c,d\n"],
+)
+def test_a_file_that_is_no_such_table_is_refused_and_left_alone(tmp_path, text):
+    table = tmp_path / "labels.csv"
+    table.write_text(text)
+    with pytest.raises(BadDataset):
+        LabelTable(table)
+    assert table.read_text() == text
+
+
+def test_one_process_labels_at_a_time(tmp_path):
+    with LabelTable(tmp_path / "labels.csv"), pytest.raises(OutputBusy, match="is writing it"):
+        LabelTable(tmp_path / "labels.csv")
+    with LabelTable(tmp_path / "labels.csv"):
+        pass
+
+
+@pytest.mark.parametrize("label", ["", "  ", "x" * 201, "a\x1b[31mb"])
+def test_a_label_is_a_short_text(tmp_path, label):
+    with LabelTable(tmp_path / "labels.csv") as labels, pytest.raises(UsageError, match="a label is a text"):
+        labels.put([(tmp_path / "a.mp4", 0, 1)], label)
+    assert not (tmp_path / "labels.csv").exists()
+
+
+def test_a_label_that_cannot_be_written_is_not_believed(tmp_path, monkeypatch):
+    table, video = tmp_path / "labels.csv", tmp_path / "a.mp4"
+    with LabelTable(table) as labels:
+        labels.put([(video, 0, 1)], "serve")
+        before = table.read_bytes()
+
+        def refuse(*_, **__):
+            raise CannotWrite("the disk is full")
+
+        monkeypatch.setattr("stopcli.tasks.labelling.write_text", refuse)
+        with pytest.raises(CannotWrite):
+            labels.put([(video, 1, 2)], "volley")
+        assert table.read_bytes() == before
+        assert labels.label_of(video, 1, 2) is None
+        monkeypatch.undo()
+        assert [r.label for r in labels.undo()] == [""]  # the key before: the failed one never was
