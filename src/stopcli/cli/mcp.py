@@ -19,14 +19,16 @@ EXAMPLES = """Examples:
 
 In an assistant's settings: {"command": "stop", "args": ["mcp", "/path/to/videos"]}"""
 
-_folders = typer.Argument(metavar="DIR...", help="Folders of videos, with those below them; or videos.")
+_folders = typer.Argument(
+    metavar="DIR", help="Folders of videos, with those below them; or videos. Default: this folder."
+)
 _clips = o.output_option(metavar="DIR", help="Allow clips to be saved, into this folder alone.")
 
 
 @o.shares(o.Focused, o.Batching, o.Show)
 def command(
     *,
-    paths: Annotated[list[Path], _folders],
+    paths: Annotated[list[Path] | None, _folders] = None,
     clips: Annotated[Path | None, _clips] = None,
     window: o.SearchWindow = 8.0,
     index: Index = None,
@@ -39,12 +41,13 @@ def command(
     It speaks the Model Context Protocol on stdin and stdout. An assistant sees no other file.
     """
     with session("mcp", show, compute, batching, kept="what is indexed is kept") as s:
-        for path in paths:
+        named = paths or [Path()]
+        for path in named:
             if not os.path.lexists(path):
                 raise FileMissing(f"{path}: no such folder; name one with videos in it")
         if find_spec("mcp") is None:
             raise UsageError("this needs the package mcp; install it with: pip install 'stopcli[mcp]'")
-        _run(s, paths, clips, index, window)
+        _run(s, named, clips, index, window)
         s.output.format = "none"  # stdout was the assistant's
 
 

@@ -31,7 +31,9 @@ LABEL_EXAMPLES = """Examples:
 SHORTEST = 16  # characters of a token that somebody chose
 
 server_option = partial(typer.Option, rich_help_panel="Server")
-_folders = typer.Argument(metavar="DIR...", help="Folders of videos, with those below them; or videos.")
+_folders = typer.Argument(
+    metavar="DIR", help="Folders of videos, with those below them; or videos. Default: this folder."
+)
 _port = server_option(metavar="N", min=0, max=65535, help="Where to serve; 0: any that is free.")
 _host = server_option(metavar="NAME", help="Serve to other machines, too: whoever has the link sees it all.")
 _token = server_option(metavar="TEXT", help="The key in the link; by default a new one each time.")
@@ -62,7 +64,7 @@ class Server:
 @o.shares(Server, o.Focused, o.Batching, o.Show)
 def serve(
     *,
-    paths: Annotated[list[Path], _folders],
+    paths: Annotated[list[Path] | None, _folders] = None,
     server: Server,
     table: Annotated[Path, _table] = Path("labels.csv"),
     query: Annotated[str, _query] = "",
@@ -79,14 +81,14 @@ def serve(
     """
     with _session("serve", show, compute, batching) as s:
         server.check()
-        with _workspace(s, paths, table, index, window, query=query) as space:
+        with _workspace(s, paths or [Path()], table, index, window, query=query) as space:
             _run(s, space, server)
 
 
 @o.shares(Server, o.Focused, o.Batching, o.Show)
 def label(
     *,
-    paths: Annotated[list[Path], _folders],
+    paths: Annotated[list[Path] | None, _folders] = None,
     labels: o.Labels = None,
     server: Server,
     table: Annotated[Path, _table] = Path("labels.csv"),
@@ -106,7 +108,9 @@ def label(
 
         server.check()
         names = parse_labels(labels, s.say) if labels is not None else []
-        with _workspace(s, paths, table, index, window, query=query, labels=names, side="label") as space:
+        with _workspace(
+            s, paths or [Path()], table, index, window, query=query, labels=names, side="label"
+        ) as space:
             _run(s, space, server)
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -14,13 +14,13 @@ from stopcli.data.labels import null_sentences, prompts_for
 from stopcli.errors import FileMissing, IndexUnusable, StopError, UsageError
 from stopcli.fileio import content_key, is_file, is_folder
 from stopcli.index import ann, sync
-from stopcli.index.calibration import SAME, SAMPLE, combined, spread_out
 from stopcli.index.maintenance import forget_lost, lost_spaces
-from stopcli.index.ranking import Near, Selection, search, select, unlike_the_rest
+from stopcli.index.ranking import Near, Selection, compared, search, select, together, unlike_the_rest
 from stopcli.index.store import Index
 from stopcli.index.sync import FileDiff, Update
 from stopcli.index.types import (
     SHOTS,
+    Asked,
     Example,
     Filters,
     Paths,
@@ -31,8 +31,6 @@ from stopcli.index.types import (
     SearchResult,
     Snapshot,
     Space,
-    Vectors,
-    spans_of,
 )
 from stopcli.index.vectors import UNIT
 from stopcli.model.files import ModelFiles
@@ -43,18 +41,6 @@ from stopcli.video.workers.pool import read_frames, read_photo
 
 if TYPE_CHECKING:
     from stopcli.runtime.encoder import Encoder
-
-
-class Asked(NamedTuple):
-    """What a search asks for, embedded: ``seen`` are examples and pictures."""
-
-    written: tuple[Query, ...] = ()
-    seen: tuple[Query, ...] = ()
-    narrow: tuple[Query, ...] = ()
-    unlike: tuple[Vectors, ...] = ()
-
-
-MOMENTS = 400  # of the archive: what an example or a picture is compared with
 
 
 class SearchEngine(AbstractContextManager["SearchEngine"]):
@@ -175,27 +161,16 @@ class SearchEngine(AbstractContextManager["SearchEngine"]):
     def compared(
         self, asked: Asked, state: Snapshot, selection: Selection, examples: Sequence[Example] = ()
     ) -> Asked:
-        """Add to what is asked what else could have been: by that, matches are measured.
-
-        ``examples`` are those of the first ``asked.seen``: moments of the archive that are no hits.
-        Raises IndexUnusable: the vectors are not of the size that the model makes.
-        """
-        queries = [*asked.written, *asked.seen]
-        if state.vectors.size and {q.vector.size for q in queries} - {state.vectors.shape[1]}:
+        """Add to what is asked what else could have been, as `ranking.compared`; raises IndexUnusable."""
+        sizes = {q.vector.size for q in (*asked.written, *asked.seen)}
+        if state.vectors.size and sizes - {state.vectors.shape[1]}:
             problem = f"{self.index.folder}: its vectors are of another size than the model makes"
             raise IndexUnusable(f"{problem}; see 'stop index check', or name another with --index")
-        if not selection.paths:
-            return asked
-        written, seen, narrow = asked.written, list(asked.seen), asked.narrow
-        if written or narrow:
-            sentences = self._texts.encode(null_sentences(self._files.config))
-            written, narrow = (tuple(q._replace(nulls=sentences) for q in some) for some in (written, narrow))
-        if seen:
-            rows = state.vectors[selection.rows()[spread_out(int(selection.count.sum()), SAMPLE)]]
-            seen = [q._replace(nulls=_others(rows, q.vector)) for q in seen]
-        for i, example in enumerate(examples):
-            seen[i] = seen[i]._replace(without=_left_out(state, selection, example))
-        return asked._replace(written=written, seen=tuple(seen), narrow=narrow)
+        texts = (
+            self._texts.encode(null_sentences(self._files.config)) if asked.written or asked.narrow else None
+        )
+        keys = [content_key(example.path) for example in examples]
+        return compared(asked, texts, state, selection, examples, keys)
 
     def answer(
         self, request: SearchRequest, asked: Asked, state: Snapshot, selection: Selection
@@ -260,30 +235,3 @@ class SearchEngine(AbstractContextManager["SearchEngine"]):
         frame = read_photo(path, self._encoder.framing)
         (vector,) = self._encoder.encode_pixels(np.stack([frame] * self._encoder.frames)[None])
         return Query(str(path), vector)
-
-
-def _others(rows: Vectors, vector: Vectors) -> Vectors:
-    """Return some of the archive's moments that are not what is asked for."""
-    other: Vectors = rows[~(rows @ vector >= SAME)]
-    return other[spread_out(len(other), MOMENTS)]
-
-
-def _left_out(state: Snapshot, selection: Selection, example: Example) -> tuple[int, ...]:
-    """Return the rows that are the example itself: of its file's content, at its time."""
-    entry = state.entries.get(content_key(example.path))
-    if entry is None:
-        return ()
-    start, end = example.span(selection.window)
-    numbers, window = entry.numbers or range(entry.count), selection.window
-    if start is None or end is None or window is None:
-        return tuple(range(entry.first, entry.first + entry.count))
-    spans = spans_of(numbers, window, entry.begin, entry.duration, shots=selection.shots)
-    return tuple(entry.first + i for i, (a, b) in enumerate(spans) if a < end and start < b)
-
-
-def together(queries: Sequence[Query]) -> Query:
-    """Return one query for what is like all of some."""
-    nulls = [q.nulls for q in queries if q.nulls is not None]
-    without = tuple(row for q in queries for row in q.without)
-    vector = combined([q.vector for q in queries])
-    return Query(" + ".join(q.name for q in queries), vector, combined(nulls), without)

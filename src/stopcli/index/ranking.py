@@ -14,9 +14,9 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from stopcli.index.calibration import SAMPLE, Calibration, copy_threshold, spread_out
+from stopcli.index.calibration import SAME, SAMPLE, Calibration, combined, copy_threshold, spread_out
 from stopcli.index.sync import FileDiff
-from stopcli.index.types import Entry, Filters, Query, Snapshot, Vectors, spans_of
+from stopcli.index.types import Asked, Entry, Example, Filters, Query, Snapshot, Vectors, spans_of
 from stopcli.results import Hit
 
 MERGE = 0.25  # of the way from a hit's score down to the mean: neighbours above it belong to the hit
@@ -26,6 +26,7 @@ CHUNK = 512  # of those, read at once: what fits a processor's cache
 
 COMPARED = 20_000  # moments that each is compared with, to find what is like no other
 REST = "unlike the rest"
+MOMENTS = 400  # of the archive: what an example or a picture is compared with
 
 Near = Callable[[Vectors], NDArray[np.int64]]  # rows worth a look, by query (E,)
 
@@ -275,3 +276,57 @@ def _best_first(scores: Vectors, pool: int) -> Iterator[int]:
         if pool >= len(scores):
             return
         pool *= 8  # nearly all candidates were neighbours of each other
+
+
+def compared(
+    asked: Asked,
+    sentences: Vectors | None,
+    state: Snapshot,
+    selection: Selection,
+    examples: Sequence[Example],
+    contents: Sequence[str],
+) -> Asked:
+    """Add to what is asked what else could have been: by that, matches are measured.
+
+    Texts are compared with ``sentences`` (M,E), pictures and examples with other moments. ``examples`` are
+    those of the first ``asked.seen``, with the keys of their ``contents``: they are no hits themselves.
+    """
+    if not selection.paths:
+        return asked
+    written, narrow = (
+        tuple(q._replace(nulls=sentences) for q in some) for some in (asked.written, asked.narrow)
+    )
+    seen = list(asked.seen)
+    if seen:
+        rows = state.vectors[selection.rows()[spread_out(int(selection.count.sum()), SAMPLE)]]
+        seen = [q._replace(nulls=_others(rows, q.vector)) for q in seen]
+    for i, (example, content) in enumerate(zip(examples, contents, strict=True)):
+        seen[i] = seen[i]._replace(without=_left_out(state, selection, example, content))
+    return asked._replace(written=written, seen=tuple(seen), narrow=narrow)
+
+
+def _others(rows: Vectors, vector: Vectors) -> Vectors:
+    """Return some of the archive's moments that are not what is asked for."""
+    other: Vectors = rows[~(rows @ vector >= SAME)]
+    return other[spread_out(len(other), MOMENTS)]
+
+
+def _left_out(state: Snapshot, selection: Selection, example: Example, content: str) -> tuple[int, ...]:
+    """Return the rows that are the example itself: of its file's content, at its time."""
+    entry = state.entries.get(content)
+    if entry is None:
+        return ()
+    start, end = example.span(selection.window)
+    numbers, window = entry.numbers or range(entry.count), selection.window
+    if start is None or end is None or window is None:
+        return tuple(range(entry.first, entry.first + entry.count))
+    spans = spans_of(numbers, window, entry.begin, entry.duration, shots=selection.shots)
+    return tuple(entry.first + i for i, (a, b) in enumerate(spans) if a < end and start < b)
+
+
+def together(queries: Sequence[Query]) -> Query:
+    """Return one query for what is like all of some."""
+    nulls = [q.nulls for q in queries if q.nulls is not None]
+    without = tuple(row for q in queries for row in q.without)
+    vector = combined([q.vector for q in queries])
+    return Query(" + ".join(q.name for q in queries), vector, combined(nulls), without)

@@ -164,6 +164,15 @@ class Query(NamedTuple):
     without: tuple[int, ...] = ()
 
 
+class Asked(NamedTuple):
+    """What a search asks for, embedded: ``seen`` are examples and pictures."""
+
+    written: tuple[Query, ...] = ()
+    seen: tuple[Query, ...] = ()
+    narrow: tuple[Query, ...] = ()
+    unlike: tuple[Vectors, ...] = ()
+
+
 class SearchResult(NamedTuple):
     """Hits, query by query, best first; and the files that cannot be searched."""
 

@@ -15,10 +15,9 @@ from numpy.typing import NDArray
 from stopcli.data.labels import prompts_for
 from stopcli.errors import UsageError
 from stopcli.index.calibration import SAMPLE, Calibration, combined, copy_threshold, spread_out
-from stopcli.index.engine import Asked
 from stopcli.index.live.feedback import Answers, belief, learn, most_diverse, most_uncertain
 from stopcli.index.ranking import Selection, folded
-from stopcli.index.types import Filters, Query, SearchRequest, Vectors
+from stopcli.index.types import Asked, Filters, Query, SearchRequest, Vectors
 from stopcli.results import Hit
 from stopcli.tasks.labelling import Labelled, is_none
 from stopcli.web.work.archive import Archive
