@@ -44,7 +44,7 @@ def command(
         named = paths or [Path()]
         for path in named:
             if not os.path.lexists(path):
-                raise FileMissing(f"{path}: no such folder; name one with videos in it")
+                raise FileMissing(f"{path}: no such file or folder; name one with videos in it")
         if find_spec("mcp") is None:
             raise UsageError("this needs the package mcp; install it with: pip install 'stopcli[mcp]'")
         _run(s, named, clips, index, window)

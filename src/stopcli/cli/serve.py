@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from importlib.util import find_spec
@@ -142,7 +142,7 @@ def _workspace(
 
     for path in paths:
         if not os.path.lexists(path):
-            raise FileMissing(f"{path}: no such folder; name one with videos in it")
+            raise FileMissing(f"{path}: no such file or folder; name one with videos in it")
     compute = s.compute
     training = ["--device", compute.device] if compute.device != "auto" else []
     settings = Settings(
@@ -166,6 +166,19 @@ def _workspace(
             space.close()
 
 
+def open_privately(address: str, folder: Path) -> None:
+    """Open a page in the browser by a file of one's own: a command line can be read by everybody here."""
+    import webbrowser
+    from html import escape
+
+    from stopcli.fileio import make_private_folder, write_text
+
+    make_private_folder(folder)
+    file = folder / "open.html"
+    write_text(file, f'<meta http-equiv="refresh" content="0;url={escape(address)}">')
+    webbrowser.open(file.absolute().as_uri())
+
+
 def _run(s: Session, space: Workspace, server: Server) -> None:
     """Serve until Ctrl-C."""
     from stopcli.results import Written
@@ -183,8 +196,11 @@ def _run(s: Session, space: Workspace, server: Server) -> None:
         s.output.add(Written(address, "open it in a browser"))
         s.say(f"labels are written to {space.table.path}; Ctrl-C ends the page")
         if server.open:
-            import webbrowser
+            open_privately(address, space.settings.cache / "page")
 
-            webbrowser.open(address)
-
-    serve(build(space, token, server.host, port), listener, started)
+    with suppress(KeyboardInterrupt):
+        serve(build(space, token, server.host, port), listener, started)
+    s.say(f"the page is closed; labels are in {space.table.path}")
+    for run in space.adapting.runs():
+        if run.state == "running":
+            s.say(f"{run.name} is still being trained; the page shows it again next time")

@@ -5,17 +5,19 @@ from __future__ import annotations
 import csv
 import io
 import os
+import re
+import shutil
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Mapping
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from stopcli.data.background import BACKGROUND
-from stopcli.data.tablefile import COLUMNS, read_records
+from stopcli.data.tablefile import COLUMNS, NAMES, read_records, read_text
 from stopcli.errors import BadDataset, UsageError
-from stopcli.fileio import alone, exists, is_file, make_folder, write_text
+from stopcli.fileio import alone, exists, is_file, make_folder, replacing
 from stopcli.results import read_clock
 
 HEADER = ("path", "start", "end", "label")
@@ -39,8 +41,8 @@ class Labelled(NamedTuple):
 @dataclass(frozen=True)
 class _Change:
     place: Place
-    before: str | None
-    after: str | None
+    before: dict[str, str] | None  # the row; None: there was none
+    after: dict[str, str] | None
 
 
 class LabelTable(AbstractContextManager["LabelTable"]):
@@ -57,7 +59,7 @@ class LabelTable(AbstractContextManager["LabelTable"]):
     def __init__(self, path: Path) -> None:
         if path.suffix.lower() != ".csv":
             raise UsageError(f"{path}: labels are kept in a table; its name must end in .csv")
-        self.path = Path(os.path.abspath(path))  # noqa: PTH100 - resolve() would follow links
+        self.path = path.resolve()  # one file has one lock, whatever links lead to it
         self._undo: list[list[_Change]] = []  # what each key did
         self._seen: tuple[int, int, int] | None = None
         self._columns: list[str] = list(HEADER)
@@ -86,32 +88,43 @@ class LabelTable(AbstractContextManager["LabelTable"]):
         row = self._rows.get(_place(path, start, end))
         return None if row is None else row["label"]
 
-    def put(self, moments: Iterable[tuple[Path, float | None, float | None]], label: str | None) -> None:
-        """Call moments so, or no more (None); what they were called before can be had back by `undo`.
+    def put(self, answers: Mapping[Place, str | None]) -> None:
+        """Call moments so, or no more (None); `undo` takes all of them back at once.
 
         Raises UsageError: no text that can be a label. CannotWrite: nothing has changed.
         """
-        if label is not None:
-            label = checked_label(label)
+        named = {_place(*p): None if label is None else checked_label(label) for p, label in answers.items()}
+        for path, start, end in named:
+            if str(path) != _plain(path):
+                raise UsageError(f"{_plain(path)}: its name is no plain text; rename it to label it")
+            if end is not None and end <= (start or 0.0):
+                raise UsageError(f"{path.name}: a moment must end after it starts, got {start} and {end}")
         self.refresh()
-        changes = [
-            _Change(place, self.label_of(*place), label)
-            for place in dict.fromkeys(_place(*m) for m in moments)
-        ]
+        changes = [self._change(place, label) for place, label in named.items()]
         changes = [change for change in changes if change.before != change.after]
-        self._write(changes)
         if changes:
+            self._write(changes)
             self._undo.append(changes)
+
+    def _change(self, place: Place, label: str | None) -> _Change:
+        before, after = self._rows.get(place), None
+        if label is not None:
+            path, start, end = place
+            new = {"path": _shown(path, self.path.parent), "start": _seconds(start), "end": _seconds(end)}
+            after = {**(before or new), "label": label}
+        return _Change(place, before, after)
 
     def undo(self) -> list[Labelled]:
         """Take the last change back; return its moments as they are called now, '' for no label."""
         if not self._undo:
             return []
         self.refresh()
-        changes = [_Change(c.place, c.after, c.before) for c in self._undo[-1]]
-        self._write(changes)
+        changes = [
+            c for c in self._undo[-1] if self._rows.get(c.place) == c.after
+        ]  # not what others wrote since
+        self._write([_Change(c.place, c.after, c.before) for c in changes])
         self._undo.pop()
-        return [Labelled(*c.place, c.after or "") for c in changes]
+        return [Labelled(*c.place, (c.before or {"label": ""})["label"]) for c in changes]
 
     def refresh(self) -> bool:
         """Read the file again, if somebody else wrote it; say whether it was so."""
@@ -121,42 +134,51 @@ class LabelTable(AbstractContextManager["LabelTable"]):
         return True
 
     def _read(self) -> None:
-        self._seen = _stamp(self.path)
-        self._rows, self._columns = {}, list(HEADER)
-        if not exists(self.path):
-            return
-        if not is_file(self.path):
+        """Read the file; what is known stays as it was unless all of it can be read."""
+        seen, columns = _stamp(self.path), list(HEADER)
+        rows: dict[Place | int, dict[str, str]] = {}
+        if exists(self.path) and not is_file(self.path):
             raise BadDataset(f"{self.path}: is no file; name a table to write labels to")
-        if not self.path.stat().st_size:
-            return
-        for number, cells in read_records(self.path):
+        for number, cells in read_records(self.path) if seen is not None and seen[1] else ():
             if isinstance(cells, str):
                 raise BadDataset(f"{self.path}: row {number}: {cells}; fix it, or name another table")
             row = {name: "" if value is None else str(value) for name, value in cells.items()}
             if "caption" in row or not {"path", "label"} <= set(row) or not set(row) <= set(COLUMNS):
                 expected = "path, start, end, label"
                 raise BadDataset(f"{self.path}: its columns are {', '.join(row)}; expected {expected}")
-            self._columns += [name for name in row if name not in self._columns]
+            columns += [name for name in row if name not in columns]
             place = _read_place(self.path.parent, row)
-            self._rows[number if place is None or place in self._rows else place] = row
+            rows[number if place is None or place in rows else place] = row
+        if not rows and seen is not None:
+            self._check_empty()
+        self._rows, self._columns, self._seen = rows, columns, seen
+
+    def _check_empty(self) -> None:
+        """Raise BadDataset if a file without rows is no table, or if it had some a moment ago."""
+        if self._rows:
+            way = "put them back, or delete the file to start over"
+            raise BadDataset(f"{self.path}: had {len(self._rows)} rows, and has none now; {way}")
+        names = {cell.strip().lower() for cell in re.split(r"[,;\t]", read_text(self.path).strip())}
+        if names != {""} and not {"path", "label"} <= {NAMES.get(name, name) for name in names}:
+            raise BadDataset(
+                f"{self.path}: is no table of labels; its columns must be path, start, end, label"
+            )
 
     def _write(self, changes: list[_Change]) -> None:
-        if not changes:
-            return
         rows = dict(self._rows)
         for change in changes:
-            path, start, end = change.place
             if change.after is None:
                 rows.pop(change.place, None)
             else:
-                times = {"start": _seconds(start), "end": _seconds(end)}
-                known = rows.get(change.place, {"path": _shown(path, self.path.parent), **times})
-                rows[change.place] = {**known, "label": change.after}
+                rows[change.place] = change.after
         text = io.StringIO(newline="")
-        out = csv.DictWriter(text, self._columns, restval="", lineterminator="\n")
+        out = csv.DictWriter(text, self._columns, restval="", lineterminator="\n", quoting=_quoting(rows))
         out.writeheader()
         out.writerows(rows.values())
-        write_text(self.path, text.getvalue(), sync=True)
+        with replacing(self.path, sync=True) as part:
+            part.write_text(text.getvalue(), encoding="utf-8")
+            if exists(self.path):
+                shutil.copymode(self.path, part)
         self._rows, self._seen = rows, _stamp(self.path)
 
 
@@ -194,7 +216,21 @@ def _seconds(value: float | None) -> str:
 
 def _shown(path: Path, folder: Path) -> str:
     """Return a path as the table names it: from its own folder where it lies below that."""
-    return path.relative_to(folder).as_posix() if path.is_relative_to(folder) else str(path)
+    if not path.is_relative_to(folder):
+        return str(path)
+    name = path.relative_to(folder).as_posix()
+    return name if name[0] not in " ~" else f"./{name}"  # which would be taken for something else
+
+
+def _plain(path: Path) -> str:
+    """Return a path without what a table cannot hold: bytes that are no text."""
+    return str(path).encode(errors="replace").decode()
+
+
+def _quoting(rows: Mapping[Any, Mapping[str, str]]) -> Literal[0, 1]:
+    """Return how cells are quoted: Python leaves a line's end that it does not write itself as it is."""
+    odd = any("\r" in cell for row in rows.values() for cell in row.values())
+    return csv.QUOTE_ALL if odd else csv.QUOTE_MINIMAL
 
 
 def _stamp(path: Path) -> tuple[int, int, int] | None:

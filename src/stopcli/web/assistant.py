@@ -12,11 +12,12 @@ from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from pydantic import ValidationError
+
 from stopcli import __version__
-from stopcli.data.labels import check_labels, prompts_for
 from stopcli.errors import StopError, UsageError
 from stopcli.fileio import make_folder
-from stopcli.index.calibration import combined
+from stopcli.output.sink import printable
 from stopcli.results import span
 from stopcli.tasks.clips import clip_name, save_clip
 from stopcli.web.work.archive import Archive
@@ -42,7 +43,7 @@ class Assistant:
     """What an assistant may do with an archive; ``clips`` is where it may write, None: nowhere."""
 
     def __init__(self, archive: Archive, cache: Path, clips: Path | None) -> None:
-        self._archive, self._clips = archive, clips
+        self._archive, self.clips = archive, clips
         self._media, self.jobs = Media(cache / "page"), Jobs()
         self._lane = ThreadPoolExecutor(1, thread_name_prefix="stopcli-index")
         self.on_lane(archive.open)
@@ -82,22 +83,7 @@ class Assistant:
 
     def classify_moment(self, moment: str, labels: list[str]) -> list[dict[str, Any]]:
         """Say which of at least two labels fits a moment best; the scores sum to 1."""
-        check_labels(labels)
-        file, start, end = split_id(moment)
-        path, encoder = self._archive.library.path_of(file), self._archive.encoder
-
-        def work() -> list[dict[str, Any]]:
-            rows = self._archive.rows_of(path, start, end)
-            if not len(rows):
-                raise UsageError("that moment is not in the index yet")
-            vector = combined(list(self._archive.matrix[rows]))[None]
-            head = encoder.head.of(labels) if encoder.head else None
-            texts = encoder.encode_texts(prompts_for(labels, self._archive.files.config))
-            shares = encoder.label_scores(vector, texts, head).shares[0]
-            named = [{"label": label, "score": float(s)} for label, s in zip(labels, shares, strict=True)]
-            return sorted(named, key=lambda one: -float(str(one["score"])))
-
-        return self.on_lane(work)
+        return self.on_lane(lambda: Asking(self._archive).classify(moment, labels))
 
     def pictures_of(self, moment: str) -> list[bytes]:
         """Return a few pictures of a moment, as JPEG."""
@@ -108,32 +94,29 @@ class Assistant:
 
     def list_videos(self) -> dict[str, Any]:
         """Say which videos can be searched, and whether all are indexed."""
-        paths = self._archive.selection().paths
+        view = self._archive.view
+        paths = view.selection().paths
+        jobs = [job for job in self.jobs.listing() if job["state"] == "running"]
         return {
             "videos": len(paths),
-            "moments": self._archive.size,
-            "paths": list(paths[:MOST_LISTED]),
+            "moments": view.size,
+            "paths": [printable(path) for path in paths[:MOST_LISTED]],
             "not searched": [failure.message for failure in self._archive.failures[:20]],
-            "indexing": [
-                f"{job['done']:.0f} of {job['total']:.0f}"
-                for job in self.jobs.listing()
-                if job["state"] == "running"
-            ],
+            "indexing": [f"{job['done']:.0f} of {job['total']:.0f}" for job in jobs],
         }
 
     def save_moment(self, moment: str) -> str:
         """Save a moment as a clip of its own, and return its path."""
-        if self._clips is None:
+        if self.clips is None:
             raise UsageError("no clips may be written; 'stop mcp --clips DIR' allows it")
         file, start, end = split_id(moment)
         path = self._archive.library.path_of(file)
-        make_folder(self._clips)
-        return save_clip(path, start, end, self._clips / clip_name(path, start, end)).path
+        make_folder(self.clips)
+        return printable(save_clip(path, start, end, self.clips / clip_name(path, start, end)).path)
 
     def _found(self, q: Question) -> dict[str, Any]:
         moments = self.on_lane(lambda: Asking(self._archive).find(q))
-        running = any(job["state"] == "running" for job in self.jobs.listing())
-        note = {"note": "still indexing: there may be more to find"} if running else {}
+        note = {"note": "still indexing: there may be more to find"} if self.jobs.busy() else {}
         return {"moments": [_told(m) for m in moments], "model": self._archive.files.title, **note}
 
     def close(self) -> None:
@@ -145,8 +128,9 @@ class Assistant:
 
 def _told(m: Moment) -> dict[str, Any]:
     times = {"start": round(m.start, 3), "end": round(m.end, 3), "time": span(m.start, m.end)}
+    also = [printable(path) for path in m.also]
     sure = None if m.confidence is None else round(m.confidence, 3)
-    return {"id": m.id, "path": m.path, **times, "confidence": sure, "also in": m.also}
+    return {"id": m.id, "path": printable(m.path), **times, "confidence": sure, "also in": also}
 
 
 def server_of(assistant: Assistant) -> MCPServer:
@@ -164,6 +148,10 @@ def server_of(assistant: Assistant) -> MCPServer:
                 return call(*arguments, **named)
             except StopError as error:
                 raise ToolError(str(error)) from error
+            except ValidationError as error:
+                raise ToolError("; ".join(f"{e['loc']}: {e['msg']}" for e in error.errors())) from error
+            except OSError as error:
+                raise ToolError(f"{error.filename}: {error.strerror}") from error
 
         server.tool()(checked)
 
@@ -174,13 +162,8 @@ def server_of(assistant: Assistant) -> MCPServer:
     show_moment.__annotations__ = {"moment": str, "return": list[Image]}  # a name of this function alone
 
     a = assistant
-    for call in (
-        a.search_videos,
-        a.find_similar,
-        show_moment,
-        a.classify_moment,
-        a.list_videos,
-        a.save_moment,
-    ):
+    writes = () if a.clips is None else (a.save_moment,)
+    writes = () if a.clips is None else (a.save_moment,)
+    for call in (a.search_videos, a.find_similar, show_moment, a.classify_moment, a.list_videos, *writes):
         tool(call)
     return server

@@ -63,7 +63,7 @@ def test_labels_given_by_keys_make_the_search_better_without_and_with_training(w
             page.keyboard.press("/")
             page.keyboard.type("dax")
             page.keyboard.press("Enter")
-            page.wait_for_function("document.querySelectorAll('.card').length === 24")
+            page.wait_for_function("() => document.querySelectorAll('.card').length === 24")
             page.click(".label[data-label='dax']")
             page.wait_for_selector(".label.on[data-label='dax']")
             page.wait_for_selector(".summary:has-text('likeliest')")

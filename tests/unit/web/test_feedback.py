@@ -7,7 +7,7 @@ import pytest
 
 from stopcli.eval.metrics import share_interval
 from stopcli.index.calibration import Calibration
-from stopcli.index.live.feedback import Answers, belief, draw, learn, most_diverse, most_uncertain
+from stopcli.index.live.feedback import Lesson, belief, draw, learn, most_diverse, most_uncertain
 
 
 @pytest.fixture(scope="module")
@@ -25,22 +25,40 @@ def precision(scores, kinds, kind, without):
     return float((kinds[order[:60]] == kind).mean())
 
 
+def learnt(vectors, prior, judged, kinds, kind):
+    """Return how much each vector is of a class, after some were judged."""
+    classes, drawn = np.where(kinds[judged] == kind, 0, -1), np.arange(0, 300, 7)
+    prior = prior[:, None]
+    rest = Lesson(vectors[drawn], prior[drawn], np.full(len(drawn), -1))
+    return learn(vectors, prior, Lesson(vectors[judged], prior[judged], classes), rest)[:, 0]
+
+
 def test_a_few_answers_find_the_rest_without_any_words(archive):
     vectors, kinds = archive
     nothing = belief(np.zeros(300, np.float32), None)
     judged = np.array([0, 1, 2, 100, 101, 200, 201])
-    scores = learn(vectors, np.arange(300), nothing, Answers(judged, kinds[judged]), 0)
+    scores = learnt(vectors, nothing, judged, kinds, 0)
     assert precision(scores, kinds, 0, set(judged)) > 0.9
     assert scores[judged[:3]].min() > scores[judged[3:]].max()
+
+
+def test_classes_are_learnt_together_as_they_are_alone(archive):
+    vectors, kinds = archive
+    prior = np.full((300, 3), -0.5, np.float32)
+    judged, drawn = np.array([0, 1, 100, 101, 200, 201]), np.arange(0, 300, 7)
+    rest = Lesson(vectors[drawn], prior[drawn], np.full(len(drawn), -1))
+    together = learn(vectors, prior, Lesson(vectors[judged], prior[judged], kinds[judged]), rest)
+    for kind in range(3):
+        alone = learnt(vectors, prior[:, kind], judged, kinds, kind)
+        assert together[:, kind] == pytest.approx(alone, abs=1e-4)
 
 
 def test_without_answers_the_words_decide_and_with_them_they_still_count(archive):
     vectors, kinds = archive
     prior = np.where(kinds == 1, 0.9, -0.9).astype(np.float32)
-    none = Answers(np.zeros(0, np.int64), np.zeros(0, np.int64))
-    assert learn(vectors, np.arange(300), prior, none, 0) is prior
-    one = Answers(np.array([0]), np.array([-1]))
-    scores = learn(vectors, np.arange(300), prior, one, 0)
+    nobody = np.zeros(0, np.int64)
+    assert learnt(vectors, prior, nobody, kinds, 1).tolist() == prior.tolist()
+    scores = learnt(vectors, prior, np.array([0]), kinds, 1)
     assert precision(scores, kinds, 1, {0}) == 1.0
 
 
@@ -49,7 +67,7 @@ def test_vectors_that_no_model_made_do_no_harm(archive):
     broken = vectors.copy()
     broken[7] = np.nan
     judged = np.array([0, 1, 7, 100, 200])
-    scores = learn(broken, np.arange(300), belief(np.zeros(300), None), Answers(judged, kinds[judged]), 0)
+    scores = learnt(broken, belief(np.zeros(300, np.float32), None), judged, kinds, 0)
     assert np.isfinite(np.delete(scores, 7)).all()
 
 

@@ -78,8 +78,12 @@ def _written(path: Path, marks: Sequence[Mark], media: dict[str, Media], moves: 
     elif path.suffix.lower() in OTIO:
         from opentimelineio import adapters
 
-        with replacing(path) as part:
-            adapters.write_to_file(editors.timeline(editors.cut_of(marks, media)), str(part))
+        try:
+            with replacing(path) as part:
+                adapters.write_to_file(editors.timeline(editors.cut_of(marks, media)), str(part))
+        except ValueError as error:  # of frame rates that the format does not know
+            problem = f"{path.suffix} cannot hold these videos ({error})"
+            raise UsageError(f"--export {path}: {problem}; .otio and .fcpxml can") from error
     else:
         write_text(path, _text(path, marks, media, moves))
     count = f"{len(marks)} moments" if len(marks) > 1 else "1 moment"

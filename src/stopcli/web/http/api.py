@@ -16,10 +16,10 @@ from starlette.routing import Route
 
 from stopcli import __version__
 from stopcli.errors import FileMissing, InputError, StopError, UsageError
-from stopcli.fileio import make_private_folder
+from stopcli.fileio import make_private_folder, replacing
 from stopcli.web.work.answering import Answering
 from stopcli.web.work.question import Answer, Judgement, Label, MomentId, Question, Strict
-from stopcli.web.work.takeaway import MOST, take
+from stopcli.web.work.takeaway import MOST, take, take_model
 from stopcli.web.work.workspace import Workspace
 
 PICTURE = 20 << 20  # bytes of a picture
@@ -41,11 +41,10 @@ class Classify(Strict):
 
 
 class Compare(Strict):
-    """A question, and the two models that answer it."""
+    """A question, and the training whose model is compared with the one that it was made from."""
 
     question: Question
-    before: str
-    after: str
+    training: str = Field(max_length=300)
 
 
 class Train(Strict):
@@ -61,18 +60,19 @@ class Use(Strict):
     model: str
 
 
-class Redraw(Strict):
-    """Of which label a new sample is drawn."""
-
-    label: Label
-
-
 class Take(Strict):
     """Moments to take away, and the format: a suffix as of `stop retrieve --export`, or .zip for clips."""
 
     moments: list[MomentId] = Field(min_length=1, max_length=MOST)
     kind: str = Field(max_length=10)
-    name: str = Field(default="", max_length=200)
+    name: str = Field(default="", max_length=1000)
+
+
+class Json(JSONResponse):
+    """JSON in plain letters: names of files may hold what is no text."""
+
+    def render(self, content: Any) -> bytes:
+        return json.dumps(content, allow_nan=False).encode()
 
 
 @dataclass(frozen=True)
@@ -118,9 +118,9 @@ class Api:
             ),
             Endpoint("POST", "/api/undo", "Take the last answer back.", s.undo),
             Endpoint(
-                "POST", "/api/audit", "Draw a new sample of a label's predictions.", self.redraw, Redraw
+                "POST", "/api/audit", "Draw a new sample of a label's predictions.", a.forget_audit, Question
             ),
-            Endpoint("POST", "/api/rescan", "Look for new videos.", lambda: s.rescan().to_dict()),
+            Endpoint("POST", "/api/rescan", "Look for new videos.", s.rescan),
             Endpoint("POST", "/api/use", "Answer with another model.", lambda b: s.use(b.model), Use),
             Endpoint("POST", "/api/train", "Begin a training from the labels.", self.train, Train),
             Endpoint(
@@ -137,6 +137,7 @@ class Api:
             ),
             Endpoint("POST", "/api/train/{name}/use", "Index with what was trained.", self.use_training),
             Endpoint("POST", "/api/take", "Moments as clips, a timeline or a table.", self.take, Take),
+            Endpoint("POST", "/api/train/{name}/take", "The model as a ZIP.", self.take_model),
             Endpoint("GET", "/api/jobs", "Heavy work that runs, waits or is over.", s.jobs.listing),
         )
 
@@ -144,31 +145,28 @@ class Api:
         """Return a route for each endpoint, for a picture, and for the document that describes them."""
         made = [Route(e.path, _answering(e), methods=[e.method]) for e in self.endpoints]
         made.append(Route("/api/picture", self.picture, methods=["POST"]))
-        made.append(Route("/api/openapi.json", lambda _: JSONResponse(self.document()), methods=["GET"]))
+        made.append(Route("/api/openapi.json", lambda _: Json(self.document()), methods=["GET"]))
         return made
 
     def classify(self, body: Classify) -> list[dict[str, Any]]:
         return self._answering.classify(body.moment, body.labels or self._space.labels())
 
     def compare(self, body: Compare) -> dict[str, Any]:
-        before, after = self._answering.compare(body.question, body.before, body.after)
+        before, after = self._answering.compare(body.question, body.training)
         return {"before": before.model_dump(), "after": after.model_dump()}
 
     def labelled(self) -> list[dict[str, Any]]:
-        rows = self._space.table.rows
+        rows = self._space.rows()
         return [{"path": str(r.path), "start": r.start, "end": r.end, "label": r.label} for r in rows]
 
     def judge(self, body: Judgement) -> dict[str, Any]:
-        self._space.judge(body.moments, body.label)
+        self._space.judge(body.answers)
         return {"labels": self._space.labels(), "counts": dict(self._space.table.counts())}
-
-    def redraw(self, body: Redraw) -> None:
-        self._answering.forget_audit(body.label)
 
     def train(self, body: Train) -> dict[str, Any]:
         options = ["--seed", str(body.seed)]
         options += [] if body.epochs is None else ["--epochs", str(body.epochs)]
-        return self._space.adapting.read(self._space.train(options)).to_dict()
+        return self._space.train(options)
 
     def use_training(self, name: str) -> dict[str, Any]:
         model = self._space.add_model(str(self._space.adapting.usable(name)))
@@ -177,13 +175,16 @@ class Api:
         return {"model": model}
 
     def take(self, body: Take) -> dict[str, Any]:
-        folder = self._space.settings.cache / "page" / "taken"
-        what = (body.moments, body.kind, body.name, folder)
-        number = secrets.token_hex(4)
-        job = self._space.jobs.start(f"taking away {number}", lambda j: take(self._space, *what, j))
+        what = (body.moments, body.kind, body.name, self._space.taken)
+        job = self._space.jobs.start("writing", lambda j: take(self._space, *what, j), secrets.token_hex(8))
         return job.to_dict()
 
-    async def picture(self, request: Request) -> JSONResponse:
+    def take_model(self, name: str) -> dict[str, Any]:
+        model = self._space.adapting.usable(name)
+        job = self._space.jobs.start(f"packing {name}", lambda _: take_model(model, self._space.taken))
+        return job.to_dict()
+
+    async def picture(self, request: Request) -> Json:
         """Keep a picture to search with; the answer names it."""
         data = await request.body()
         if not data:
@@ -195,10 +196,14 @@ class Api:
             make_private_folder(folder)
             for old in sorted(folder.iterdir(), key=lambda f: f.stat().st_mtime)[: -MOST_PICTURES + 1]:
                 old.unlink(missing_ok=True)
-            (folder / name).write_bytes(data)
+            with replacing(folder / name) as part:
+                part.write_bytes(data)
 
-        await run_in_threadpool(keep)
-        return JSONResponse({"picture": name})
+        try:
+            await run_in_threadpool(keep)
+        except StopError as error:
+            return error_of(error)
+        return Json({"picture": name})
 
     def document(self) -> dict[str, Any]:
         """Return the OpenAPI document."""
@@ -227,6 +232,13 @@ class Api:
                 content = {"application/json": {"schema": reference(e.body)}}
                 call["requestBody"] = {"required": True, "content": content}
             paths.setdefault(e.path, {})[e.method.lower()] = call
+        picture = {"summary": "Send a picture to search with; the answer names it for a question."}
+        content = {"image/*": {"schema": {"type": "string", "format": "binary"}}}
+        sent = {
+            "requestBody": {"required": True, "content": content},
+            "responses": {"200": {"description": "OK"}},
+        }
+        paths["/api/picture"] = {"post": picture | sent}
         return {
             "openapi": "3.1.0",
             "info": {"title": "stop serve", "version": __version__},
@@ -240,7 +252,7 @@ class Api:
 
 
 def _answering(endpoint: Endpoint) -> Callable[[Request], Any]:
-    async def answer(request: Request) -> JSONResponse:
+    async def answer(request: Request) -> Json:
         try:
             arguments: list[Any] = list(request.path_params.values())
             if endpoint.body is not None:
@@ -248,7 +260,7 @@ def _answering(endpoint: Endpoint) -> Callable[[Request], Any]:
             result = await run_in_threadpool(endpoint.call, *arguments)
         except StopError as error:
             return error_of(error)
-        return JSONResponse(result.model_dump() if isinstance(result, BaseModel) else result)
+        return Json(result.model_dump() if isinstance(result, BaseModel) else result)
 
     return answer
 
@@ -265,8 +277,8 @@ async def read_body(request: Request, model: type[Any]) -> Any:
         raise UsageError("the body must be JSON") from error
 
 
-def error_of(error: StopError) -> JSONResponse:
+def error_of(error: StopError) -> Json:
     """Return what was wrong, with the status that fits."""
     status = 404 if isinstance(error, FileMissing) else 400 if isinstance(error, UsageError) else 500
     status = 422 if isinstance(error, InputError) and status == 500 else status
-    return JSONResponse({"error": error.kind, "message": str(error)}, status)
+    return Json({"error": error.kind, "message": str(error)}, status)

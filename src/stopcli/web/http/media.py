@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from starlette.concurrency import run_in_threadpool
+from anyio import CapacityLimiter, to_thread
+from starlette.background import BackgroundTask
 from starlette.requests import Request
-from starlette.responses import FileResponse, JSONResponse, Response
+from starlette.responses import FileResponse, Response
 from starlette.routing import Route
 
-from stopcli.errors import StopError, UsageError
+from stopcli.errors import FileMissing, StopError, UsageError
+from stopcli.fileio import is_file, make_private_folder
+from stopcli.output.sink import printable
 from stopcli.tasks.clips import clip_name, save_clip
-from stopcli.web.http.api import error_of
+from stopcli.web.http.api import Json, error_of
 from stopcli.web.work.workspace import Workspace
 
 KINDS = {
@@ -26,6 +30,9 @@ KINDS = {
 }
 SIDES = (240, 480)
 KEPT = "private, max-age=3600"
+TABLE = "labels.csv"
+TAKEN = re.compile(r"[0-9a-f]{16}-[^/\\]+")  # what was written to be fetched
+AT_ONCE = 6  # requests for media that wait for a decoder: the others of the page go on
 
 
 def media_routes(space: Workspace) -> list[Route]:
@@ -58,6 +65,8 @@ def media_routes(space: Workspace) -> list[Route]:
         return _file(media.loop(path, *span(request)), kept=True)
 
     def whole(_: Request, path: Path) -> Response:
+        if not is_file(path):
+            raise FileMissing(f"{path.name}: no such file; it may have been moved")
         return _file(path)
 
     def copy(request: Request, path: Path) -> Response:
@@ -67,20 +76,22 @@ def media_routes(space: Workspace) -> list[Route]:
     def clip(request: Request, path: Path) -> Response:
         start, end = span(request)
         name = clip_name(path, start, end)
-        target = space.settings.cache / "page" / "taken" / f"{os.urandom(8).hex()}{Path(name).suffix}"
-        target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_private_folder(space.taken)
+        target = space.taken / f"{os.urandom(8).hex()}{Path(name).suffix}"
         saved = save_clip(path, start, end, target)
-        return FileResponse(saved.path, filename=name, background=_removing(target))
+        return FileResponse(saved.path, filename=printable(name), background=_removing(target, request))
+
+    limiter = CapacityLimiter(AT_ONCE)
 
     def endpoint(make: Callable[[Request, Path], Response]) -> Callable[[Request], Any]:
         async def answer(request: Request) -> Response:
             try:
                 path = space.library.path_of(request.path_params["file"])
-                return await run_in_threadpool(make, request, path)
+                return await to_thread.run_sync(make, request, path, limiter=limiter)
             except StopError as error:
                 return error_of(error)
             except OSError as error:
-                return JSONResponse({"error": "unreadable-video", "message": str(error.strerror)}, 404)
+                return Json({"error": "unreadable-video", "message": str(error.strerror)}, 404)
 
         return answer
 
@@ -94,11 +105,12 @@ def _taken(space: Workspace) -> Callable[[Request], Any]:
 
     async def answer(request: Request) -> Response:
         name = request.path_params["name"]
-        made = {job["result"] for job in space.jobs.listing() if job["name"].startswith("taking away")}
-        file = space.settings.cache / "page" / "taken" / name
-        if name not in made or not file.is_file():
-            return JSONResponse({"error": "file-missing", "message": "that is gone; take it away again"}, 404)
-        return FileResponse(file, filename=name.partition("-")[2], background=_removing(file))
+        if name == TABLE and space.table.path.is_file():
+            return FileResponse(space.table.path, filename=space.table.path.name, media_type="text/csv")
+        file = space.taken / name
+        if not TAKEN.fullmatch(name) or not file.is_file():
+            return Json({"error": "file-missing", "message": "that is gone; take it away again"}, 404)
+        return FileResponse(file, filename=name.partition("-")[2], background=_removing(file, request))
 
     return answer
 
@@ -108,7 +120,7 @@ def _file(path: Path, *, kept: bool = False) -> FileResponse:
     return FileResponse(path, media_type=kind, headers={"Cache-Control": KEPT if kept else "no-cache"})
 
 
-def _removing(path: Path) -> Any:
-    from starlette.background import BackgroundTask
-
-    return BackgroundTask(path.unlink, missing_ok=True)
+def _removing(path: Path, request: Request) -> BackgroundTask | None:
+    """Return what removes a file once it was fetched, which a part of it is not."""
+    whole = request.method == "GET" and "range" not in request.headers
+    return BackgroundTask(path.unlink, missing_ok=True) if whole else None

@@ -12,7 +12,7 @@ from typing import Any
 
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
-from starlette.responses import FileResponse, HTMLResponse, JSONResponse, Response
+from starlette.responses import FileResponse, HTMLResponse, Response
 from starlette.routing import Route
 
 from stopcli.data.background import BACKGROUND
@@ -20,20 +20,20 @@ from stopcli.errors import StopError
 from stopcli.output.html import environment, hue
 from stopcli.results import read_clock
 from stopcli.tasks.explain import explain
-from stopcli.web.http.api import error_of, read_body
+from stopcli.web.http.api import Json, error_of, read_body
 from stopcli.web.work.answering import Answering
 from stopcli.web.work.jobs import Job
 from stopcli.web.work.library import Library
-from stopcli.web.work.question import Question, moment_id, split_id
+from stopcli.web.work.question import Question, split_id
 from stopcli.web.work.takeaway import KINDS
 from stopcli.web.work.workspace import Workspace
 
 QUEUES = (
-    ("best", "Likeliest"),
-    ("uncertain", "Uncertain"),
-    ("diverse", "Different"),
-    ("audit", "Audit"),
-    ("labelled", "Labelled"),
+    ("best", "Likeliest", "What fits the label best, by its words and your answers"),
+    ("uncertain", "Uncertain", "Where an answer teaches most"),
+    ("diverse", "Different", "What is least like anything labelled so far"),
+    ("audit", "Audit", "A random sample of what is predicted: how much of it is right?"),
+    ("labelled", "Labelled", "What was labelled, the last first"),
 )
 SURE = 0.9
 EVERY = 0.4  # seconds between looks at what changed
@@ -49,7 +49,7 @@ class Pages:
 
     def routes(self) -> list[Route]:
         """Return the page's routes."""
-        pieces: dict[str, Callable[[Request], Any]] = {
+        pieces: dict[str, Callable[[Request, Question], str]] = {
             "/view/moments": self.moments,
             "/view/side": self.side,
             "/view/look/{moment}": self.look,
@@ -78,7 +78,7 @@ class Pages:
         base = Path(str(package_files("stopcli")))
         folder = base / "output" / "templates" if name == "page.css" else base / "web" / "static"
         if name not in {p.name for p in folder.iterdir()} or Path(name).suffix not in STATIC:
-            return JSONResponse({"error": "file-missing", "message": "no such file"}, 404)
+            return Json({"error": "file-missing", "message": "no such file"}, 404)
         return FileResponse(
             folder / name, media_type=STATIC[Path(name).suffix], headers={"Cache-Control": "no-cache"}
         )
@@ -100,104 +100,81 @@ class Pages:
 
         return EventSourceResponse(changes(), ping=15)
 
-    async def moments(self, request: Request) -> str:
+    def moments(self, _: Request, q: Question) -> str:
         """Return the moments that answer a question."""
-        q: Question = await read_body(request, Question)
-        answer = await run_in_threadpool(self._answering.answer, q)
+        answer = self._answering.answer(q)
         asked = bool(q.query.strip() or q.like or q.picture)
         sure = any(m.confidence is None or m.confidence >= SURE for m in answer.moments)
-        busy = any(job["state"] in ("running", "waiting") for job in self._space.jobs.listing())
-        values = {"q": q, "answer": answer, "asked": asked, "sure": sure, "busy": busy, "kinds": KINDS}
-        return self._render("moments.html", several=len(self._space.models) > 1, **values)
+        folders = ", ".join(str(path) for path in self._space.library.paths)
+        values = {"q": q, "answer": answer, "asked": asked, "sure": sure, "kinds": KINDS, "folders": folders}
+        several, busy = len(self._space.models) > 1, self._space.jobs.busy()
+        return self._render("moments.html", several=several, busy=busy, **values)
 
-    async def side(self, request: Request) -> str:
+    def side(self, request: Request, _: Question) -> str:
         """Return the labels, the training and what is being done."""
         label, queue = request.query_params.get("label", ""), request.query_params.get("queue", "")
+        runs = [run.to_dict() for run in self._space.adapting.runs()[:SHOWN_RUNS]]
+        values = {
+            "status": self._space.status(),
+            "runs": runs,
+            "used": self._space.trained,
+            "points": _points,
+        }
+        values |= {"label": label, "queue": queue or "best", "queues": QUEUES, "background": BACKGROUND}
+        return self._render("side.html", **values)
 
-        def write() -> str:
-            status = self._space.status()
-            runs = [run.to_dict() for run in self._space.adapting.runs()[:SHOWN_RUNS]]
-            values = {"status": status, "runs": runs, "label": label, "queue": queue or "best"}
-            used = self._space.trained
-            return self._render(
-                "side.html", queues=QUEUES, background=BACKGROUND, used=used, points=_points, **values
-            )
-
-        return await run_in_threadpool(write)
-
-    async def look(self, request: Request) -> str:
+    def look(self, request: Request, _: Question) -> str:
         """Return one moment to look at."""
         file, start, end = split_id(request.path_params["moment"])
+        space, path = self._space, self._space.library.path_of(file)
+        facts, way, duration = space.media.facts(path), space.media.way(path), space.media.length(path)
+        begin, stop = (0.0, duration) if way == "file" else space.media.stretch(path, start, end)
+        files = space.archive().files
+        values = {
+            "m": self._answering.moment(file, start, end),
+            "line": self._answering.timeline(file),
+            "labels": space.labels(),
+            "explains": files.config.stop is not None or bool(files.focus),
+            "curve": _curve,
+            "facts": facts,
+            "way": way,
+            "begin": begin,
+            "end": stop,
+            "duration": duration,
+        }
+        return self._render("look.html", **values)
 
-        def write() -> str:
-            space, path = self._space, self._space.library.path_of(file)
-            facts, way = space.media.facts(path), space.media.way(path)
-            duration = facts.duration + facts.offset
-            begin, stop = (0.0, duration) if way == "file" else space.media.stretch(path, start, end)
-            source = (
-                f"/media/{file}/file"
-                if way == "file"
-                else f"/media/{file}/copy?start={begin:.3f}&end={stop:.3f}"
-            )
-            values = {
-                "facts": facts,
-                "way": way,
-                "begin": begin,
-                "end": stop,
-                "duration": duration,
-                "source": source,
-            }
-            moment = self._answering.moment(file, start, end)
-            line = self._answering.timeline(file)
-            explains = space.archive().files.config.stop is not None or bool(space.archive().files.focus)
-            values |= {
-                "m": moment,
-                "line": line,
-                "labels": space.labels(),
-                "explains": explains,
-                "curve": _curve,
-            }
-            return self._render("look.html", **values)
-
-        return await run_in_threadpool(write)
-
-    async def explain(self, request: Request) -> str:
+    def explain(self, request: Request, _: Question) -> str:
         """Return what the model does with a moment: heavy work, which waits for its turn."""
-        file, start, end = split_id(request.path_params["moment"])
+        name = request.path_params["moment"]
+        file, start, end = split_id(name)
         path, archive = self._space.library.path_of(file), self._space.archive()
 
         def work(job: Job) -> str:
-            job.report(0, 1, "looking")
+            job.report(0, 1)
             found = explain(archive.encoder, path, start=start, end=end)
             return self._render("seen.html", explanation=found, where=lambda *_: "#")
 
-        job = self._space.jobs.start(f"looking at {path.name} {start:g}", work)
-        while job.state in ("waiting", "running"):
-            await asyncio.sleep(0.05)
-        html, job.result = job.result, None
-        return str(html) if job.state == "done" else _render("note.html", words=job.words or "stopped")
+        key = f"{archive.files.title} {name}"
+        job = self._space.jobs.start(f"looking at {path.name}", work, key)
+        job.over.wait()
+        return str(job.result) if job.state == "done" else _render("note.html", words=job.words or "stopped")
 
-    async def compare(self, request: Request) -> str:
+    def compare(self, request: Request, q: Question) -> str:
         """Return what two models find for one question."""
-        q: Question = await read_body(request, Question)
-        models = self._space.models
-        after = self._space.trained.get(request.path_params["name"], self._space.model)
-        both = await run_in_threadpool(self._answering.compare, q, models[0], after)
-        return self._render("compare.html", q=q, answers=both)
+        both = self._answering.compare(q, request.path_params["name"])
+        return self._render("compare.html", q=q, answers=both, busy=self._space.jobs.busy())
 
-    async def mistakes(self, request: Request) -> str:
+    def mistakes(self, request: Request, _: Question) -> str:
         """Return the held-out clips that a trained model gets wrong."""
-        name = request.path_params["name"]
-        rows = await run_in_threadpool(self._space.adapting.mistakes, name)
-        shown = []
-        for row in rows:
+        name, space, shown = request.path_params["name"], self._space, []
+        for row in space.adapting.mistakes(name):
             file, start = Library.id_of(row["path"]), read_clock(row["start"]) if row["start"] else 0.0
-            if file in self._space.library:
-                path = self._space.library.path_of(file)
-                end = read_clock(row["end"]) if row["end"] else self._space.media.facts(path).duration
-                at = {"file": file, "path": str(path), "start": start or 0.0, "end": end or 0.0}
-                said = {"label": row["label"], "predicted": row["predicted"]}
-                shown.append({"id": moment_id(file, start or 0.0, end or 0.0), **at, **said})
+            if file in space.library:
+                path = space.library.path_of(file)
+                end = read_clock(row["end"]) if row["end"] else space.media.length(path)
+                found = self._answering.moment(file, start or 0.0, end or 0.0)
+                shown.append({"m": found, "label": row["label"], "predicted": row["predicted"]})
         return self._render("mistakes.html", name=name, mistakes=shown)
 
     def _render(self, template: str, **values: Any) -> str:
@@ -209,10 +186,13 @@ class Pages:
         return _render(template, hue_of=hue_of, **values)
 
 
-def _piece(call: Callable[[Request], Any]) -> Callable[[Request], Any]:
+def _piece(write: Callable[[Request, Question], str]) -> Callable[[Request], Any]:
+    """Return an endpoint of a piece; it is written on a thread of its own, for it may wait."""
+
     async def answer(request: Request) -> Response:
         try:
-            return HTMLResponse(await call(request))
+            q = await read_body(request, Question) if request.method == "POST" else Question()
+            return HTMLResponse(await run_in_threadpool(write, request, q))
         except StopError as error:
             return error_of(error)
 

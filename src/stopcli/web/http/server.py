@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable
+from urllib.parse import quote
 
 from starlette.applications import Starlette
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
 from stopcli.errors import InternalError, UsageError
-from stopcli.web.http.api import BODY, PICTURE, Api, error_of
+from stopcli.web.http.api import BODY, PICTURE, Api, Json, error_of
 from stopcli.web.http.media import media_routes
 from stopcli.web.http.pages import Pages
 from stopcli.web.http.trust import Guard
@@ -25,7 +26,17 @@ def build(space: Workspace, token: str, host: str, port: int) -> Guard:
     """Return the application."""
     answering = Answering(space)
     routes = [*Pages(space, answering).routes(), *Api(space, answering).routes(), *media_routes(space)]
-    return Guard(Starlette(routes=routes, exception_handlers={Exception: _failed}), token, port, host, LIMITS)
+    return Guard(
+        Starlette(routes=routes, exception_handlers={Exception: _failed, ClientDisconnect: _cut_off}),
+        token,
+        port,
+        host,
+        LIMITS,
+    )
+
+
+async def _cut_off(_: Request, __: Exception) -> Response:
+    return Json({"error": "refused", "message": "too much was sent, or not all of it"}, 413)
 
 
 async def _failed(_: Request, error: Exception) -> Response:
@@ -50,8 +61,8 @@ def listen(host: str, port: int) -> socket.socket:
 
 def link(host: str, port: int, token: str) -> str:
     """Return the address to open."""
-    name = "127.0.0.1" if host in ("0.0.0.0", "") else f"[{host}]" if ":" in host else host
-    return f"http://{name}:{port}/?token={token}"
+    name = socket.gethostname() if host in ("0.0.0.0", "::") else f"[{host}]" if ":" in host else host
+    return f"http://{name}:{port}/?token={quote(token, safe='')}"
 
 
 def serve(application: Guard, listener: socket.socket, started: Callable[[], None]) -> None:

@@ -21,7 +21,6 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from stopcli.output.html import environment
 
-SHORTEST = 16  # characters of a token that a person chose
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 READS = ("GET", "HEAD")
 POLICY = "; ".join(
@@ -69,6 +68,8 @@ class Guard:
         self, app: ASGIApp, token: str, port: int, host: str, limits: Sequence[tuple[str, int]]
     ) -> None:
         self._app, self._token, self._cookie = app, token, f"stopcli-{port}"
+        # a browser sends a cookie to every port of a machine: what it holds opens nothing but this page
+        self._session = hmac.new(token.encode(), b"cookie", "sha256").hexdigest()
         self._limits = tuple(limits)
         self._open = not is_loopback(host)
         names = {*LOOPBACK, host} | ({socket.gethostname(), socket.getfqdn()} if self._open else set())
@@ -85,7 +86,7 @@ class Guard:
         if refusal is not None:
             await self._dressed(refusal)(scope, receive, send)
             return
-        limit = next(size for start, size in self._limits if scope["path"].startswith(start))
+        limit = next((size for start, size in self._limits if scope["path"].startswith(start)), 0)
         declared = request.headers.get("content-length", "0")
         if not declared.isdecimal() or int(declared) > limit:
             await self._dressed(_no(413, f"more than {limit >> 10} KiB was sent"))(scope, receive, send)
@@ -125,9 +126,10 @@ class Guard:
             if not self._fits(given):
                 return _no(401, "that link is not valid; use the one that was printed", page=True)
             response = RedirectResponse("/", status_code=303)
-            response.set_cookie(self._cookie, self._token, httponly=True, samesite="strict", path="/")
+            response.set_cookie(self._cookie, self._session, httponly=True, samesite="strict", path="/")
             return response
-        if self._fits(request.cookies.get(self._cookie, "")) or self._fits(_bearer(headers)):
+        cookie = request.cookies.get(self._cookie, "")
+        if hmac.compare_digest(cookie.encode(), self._session.encode()) or self._fits(_bearer(headers)):
             return None
         words = "open the link that 'stop serve' printed: it holds the key"
         return _no(401, words, page=request.url.path == "/")

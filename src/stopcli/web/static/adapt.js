@@ -1,8 +1,8 @@
 // training: begun, watched, stopped, used, compared
-import {piece, send, status} from './server.js';
-import {ask, say, state, tell, trying} from './state.js';
+import {fetched, piece, send, status} from './server.js';
+import {ask, say, state, trying} from './state.js';
 import {showSide} from './label.js';
-import {cards, focus, show} from './grid.js';
+import {cards, current, focus, show} from './grid.js';
 
 const side = document.getElementById('side');
 const dialog = document.getElementById('compare');
@@ -13,7 +13,8 @@ function settings() {
 }
 
 const actions = {
-  train: () => send('/api/train', settings()).then(run => say(`${run.name} is being trained; it goes on without this page.`)),
+  train: () => send('/api/train', settings()).then(({folder, name}) => say(
+    folder ? `${name} is being trained; it goes on without this page.` : 'The training begins when the work before it is done.')),
   stop: name => send(`/api/train/${name}/stop`).then(() => say('Stopping: what was learnt is kept.')),
   resume: name => send(`/api/train/${name}/resume`),
   use: name => send(`/api/train/${name}/use`).then(({model}) => {
@@ -30,6 +31,7 @@ const actions = {
     dialog.showModal();
     focus(cards(dialog)[0]);
   },
+  model: name => fetched(`/api/train/${name}/take`),
   rescan: () => send('/api/rescan').then(() => say('Looking for new videos.')),
 };
 
@@ -69,16 +71,25 @@ function took(found) {
   const before = was;
   was = found;
   state.labels = found.labels;
-  state.status = found;
   showSide();
   if (!before) return;
-  const busy = status => status.jobs.filter(job => job.state === 'running' || job.state === 'waiting').length;
-  if (before.moments !== found.moments || (busy(before) && !busy(found))) show({keep: true});
+  const indexing = status => status.jobs.filter(job => job.name.startsWith('indexing') && job.state === 'running').length;
+  if (before.moments !== found.moments || (indexing(before) && !indexing(found))) {
+    if (current()) fresh();  // nothing moves under somebody's hands
+    else show();
+  }
   for (const run of found.runs) {
     const old = before.runs.find(other => other.name === run.name);
     if (old?.state === 'running' && run.state !== 'running') say(`${run.name}: ${run.state}.`, run.state === 'failed');
   }
-  tell('status', found);
+}
+
+function fresh() {
+  const summary = document.querySelector('.summary');
+  if (!summary || summary.querySelector('[data-do=fresh]')) return;
+  const button = Object.assign(document.createElement('button'), {type: 'button', textContent: 'More is indexed: show it'});
+  button.dataset.do = 'fresh';
+  summary.querySelector('.took').before(button);
 }
 
 export async function begin() {

@@ -1,5 +1,5 @@
 // the page: the search field, the keys, what a click on a moment does
-import {send, sendPicture} from './server.js';
+import {fetched, send, sendPicture} from './server.js';
 import {ask, on, say, state, trying} from './state.js';
 import {cards, current, focus, move, place, show, toggle} from './grid.js';
 import * as look from './look.js';
@@ -14,7 +14,14 @@ const filters = document.getElementById('filters');
 
 // --- the question ---
 
-on('question', () => { drawChips(); show({keep: true}); });
+on('question', async () => {
+  drawChips();
+  history.replaceState(null, '', state.question.query ? `/?q=${encodeURIComponent(state.question.query)}` : '/');
+  await show({keep: true});
+  if (document.activeElement === document.body) focus(cards()[0]);
+});
+
+on('unreadable', () => { state.question.picture = null; drawChips(); });
 
 function filterValues() {
   const values = {};
@@ -28,7 +35,14 @@ function filterValues() {
   const set = values.glob || values.unlike.length || !values.fold || values.min_confidence
     || values.min_duration !== null || values.max_duration !== null || values.per_file !== null;
   filters.classList.toggle('set', Boolean(set));
+  filters.querySelector('summary').textContent = set ? 'Filters: on' : 'Filters';
   return values;
+}
+
+function clearFilters() {
+  for (const box of filters.querySelectorAll('input')) { if (box.type === 'checkbox') box.checked = true; else box.value = ''; }
+  filters.open = false;
+  ask(filterValues());
 }
 
 form.addEventListener('submit', event => {
@@ -36,14 +50,14 @@ form.addEventListener('submit', event => {
   filters.open = false;
   ask({...filterValues(), query: field.value, label: null, queue: 'best', top_k: 24});
   showSide();
-  if (document.activeElement === field) field.blur();
+  document.activeElement.blur();
 });
 field.addEventListener('search', () => { if (!field.value) ask({query: ''}); });
 
-function chip(kind, name, words, remove) {
+function chip(kind, words, remove) {
   const box = document.createElement('span');
   box.className = `chip ${kind}`;
-  box.append(words);
+  box.append(Object.assign(document.createElement('span'), {textContent: words}));
   const button = Object.assign(document.createElement('button'), {type: 'button', textContent: '×'});
   button.setAttribute('aria-label', `Remove ${words}`);
   button.addEventListener('click', remove);
@@ -54,9 +68,9 @@ function chip(kind, name, words, remove) {
 function drawChips() {
   const {like, unlike_moments, picture} = state.question;
   chips.replaceChildren(
-    ...(picture ? [chip('like', picture, state.names[picture], () => ask({picture: null}))] : []),
-    ...like.map(id => chip('like', id, `like ${state.names[id]}`, () => ask({like: like.filter(x => x !== id)}))),
-    ...unlike_moments.map(id => chip('not', id, `not ${state.names[id]}`,
+    ...(picture ? [chip('like', state.names[picture], () => ask({picture: null}))] : []),
+    ...like.map(id => chip('like', `and like ${state.names[id]}`, () => ask({like: like.filter(x => x !== id)}))),
+    ...unlike_moments.map(id => chip('not', `not ${state.names[id]}`,
       () => ask({unlike_moments: unlike_moments.filter(x => x !== id)}))),
   );
 }
@@ -79,7 +93,7 @@ function not(card) {
 // --- pictures ---
 
 async function usePicture(file) {
-  if (!file?.type.startsWith('image/')) return say('That is no picture.', true);
+  if (!file?.type.startsWith('image/')) return say('That is no picture; for a moment of a video, use “More like this”.', true);
   await trying(async () => {
     const {picture} = await sendPicture(file);
     state.names[picture] = file.name || 'picture';
@@ -107,24 +121,17 @@ document.addEventListener('click', event => {
   else if (card && (what === 'look' || event.target.closest('.screen'))) { card.focus(); look.open(card); }
   else if (what === 'take') take(event.target.closest('.take').querySelector('select').value);
   else if (what === 'further') ask({top_k: Math.min(500, state.question.top_k + 24)});
-  else if (what === 'redraw') trying(async () => { await send('/api/audit', {label: state.question.label}); await show(); });
+  else if (what === 'redraw') trying(async () => { await send('/api/audit', state.question); await show(); });
+  else if (what === 'fresh') show();
+  else if (what === 'clear') clearFilters();
 });
 
 async function take(kind) {
   await trying(async () => {
     const moments = cards().map(card => card.dataset.id);
-    let job = await send('/api/take', {moments, kind, name: state.question.label ?? state.question.query});
     say('Writing …');
-    while (job.state === 'waiting' || job.state === 'running') {
-      await new Promise(done => setTimeout(done, 200));
-      job = (await (await fetch('/api/jobs')).json()).find(other => other.id === job.id) ?? job;
-    }
-    if (job.state !== 'done') throw new Error(job.words || 'it was stopped');
-    const link = Object.assign(document.createElement('a'), {href: `/taken/${job.result}`, download: ''});
-    document.body.append(link);
-    link.click();
-    link.remove();
-    say('Downloaded.');
+    const {lacking} = await fetched('/api/take', {moments, kind, name: state.question.label ?? state.question.query});
+    say(lacking ? `Downloaded, but ${lacking}` : 'Downloaded.', Boolean(lacking));
   });
 }
 
@@ -134,19 +141,22 @@ const typing = target => target.closest?.('input:not([type=checkbox]):not([type=
 
 document.addEventListener('keydown', event => {
   if (event.ctrlKey || event.metaKey || event.altKey || event.isComposing) return;
+  if (event.repeat && !event.key.startsWith('Arrow')) return;  // a key that is held gives one label
   if (typing(event.target)) {
-    if (event.key === 'Escape') event.target.blur();
+    if (event.key === 'Escape') { event.target.blur(); filters.open = false; }
     if (event.key === '/' && event.target === field && !field.value) event.preventDefault();  // it is where one wants to be
     return;
   }
   const pressed = event.target.closest?.('button, a, summary') && (event.key === 'Enter' || event.key === ' ');
   if (pressed || help.open) return;
   if (look.isOpen()) {
+    if (event.target.tagName === 'VIDEO' && event.key === ' ') return;  // its own controls do it
     if (look.key(event)) event.preventDefault();
     return;
   }
   const card = current();
   const known = {
+    Escape: () => { filters.open = false; },
     '/': () => { field.focus(); field.select(); },
     '?': () => help.showModal(),
     Enter: () => card && look.open(card),
@@ -170,8 +180,9 @@ for (const dialog of document.querySelectorAll('dialog')) {
 
 // --- begin ---
 
-const {query, label, side} = document.body.dataset;
+const {label, side} = document.body.dataset;
+const query = new URLSearchParams(location.search).get('q') ?? document.body.dataset.query;
 field.value = query;
 Object.assign(state.question, {query, label: side === 'label' && label ? label : null});
 begin();
-show().then(() => focus(cards(place())[0]));
+show().then(() => { if (document.activeElement === document.body) focus(cards(place())[0]); });

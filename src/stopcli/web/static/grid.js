@@ -1,6 +1,6 @@
 // the grid of moments: asked for, shown, moved through, played in a loop while they are in sight
 import {piece} from './server.js';
-import {state, say} from './state.js';
+import {say, state, tell} from './state.js';
 
 const results = document.getElementById('results');
 const still = matchMedia('(prefers-reduced-motion: reduce)');
@@ -19,16 +19,20 @@ export function focus(card) {
 
 export async function show({keep = false} = {}) {
   const mine = ++asked;
-  const here = cards().indexOf(current());
   results.setAttribute('aria-busy', 'true');
   try {
     const html = await piece('/view/moments', state.question);
     if (mine !== asked) return;  // a later question has been asked
+    const was = current()?.closest('#results') && current();
+    const here = cards().indexOf(was), id = was?.dataset.id;
     results.innerHTML = html;
     for (const card of cards()) watcher.observe(card);
-    if (keep && here >= 0) focus(cards()[Math.min(here, cards().length - 1)]);
+    const same = id && cards().find(card => card.dataset.id === id);
+    if (keep && was) focus(same ?? cards()[Math.min(here, cards().length - 1)]);
   } catch (error) {
-    if (mine === asked) say(error.message, true);
+    if (mine !== asked) return;
+    say(error.message, true);
+    if (state.question.picture) tell('unreadable');
   } finally {
     if (mine === asked) results.setAttribute('aria-busy', 'false');
   }
@@ -87,16 +91,24 @@ const watcher = new IntersectionObserver(entries => {
 const waiting = new Set();
 
 function next() {
-  // one after the other: the first in sight begin first
+  // two at a time, the first in sight first: labels must not wait behind films
   const [card] = waiting;
-  if (!card || busy) return;
+  if (!card || loading >= 2) return;
   waiting.delete(card);
-  if (!card.isConnected) return next();
-  busy = true;
+  if (!card.isConnected || card.querySelector('.still')) return next();
+  const video = loop(card);
+  if (video.readyState < 3) {
+    loading += 1;
+    const over = () => { loading -= 1; next(); };
+    const stop = new AbortController();
+    for (const what of ['canplay', 'error', 'abort', 'emptied']) {
+      video.addEventListener(what, () => { stop.abort(); over(); }, {signal: stop.signal});
+    }
+  }
   play(card);
-  setTimeout(() => { busy = false; next(); }, 150);
+  next();
 }
-let busy = false;
+let loading = 0;
 
 results.addEventListener('pointerover', event => play(event.target.closest('.card')));
 document.addEventListener('focusin', event => play(event.target.closest?.('.card')));

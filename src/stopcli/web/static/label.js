@@ -8,65 +8,98 @@ export const NONE = 'background';
 
 let pressed = false, shown = '', asked = 0;
 side.addEventListener('pointerdown', () => { pressed = true; });
-addEventListener('pointerup', () => { setTimeout(() => { pressed = false; }); });
+for (const what of ['pointerup', 'pointercancel']) addEventListener(what, () => { setTimeout(() => { pressed = false; }); });
+
+// how an element is found again after the piece was written anew
+function handle(element) {
+  if (element.id) return `#${CSS.escape(element.id)}`;
+  const known = ['label', 'queue', 'do', 'run'].filter(name => element.dataset[name] !== undefined);
+  return known.map(name => `[data-${name}="${CSS.escape(element.dataset[name])}"]`).join('') || null;
+}
 
 export async function showSide() {
   const {label, queue} = state.question, mine = ++asked;
   const html = await trying(() => piece(`/view/side?${new URLSearchParams({label: label ?? '', queue})}`));
   if (html === undefined || mine !== asked || html === shown) return;
   while (pressed) await new Promise(done => setTimeout(done, 20));  // a click is two events on one element
+  if (mine !== asked) return;
   // what a person is doing there goes on: what was typed, what was opened
   const typed = [...side.querySelectorAll('input')].map(box => [box.id, box.value]);
-  const had = document.activeElement?.id;
+  const had = side.contains(document.activeElement) && handle(document.activeElement);
   const open = [...side.querySelectorAll('details[open]')].map(box => box.className);
   side.innerHTML = shown = html;
   for (const [id, text] of typed) { const box = document.getElementById(id); if (box && text) box.value = text; }
   for (const box of side.querySelectorAll('details')) box.open = open.includes(box.className);
-  if (had && side.querySelector(`#${CSS.escape(had)}`)) document.getElementById(had).focus();
+  if (had) side.querySelector(had)?.focus();
 }
 
-async function judge(moments, label) {
-  const {labels} = await send('/api/judge', {moments, label});
+async function judge(answers) {
+  const {labels} = await send('/api/judge', {answers});
   state.labels = labels;
+}
+
+// returns whether the label is on the disk
+export async function giveMoment(moment, label) {
+  return await trying(async () => {
+    await judge({[moment]: label});
+    say(label === NONE ? 'None of the labels. U takes it back.' : `Labelled “${label}”. U takes it back.`);
+    return true;
+  }) ?? false;
 }
 
 export async function give(card, label) {
   if (!card) return say('Choose a moment first: arrows move, Enter looks.', true);
+  if (card.dataset.taken) return undefined;  // the same key again, before the grid moved on
+  card.dataset.taken = 'yes';
+  card.classList.add('labelled');
   const inGrid = card.closest('#results');
-  await trying(async () => {
-    await judge([card.dataset.id], label);
-    say(label === NONE ? 'None of the labels.' : `Labelled “${label}”. U takes it back.`);
-    if (!inGrid) { card.classList.add('labelled'); await showSide(); return; }
+  if (!await giveMoment(card.dataset.id, label)) {
+    delete card.dataset.taken;
+    card.classList.remove('labelled');
+    return undefined;
+  }
+  return trying(async () => {
+    if (!inGrid) return showSide();
+    const all = cards(), at = all.indexOf(card);
+    (all[at + 1] ?? all[at - 1])?.focus({preventScroll: true});  // on to the next, whatever comes
     if (state.question.label === null && label !== NONE) {
       ask({label, queue: 'best'});  // from here on, answers rank
     } else {
       await show({keep: true});
     }
-    await showSide();
+    return showSide();
   });
 }
 
-export async function digit(number, card = current()) {
+// the label of a digit; the first one is what was looked for, where there are none yet
+export function labelOf(number) {
   const label = state.labels[number - 1];
-  if (label) return give(card, label);
   const query = state.question.query.trim();
-  if (number === 1 && query) return give(card, query.slice(0, 200));  // the first label is what was looked for
-  say(number === 1 ? 'Add a label first, or search for something.' : `There is no label ${number}.`, true);
+  if (label) return label;
+  if (number === 1 && query && !state.labels.length) return query.slice(0, 200);
+  say(state.labels.length ? `There is no label ${number}.` : 'Add a label first, or search for something.', true);
+  return null;
+}
+
+export function digit(number, card = current()) {
+  const label = labelOf(number);
+  if (label) give(card, label);
 }
 
 export async function accept() {
   const here = current();
   if (!here) return say('Choose a row first.', true);
-  const chosen = state.question.label;
-  const groups = {};
+  const answers = {}, counts = {};
   for (const card of row(here)) {
-    const label = card.dataset.suggestion || chosen;
-    if (label) (groups[label] ??= []).push(card.dataset.id);
+    const label = card.dataset.suggestion;
+    if (!label) continue;
+    answers[card.dataset.id] = label;
+    counts[label] = (counts[label] ?? 0) + 1;
   }
-  if (!Object.keys(groups).length) return say('Nothing is suggested yet: label a few moments first.', true);
+  if (!Object.keys(answers).length) return say('Nothing is suggested for this row: label a few moments first.', true);
   await trying(async () => {
-    for (const [label, moments] of Object.entries(groups)) await judge(moments, label);
-    say(Object.entries(groups).map(([label, ids]) => `${ids.length} labelled “${label}”`).join(', ') + '.');
+    await judge(answers);
+    say(Object.entries(counts).map(([label, count]) => `${count} labelled “${label}”`).join(', ') + '. U takes it back.');
     await show({keep: true});
     await showSide();
   });
@@ -75,7 +108,7 @@ export async function accept() {
 export async function undo() {
   await trying(async () => {
     const back = await send('/api/undo');
-    say(back.length ? 'Taken back.' : 'There is nothing to take back.', !back.length);
+    say(back.length ? `Taken back: ${back.length === 1 ? 'one moment' : `${back.length} moments`}.` : 'There is nothing to take back.', !back.length);
     await show({keep: true});
     await showSide();
     cards(place()).find(card => back.includes(card.dataset.id))?.focus();

@@ -1,11 +1,12 @@
 // one moment, looked at: the player, the scores over time, the start and the end
 import {piece} from './server.js';
-import {state, trying} from './state.js';
-import {give, NONE, showSide} from './label.js';
-import {show} from './grid.js';
+import {trying} from './state.js';
+import {giveMoment, labelOf, NONE, showSide, undo} from './label.js';
+import {cards, show} from './grid.js';
 
 const dialog = document.getElementById('look');
-let look, video, from, start, end, duration, rate, back;
+let muted = true;
+let look, video, from, until, start, end, duration, rate, back, at;
 
 const clock = seconds => {
   const whole = Math.floor(seconds), minutes = Math.floor(whole / 60) % 60, hours = Math.floor(whole / 3600);
@@ -22,22 +23,37 @@ export async function open(card) {
     dialog.innerHTML = await piece(`/view/look/${card.dataset.id}`);
     look = dialog.querySelector('.look');
     video = dialog.querySelector('.stage video');
+    video.muted = muted;  // who wants to hear it says so once
+    video.addEventListener('volumechange', () => { ({muted} = video); });
     // a file plays by its own clock, a copy from where it was cut
-    from = look.dataset.way === 'file' ? 0 : +look.dataset.from;
+    [from, until] = [+look.dataset.from, +look.dataset.until];
+    at = Math.max(0, +look.dataset.start);
     [start, end] = [+look.dataset.start, +look.dataset.end];
     [duration, rate] = [+look.dataset.duration, +look.dataset.rate || 25];
     wire();
+    load();
     if (!dialog.open) dialog.showModal();
     look.querySelector('.ruler').focus();
     mark();
   });
 }
 
+// a file plays by its own clock, a copy from where it was cut
+function load(encode = false) {
+  const file = `/media/${look.dataset.file}`;
+  dialog.querySelector('.waiting').hidden = look.dataset.way === 'file' && !encode;
+  if (look.dataset.way === 'file' && !encode) { video.src = `${file}/file`; return; }
+  video.src = `${file}/copy?start=${from.toFixed(3)}&end=${until.toFixed(3)}${encode ? '&encode=1' : ''}`;
+}
+
 function wire() {
   const waiting = dialog.querySelector('.waiting'), cannot = dialog.querySelector('.cannot');
-  waiting.hidden = look.dataset.way === 'file';
-  video.addEventListener('loadedmetadata', () => { video.currentTime = Math.max(0, start - from); });
-  video.addEventListener('canplay', () => { waiting.hidden = true; video.play().catch(() => {}); }, {once: true});
+  video.addEventListener('loadedmetadata', () => { video.currentTime = Math.max(0, at - from); });
+  video.addEventListener('canplay', () => {
+    if (waiting.dataset.seen !== video.src) video.play().catch(() => {});
+    waiting.dataset.seen = video.src;
+    waiting.hidden = true;
+  });
   video.addEventListener('loadeddata', () => { if (!video.videoWidth) failed(); });
   video.addEventListener('error', failed);
   video.addEventListener('timeupdate', () => {
@@ -53,10 +69,9 @@ function wire() {
     waiting.hidden = true;
     if (look.dataset.way !== 'encoded' && !look.dataset.tried) {
       // the browser knows less than expected: ask for a copy
-      look.dataset.tried = 'yes';
-      from = Math.max(0, start - 15);
-      video.src = `/media/${look.dataset.file}/copy?start=${from.toFixed(3)}&end=${Math.min(duration, end + 15).toFixed(3)}&encode=1`;
-      waiting.hidden = false;
+      look.dataset.tried = look.dataset.way = 'encoded';
+      [from, until] = duration > 120 ? [Math.max(0, start - 30), Math.min(duration, end + 30)] : [0, duration];
+      load(true);
       return;
     }
     cannot.hidden = false;
@@ -64,19 +79,28 @@ function wire() {
 }
 
 function seek(seconds, free = false) {
+  if (look.dataset.way !== 'file' && (seconds < from || seconds > until)) {
+    // a copy is of a stretch: get the one that is wanted
+    [from, until] = [Math.max(0, seconds - 30), Math.min(duration, seconds + 30)];
+    at = seconds;
+    load(Boolean(look.dataset.tried));
+    return;
+  }
   video.currentTime = Math.min(video.duration || duration, Math.max(0, seconds - from));
   if (free && (seconds < start || seconds > end)) video.pause();
   mark();
 }
 
 function mark() {
-  const at = Math.min(duration, now()), share = 100 / Math.max(duration, 1e-6);
+  if (!dialog.querySelector('.span')) return;  // it has been closed
+  const here = Math.min(duration, now()), share = 100 / Math.max(duration, 1e-6);
   const span = dialog.querySelector('.span');
   span.style.left = `${start * share}%`;
   span.style.width = `${Math.max(.3, (end - start) * share)}%`;
-  dialog.querySelector('.now').style.left = `${at * share}%`;
-  dialog.querySelector('.clock').textContent = clock(at);
-  dialog.querySelector('.ruler').setAttribute('aria-valuenow', at.toFixed(2));
+  dialog.querySelector('.now').style.left = `${here * share}%`;
+  dialog.querySelector('.clock').textContent = clock(here);
+  dialog.querySelector('.ruler').setAttribute('aria-valuenow', here.toFixed(2));
+  dialog.querySelector('.ruler').setAttribute('aria-valuetext', `${clock(here)} of ${clock(duration)}`);
   dialog.querySelector('.from').textContent = clock(start);
   dialog.querySelector('.to').textContent = clock(end);
 }
@@ -85,13 +109,13 @@ function chosen() {
   const id = `${look.dataset.file}-${Math.round(1000 * start)}-${Math.round(1000 * end)}`;
   const link = dialog.querySelector('a[download]');
   link.href = `/media/${look.dataset.file}/clip?start=${start.toFixed(3)}&end=${end.toFixed(3)}`;
-  return {dataset: {id}, closest: () => null, classList: {add() {}}};
+  return id;
 }
 
 async function label(name) {
-  await give(chosen(), name);
-  await show({keep: true});
+  if (!name || !await giveMoment(chosen(), name)) return;
   close();
+  await show({keep: true});
 }
 
 export function close() {
@@ -110,9 +134,9 @@ export function key(event) {
     '[': () => { start = Math.min(now(), duration); if (end <= start) end = Math.min(duration, start + 1); mark(); chosen(); },
     ']': () => { end = now(); if (end <= start) start = Math.max(0, end - 1); mark(); chosen(); },
     x: () => label(NONE),
+    u: undo,
   }[event.key.length === 1 ? event.key.toLowerCase() : event.key];
-  const digit = /^[1-9]$/.test(event.key) && state.labels[+event.key - 1];
-  if (known) known(); else if (digit) label(digit); else return false;
+  if (known) known(); else if (/^[1-9]$/.test(event.key)) label(labelOf(+event.key)); else return false;
   return true;
 }
 
@@ -127,12 +151,13 @@ dialog.addEventListener('click', event => {
 });
 
 async function explain(button) {
-  button.disabled = true;
+  if (button.dataset.busy) return;
+  button.dataset.busy = 'yes';
   const place = dialog.querySelector('.explained');
-  place.textContent = 'Looking …';
-  const html = await trying(() => piece(`/view/explain/${chosen().dataset.id}`));
+  place.textContent = 'Looking … (it waits while videos are indexed)';
+  const html = await trying(() => piece(`/view/explain/${chosen()}`));
   place.innerHTML = html ?? '';
-  button.disabled = false;
+  delete button.dataset.busy;
   place.scrollIntoView({block: 'nearest'});
 }
 
@@ -144,5 +169,6 @@ dialog.addEventListener('click', event => {
 dialog.addEventListener('close', () => {
   dialog.innerHTML = '';  // the player lets go of the file
   showSide();
-  if (back?.isConnected) back.focus();
+  const again = back?.isConnected ? back : cards().find(card => card.dataset.id === back?.dataset.id) ?? cards()[0];
+  again?.focus();
 });

@@ -28,3 +28,19 @@ export async function sendPicture(file) {
 export async function status() {
   return (await checked(await fetch('/api/status'))).json();
 }
+
+// something that is written as heavy work, and then downloaded
+export async function fetched(path, body) {
+  let job = await send(path, body);
+  while (job.state === 'waiting' || job.state === 'running') {
+    await new Promise(done => setTimeout(done, 200));
+    const jobs = await (await checked(await fetch('/api/jobs'))).json();
+    job = jobs.find(other => other.id === job.id) ?? {state: 'gone', words: 'the server knows nothing of it any more'};
+  }
+  if (job.state !== 'done') throw new Error(job.words || 'it was stopped');
+  const link = Object.assign(document.createElement('a'), {href: `/taken/${encodeURIComponent(job.result.file)}`, download: ''});
+  document.body.append(link);
+  link.click();
+  link.remove();
+  return job.result;
+}

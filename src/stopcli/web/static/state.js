@@ -4,7 +4,6 @@ export const state = {
   question: {query: '', like: [], unlike_moments: [], picture: null, label: null, queue: 'best', top_k: 24},
   names: {},   // of moments and pictures in the question, for people
   labels: [],
-  status: null,
 };
 
 const listeners = {};
@@ -19,12 +18,14 @@ export function ask(change) {
 }
 
 let timer;
+const box = document.getElementById('status');
 export function say(words, bad = false) {
-  const box = document.getElementById('status');
   box.textContent = words;
   box.className = bad ? 'bad' : '';
+  if (box.matches(':popover-open')) box.hidePopover();
+  box.showPopover();  // above whatever dialog is open
   clearTimeout(timer);
-  timer = setTimeout(() => { box.textContent = ''; }, bad ? 9000 : 3500);
+  timer = setTimeout(() => box.hidePopover(), bad ? 9000 : 3500);
 }
 
 export async function trying(work) {

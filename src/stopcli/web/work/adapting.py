@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 import os
 import re
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Sequence
 from contextlib import suppress
@@ -16,13 +18,14 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from stopcli.errors import OutputBusy, StopError, UsageError
-from stopcli.fileio import alone, append_line, read_json, to_json, write_text
+from stopcli.errors import UsageError
+from stopcli.fileio import append_line, read_json, to_json, write_text
 from stopcli.model.config import CONFIG_FILE
-from stopcli.train.run_folder import CURVE_FILE, METRICS_FILE, PREDICTIONS_FILE, STATE_FILE
+from stopcli.tasks.labelling import is_none
+from stopcli.train.run_folder import METRICS_FILE, PREDICTIONS_FILE, STATE_FILE
 
 ENOUGH, FEW = 16, 2  # clips of a label: from here on more gain little; fewer cannot be trained on
-STARTING = 120.0  # seconds after which a process without its lock has died
+RECORD = ".run.json"  # ends the name of the file that tells of a run
 ROOT = str(Path(__file__).parents[3])
 # nothing is imported from the current folder; an interrupt works also where the server is in the background
 START = (
@@ -30,6 +33,11 @@ START = (
     "sys.path[:] = [sys.argv.pop(1), *(p for p in sys.path if p)]; "
     "from stopcli.__main__ import run; run()"
 )
+OPTIONS = {
+    "--epochs": re.compile(r"\d{1,4}"),
+    "--seed": re.compile(r"\d{1,10}"),
+    "--device": re.compile(r"[a-z0-9:]+"),
+}
 MOST_LOG = 1 << 20  # bytes of the end of a log that are read
 
 
@@ -66,12 +74,13 @@ class Run:
 def advise(counts: dict[str, int]) -> Advice:
     """Say whether these labels can be learnt, and how many more clips of them are worth labelling."""
     few = sorted(label for label, count in counts.items() if count < FEW)
-    more = sum(max(0, ENOUGH - count) for count in counts.values())
+    wanted = [label for label in counts if not is_none(label)] or list(counts)  # of the rest, there is enough
+    more = sum(max(0, ENOUGH - counts[label]) for label in wanted)
     if len(counts) < 2:
         return Advice(counts, False, max(more, ENOUGH), "label clips of at least two labels first")
     if few:
         return Advice(counts, False, more, f"{few[0]!r} needs at least {FEW} clips")
-    least = min(counts, key=lambda label: counts[label])
+    least = min(wanted, key=lambda label: counts[label])
     if not more:
         return Advice(counts, True, 0, f"every label has {ENOUGH} clips: more of them gain little")
     return Advice(
@@ -85,52 +94,64 @@ class Adapting:
     def __init__(self, table: Path) -> None:
         self.table = table
         self._children: dict[str, subprocess.Popen[bytes]] = {}
+        self._lock = threading.RLock()
+        self._names = re.compile(re.escape(table.stem) + r"-model(-\d{1,6})?")
+        self._over: dict[str, tuple[float, Run]] = {}  # of runs that are over: when that was written
 
     def runs(self) -> list[Run]:
         """Return all trainings, the last one first."""
-        names = [
-            p.name[1 : -len(".run.json")]
-            for p in self.table.parent.glob(f".{self.table.stem}-model*.run.json")
-        ]
-        return [self.read(name) for name in sorted(names, key=_number, reverse=True)]
+        with suppress(OSError):
+            found = [n[1 : -len(RECORD)] for n in os.listdir(self.table.parent) if n.endswith(RECORD)]  # noqa: PTH208
+            names = [name for name in found if self._names.fullmatch(name)]
+            return [self.read(name) for name in sorted(names, key=_number, reverse=True)]
+        return []
 
     def start(self, base: str, options: Sequence[str] = ()) -> Run:
         """Begin a training of the table as it is now; raises UsageError if one is running."""
-        if any(run.state == "running" for run in self.runs()):
-            raise UsageError("a training is running already; wait for it, or stop it")
-        number = 1
-        while True:
-            name = f"{self.table.stem}-model" + (f"-{number}" if number > 1 else "")
-            if not os.path.lexists(self._folder(name)) and not self._file(name, "run.json").exists():
-                break
-            number += 1
-        return self._spawn(name, base, [*options])
+        with self._lock:
+            if self.running:
+                raise UsageError("a training is running already; wait for it, or stop it")
+            number = 1
+            while True:
+                name = f"{self.table.stem}-model" + (f"-{number}" if number > 1 else "")
+                if not os.path.lexists(self._folder(name)) and not self._file(name, "run.json").exists():
+                    break
+                number += 1
+            return self._spawn(name, base, [*options])
+
+    @property
+    def running(self) -> bool:
+        """Whether a training runs."""
+        return any(run.state == "running" for run in self.runs())
 
     def resume(self, name: str) -> Run:
-        """Go on with a training that was stopped; raises UsageError if it is not there, or is running."""
-        run, how = self.read(name), read_json(self._file(name, "run.json"), 1 << 20)
-        if run.state == "running":
-            raise UsageError(f"{name}: is running already")
-        return self._spawn(
-            name, run.base, [o for o in map(str, how["options"]) if o != "--resume"], resume=True
-        )
+        """Go on with a training that was stopped; raises UsageError if it is not there, or one is running."""
+        with self._lock:
+            run = self.read(name)
+            if self.running:
+                raise UsageError("a training is running already; wait for it, or stop it")
+            return self._spawn(name, run.base, _known_options(self._record(name).get("options")), resume=True)
 
     def stop(self, name: str) -> None:
         """Interrupt a training; what was learnt is kept. Raises UsageError if it does not run."""
-        run = self.read(name)
-        pid = self._pid(name)
-        if run.state != "running" or pid is None or not self._is_ours(pid, name):
+        if self.read(name).state != "running":
             raise UsageError(f"{name}: is not running")
-        os.kill(pid, signal.SIGINT)
+        with suppress(ProcessLookupError):
+            os.kill(int(self._record(name)["pid"]), signal.SIGINT)
 
     def read(self, name: str) -> Run:
         """Return what the disk says of a training; raises UsageError if there is none of that name."""
         file = self._file(name, "run.json")
-        if not re.fullmatch(re.escape(self.table.stem) + r"-model(-\d{1,6})?", name) or not file.is_file():
+        if not self._names.fullmatch(name) or not file.is_file():
             raise UsageError("no such training")
-        how = read_json(file, 1 << 20)
+        record = self._record(name)
+        written = file.stat().st_mtime
+        known = self._over.get(name)
+        if known is not None and known[0] == written:
+            return known[1]
         folder = self._folder(name)
-        run = Run(name, str(folder), "stopped", str(how.get("base", "")))
+        run = Run(name, str(folder), "stopped", str(record.get("base", "")))
+        alive = self._alive(name, record)  # asked first: what it wrote at its end is then there
         _read_metrics(folder / METRICS_FILE, run)
         log = _end_of(self._file(name, "log"))
         if (found := re.findall(r"steps: (\d+) of", log)) != []:
@@ -138,16 +159,23 @@ class Adapting:
         lines = [line for line in log.splitlines() if line.strip()]
         run.words = lines[-1] if lines else ""
         report = _last_json(_end_of(self._file(name, "out")))
-        if self._alive(name, float(how.get("began", 0))):
+        if alive:
             run.state = "running"
-        elif report.get("data"):
-            run.state, run.result = "finished", report["data"][0]
-        elif (folder / STATE_FILE).exists() or "interrupted" in log[-400:]:
-            run.state = "stopped"
-        else:
+            return run
+        data, errors = _dicts(report.get("data")), _dicts(report.get("errors"))
+        if data:
+            run.state, run.result = "finished", data[0]
+        elif not (folder / STATE_FILE).exists() and "interrupted" not in log[-400:]:
             run.state = "failed"
-            run.words = next((str(e["message"]) for e in report.get("errors", [])), run.words)
+            run.words = next((str(e["message"]) for e in errors if "message" in e), run.words)
+        self._over[name] = written, run
         return run
+
+    def _record(self, name: str) -> dict[str, Any]:
+        with suppress(ValueError, OSError):
+            found = read_json(self._file(name, "run.json"), 1 << 20)
+            return found if isinstance(found, dict) else {}
+        return {}
 
     def mistakes(self, name: str) -> list[dict[str, str]]:
         """Return the held-out clips that a trained model takes for something else, the surest first."""
@@ -157,11 +185,6 @@ class Adapting:
             return []
         with file.open(encoding="utf-8", newline="") as stream:
             return [row for row in csv.DictReader(stream) if row["label"] != row["predicted"]]
-
-    def curve(self, name: str) -> Path:
-        """Return the picture of a training's curve."""
-        self.read(name)
-        return self._folder(name) / CURVE_FILE
 
     def usable(self, name: str) -> Path:
         """Return the model folder of a training; raises UsageError if no model is there yet."""
@@ -195,37 +218,33 @@ class Adapting:
         write_text(self._file(name, "run.json"), to_json(record))
         return self.read(name)
 
-    def _pid(self, name: str) -> int | None:
-        with suppress(ValueError, OSError, KeyError, TypeError):
-            return int(read_json(self._file(name, "run.json"), 1 << 20)["pid"])
-        return None
-
-    def _alive(self, name: str, began: float) -> bool:
-        """Say whether a training runs: it holds the lock of its folder, or is about to take it."""
-        child = self._children.get(name)
-        if child is not None:
-            return child.poll() is None
-        try:
-            with alone(self._folder(name)):
-                pass
-        except OutputBusy:
-            return True
-        except StopError:
+    def _alive(self, name: str, record: dict[str, Any]) -> bool:
+        """Say whether a training runs: its own process, not another one that got its number since."""
+        pid, child = record.get("pid"), self._children.get(name)
+        if not isinstance(pid, int) or pid <= 0:
             return False
-        pid = self._pid(name)
-        return pid is not None and time.time() - began < STARTING and self._is_ours(pid, name)
-
-    def _is_ours(self, pid: int, name: str) -> bool:
-        """Say whether a process is the training, not another one that got its number since."""
-        child = self._children.get(name)
         if child is not None and child.pid == pid:
             return child.poll() is None
         with suppress(OSError):
-            return os.fsencode(self._folder(name)) in Path(f"/proc/{pid}/cmdline").read_bytes()
+            command = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+            return b"finetune" in command and os.fsencode(self._folder(name)) in command
+        if Path("/proc/self").exists():
+            return False
         with suppress(OSError):  # where there is no /proc
             os.kill(pid, 0)
             return True
         return False
+
+
+def _known_options(given: object) -> list[str]:
+    """Return those options of a record that the page gives: others were put there by somebody else."""
+    words = [str(word) for word in given] if isinstance(given, list) else []
+    pairs = zip(words[::2], words[1::2], strict=False)
+    return [w for pair in pairs if pair[0] in OPTIONS and OPTIONS[pair[0]].fullmatch(pair[1]) for w in pair]
+
+
+def _dicts(value: object) -> list[dict[str, Any]]:
+    return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []
 
 
 def _number(name: str) -> int:
@@ -240,7 +259,7 @@ def _read_metrics(file: Path, run: Run) -> None:
             with suppress(ValueError, KeyError, TypeError, AttributeError):
                 record = json.loads(line)
                 run.step = max(run.step, int(record["step"]))
-                if "loss" in record:
+                if "loss" in record and math.isfinite(record["loss"]):
                     run.loss.append((record["step"], float(record["loss"])))
                 if "validation" in record:
                     run.score.append((record["step"], float(record["validation"]["top-1"])))
@@ -254,8 +273,12 @@ def _end_of(file: Path) -> str:
     return ""
 
 
+def _refuse(constant: str) -> None:
+    raise ValueError(f"{constant} is no number")
+
+
 def _last_json(text: str) -> dict[str, Any]:
-    with suppress(ValueError):
-        found = json.loads(text)
+    with suppress(ValueError, RecursionError):
+        found = json.loads(text, parse_constant=_refuse)
         return found if isinstance(found, dict) else {}
     return {}

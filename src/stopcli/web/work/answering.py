@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
+import secrets
 import time
 from dataclasses import dataclass
+from itertools import takewhile
 from typing import Any
 
 import numpy as np
 
-from stopcli.data.labels import check_labels, prompts_for
-from stopcli.errors import UsageError
+from stopcli.data.seen import Seen, read_seen
+from stopcli.errors import InputError, UnreadableVideo, UsageError
 from stopcli.eval.metrics import share_interval
-from stopcli.index.calibration import combined
 from stopcli.index.live.feedback import draw
-from stopcli.web.work.archive import Archive
+from stopcli.web.work.archive import Archive, moment
 from stopcli.web.work.asking import Asking
 from stopcli.web.work.library import Library
-from stopcli.web.work.question import Answer, Audit, Moment, Question, moment_id, split_id
+from stopcli.web.work.question import Answer, Audit, Moment, Question
 from stopcli.web.work.workspace import Workspace
 
 SAMPLE = 30  # moments of an audit
+LABELS = 64  # that are told apart at once
 
 
 @dataclass
@@ -35,123 +37,104 @@ class Answering:
 
     def __init__(self, space: Workspace) -> None:
         self._space = space
-        self._audits: dict[str, _Audit] = {}
+        self._audits: dict[tuple[object, ...], _Audit] = {}
 
     def answer(self, q: Question) -> Answer:
         """Answer a question."""
         began = time.perf_counter()
-        archive = self._space.archive(q.model)
-        picture = self._space.picture(q.picture)
-        with self._space.lock:
-            self._space.table.refresh()
-            rows = self._space.table.rows
-        audit = None
+        archive, space, audit = self._space.archive(q.model), self._space, None
         if q.queue == "labelled":
             moments = self._labelled(q)
         elif q.queue == "audit":
             moments, audit = self._audit(q, archive)
         elif q.label is None and q.queue == "best":
-            moments = self._space.on_lane(lambda: Asking(archive).find(q, picture))
+            moments = self._found(q, archive)
         else:
-            labels = (
-                self._space.labels()
-                if q.label is None
-                else [*dict.fromkeys([*self._space.labels(), q.label])]
-            )
+            labels, rows = self._labels(q), space.rows()
+            if not labels:
+                raise UsageError("there are no labels yet; add one first")
 
             def work() -> list[Moment]:
                 asking = Asking(archive)
-                return asking.queue(q, asking.scores(labels, rows, q, picture))
+                return asking.queue(q, asking.scores(labels, rows))
 
-            moments = self._space.on_lane(work)
-        moments = [self.known(m) for m in moments]
-        took = time.perf_counter() - began
+            moments = space.on_lane(work)
         return Answer(
-            moments=moments,
+            moments=self._known(moments),
             model=archive.files.title,
-            seconds=took,
-            total=archive.size,
+            seconds=time.perf_counter() - began,
+            total=int(archive.view.selection(q).count.sum()),
             audit=audit,
-            note=None,
         )
 
-    def known(self, moment: Moment) -> Moment:
-        """Return a moment with what it is called."""
-        path = self._space.library.path_of(moment.file)
-        return moment.model_copy(update={"label": self._space.table.label_of(path, moment.start, moment.end)})
+    def _found(self, q: Question, archive: Archive) -> list[Moment]:
+        picture = self._space.picture(q.picture)
+        try:
+            return self._space.on_lane(lambda: Asking(archive).find(q, picture))
+        except UnreadableVideo as error:
+            if picture is None:
+                raise
+            raise UsageError("that is not a picture that can be read; JPEG, PNG and WebP can") from error
+
+    def _labels(self, q: Question) -> list[str]:
+        """Return the labels that are told apart, the question's own first."""
+        own = [] if q.label is None else [q.label]
+        return list(dict.fromkeys([*own, *self._space.labels()]))[:LABELS]
+
+    def _known(self, moments: list[Moment]) -> list[Moment]:
+        """Return moments with what they are called, without those of files that are gone."""
+        here = [m for m in moments if m.file in self._space.library]
+        return [m.model_copy(update={"label": self._space.label_of(m)}) for m in here]
 
     def moment(self, file: str, start: float, end: float) -> Moment:
         """Return a stretch of a file, with what it is called."""
-        path = str(self._space.library.path_of(file))
-        name = moment_id(file, start, end)
-        return self.known(Moment(id=name, file=file, path=path, start=start, end=end, score=0.0))
+        found = moment(str(self._space.library.path_of(file)), start, end, 0.0)
+        return found.model_copy(update={"label": self._space.label_of(found)})
 
-    def classify(self, moment: str, labels: list[str]) -> list[dict[str, Any]]:
-        """Return how well labels fit a moment, best first, from its vectors in the index."""
-        check_labels(labels)
-        file, start, end = split_id(moment)
-        path, archive = self._space.library.path_of(file), self._space.archive()
-        encoder = archive.encoder
-
-        def work() -> list[dict[str, Any]]:
-            rows = archive.rows_of(path, start, end)
-            if not len(rows):
-                raise UsageError(f"{path.name}: that moment is not in the index yet")
-            vector = combined(list(archive.matrix[rows]))
-            head = encoder.head.of(labels) if encoder.head else None
-            texts = encoder.encode_texts(prompts_for(labels, archive.files.config))
-            _, shares, cosines = (row[0] for row in encoder.label_scores(vector[None], texts, head))
-            best = np.argsort(-shares, kind="stable")
-            return [
-                {"label": labels[i], "score": float(shares[i]), "cosine": float(cosines[i])} for i in best
-            ]
-
-        return self._space.on_lane(work)
+    def classify(self, name: str, labels: list[str]) -> list[dict[str, Any]]:
+        """Return how well labels fit a moment, best first."""
+        archive = self._space.archive()
+        return self._space.on_lane(lambda: Asking(archive).classify(name, labels))
 
     def _labelled(self, q: Question) -> list[Moment]:
         """Return what was labelled, the last first."""
-        found = []
-        for row in reversed(self._space.table.rows):
-            name = Library.id_of(row.path)
+        found: list[Moment] = []
+        for row in reversed(self._space.rows()):
+            name, end = Library.id_of(row.path), row.end
             if name not in self._space.library or q.label not in (None, row.label):
                 continue
-            shown, start = self._space.library.path_of(name), row.start or 0.0
-            end = self._space.media.facts(shown).duration if row.end is None else row.end
-            found.append(
-                Moment(
-                    id=moment_id(name, start, end),
-                    file=name,
-                    path=str(shown),
-                    start=start,
-                    end=end,
-                    score=0.0,
-                )
-            )
+            path = self._space.library.path_of(name)
+            if end is None:
+                try:
+                    end = self._space.media.length(path)
+                except InputError:
+                    continue  # it can be shown no more
+            found.append(moment(str(path), row.start, end, 0.0))
             if len(found) == q.top_k:
                 break
         return found
 
     def _audit(self, q: Question, archive: Archive) -> tuple[list[Moment], Audit]:
-        """Return the moments of a sample that are still to be judged, and what it says so far."""
+        """Return the moments of a sample that are still to be judged, and what it says so far.
+
+        What counts is judged in the order of the sample: nobody picks which to judge.
+        """
         label = q.label
         if label is None:
             raise UsageError("an audit is of one label; choose it first")
-        if label not in self._audits:
-            rows, labels = self._space.table.rows, [*dict.fromkeys([*self._space.labels(), label])]
+        key = self._key(q)
+        if key not in self._audits:
+            labels, rows = self._labels(q), self._space.rows()
 
             def work() -> _Audit:
                 asking = Asking(archive)
-                scores = asking.scores(labels, rows, q, self._space.picture(q.picture))
-                mine = scores.values[:, scores.labels.index(label)]
-                chosen = archive.selection(q).rows()
-                chosen = chosen[(mine[chosen] > 0) & ~np.isin(chosen, scores.judged)]
-                drawn = draw(chosen, SAMPLE, seed=len(rows))
-                return _Audit(len(chosen), [archive.moment_of(int(r), float(mine[r])) for r in drawn])
+                chosen = asking.predicted(label, asking.scores(labels, rows), q)
+                return _Audit(len(chosen), asking.moments(draw(chosen, SAMPLE, secrets.randbits(32)), q))
 
-            self._audits[label] = self._space.on_lane(work)
-        audit = self._audits[label]
-        answers = [self.known(m).label for m in audit.moments]
-        right = np.array([answer == label for answer in answers if answer is not None], bool)
+            self._audits[key] = self._space.on_lane(work)
+        audit = self._audits[key]
+        answers = [self._space.label_near(m) for m in audit.moments]
+        right = np.array([a == label for a in takewhile(lambda a: a is not None, answers)], bool)
         said = Audit(
             label=label,
             predicted=audit.predicted,
@@ -163,45 +146,56 @@ class Answering:
         )
         return [m for m, answer in zip(audit.moments, answers, strict=True) if answer is None], said
 
+    def _key(self, q: Question) -> tuple[object, ...]:
+        return (q.label, q.model or self._space.model, q.glob, q.min_duration, q.max_duration)
+
+    def forget_audit(self, q: Question) -> None:
+        """Draw a new sample next time."""
+        self._audits.pop(self._key(q), None)
+
     def timeline(self, file: str) -> dict[str, Any]:
         """Return how each label's score goes over a file: windows, and values from -1 to 1."""
-        path, archive, labels = self._space.library.path_of(file), self._space.archive(), self._space.labels()
-        with self._space.lock:
-            answers = self._space.table.rows
+        self._space.library.path_of(file)
+        archive, labels, answers = self._space.archive(), self._space.labels()[:LABELS], self._space.rows()
 
         def work() -> dict[str, Any]:
-            rows = archive.rows_of(path, None, None)
-            moments = [archive.moment_of(int(row), 0.0) for row in rows]
-            values = (
-                Asking(archive).scores(labels, answers).values[rows]
-                if labels and len(rows)
-                else rows[:0, None]
-            )
-            spans = [(m.start, m.end) for m in moments]
+            asking, rows = Asking(archive), archive.view.rows_of(file, None, None)
+            spans = [(m.start, m.end) for m in asking.moments(rows, Question())]
+            values = asking.scores(labels, answers, rows).values if labels and len(rows) else rows[:0, None]
             return {"labels": labels, "spans": spans, "values": np.clip(values, -1, 1).round(4).tolist()}
 
         return self._space.on_lane(work)
 
-    def compare(self, q: Question, before: str, after: str) -> tuple[Answer, Answer]:
-        """Answer a question with two models, without any moment that has a label."""
-        labelled = [
-            (Library.id_of(r.path), r.start or 0.0, np.inf if r.end is None else r.end)
-            for r in self._space.table.rows
-        ]
+    def compare(self, q: Question, name: str) -> tuple[Answer, Answer]:
+        """Answer a question with the model of a training and with that which it was made from.
 
-        def unseen(m: Moment) -> bool:
-            return not any(file == m.file and a < m.end and m.start < b for file, a, b in labelled)
-
+        Moments that the training saw, or that have a label now, are left out of both; their copies too.
+        """
+        run = self._space.adapting.read(name)
+        after = self._space.trained.get(name)
+        if after is None:
+            raise UsageError(f"{name}: search with it first")
+        before = self._space.add_model(run.base)
+        seen, rows = read_seen(self._space.adapting.usable(name)), self._space.rows()
         both = []
-        for name in (before, after):
-            wide = q.model_copy(
-                update={"model": name, "top_k": min(500, q.top_k + len(labelled)), "queue": "best"}
-            )
-            found = self.answer(wide)
-            kept = [m for m in found.moments if unseen(m)][: q.top_k]
-            both.append(found.model_copy(update={"moments": kept}))
+        for model in (before, after):
+            archive, began = self._space.archive(model), time.perf_counter()
+
+            def work(archive: Archive = archive) -> list[Moment]:
+                asking = Asking(archive)
+                judged = asking.judged((), rows).rows.tolist()
+                return asking.find(q, self._space.picture(q.picture), [*judged, *_rows_seen(archive, seen)])
+
+            moments = self._known(self._space.on_lane(work))
+            took = time.perf_counter() - began
+            both.append(Answer(moments=moments, model=model, seconds=took, total=archive.size))
         return both[0], both[1]
 
-    def forget_audit(self, label: str) -> None:
-        """Draw a new sample next time."""
-        self._audits.pop(label, None)
+
+def _rows_seen(archive: Archive, seen: Seen) -> list[int]:
+    """Return the rows of an archive that show what a model was trained on."""
+    view, rows = archive.view, []
+    for file in view.files():
+        for start, end in seen.spans.get(view.content_of(file) or "", ()):
+            rows += view.rows_of(file, start, end).tolist()
+    return rows

@@ -1,169 +1,222 @@
-"""Questions, answered from an index that is kept warm: found by words and pictures, or by what was labelled.
+"""Questions, answered from one view of an index: by words and pictures, or by what was labelled.
 
-Letters: R rows of the index, n judged moments, C labels, E embedding size.
+Letters: R rows of the index, N rows that are scored, n judged moments, C labels, E embedding size.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from stopcli.data.labels import prompts_for
+from stopcli.data.labels import check_labels, prompts_for
 from stopcli.errors import UsageError
 from stopcli.index.calibration import SAMPLE, Calibration, combined, copy_threshold, spread_out
-from stopcli.index.live.feedback import Answers, belief, learn, most_diverse, most_uncertain
-from stopcli.index.ranking import Selection, folded
-from stopcli.index.types import Asked, Filters, Query, SearchRequest, Vectors
+from stopcli.index.live.feedback import DRAWN, Lesson, belief, learn, most_diverse, most_uncertain
+from stopcli.index.ranking import folded
+from stopcli.index.types import Filters, Query, SearchRequest, Vectors
 from stopcli.results import Hit
 from stopcli.tasks.labelling import Labelled, is_none
-from stopcli.web.work.archive import Archive
+from stopcli.web.work.archive import Archive, moment
+from stopcli.web.work.library import Library
 from stopcli.web.work.question import Moment, Question, split_id
 
-MOST_LABELS = 32  # that are told apart at once
-NONE: Vectors = np.zeros((0, 0), np.float32)
+COMPARED = 20_000  # moments, to find the most different
 
 Ints = NDArray[np.int64]
+NONE: Vectors = np.zeros((0, 0), np.float32)
+
+
+class Judged(NamedTuple):
+    """Rows that have an answer (n,), and which of the labels: -1 for none of them."""
+
+    rows: Ints
+    classes: Ints
 
 
 class Scores(NamedTuple):
-    """How well the rows of the index (R,) fit each of C labels, so far: about 1 is yes, -1 is no."""
+    """How well rows of the index fit each of C labels, so far: about 1 is yes, -1 is no."""
 
     labels: tuple[str, ...]
-    values: Vectors  # (R,C)
+    rows: Ints  # (N,)
+    values: Vectors  # (N,C)
     judged: Ints  # (n,): rows that have an answer
 
 
 class Asking:
-    """Answers questions from an archive; all on the one thread that its engine belongs to."""
+    """Answers questions from an archive as it is now; on the one thread that its engine belongs to."""
 
     def __init__(self, archive: Archive) -> None:
-        self._archive = archive
+        self._archive, self._engine, self._view = archive, archive.engine, archive.view
 
-    def ask(self, q: Question, picture: Path | None) -> tuple[SearchRequest, Asked]:
-        """Embed what a question asks for."""
-        filters = Filters(q.top_k, None, q.glob, q.min_duration, q.max_duration, q.per_file, fold=q.fold)
+    def find(self, q: Question, picture: Path | None = None, without: Sequence[int] = ()) -> list[Moment]:
+        """Return the moments that fit a question best; none of the rows ``without``."""
+        selection = self._view.selection(q)
         texts = (q.query,) if q.query.strip() else ()
         pictures = () if picture is None else (picture,)
         several = len(texts) + len(pictures) + len(q.like) > 1
+        filters = Filters(q.top_k, None, q.glob, q.min_duration, q.max_duration, q.per_file, fold=q.fold)
         request = SearchRequest(
-            texts,
-            tuple(q.unlike),
-            (),
-            pictures,
-            combine=several,
-            window=self._archive.window,
-            filters=filters,
+            texts, tuple(q.unlike), (), pictures, (), several, self._archive.window, filters
         )
-        asked = self._archive.engine.ask(request)
-        like = [self._like(moment) for moment in q.like]
-        unlike = [self._like(moment).vector for moment in q.unlike_moments]
+        asked = self._engine.ask(request)
+        like = [self._like(name) for name in q.like]
         seen = (*(s._replace(name="a picture") for s in asked.seen), *like)
-        return request, asked._replace(seen=seen, unlike=(*asked.unlike, *unlike))
+        unlike = (*asked.unlike, *(self._like(name).vector for name in q.unlike_moments))
+        asked = asked._replace(seen=seen, unlike=unlike)
+        if not (asked.written or asked.seen):
+            return self._different(selection.rows(), NONE, q)
+        left = tuple(without)
+        written, seen = (tuple(_except(x, left) for x in some) for some in (asked.written, asked.seen))
+        asked = asked._replace(written=written, seen=seen)
+        hits = self._engine.answer(request, asked, self._view.state, selection)
+        return [_of(hit) for hit in hits if hit.confidence is None or hit.confidence >= q.min_confidence]
 
-    def _like(self, moment: str) -> Query:
+    def _like(self, name: str) -> Query:
         """Return a moment of the archive as a query: its vectors are in the index."""
-        file, start, end = split_id(moment)
+        rows = self._rows(name)
+        path = self._archive.library.path_of(split_id(name)[0])
+        return Query(
+            f"like {path.name}", combined(list(self._view.matrix[rows])), without=tuple(rows.tolist())
+        )
+
+    def _rows(self, name: str) -> Ints:
+        file, start, end = split_id(name)
         path = self._archive.library.path_of(file)
-        rows = self._archive.rows_of(path, start, end)
+        rows = self._view.rows_of(file, start, end)
         if not len(rows):
             raise UsageError(f"{path.name}: that moment is not in the index yet")
-        return Query(
-            f"like {path.name}", combined(list(self._archive.matrix[rows])), without=tuple(rows.tolist())
-        )
+        return rows
 
-    def find(self, q: Question, picture: Path | None = None) -> list[Moment]:
-        """Return the moments that fit a question best."""
-        request, asked = self.ask(q, picture)
-        selection = self._archive.selection(q)
-        if not (asked.written or asked.seen):
-            return self._few(selection, most_diverse(self._archive.matrix[selection.rows()], NONE, q.top_k))
-        hits = self._archive.engine.answer(request, asked, self._archive.state.state, selection)
-        return [self._of(hit) for hit in hits if hit.confidence is None or hit.confidence >= q.min_confidence]
+    def _different(self, rows: Ints, known: Vectors, q: Question) -> list[Moment]:
+        """Return moments that are as different as can be."""
+        some = rows[spread_out(len(rows), COMPARED)]
+        if not len(some):
+            return []
+        chosen = some[most_diverse(self._view.matrix[some], known, q.top_k)]
+        selection = self._view.selection(q)
+        return [self._view.moment_of(int(row), 0.0, selection) for row in chosen]
 
-    def _of(self, hit: Hit) -> Moment:
-        moment = self._archive.moment(hit.path, hit.start, hit.end, hit.score)
-        return moment.model_copy(update={"confidence": hit.confidence, "also": list(hit.also)})
+    def scores(self, labels: Sequence[str], answers: Sequence[Labelled], rows: Ints | None = None) -> Scores:
+        """Return how well rows, by default all, fit each label: by its words, and by the answers."""
+        names, view = tuple(labels), self._view
+        every = view.selection().rows()
+        wanted = every if rows is None else rows
+        judged = self.judged(names, answers)
+        drawn = every[spread_out(len(every), SAMPLE)]
+        sample = view.matrix[drawn]
+        asked = self._engine.ask(SearchRequest(tuple(prompts_for(names, self._archive.files.config))))
+        queries = self._engine.compared(asked, view.state, view.selection()).written
+        places = np.concatenate([wanted, judged.rows, drawn])
+        prior = np.stack([self._prior(q, sample, places) for q in queries], axis=1)
+        asked_for, of_judged, of_drawn = np.split(prior, [len(wanted), len(wanted) + len(judged.rows)])
+        known = Lesson(view.matrix[judged.rows], of_judged, judged.classes)
+        thin = spread_out(len(drawn), DRAWN)
+        rest = Lesson(sample[thin], of_drawn[thin], np.full(len(sample[thin]), -1))
+        values = learn(_rows_of(view.matrix, wanted), asked_for, known, rest)
+        return Scores(names, wanted, values, judged.rows)
 
-    def _few(self, selection: Selection, places: Ints) -> list[Moment]:
-        rows = selection.rows()
-        return [self._archive.moment_of(int(rows[place]), 0.0) for place in places]
+    def judged(self, labels: Sequence[str], answers: Sequence[Labelled]) -> Judged:
+        """Return the rows that were labelled, and which of the labels they have: -1 for none of them."""
+        rows = [self._view.rows_of(Library.id_of(a.path), a.start, a.end) for a in answers]
+        kinds = [-1 if is_none(a.label) or a.label not in labels else labels.index(a.label) for a in answers]
+        none = np.zeros(0, np.int64)
+        classes = np.repeat(np.array(kinds, np.int64), [len(r) for r in rows]) if rows else none
+        return Judged(np.concatenate([none, *rows]), classes)
 
-    def scores(self, labels: Sequence[str], answers: Sequence[Labelled], q: Question | None = None,
-               picture: Path | None = None) -> Scores:  # fmt: skip
-        """Return how well every row fits each label: by its words, or a question's, and by the answers."""
-        names = tuple(labels)[:MOST_LABELS]
-        selection, state = self._archive.selection(), self._archive.state.state
-        sample = self._archive.matrix[selection.rows()[spread_out(self._archive.size, SAMPLE)]]
-        asked = self._archive.engine.ask(SearchRequest(tuple(prompts_for(names, self._archive.files.config))))
-        queries = list(self._archive.engine.compared(asked, state, selection).written)
-        if q is not None and q.label in names and (q.query.strip() or q.like or picture is not None):
-            _, own = self.ask(q, picture)
-            own = self._archive.engine.compared(own, state, selection)
-            given = [*own.written, *own.seen]
-            queries[names.index(q.label)] = given[0]
-        rows = [self._archive.rows_of(a.path, a.start, a.end) for a in answers]
-        kinds = [-1 if is_none(a.label) or a.label not in names else names.index(a.label) for a in answers]
-        judged = Answers(
-            np.concatenate([np.zeros(0, np.int64), *rows]),
-            np.repeat(np.array(kinds, np.int64), [len(r) for r in rows]) if rows else np.zeros(0, np.int64),
-        )
-        values = np.empty((len(self._archive.matrix), len(names)), np.float32)
-        for kind, query in enumerate(queries):
-            values[:, kind] = self._prior(query, sample)
-            values[:, kind] = learn(self._archive.matrix, selection.rows(), values[:, kind], judged, kind)
-        return Scores(names, values, judged.rows)
-
-    def _prior(self, query: Query, sample: Vectors) -> Vectors:
-        calibration = None if query.nulls is None else Calibration.of(sample, query.nulls, self._archive.size)
-        if calibration is None:
-            return belief(np.zeros(len(self._archive.matrix), np.float32), None)
-        return belief(calibration.deviations(self._archive.matrix, query.vector), calibration)
+    def _prior(self, query: Query, sample: Vectors, rows: Ints) -> Vectors:
+        if query.nulls is None:
+            return belief(np.zeros(len(rows), np.float32), None)
+        calibration = Calibration.of(sample, query.nulls, self._view.size)
+        away = _rows_of(self._view.matrix, rows) @ (query.vector - calibration.usual)
+        return belief(calibration.standardized(away), calibration)
 
     def queue(self, q: Question, scores: Scores) -> list[Moment]:
         """Return the moments that a person should look at next, none of them judged."""
-        selection = self._archive.selection(q)
-        rows = selection.rows()
-        rows = rows[~np.isin(rows, scores.judged)]
+        selection = self._view.selection(q)
+        kept = np.isin(scores.rows, selection.rows()) & ~np.isin(scores.rows, scores.judged)
+        rows, values = scores.rows[kept], scores.values[kept]
         if not len(rows):
             return []
-        if q.queue == "diverse":
-            chosen = rows[
-                most_diverse(self._archive.matrix[rows], self._archive.matrix[scores.judged], q.top_k)
-            ]
-            return [self._suggested(int(row), scores, q.label) for row in chosen]
         mine = scores.labels.index(q.label) if q.label in scores.labels else None
-        if q.queue == "uncertain":
-            order = rows[most_uncertain(_margins(scores.values[rows], mine))]
+        if q.queue == "diverse":
+            some = spread_out(len(rows), COMPARED)
+            order = most_diverse(self._view.matrix[rows[some]], self._view.matrix[scores.judged], q.top_k)
+            order = np.arange(len(rows))[some][order]
+        elif q.queue == "uncertain":
+            order = most_uncertain(_margins(values, mine))
         else:
-            value = scores.values[rows].max(1) if mine is None else scores.values[rows, mine]
-            order = rows[np.argsort(-value, kind="stable")]
-        alike = (
-            copy_threshold(self._archive.matrix[rows[spread_out(len(rows), SAMPLE)]]) if q.fold else np.inf
-        )
-        hits = ((int(row), self._hit(int(row))) for row in order)
-        found = folded(hits, self._archive.matrix, Filters(q.top_k, per_file=q.per_file, fold=q.fold), alike)
-        moments = [self._suggested(row, scores, q.label) for row, _ in found]
-        return [m.model_copy(update={"also": list(h.also)}) for m, (_, h) in zip(moments, found, strict=True)]
+            order = np.argsort(-(values.max(1) if mine is None else values[:, mine]), kind="stable")
+        places: dict[int, int] = {}
+        moments: dict[int, Moment] = {}
 
-    def _hit(self, row: int) -> Hit:
-        moment = self._archive.moment_of(row, 0.0)
-        return Hit("", 0, moment.path, moment.start, moment.end, 0.0)
+        def hits() -> Iterator[tuple[int, Hit]]:
+            for place in order:
+                row = int(rows[place])
+                m = self._view.moment_of(row, 0.0, selection)
+                places[row], moments[row] = int(place), m
+                yield row, Hit("", 0, m.path, m.start, m.end, 0.0)
 
-    def _suggested(self, row: int, scores: Scores, label: str | None) -> Moment:
-        values = scores.values[row]
-        best = int(np.argmax(values)) if len(values) else 0
-        mine = scores.labels.index(label) if label in scores.labels else best
-        moment = self._archive.moment_of(row, float(values[mine]) if len(values) else 0.0)
-        suggestion = scores.labels[best] if len(values) and values[best] > 0 else None
-        return moment.model_copy(update={"suggestion": suggestion})
+        sample = self._view.matrix[rows[spread_out(len(rows), SAMPLE)]]
+        alike = copy_threshold(sample) if q.fold else np.inf
+        found = folded(hits(), self._view.matrix, Filters(q.top_k, per_file=q.per_file, fold=q.fold), alike)
+        return [
+            _suggested(moments[row], values[places[row]], scores.labels, mine, hit.also) for row, hit in found
+        ]
+
+    def predicted(self, label: str, scores: Scores, q: Question) -> Ints:
+        """Return the rows that are taken for a label, and were not judged: what an audit draws from."""
+        mine = scores.labels.index(label)
+        best = (scores.values.argmax(1) == mine) & (scores.values[:, mine] > 0)
+        inside = np.isin(scores.rows, self._view.selection(q).rows())
+        found: Ints = scores.rows[best & inside & ~np.isin(scores.rows, scores.judged)]
+        return found
+
+    def moments(self, rows: Ints, q: Question) -> list[Moment]:
+        """Return the moments of rows."""
+        selection = self._view.selection(q)
+        return [self._view.moment_of(int(row), 0.0, selection) for row in rows]
+
+    def classify(self, name: str, labels: Sequence[str]) -> list[dict[str, Any]]:
+        """Return how well labels fit a moment, best first, from its vectors in the index."""
+        check_labels(labels)
+        encoder = self._archive.encoder
+        vector = combined(list(self._view.matrix[self._rows(name)]))
+        head = encoder.head.of(labels) if encoder.head else None
+        texts = encoder.encode_texts(prompts_for(labels, self._archive.files.config))
+        _, shares, cosines = (row[0] for row in encoder.label_scores(vector[None], texts, head))
+        best = np.argsort(-shares, kind="stable")
+        return [{"label": labels[i], "score": float(shares[i]), "cosine": float(cosines[i])} for i in best]
+
+
+def _of(hit: Hit) -> Moment:
+    found = moment(hit.path, hit.start, hit.end, hit.score)
+    return found.model_copy(update={"confidence": hit.confidence, "also": list(hit.also)})
+
+
+def _except(query: Query, rows: tuple[int, ...]) -> Query:
+    return query._replace(without=(*query.without, *rows))
+
+
+def _suggested(
+    m: Moment, values: Vectors, labels: tuple[str, ...], mine: int | None, also: tuple[str, ...]
+) -> Moment:
+    best = int(np.argmax(values)) if len(values) else 0
+    suggestion = labels[best] if len(values) and values[best] > 0 else None
+    score = float(values[best if mine is None else mine]) if len(values) else 0.0
+    return m.model_copy(update={"suggestion": suggestion, "score": score, "also": list(also)})
+
+
+def _rows_of(matrix: Vectors, rows: Ints) -> Vectors:
+    """Return rows of a matrix: itself where these are all, for then nothing need be copied."""
+    return matrix if len(rows) == len(matrix) and bool((rows == np.arange(len(rows))).all()) else matrix[rows]
 
 
 def _margins(values: Vectors, mine: int | None) -> Vectors:
-    """Return scores (R,C) of which the closest are the most uncertain: one label against all others."""
+    """Return scores of which the closest are the most uncertain: one label against all others."""
     if mine is None or values.shape[1] == 1:
         return values
     others = np.delete(values, mine, axis=1).max(1)

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import itertools
 import threading
-import traceback
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
-from stopcli.errors import StopError
+from stopcli.errors import InternalError, StopError
 
 KEPT = 20  # jobs that are over
 
@@ -26,12 +25,14 @@ class Job:
 
     id: int
     name: str
+    key: str
     state: str = "waiting"  # running, done, failed, stopped
     done: float = 0.0
     total: float = 0.0
     words: str = ""
     result: Any = None
     stop: threading.Event = field(default_factory=threading.Event)
+    over: threading.Event = field(default_factory=threading.Event)
 
     def report(self, done: float, total: float, words: str = "") -> None:
         """Say how far the work has come; raises Stopped where it was called off."""
@@ -40,9 +41,15 @@ class Job:
         self.done, self.total, self.words = done, total, words
 
     def to_dict(self) -> dict[str, Any]:
-        """Return what the page shows."""
-        names = ("id", "name", "state", "done", "total", "words", "result")
-        return {name: getattr(self, name) for name in names}
+        """Return what the page shows; of a result, a file's name or counts."""
+        names = ("id", "name", "state", "done", "total", "words")
+        small = self.result if isinstance(self.result, dict) else None
+        return {name: getattr(self, name) for name in names} | {"result": small}
+
+    @property
+    def pending(self) -> bool:
+        """Whether the work waits or runs."""
+        return self.state in ("waiting", "running")
 
 
 class Jobs:
@@ -54,26 +61,24 @@ class Jobs:
         self._lock = threading.Lock()
         self._jobs: deque[Job] = deque()
 
-    def start(self, name: str, work: Callable[[Job], Any]) -> Job:
-        """Queue work, unless work of that name waits or runs already; return it."""
+    def start(self, name: str, work: Callable[[Job], Any], key: str | None = None) -> Job:
+        """Queue work, unless the same (by its ``key``, or else its name) waits already; return it."""
         with self._lock:
             for job in self._jobs:
-                if job.name == name and job.state in ("waiting", "running"):
+                if job.key == (key or name) and job.state == "waiting":
                     return job
-            job = Job(next(self._numbers), name)
+            job = Job(next(self._numbers), name, key or name)
             self._jobs.append(job)
-            over = [j for j in self._jobs if j.state not in ("waiting", "running")]
+            over = [j for j in self._jobs if not j.pending]
             for old in over[: max(0, len(over) - KEPT)]:
                 self._jobs.remove(old)
         self._pool.submit(self._run, job, work)
         return job
 
     def _run(self, job: Job, work: Callable[[Job], Any]) -> None:
-        if job.stop.is_set():
-            job.state = "stopped"
-            return
-        job.state = "running"
         try:
+            job.report(0, 0)
+            job.state = "running"
             job.result = work(job)
             job.state = "done"
         except Stopped:
@@ -81,13 +86,19 @@ class Jobs:
         except StopError as error:
             job.words, job.state = str(error), "failed"
         except Exception as error:
-            job.words = f"this should not have happened ({type(error).__name__}: {str(error)[:200]})"
-            job.result, job.state = traceback.format_exc(limit=-3), "failed"
+            job.words, job.state = str(InternalError.of(error)), "failed"
+        finally:
+            job.over.set()
 
     def listing(self) -> list[dict[str, Any]]:
         """Return all jobs that are not over, and the last that are, oldest first."""
         with self._lock:
             return [job.to_dict() for job in self._jobs]
+
+    def busy(self) -> bool:
+        """Say whether anything waits or runs."""
+        with self._lock:
+            return any(job.pending for job in self._jobs)
 
     def close(self) -> None:
         """Call off what waits and what runs."""

@@ -5,12 +5,14 @@ from __future__ import annotations
 import hashlib
 import os
 import threading
+import time
 from collections import OrderedDict, defaultdict
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from typing import TypeVar
 
-from stopcli.errors import StopError
+from stopcli.errors import FileMissing, StopError
 from stopcli.fileio import content_key, make_private_folder, replacing
 from stopcli.output.html import jpeg_bytes
 from stopcli.video.container import Facts
@@ -28,7 +30,11 @@ PLAYED = {  # pictures and sound that browsers play, by the format they lie in
     "webm": ({"vp8", "vp9", "av1", "libdav1d"}, {"", "opus", "vorbis"}),
 }
 EIGHT_BITS = {"yuv420p", "yuvj420p"}
-KEPT_FACTS = 20_000
+KEPT_FACTS = 20_000  # files
+KEPT = 86_400.0  # seconds that a file waits to be fetched
+
+Stamp = tuple[str, int, int]  # a path, its size, its time
+Kept = TypeVar("Kept")
 
 
 class Media:
@@ -38,17 +44,31 @@ class Media:
         self._folder, self._limit = folder, limit
         self._slots = threading.Semaphore(AT_ONCE)
         self._making: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
-        self._facts: OrderedDict[tuple[str, int, int], Facts] = OrderedDict()
+        self._facts: OrderedDict[Stamp, Facts] = OrderedDict()
+        self._contents: OrderedDict[Stamp, str] = OrderedDict()
 
     def facts(self, path: Path) -> Facts:
         """Return what a video says of itself; raises InputError."""
-        status = path.stat()
+        return self._kept(self._facts, path, read_facts)
+
+    def length(self, path: Path) -> float:
+        """Return when a video ends, in seconds on its own clock; raises InputError."""
+        facts = self.facts(path)
+        return facts.duration + facts.offset
+
+    @staticmethod
+    def _kept(known: OrderedDict[Stamp, Kept], path: Path, read: Callable[[Path], Kept]) -> Kept:
+        """Return what was read of a file as it is now; raises InputError."""
+        try:
+            status = path.stat()
+        except OSError as error:
+            raise FileMissing(f"{path}: no such file; it may have been moved") from error
         key = (str(path), status.st_size, status.st_mtime_ns)
-        if key not in self._facts:
-            self._facts[key] = read_facts(path)
-            while len(self._facts) > KEPT_FACTS:
-                self._facts.popitem(last=False)
-        return self._facts[key]
+        if key not in known:
+            known[key] = read(path)
+            while len(known) > KEPT_FACTS:
+                known.popitem(last=False)
+        return known[key]
 
     def way(self, path: Path) -> str:
         """Say how a browser gets to see a video: as the file is, its packets in MP4 (copy), or encoded."""
@@ -62,7 +82,7 @@ class Media:
 
     def stretch(self, path: Path, start: float, end: float) -> tuple[float, float]:
         """Return from where to where a copy of a file is made, so that a moment can be looked at."""
-        whole = self.facts(path).duration + self.facts(path).offset
+        whole = self.length(path)
         if whole <= WHOLE:
             return 0.0, whole
         return max(0.0, start - AROUND), min(whole, max(end + AROUND, start + 1), start + LONGEST)
@@ -106,17 +126,20 @@ class Media:
 
     def _made(self, path: Path, what: str, suffix: str, make: Callable[[Path], None]) -> Path:
         """Return a file of that content, made if it is not there yet; two that ask at once get one."""
-        name = hashlib.sha256(f"{content_key(path)} {what}".encode()).hexdigest()[:40]
+        content = self._kept(self._contents, path, content_key)
+        name = hashlib.sha256(f"{content} {what}".encode()).hexdigest()[:40]
         file = self._folder / f"{name}{suffix}"
-        with self._making[name]:
-            if file.is_file():
-                with suppress(OSError):
-                    os.utime(file)  # when it was last looked at
-                return file
-            make_private_folder(self._folder)
-            with self._slots, replacing(file) as part:
-                make(part)
-        self._making.pop(name, None)
+        try:
+            with self._making[name]:
+                if file.is_file():
+                    with suppress(OSError):
+                        os.utime(file)  # when it was last looked at
+                    return file
+                make_private_folder(self._folder)
+                with self._slots, replacing(file) as part:
+                    make(part)
+        finally:
+            self._making.pop(name, None)
         self._make_room()
         return file
 
@@ -132,3 +155,11 @@ class Media:
             with suppress(OSError):
                 Path(name).unlink()
                 total -= status.st_size
+
+
+def forget_old(folder: Path) -> None:
+    """Remove what nobody fetched for a day."""
+    for file in folder.iterdir() if folder.is_dir() else ():
+        with suppress(OSError):
+            if time.time() - file.stat().st_mtime > KEPT:
+                file.unlink()

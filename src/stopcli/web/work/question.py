@@ -87,24 +87,13 @@ class Answer(BaseModel):
     model: str
     seconds: float
     total: int = Field(description="Moments that were looked at.")
-    note: str | None = None
     audit: Audit | None = None
 
 
 class Judgement(Strict):
-    """Moments called by a label; null takes the label away."""
+    """What moments show, by label; null takes the label away. All of it is taken back at once."""
 
-    moments: list[MomentId] = Field(min_length=1, max_length=500)
-    label: Label | None
-
-
-class Span(Strict):
-    """A stretch of a video that a person chose."""
-
-    file: str = Field(pattern=r"^[0-9a-f]{16}$")
-    start: Seconds
-    end: Seconds
-    label: Label | None = None
+    answers: dict[MomentId, Label | None] = Field(min_length=1, max_length=500)
 
 
 def split_id(moment: str) -> tuple[str, float, float]:
@@ -112,6 +101,8 @@ def split_id(moment: str) -> tuple[str, float, float]:
     if not re.match(MOMENT_ID, moment):
         raise UsageError("that is no moment's id")
     file, start, end = moment.split("-")
+    if int(end) <= int(start):
+        raise UsageError("a moment must end after it starts")
     return file, int(start) / 1000, int(end) / 1000
 
 

@@ -2,23 +2,36 @@
 
 from __future__ import annotations
 
+import secrets
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from stopcli.errors import InputError, UsageError
-from stopcli.fileio import make_private_folder
-from stopcli.output.export import SUFFIXES, check_export, export
+from stopcli.fileio import make_private_folder, replacing
+from stopcli.output.export import check_export, export
+from stopcli.output.sink import printable
 from stopcli.results import Failure, Hit
 from stopcli.tasks.clips import save_hits
-from stopcli.video.cut.chapters import CHAPTERED
 from stopcli.web.work.jobs import Job
 from stopcli.web.work.question import split_id
 from stopcli.web.work.workspace import Workspace
 
 CLIPS = ".zip"
-KINDS = (CLIPS, *(suffix for suffix in SUFFIXES if suffix not in CHAPTERED))
+KINDS = {  # what they are for
+    CLIPS: "clips (.zip)",
+    ".edl": "EDL for Resolve, Premiere, Avid",
+    ".fcpxml": "FCPXML for Final Cut",
+    ".otio": "OpenTimelineIO",
+    ".xml": "FCP 7 XML",
+    ".csv": "CSV table",
+    ".srt": "SRT subtitles",
+    ".vtt": "WebVTT subtitles",
+    ".eaf": "ELAN",
+    ".boris": "BORIS",
+    ".json": "Label Studio",
+}
 MOST = 2000  # moments
 
 
@@ -33,8 +46,10 @@ def hits_of(space: Workspace, moments: Sequence[str], name: str) -> list[Hit]:
     return hits
 
 
-def take(space: Workspace, moments: Sequence[str], kind: str, name: str, folder: Path, job: Job) -> str:
-    """Write moments into one file in a folder, which is made; return its name.
+def take(
+    space: Workspace, moments: Sequence[str], kind: str, name: str, folder: Path, job: Job
+) -> dict[str, str]:
+    """Write moments into one file in a folder, which is made; return its ``file`` and what is not in it.
 
     ``kind`` is a suffix: .zip holds the clips, the others are those of `stop retrieve --export`; where that
     makes a file for each video, they are put into a ZIP.
@@ -58,15 +73,30 @@ def take(space: Workspace, moments: Sequence[str], kind: str, name: str, folder:
         files = sorted(Path(made).iterdir())
         if not files:
             raise InputError(failures[0].message if failures else "nothing could be written")
+        lacking = {"lacking": f"{len(failures)} not written: {failures[0].message}"} if failures else {}
         if len(files) == 1 and kind != CLIPS:
-            target = folder / f"{job.id}-moments{kind}"
+            target = folder / f"{secrets.token_hex(8)}-moments{kind}"
             files[0].replace(target)
-            return target.name
-        target = folder / f"{job.id}-moments.zip"
-        with zipfile.ZipFile(target, "w", zipfile.ZIP_STORED) as archive:  # films do not get smaller
-            for file in files:
-                archive.write(file, file.name)
-        return target.name
+            return {"file": target.name, **lacking}
+        return {
+            "file": _packed(files, folder, "clips" if kind == CLIPS else f"moments-{kind[1:]}"),
+            **lacking,
+        }
+
+
+def take_model(model: Path, folder: Path) -> dict[str, str]:
+    """Pack a model's folder; return the ``file``."""
+    make_private_folder(folder)
+    files = sorted(f for f in model.rglob("*") if f.is_file() and not f.name.startswith("."))
+    return {"file": _packed(files, folder, model.name, model.parent)}
+
+
+def _packed(files: Sequence[Path], folder: Path, name: str, base: Path | None = None) -> str:
+    target = folder / f"{secrets.token_hex(8)}-{name}.zip"
+    with replacing(target) as part, zipfile.ZipFile(part, "w", zipfile.ZIP_STORED) as archive:
+        for file in files:  # films do not get smaller
+            archive.write(file, printable(file.name if base is None else str(file.relative_to(base))))
+    return target.name
 
 
 def _clips(hits: list[Hit], folder: Path, job: Job) -> list[Failure]:

@@ -5,25 +5,30 @@ One thread answers questions, for the index is its; one does heavy work, a piece
 
 from __future__ import annotations
 
+import math
+import os
 import threading
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from stopcli.errors import UsageError
+from stopcli.errors import InputError, UsageError
 from stopcli.model.files import ModelFiles
-from stopcli.tasks.labelling import LabelTable, checked_label, is_none
+from stopcli.tasks.labelling import Labelled, LabelTable, Place, checked_label, is_none
 from stopcli.web.work.adapting import Adapting, advise
 from stopcli.web.work.archive import Archive
 from stopcli.web.work.jobs import Job, Jobs
 from stopcli.web.work.library import Library
-from stopcli.web.work.media import Media
-from stopcli.web.work.question import moment_id, split_id
+from stopcli.web.work.media import Media, forget_old
+from stopcli.web.work.question import Moment, moment_id, split_id
 
 if TYPE_CHECKING:
     from stopcli.runtime.encoder import Encoder
+
+WHOLE = 0.1  # seconds: a moment that ends so near to the end of a file ends with it
 
 Result = TypeVar("Result")
 
@@ -49,7 +54,6 @@ class Settings:
     query: str = ""
     training: tuple[str, ...] = ()  # options of `stop finetune`
     side: str = "search"  # or label
-    failures: list[str] = field(default_factory=list)
 
 
 class Workspace:
@@ -68,15 +72,15 @@ class Workspace:
         self._labels = list(dict.fromkeys(map(checked_label, settings.labels)))
         self._archives: dict[str, Archive] = {}
         self.trained: dict[str, str] = {}  # the open model of a training, by its name
+        self.taken = settings.cache / "page" / "taken"  # what waits to be fetched
         self.base = model  # what trainings start from
+        forget_old(self.taken)
         self.model = self.add_model(model)
 
     def add_model(self, name: str) -> str:
         """Open a model's index, and bring it up to date as heavy work; return the model's name."""
         files = self._models.find(name)
-        with self.lock:
-            if files.title in self._archives:
-                return files.title
+        if files.title not in self._archives:
             s = self.settings
             archive = Archive(
                 self.library,
@@ -90,7 +94,7 @@ class Workspace:
             self.on_lane(archive.open)
             self._lane.submit(archive.warm)
             self._archives[files.title] = archive
-        self.rescan(files.title)
+            self._index(archive)
         return files.title
 
     def use(self, name: str) -> None:
@@ -112,9 +116,11 @@ class Workspace:
                 f"the model {name!r} is not open; those that are: {', '.join(self._archives)}"
             ) from None
 
-    def rescan(self, name: str | None = None) -> Job:
-        """Look for new videos, and embed them as heavy work."""
-        archive = self.archive(name)
+    def rescan(self) -> list[dict[str, Any]]:
+        """Look for new videos, and embed them as heavy work with every model that is open."""
+        return [self._index(archive).to_dict() for archive in self._archives.values()]
+
+    def _index(self, archive: Archive) -> Job:
         return self.jobs.start(f"indexing with {archive.files.title}", archive.refresh)
 
     def on_lane(self, work: Callable[[], Result]) -> Result:
@@ -134,29 +140,66 @@ class Workspace:
             self._labels = list(dict.fromkeys([*self._labels, checked_label(name)]))
             return self.labels()
 
-    def judge(self, moments: Sequence[str], label: str | None) -> None:
-        """Call moments by a label; it is on the disk when this returns."""
-        places = []
-        for moment in moments:
-            file, start, end = split_id(moment)
-            places.append((self.library.path_of(file), start, end))
+    def judge(self, answers: Mapping[str, str | None]) -> None:
+        """Call moments by labels; it is on the disk when this returns."""
         with self.lock:
-            self.table.put(places, label)
-            if label is not None and not is_none(label):
-                self.add_label(label)
+            self.table.put({self._place(moment): label for moment, label in answers.items()})
+            for label in answers.values():
+                if label is not None and not is_none(label):
+                    self.add_label(label)
+
+    def _place(self, moment: str) -> Place:
+        """Return where a moment stands in the table: as the whole file, if that has a row of its own."""
+        file, start, end = split_id(moment)
+        path = self.library.path_of(file)
+        if start == 0 and self.table.label_of(path, None, None) is not None:
+            try:
+                if end >= self.media.length(path) - WHOLE:
+                    return path, None, None
+            except InputError:
+                pass  # it can be labelled all the same
+        return path, start, end
+
+    def label_of(self, moment: Moment) -> str | None:
+        """Return what a moment is called."""
+        return self.table.label_of(*self._place(moment.id))
+
+    def label_near(self, moment: Moment) -> str | None:
+        """Return what a moment is called, or what somebody made of it who set its start and end anew."""
+        known = self.label_of(moment)
+        if known is None:
+            path, middle = self.library.path_of(moment.file), (moment.start + moment.end) / 2
+            name = os.path.abspath(path)  # noqa: PTH100 - resolve() would follow links
+            for row in self.table.rows:
+                if str(row.path) == name and (row.start or 0.0) <= middle <= (row.end or math.inf):
+                    return row.label
+        return known
 
     def undo(self) -> list[str]:
-        """Take the last answer back; return the moments that it was of."""
+        """Take the last answers back; return the moments that they were of."""
         with self.lock:
             back = self.table.undo()
         return [moment_id(Library.id_of(r.path), r.start or 0.0, r.end or 0.0) for r in back]
 
-    def train(self, options: Sequence[str] = ()) -> str:
-        """Begin a training from the labels as they are, of the first model; return its name."""
-        advice = advise(dict(self.table.counts()))
+    def rows(self) -> list[Labelled]:
+        """Return what is labelled, as the table says now."""
+        with self.lock:
+            self.table.refresh()
+            return self.table.rows
+
+    def train(self, options: Sequence[str] = ()) -> dict[str, Any]:
+        """Begin a training from the labels as they are, of the first model, once no other work runs."""
+        advice = advise(Counter(row.label for row in self.rows()))
         if not advice.ready:
             raise UsageError(advice.words)
-        return self.adapting.start(self.base, [*self.settings.training, *options]).name
+        given = [*self.settings.training, *options]
+        if not self.jobs.busy():
+            return self.adapting.start(self.base, given).to_dict()
+
+        def start(_: Job) -> dict[str, str]:
+            return {"name": self.adapting.start(self.base, given).name}
+
+        return self.jobs.start("starting the training", start).to_dict()
 
     def picture(self, name: str | None) -> Path | None:
         """Return a picture that was sent; raises UsageError if it is gone."""
@@ -169,22 +212,25 @@ class Workspace:
 
     def status(self) -> dict[str, Any]:
         """Return what changes while nobody asks: work, trainings, labels."""
-        with self.lock:
-            self.table.refresh()
-            counts = dict(self.table.counts())
-        archive, advice = self.archive(), advise({k: v for k, v in counts.items()})
+        problem = None
+        try:
+            counts = Counter(row.label for row in self.rows())
+        except InputError as error:  # somebody is editing it
+            counts, problem = self.table.counts(), str(error)
+        archive, advice = self.archive(), advise(counts)
         return {
             "model": self.model,
             "models": self.models,
             "videos": len(self.library),
-            "moments": archive.size if archive.update is not None else 0,
+            "moments": archive.size,
             "failures": [f.message for f in archive.failures[:100]],
             "labels": self.labels(),
-            "counts": counts,
+            "counts": dict(counts),
             "advice": {"ready": advice.ready, "more": advice.more, "words": advice.words},
             "jobs": self.jobs.listing(),
             "runs": [run.to_dict() | {"loss": [], "score": []} for run in self.adapting.runs()],
             "table": str(self.table.path),
+            "problem": problem,
         }
 
     def close(self) -> None:

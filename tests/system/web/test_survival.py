@@ -1,0 +1,213 @@
+"""What is labelled and trained outlives the page, the server and the power switch."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import signal
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from conftest import write_model
+from labelled_clips import write_labelled
+from served import served
+from stopcli.model.config import StopConfig
+from stopcli.tasks.samples import copy_samples
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory):
+    return tmp_path_factory.mktemp("home")
+
+
+def rows(table):
+    return list(csv.DictReader(table.read_text().splitlines()))
+
+
+def test_a_killed_server_loses_no_label(home, tmp_path):
+    videos, table = tmp_path / "videos", tmp_path / "labels.csv"
+    list(copy_samples(videos))
+    given = []
+    for _ in range(3):
+        with served(videos, "--model", "mini", "--table", table, home=home) as server:
+            server.indexed()
+            moments = [
+                m["id"] for m in server.json("POST", "/api/search", {"query": "a", "top_k": 8})["moments"]
+            ]
+            stop = threading.Event()
+
+            def label(server=server, moments=moments, stop=stop):
+                for i in range(10_000):
+                    if stop.is_set():
+                        return
+                    moment, name = moments[i % 8], f"label {i % 5}"
+                    try:
+                        server.json("POST", "/api/judge", {"answers": {moment: name}})
+                    except OSError:
+                        return
+                    given.append((moment, name))
+
+            thread = threading.Thread(target=label)
+            thread.start()
+            time.sleep(1.5)
+            server.end(signal.SIGKILL)
+            stop.set()
+            thread.join()
+        found = {r["path"]: r["label"] for r in rows(table)}
+        assert len(found) == len(rows(table)) == 8
+        last = dict(given[-8:])
+        kept = sum(name in found.values() for name in last.values())
+        assert kept >= 1
+        assert len(given) > 20
+    assert not list(tmp_path.glob("*.part*"))
+
+
+def test_every_answer_was_on_the_disk_when_it_was_confirmed(home, tmp_path):
+    videos, table = tmp_path / "videos", tmp_path / "labels.csv"
+    list(copy_samples(videos))
+    with served(videos, "--model", "mini", "--table", table, home=home) as server:
+        server.indexed()
+        moments = server.json("POST", "/api/search", {"query": "a", "top_k": 8})["moments"]
+        for i, moment in enumerate(moments):
+            server.json("POST", "/api/judge", {"answers": {moment["id"]: f"l{i}"}})
+            assert rows(table)[-1]["label"] == f"l{i}"
+        threads = [
+            threading.Thread(target=server.json, args=("POST", "/api/judge", {"answers": {m["id"]: f"k{i}"}}))
+            for i, m in enumerate(moments)
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert sorted(r["label"] for r in rows(table)) == [f"k{i}" for i in range(8)]
+
+
+@pytest.fixture
+def toy_page(home, tmp_path):
+    """A toy model, sixteen labelled clips, and the options of a page over them."""
+    folder = tmp_path / "work"
+    folder.mkdir()
+    write_labelled(folder)
+    (folder / "data.csv").rename(folder / "labels.csv")
+    model = write_model(tmp_path / "toy", stop=StopConfig(regions=0.25, eta=2, hidden=16))
+    options = (folder, "--model", model, "--table", folder / "labels.csv")
+    return folder, options, {"home": home}
+
+
+def begun(server, epochs=400):
+    run = server.json("POST", "/api/train", {"epochs": epochs})
+    name = run["name"]
+    for _ in range(1500):
+        run = server.json("GET", f"/api/train/{name}")
+        if (run["step"] >= 3 and run["score"]) or run["state"] != "running":
+            break
+        time.sleep(0.2)
+    assert run["state"] == "running", run
+    return name
+
+
+def state(server, name, wanted):
+    for _ in range(1500):
+        run = server.json("GET", f"/api/train/{name}")
+        if run["state"] in wanted:
+            return run
+        time.sleep(0.2)
+    raise AssertionError(run)
+
+
+def test_a_training_survives_the_server_is_stopped_and_resumed(toy_page):
+    folder, options, settings = toy_page
+    with served(*options, **settings) as server:
+        name = begun(server)
+        assert server.ask("POST", "/api/train", {})[0] == 400  # one at a time
+        pid = json.loads((folder / f".{name}.run.json").read_text())["pid"]
+        assert server.end() == 0
+    os.kill(pid, 0)  # it goes on
+    with served(*options, **settings) as server:
+        before = server.json("GET", f"/api/train/{name}")
+        assert before["state"] == "running"
+        assert before["loss"]
+        server.json("POST", f"/api/train/{name}/stop")
+        stopped = state(server, name, {"stopped", "failed", "finished"})
+        assert stopped["state"] == "stopped"
+        assert server.ask("POST", f"/api/train/{name}/stop")[0] == 400
+        server.json("POST", f"/api/train/{name}/resume")
+        again = state(server, name, {"running", "failed"})
+        assert again["state"] == "running"
+        for _ in range(1500):
+            again = server.json("GET", f"/api/train/{name}")
+            if again["step"] > stopped["step"]:
+                break
+            time.sleep(0.2)
+        assert again["step"] > stopped["step"]
+        assert again["loss"][0][0] == 1  # the curve is whole
+        server.json("POST", f"/api/train/{name}/stop")
+        state(server, name, {"stopped"})
+
+
+def test_a_killed_training_is_seen_and_goes_on_from_its_last_state(toy_page):
+    folder, options, settings = toy_page
+    with served(*options, **settings) as server:
+        name = begun(server)
+        os.kill(json.loads((folder / f".{name}.run.json").read_text())["pid"], signal.SIGKILL)
+        killed = state(server, name, {"stopped", "failed"})
+        assert killed["state"] == "stopped"
+        server.json("POST", f"/api/train/{name}/resume")
+        assert state(server, name, {"running"})
+        server.json("POST", f"/api/train/{name}/stop")
+        state(server, name, {"stopped"})
+
+
+def test_a_training_that_fails_says_why(toy_page):
+    folder, options, settings = toy_page
+    with served(*options, **settings) as server:
+        for clip in folder.glob("*.mp4"):
+            clip.write_bytes(b"no video")
+        name = server.json("POST", "/api/train", {"epochs": 1})["name"]
+        run = state(server, name, {"failed", "finished", "stopped"})
+        assert run["state"] == "failed"
+        assert "not a video" in run["words"] or "problems" in run["words"]
+
+
+def test_no_other_process_is_ever_stopped(toy_page):
+    """A record that names another process leads nowhere."""
+    folder, options, settings = toy_page
+    record = {"pid": os.getpid(), "began": time.time(), "base": "x", "options": []}
+    (folder / ".labels-model.run.json").write_text(json.dumps(record))
+    with served(*options, **settings) as server:
+        assert server.json("GET", "/api/train/labels-model")["state"] != "running"
+        assert server.ask("POST", "/api/train/labels-model/stop")[0] == 400
+    os.kill(os.getpid(), 0)
+
+
+def test_a_table_that_changes_and_a_table_that_goes(home, tmp_path):
+    videos, table = tmp_path / "videos", tmp_path / "labels.csv"
+    list(copy_samples(videos))
+    with served(videos, "--model", "mini", "--table", table, home=home) as server:
+        server.indexed()
+        moment = server.json("POST", "/api/search", {"query": "a"})["moments"][0]
+        server.json("POST", "/api/judge", {"answers": {moment["id"]: "mine"}})
+        text = table.read_text()
+        table.write_text(text + "videos/a-house-coming-closer.mp4,0,1,theirs\n")
+        server.until(lambda s: s["counts"] == {"mine": 1, "theirs": 1}, "read again")
+        table.write_text("path,start\nbroken")
+        status, _, said = server.ask("POST", "/api/judge", {"answers": {moment["id"]: "x"}})
+        assert status == 422, said
+        assert "its columns are" in json.loads(said)["message"]
+        assert table.read_text() == "path,start\nbroken"  # not overwritten
+        table.unlink()
+        server.json("POST", "/api/judge", {"answers": {moment["id"]: "new"}})
+        assert [r["label"] for r in rows(table)] == ["new"]
+
+
+def test_a_second_page_on_one_table_is_told_who_has_it(home, tmp_path):
+    videos = tmp_path / "videos"
+    list(copy_samples(videos))
+    settings = {"home": home, "cwd": tmp_path}
+    with served(videos, "--model", "mini", **settings), pytest.raises(RuntimeError, match="is writing it"):
+        served(videos, "--model", "mini", **settings).__enter__()
+    assert Path(tmp_path / ".labels.csv.lock").exists()
