@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 PATIENCE = 300  # seconds; the machine may be busy
-SHOWN = 200  # ... until a page shows something
+SHOWN = 60  # ... until a page shows something
 TOKEN = "a-token-of-the-tests"
 CHROMIUM = next((c for c in ("chromium", "chromium-browser", "google-chrome") if shutil.which(c)), None)
 
@@ -54,7 +54,7 @@ class Served:
         self._listener.start()
         self.link = self.process.stdout.readline().strip()
         if not self.link:
-            self.process.wait(PATIENCE)
+            self.end()
             raise RuntimeError("".join(self.said))
         self.port = int(self.link.split(":")[2].split("/")[0])
 

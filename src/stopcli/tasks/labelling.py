@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import glob
 import io
 import os
 import re
@@ -67,11 +68,17 @@ class LabelTable(AbstractContextManager["LabelTable"]):
         with ExitStack() as stack:
             make_folder(self.path.parent)
             stack.enter_context(alone(self.path))
+            self._tidy()
             self._read()
             self._lock = stack.pop_all()
 
     def __exit__(self, *_: object) -> None:
         self._lock.close()
+
+    def _tidy(self) -> None:
+        """Remove what a process left that was killed while it wrote."""
+        for part in self.path.parent.glob(f".{glob.escape(self.path.stem[:40])}-*.part.csv"):
+            part.unlink(missing_ok=True)
 
     @property
     def rows(self) -> list[Labelled]:

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from served import CHROMIUM, browser, opened, served
+from served import CHROMIUM, PATIENCE, browser, opened, served
 
 ROOT = Path(__file__).parents[3]
 sys.path.insert(0, str(ROOT))
@@ -42,8 +42,8 @@ def world(tmp_path_factory):
 
 
 def precision(moments, truth, motion, without):
-    """Return the share of right ones among the first twenty that are not labelled."""
-    names = [Path(m["path"]).name for m in moments if Path(m["path"]).name not in without][:20]
+    """Return the share of right ones among the first forty that are not labelled."""
+    names = [Path(m["path"]).name for m in moments if Path(m["path"]).name not in without][:40]
     return sum(truth[name] == motion for name in names) / len(names)
 
 
@@ -85,7 +85,7 @@ def test_labels_given_by_keys_make_the_search_better_without_and_with_training(w
             page.click("[data-do=train]")
             page.wait_for_selector(".run.running .curve")
             page.reload()  # the page may go
-            page.wait_for_selector(".run.finished")
+            page.wait_for_selector(".run.finished", timeout=1000 * PATIENCE)
             page.click("[data-do=use]")
             page.wait_for_selector("[data-do=compare]")
             server.indexed()
@@ -105,7 +105,7 @@ def test_labels_given_by_keys_make_the_search_better_without_and_with_training(w
         trained = precision(after, truth, "left", seen)
         run = server.json("GET", "/api/train/labels-model")
     with capsys.disabled():  # what the page is worth
-        print(f"\n{len(rows)} labels, {seconds:.2f} s each; of the first 20 unseen clips, right: by words {base:.0%}, "
+        print(f"\n{len(rows)} labels, {seconds:.2f} s each; of the first 40 unseen clips, right: by words {base:.0%}, "
               f"by answers {answers:.0%}, after training {trained:.0%}; held out {run['result']['validation']:.0f} %, "
               f"before {run['result']['validation_plain']:.0f} %")  # fmt: skip
     assert seconds < 5
