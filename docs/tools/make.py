@@ -25,6 +25,7 @@ ROOT = Path(__file__).parents[2]
 SOURCE = ROOT / "src"
 sys.path[:0] = [str(SOURCE), str(ROOT / "docs")]
 
+from tools.page import draw  # noqa: E402
 from tools.checks import DOCS, PAGES, REFERENCE, faults  # noqa: E402
 from tools.reference import reference  # noqa: E402
 
@@ -111,6 +112,7 @@ def main() -> int:
     for name, command in PICTURES.items():
         (DOCS / "images" / name).write_text(picture(command), encoding="utf-8")
     execute(EXPLAINED)
+    draw(DOCS / "images")
     for page in PAGES:
         refresh(page)
     return 0
