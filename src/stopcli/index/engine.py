@@ -73,6 +73,7 @@ class SearchEngine(AbstractContextManager["SearchEngine"]):
         self.index = Index(folder, wait=wait)
         self._plain, self._cuts = files.video_key(READER), cuts
         self._weights = self._plain
+        self._graph: tuple[tuple[str, int], ann.ANNIndex] | None = None
 
     def __exit__(self, *_: object) -> None:
         self.index.close()
@@ -196,8 +197,11 @@ class SearchEngine(AbstractContextManager["SearchEngine"]):
         if not ann.available():
             self._say("note: so large an index is searched faster with: pip install 'stopcli[large]'")
             return None
-        file = self.index.folder / f"{state.space.file}.usearch"
-        return ann.ANNIndex(file, state.vectors, self._say).rows
+        key = (state.space.file, len(state.vectors))
+        if self._graph is None or self._graph[0] != key:  # loading it takes longer than a search
+            file = self.index.folder / f"{state.space.file}.usearch"
+            self._graph = key, ann.ANNIndex(file, state.vectors, self._say)
+        return self._graph[1].rows
 
     @cached_property
     def _encoder(self) -> Encoder:

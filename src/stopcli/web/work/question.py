@@ -98,7 +98,7 @@ class Judgement(Strict):
 
 def split_id(moment: str) -> tuple[str, float, float]:
     """Return the file's id and the seconds of a moment's id; raises UsageError."""
-    if not re.match(MOMENT_ID, moment):
+    if not re.fullmatch(MOMENT_ID, moment):
         raise UsageError("that is no moment's id")
     file, start, end = moment.split("-")
     if int(end) <= int(start):

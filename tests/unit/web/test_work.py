@@ -1,0 +1,174 @@
+"""What the page stands on: one heavy job at a time, files that never pile up, advice, videos by id."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+
+import pytest
+
+from conftest import write_video
+from stopcli.errors import FileMissing, InputError, UsageError
+from stopcli.web.work.adapting import Adapting, advise
+from stopcli.web.work.jobs import Jobs
+from stopcli.web.work.library import Library
+from stopcli.web.work.media import Media, forget_old
+from stopcli.web.work.question import Question, moment_id, split_id
+
+
+def test_work_is_done_one_piece_at_a_time_and_the_same_waits_only_once():
+    jobs, order, begin = Jobs(), [], threading.Event()
+    first = jobs.start("one", lambda _: (begin.wait(30), order.append("one")))
+    for _ in range(50):
+        if first.state == "running":
+            break
+        time.sleep(0.02)
+    again = jobs.start(
+        "one", lambda _: order.append("one again")
+    )  # it runs: what came since must be seen too
+    twice = jobs.start("one", lambda _: order.append("never"))
+    other = jobs.start("two", lambda _: order.append("two"))
+    assert again is twice
+    assert again is not first
+    assert [job["state"] for job in jobs.listing()] == ["running", "waiting", "waiting"]
+    begin.set()
+    other.over.wait(30)
+    assert order == ["one", "one again", "two"]
+    assert not jobs.busy()
+    jobs.close()
+
+
+def test_work_that_fails_says_why_and_stops_nothing():
+    jobs = Jobs()
+
+    def fail(_):
+        raise InputError("the film is damaged")
+
+    def break_down(_):
+        raise KeyError("surprise")
+
+    for work, words in ((fail, "the film is damaged"), (break_down, "this should not have happened")):
+        job = jobs.start(str(work), work)
+        job.over.wait(30)
+        assert job.state == "failed"
+        assert words in job.words
+    done = jobs.start("well", lambda _: {"n": 1})
+    done.over.wait(30)
+    assert (done.state, done.to_dict()["result"]) == ("done", {"n": 1})
+    jobs.close()
+
+
+def test_work_is_called_off_when_the_page_closes():
+    jobs, reached = Jobs(), threading.Event()
+
+    def work(job):
+        while True:
+            reached.set()
+            job.report(1, 2)
+            time.sleep(0.01)
+
+    job = jobs.start("long", work)
+    reached.wait(30)
+    jobs.close()
+    assert job.over.wait(30)
+    assert job.state == "stopped"
+
+
+@pytest.mark.parametrize(("counts", "ready", "more"), [
+    ({}, False, 16), ({"a": 9}, False, 16), ({"a": 9, "b": 1}, False, 22), ({"a": 2, "b": 2}, True, 28),
+    ({"a": 16, "b": 20}, True, 0), ({"a": 10, "background": 2}, True, 6),
+])  # fmt: skip
+def test_advice_says_how_many_more_clips_are_worth_labelling(counts, ready, more):
+    found = advise(counts)
+    assert (found.ready, found.more) == (ready, more)
+    assert str(found.more) in found.words or not found.ready or not more
+
+
+def test_files_of_the_page_stay_below_their_limit_and_the_oldest_go_first(tmp_path):
+    video = write_video(tmp_path / "a.mp4", frames=30, fps=10)
+    media = Media(tmp_path / "page")
+    made = [media.poster(video, at) for at in (0.0, 1.0)]
+    assert media.poster(video, 0.0) == made[0]
+    size = made[0].stat().st_size
+    small = Media(tmp_path / "small", limit=int(2.5 * size))
+    files = [small.poster(video, at) for at in (0.0, 0.7, 1.4, 2.1)]
+    for i, file in enumerate(files):
+        if file.exists():
+            os.utime(file, (i, i))
+    assert sum(f.stat().st_size for f in (tmp_path / "small").iterdir()) <= 2.5 * size + 1000
+    assert files[-1].exists()
+    assert (tmp_path / "page").stat().st_mode & 0o077 == 0
+
+
+def test_what_browsers_play_is_shown_as_it_is_and_the_rest_is_copied(tmp_path):
+    fine = write_video(tmp_path / "a.mp4", frames=20, fps=10)
+    other = write_video(tmp_path / "b.mkv", frames=20, fps=10)
+    media = Media(tmp_path / "page")
+    assert media.way(fine) == "file"
+    assert media.way(other) == "copy"
+    copied = media.copy(other, 0.0, 2.0)
+    assert media.way(copied) == "file"
+    assert media.length(copied) == pytest.approx(2.0, abs=0.15)
+    assert media.length(media.loop(other, 0.5, 1.5)) == pytest.approx(1.0, abs=0.15)
+    with pytest.raises(FileMissing):
+        media.facts(tmp_path / "gone.mp4")
+
+
+def test_what_nobody_fetched_goes_after_a_day(tmp_path):
+    for name, age in (("old", 100_000), ("new", 10)):
+        (tmp_path / name).write_bytes(b"x")
+        os.utime(tmp_path / name, (time.time() - age,) * 2)
+    forget_old(tmp_path)
+    assert [f.name for f in tmp_path.iterdir()] == ["new"]
+    forget_old(tmp_path / "nowhere")
+
+
+def test_videos_have_ids_and_links_out_of_the_folder_have_none(tmp_path):
+    folder = tmp_path / "videos"
+    folder.mkdir()
+    inside = write_video(folder / "a.mp4", frames=5)
+    outside = write_video(tmp_path / "b.mp4", frames=5)
+    (folder / "link.mp4").symlink_to(outside)
+    (folder / "near.mp4").symlink_to(inside)
+    library = Library([folder])
+    assert {p.name for p in library.scan()} == {"a.mp4", "near.mp4"}
+    assert library.path_of(library.id_of(inside)) == inside
+    for wrong in (library.id_of(outside), library.id_of(folder / "link.mp4"), "", "../b.mp4"):
+        with pytest.raises(FileMissing):
+            library.path_of(wrong)
+    assert {p.name for p in Library([folder / "link.mp4"]).scan()} == {"link.mp4"}  # it was named itself
+
+
+def test_moments_have_ids_to_the_millisecond():
+    name = moment_id("0123456789abcdef", 1.2345, 2.0)
+    assert split_id(name) == ("0123456789abcdef", 1.234, 2.0)
+    for wrong in (
+        "",
+        "x",
+        "0123456789abcdef-2-1",
+        "0123456789abcdef-1-1",
+        "0123456789abcdef--1-2",
+        name + "\n",
+    ):
+        with pytest.raises(UsageError):
+            split_id(wrong)
+    with pytest.raises(ValueError, match="like"):
+        Question(like=["../../etc/passwd"])
+
+
+@pytest.mark.parametrize(
+    "record", ["", "[]", "null", "{}", '{"pid": -1}', '{"pid": 1}', '{"pid": "x", "options": ["--help"]}']
+)
+def test_a_record_that_others_wrote_is_no_running_training(tmp_path, record):
+    table = tmp_path / "labels.csv"
+    (tmp_path / ".labels-model.run.json").write_text(record)
+    (tmp_path / ".labels-model-old.run.json").write_text(record)
+    (tmp_path / ".labels-model.out").write_text('{"data": [{"validation": NaN}]}')
+    adapting = Adapting(table)
+    assert [run.name for run in adapting.runs()] == ["labels-model"]
+    assert adapting.read("labels-model").state in ("failed", "stopped")
+    with pytest.raises(UsageError):
+        adapting.stop("labels-model")
+    with pytest.raises(UsageError):
+        adapting.read("../labels-model")
