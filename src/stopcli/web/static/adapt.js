@@ -15,23 +15,23 @@ function settings() {
 const actions = {
   train: () => send('/api/train', settings()).then(({folder, name}) => say(
     folder ? `${name} is being trained; it goes on without this page.` : 'The training begins when the work before it is done.')),
-  stop: name => send(`/api/train/${name}/stop`).then(() => say('Stopping: what was learnt is kept.')),
-  resume: name => send(`/api/train/${name}/resume`),
-  use: name => send(`/api/train/${name}/use`).then(({model}) => {
+  stop: name => send(`/api/train/${encodeURIComponent(name)}/stop`).then(() => say('Stopping: what was learnt is kept.')),
+  resume: name => send(`/api/train/${encodeURIComponent(name)}/resume`),
+  use: name => send(`/api/train/${encodeURIComponent(name)}/use`).then(({model}) => {
     say(`The videos are being indexed with ${model}; the search below is its answer so far.`);
     ask({});
   }),
   compare: async name => {
-    dialog.innerHTML = await piece(`/view/compare/${name}`, {...state.question, label: null, queue: 'best', top_k: 8});
+    dialog.innerHTML = await piece(`/view/compare/${encodeURIComponent(name)}`, {...state.question, label: null, queue: 'best', top_k: 8});
     dialog.showModal();
     focus(cards(dialog)[0]);
   },
   mistakes: async name => {
-    dialog.innerHTML = await piece(`/view/mistakes/${name}`);
+    dialog.innerHTML = await piece(`/view/mistakes/${encodeURIComponent(name)}`);
     dialog.showModal();
     focus(cards(dialog)[0]);
   },
-  model: name => fetched(`/api/train/${name}/take`),
+  model: name => fetched(`/api/train/${encodeURIComponent(name)}/take`),
   rescan: () => send('/api/rescan').then(() => say('Looking for new videos.')),
 };
 

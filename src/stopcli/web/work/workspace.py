@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from stopcli.errors import InputError, UsageError
+from stopcli.fileio import is_folder
 from stopcli.model.files import ModelFiles
 from stopcli.tasks.labelling import Labelled, LabelTable, Place, checked_label, is_none
 from stopcli.web.work.adapting import Adapting, advise
@@ -73,7 +74,7 @@ class Workspace:
         self._archives: dict[str, Archive] = {}
         self.trained: dict[str, str] = {}  # the open model of a training, by its name
         self.taken = settings.cache / "page" / "taken"  # what waits to be fetched
-        self.base = model  # what trainings start from
+        self.base = str(Path(model).resolve()) if is_folder(Path(model)) else model  # of trainings
         forget_old(self.taken)
         self.model = self.add_model(model)
 
