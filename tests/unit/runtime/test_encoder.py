@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from types import SimpleNamespace
 
 import numpy as np
 import open_clip
@@ -13,8 +14,9 @@ from safetensors.torch import load_file
 from conftest import TOY_CONFIG, write_video
 from stopcli.errors import DeviceError, UnreadableVideo, UsageError
 from stopcli.hub.registry import resolve
+from stopcli.model.config import StopConfig
 from stopcli.results import EncodedClip, Failure
-from stopcli.runtime.device import agreement, choose_precision
+from stopcli.runtime.device import agreement, choose_precision, default_batch
 from stopcli.runtime.encoder import Encoder, EncoderOptions
 from stopcli.runtime.profile import count_flops
 from stopcli.video.clips import read_frames
@@ -241,3 +243,18 @@ def test_operations_are_counted_whole(plain):
     frame = 2 * patches * d * 3 * patch**2 + blocks + 2 * d * TOY_CONFIG["embed_dim"]
     clips = np.zeros((2, 4, size, size, 3), np.uint8)
     assert count_flops(encoder, clips) == 8 * frame
+
+
+@pytest.mark.parametrize(
+    ("grid", "config", "device", "trainable", "clips"),
+    [
+        ((7, 7), StopConfig(), "cuda", False, 128),  # ViT-B/32
+        ((16, 16), StopConfig(), "cuda", False, 24),  # ViT-L/14
+        ((7, 7), None, "cuda", False, 32),
+        ((7, 7), StopConfig(), "cuda", True, 32),
+        ((7, 7), StopConfig(), "cpu", False, 4),
+    ],
+)
+def test_a_gpu_computes_more_clips_at_once_where_there_are_prompts(grid, config, device, trainable, clips):
+    model = SimpleNamespace(config=config, tower=SimpleNamespace(grid=grid, width=768, depth=12))
+    assert default_batch(model, torch.device(device), 12, trainable) == clips
