@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sqlite3
 import weakref
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -29,7 +31,7 @@ def toy_space(**other) -> Space:
 def filled_index(folder, files=6) -> Index:
     """Make an index of files /v/0.mp4... with contents c0... of 1, 2 or 3 random vectors."""
     index = Index(folder)
-    weakref.finalize(index, index.database._db.close)  # closed when a test needs it no more
+    weakref.finalize(index, _close, index.database._db)  # when a test needs it no more
     rng = np.random.default_rng(0)
     with index.writing():
         space = index.database.make_space(toy_space())
@@ -38,6 +40,11 @@ def filled_index(folder, files=6) -> Index:
             entry = NewEntry(f"c{i}", 8.0 * len(vectors), vectors)
             space = index.add(space, [entry], {}, {Path(f"/v/{i}.mp4"): FileRecord(10 + i, 1, f"c{i}")})
     return index
+
+
+def _close(connection: sqlite3.Connection) -> None:
+    with suppress(sqlite3.ProgrammingError):  # it is another thread that tidies up
+        connection.close()
 
 
 def space_of(index: Index) -> Space:
