@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import partial
@@ -43,6 +43,31 @@ _query = typer.Option(metavar="TEXT", help="What the page looks for first.")
 
 
 @dataclass(frozen=True, kw_only=True)
+class Archived:
+    """Which videos are searched, and how they are indexed."""
+
+    paths: Annotated[list[Path] | None, _folders] = None
+    window: o.SearchWindow = 8.0
+    index: Index = None
+
+    def folders(self) -> list[Path]:
+        """Return the videos and folders named, by default this folder; raises FileMissing."""
+        named = self.paths or [Path()]
+        for path in named:
+            if not os.path.lexists(path):
+                raise FileMissing(f"{path}: no such file or folder; name one with videos in it")
+        return named
+
+
+@dataclass(frozen=True, kw_only=True)
+class Labelling:
+    """Where labels are written, and what the page begins with."""
+
+    table: Annotated[Path, _table] = Path("labels.csv")
+    query: Annotated[str, _query] = ""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Server:
     """Where and to whom the page is served."""
 
@@ -61,15 +86,12 @@ class Server:
             raise UsageError(f"--token: at least {SHORTEST} plain characters, so that nobody can guess it")
 
 
-@o.shares(Server, o.Focused, o.Batching, o.Show)
+@o.shares(Archived, Labelling, Server, o.Focused, o.Batching, o.Show)
 def serve(
     *,
-    paths: Annotated[list[Path] | None, _folders] = None,
+    archived: Archived,
+    labelling: Labelling,
     server: Server,
-    table: Annotated[Path, _table] = Path("labels.csv"),
-    query: Annotated[str, _query] = "",
-    window: o.SearchWindow = 8.0,
-    index: Index = None,
     compute: o.Focused,
     batching: o.Batching,
     show: o.Show,
@@ -81,20 +103,17 @@ def serve(
     """
     with _session("serve", show, compute, batching) as s:
         server.check()
-        with _workspace(s, paths or [Path()], table, index, window, query=query) as space:
+        with _workspace(s, archived, labelling) as space:
             _run(s, space, server)
 
 
-@o.shares(Server, o.Focused, o.Batching, o.Show)
+@o.shares(Archived, Labelling, Server, o.Focused, o.Batching, o.Show)
 def label(
     *,
-    paths: Annotated[list[Path] | None, _folders] = None,
+    archived: Archived,
     labels: o.Labels = None,
+    labelling: Labelling,
     server: Server,
-    table: Annotated[Path, _table] = Path("labels.csv"),
-    query: Annotated[str, _query] = "",
-    window: o.SearchWindow = 8.0,
-    index: Index = None,
     compute: o.Focused,
     batching: o.Batching,
     show: o.Show,
@@ -108,9 +127,7 @@ def label(
 
         server.check()
         names = parse_labels(labels, s.say) if labels is not None else []
-        with _workspace(
-            s, paths or [Path()], table, index, window, query=query, labels=names, side="label"
-        ) as space:
+        with _workspace(s, archived, labelling, names, side="label") as space:
             _run(s, space, server)
 
 
@@ -123,42 +140,32 @@ def _session(
 
 @contextmanager
 def _workspace(
-    s: Session,
-    paths: list[Path],
-    table: Path,
-    index: Path | None,
-    window: float,
-    *,
-    query: str = "",
-    labels: list[str] | None = None,
-    side: str = "search",
+    s: Session, archived: Archived, labelling: Labelling, labels: Sequence[str] = (), *, side: str = "search"
 ) -> Iterator[Workspace]:
     """Open what the page works on, and close it."""
     from stopcli.index.store import default_folder
     from stopcli.settings import cache_folder, default_model
     from stopcli.tasks.labelling import LabelTable
-    from stopcli.web.work.library import Library
+    from stopcli.web.work.footage import Footage
     from stopcli.web.work.workspace import Models, Settings, Workspace
 
-    for path in paths:
-        if not os.path.lexists(path):
-            raise FileMissing(f"{path}: no such file or folder; name one with videos in it")
+    folders = archived.folders()
     compute = s.compute
     training = ["--device", compute.device] if compute.device != "auto" else []
     settings = Settings(
-        index or default_folder(),
+        archived.index or default_folder(),
         cache_folder(),
-        window,
+        archived.window,
         None if compute.precision == "auto" else compute.precision,
         compute.frames,
-        tuple(labels or ()),
-        query,
+        tuple(labels),
+        labelling.query,
         tuple(training),
         side,
     )
-    with LabelTable(table) as rows:
+    with LabelTable(labelling.table) as rows:
         space = Workspace(
-            Library(paths), rows, s.compute.model or default_model(), Models(s.find, s.load), settings
+            Footage(folders), rows, s.compute.model or default_model(), Models(s.find, s.load), settings
         )
         try:
             yield space

@@ -88,7 +88,7 @@ class Assistant:
     def pictures_of(self, moment: str) -> list[bytes]:
         """Return a few pictures of a moment, as JPEG."""
         file, start, end = split_id(moment)
-        path = self._archive.library.path_of(file)
+        path = self._archive.footage.path_of(file)
         times = [start + (end - start) * (i + 0.5) / PICTURES for i in range(PICTURES)]
         return [self._media.poster(path, at, MIDDLE).read_bytes() for at in times]
 
@@ -110,14 +110,14 @@ class Assistant:
         if self.clips is None:
             raise UsageError("no clips may be written; 'stop mcp --clips DIR' allows it")
         file, start, end = split_id(moment)
-        path = self._archive.library.path_of(file)
+        path = self._archive.footage.path_of(file)
         make_folder(self.clips)
         return printable(save_clip(path, start, end, self.clips / clip_name(path, start, end)).path)
 
     def _found(self, q: Question) -> dict[str, Any]:
         moments = self.on_lane(lambda: Asking(self._archive).find(q))
         note = {"note": "still indexing: there may be more to find"} if self.jobs.busy() else {}
-        return {"moments": [_told(m) for m in moments], "model": self._archive.files.title, **note}
+        return {"moments": [_described(m) for m in moments], "model": self._archive.files.title, **note}
 
     def close(self) -> None:
         """Give the index back."""
@@ -126,7 +126,7 @@ class Assistant:
         self._lane.shutdown(wait=False, cancel_futures=True)
 
 
-def _told(m: Moment) -> dict[str, Any]:
+def _described(m: Moment) -> dict[str, Any]:
     times = {"start": round(m.start, 3), "end": round(m.end, 3), "time": span(m.start, m.end)}
     also = [printable(path) for path in m.also]
     sure = None if m.confidence is None else round(m.confidence, 3)

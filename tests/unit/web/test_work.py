@@ -11,8 +11,8 @@ import pytest
 from conftest import write_video
 from stopcli.errors import FileMissing, InputError, UsageError
 from stopcli.web.work.adapting import Adapting, advise
+from stopcli.web.work.footage import Footage
 from stopcli.web.work.jobs import Jobs
-from stopcli.web.work.library import Library
 from stopcli.web.work.media import Media, forget_old
 from stopcli.web.work.question import Question, moment_id, split_id
 
@@ -131,13 +131,13 @@ def test_videos_have_ids_and_links_out_of_the_folder_have_none(tmp_path):
     outside = write_video(tmp_path / "b.mp4", frames=5)
     (folder / "link.mp4").symlink_to(outside)
     (folder / "near.mp4").symlink_to(inside)
-    library = Library([folder])
-    assert {p.name for p in library.scan()} == {"a.mp4", "near.mp4"}
-    assert library.path_of(library.id_of(inside)) == inside
-    for wrong in (library.id_of(outside), library.id_of(folder / "link.mp4"), "", "../b.mp4"):
+    footage = Footage([folder])
+    assert {p.name for p in footage.scan()} == {"a.mp4", "near.mp4"}
+    assert footage.path_of(footage.id_of(inside)) == inside
+    for wrong in (footage.id_of(outside), footage.id_of(folder / "link.mp4"), "", "../b.mp4"):
         with pytest.raises(FileMissing):
-            library.path_of(wrong)
-    assert {p.name for p in Library([folder / "link.mp4"]).scan()} == {"link.mp4"}  # it was named itself
+            footage.path_of(wrong)
+    assert {p.name for p in Footage([folder / "link.mp4"]).scan()} == {"link.mp4"}  # it was named itself
 
 
 def test_moments_have_ids_to_the_millisecond():

@@ -1,4 +1,4 @@
-"""What a person's answers say about all other moments: ranked anew from the index, without training.
+"""What a person's answers say about all other moments: ranked again from the index, without training.
 
 Ridge regression on the vectors of the moments that were judged, around what the words say: with no answer the
 words decide, with each answer they count for less where it is near. Moments drawn from the archive stand for

@@ -70,8 +70,8 @@ def media_routes(space: Workspace) -> list[Route]:
         return _file(path)
 
     def copy(request: Request, path: Path) -> Response:
-        anew = request.query_params.get("encode") == "1"
-        return _file(media.copy(path, *span(request), anew=anew), kept=True)
+        encode = request.query_params.get("encode") == "1"
+        return _file(media.copy(path, *span(request), encode=encode), kept=True)
 
     def clip(request: Request, path: Path) -> Response:
         start, end = span(request)
@@ -86,7 +86,7 @@ def media_routes(space: Workspace) -> list[Route]:
     def endpoint(make: Callable[[Request, Path], Response]) -> Callable[[Request], Any]:
         async def answer(request: Request) -> Response:
             try:
-                path = space.library.path_of(request.path_params["file"])
+                path = space.footage.path_of(request.path_params["file"])
                 return await to_thread.run_sync(make, request, path, limiter=limiter)
             except StopError as error:
                 return error_of(error)

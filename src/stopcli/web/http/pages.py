@@ -22,8 +22,8 @@ from stopcli.results import read_clock
 from stopcli.tasks.explain import explain
 from stopcli.web.http.api import Json, error_of, read_body
 from stopcli.web.work.answering import Answering
+from stopcli.web.work.footage import Footage
 from stopcli.web.work.jobs import Job
-from stopcli.web.work.library import Library
 from stopcli.web.work.question import Question, split_id
 from stopcli.web.work.takeaway import KINDS
 from stopcli.web.work.workspace import Workspace
@@ -69,7 +69,7 @@ class Pages:
         """Return the page itself."""
         s = self._space.settings
         label = s.labels[0] if s.side == "label" and s.labels else ""
-        title = ", ".join(str(p) for p in self._space.library.paths[:2])
+        title = ", ".join(str(p) for p in self._space.footage.paths[:2])
         return HTMLResponse(_render("page.html", title=title, side=s.side, query=s.query, label=label))
 
     async def static(self, request: Request) -> Response:
@@ -105,7 +105,7 @@ class Pages:
         answer = self._answering.answer(q)
         asked = bool(q.query.strip() or q.like or q.picture)
         sure = any(m.confidence is None or m.confidence >= SURE for m in answer.moments)
-        folders = ", ".join(str(path) for path in self._space.library.paths)
+        folders = ", ".join(str(path) for path in self._space.footage.paths)
         values = {"q": q, "answer": answer, "asked": asked, "sure": sure, "kinds": KINDS, "folders": folders}
         several, busy = len(self._space.models) > 1, self._space.jobs.busy()
         return self._render("moments.html", several=several, busy=busy, **values)
@@ -126,7 +126,7 @@ class Pages:
     def look(self, request: Request, _: Question) -> str:
         """Return one moment to look at."""
         file, start, end = split_id(request.path_params["moment"])
-        space, path = self._space, self._space.library.path_of(file)
+        space, path = self._space, self._space.footage.path_of(file)
         facts, way, duration = space.media.facts(path), space.media.way(path), space.media.length(path)
         begin, stop = (0.0, duration) if way == "file" else space.media.stretch(path, start, end)
         files = space.archive().files
@@ -148,7 +148,7 @@ class Pages:
         """Return what the model does with a moment: heavy work, which waits for its turn."""
         name = request.path_params["moment"]
         file, start, end = split_id(name)
-        path, archive = self._space.library.path_of(file), self._space.archive()
+        path, archive = self._space.footage.path_of(file), self._space.archive()
 
         def work(job: Job) -> str:
             job.report(0, 1)
@@ -169,9 +169,9 @@ class Pages:
         """Return the held-out clips that a trained model gets wrong."""
         name, space, shown = request.path_params["name"], self._space, []
         for row in space.adapting.mistakes(name):
-            file, start = Library.id_of(row["path"]), read_clock(row["start"]) if row["start"] else 0.0
-            if file in space.library:
-                path = space.library.path_of(file)
+            file, start = Footage.id_of(row["path"]), read_clock(row["start"]) if row["start"] else 0.0
+            if file in space.footage:
+                path = space.footage.path_of(file)
                 end = read_clock(row["end"]) if row["end"] else space.media.length(path)
                 found = self._answering.moment(file, start or 0.0, end or 0.0)
                 shown.append({"m": found, "label": row["label"], "predicted": row["predicted"]})

@@ -10,7 +10,7 @@ let pressed = false, shown = '', asked = 0;
 side.addEventListener('pointerdown', () => { pressed = true; });
 for (const what of ['pointerup', 'pointercancel']) addEventListener(what, () => { setTimeout(() => { pressed = false; }); });
 
-// how an element is found again after the piece was written anew
+// a selector that finds the element again after its part of the page was replaced
 function handle(element) {
   if (element.id) return `#${CSS.escape(element.id)}`;
   const known = ['label', 'queue', 'do', 'run'].filter(name => element.dataset[name] !== undefined);

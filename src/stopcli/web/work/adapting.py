@@ -205,12 +205,12 @@ class Adapting:
         command = ["finetune", str(self.table), "-o", str(self._folder(name)), *settings]
         log = self._file(name, "log")
         append_line(log, f"$ stop {' '.join(command)}")
-        with log.open("ab") as told, self._file(name, "out").open("wb") as out:
+        with log.open("ab") as messages, self._file(name, "out").open("wb") as out:
             child = subprocess.Popen(
                 [sys.executable, "-c", START, ROOT, *command],
                 stdin=subprocess.DEVNULL,
                 stdout=out,
-                stderr=told,
+                stderr=messages,
                 start_new_session=True,
             )
         self._children[name] = child

@@ -16,12 +16,12 @@ from stopcli.eval.metrics import share_interval
 from stopcli.index.live.feedback import draw
 from stopcli.web.work.archive import Archive, moment
 from stopcli.web.work.asking import Asking
-from stopcli.web.work.library import Library
+from stopcli.web.work.footage import Footage
 from stopcli.web.work.question import Answer, Audit, Moment, Question
 from stopcli.web.work.workspace import Workspace
 
 SAMPLE = 30  # moments of an audit
-LABELS = 64  # that are told apart at once
+LABELS = 64  # the most that are scored at once
 
 
 @dataclass
@@ -77,18 +77,18 @@ class Answering:
             raise UsageError("that is not a picture that can be read; JPEG, PNG and WebP can") from error
 
     def _labels(self, q: Question) -> list[str]:
-        """Return the labels that are told apart, the question's own first."""
+        """Return the labels to score, the question's own first."""
         own = [] if q.label is None else [q.label]
         return list(dict.fromkeys([*own, *self._space.labels()]))[:LABELS]
 
     def _known(self, moments: list[Moment]) -> list[Moment]:
         """Return moments with what they are called, without those of files that are gone."""
-        here = [m for m in moments if m.file in self._space.library]
+        here = [m for m in moments if m.file in self._space.footage]
         return [m.model_copy(update={"label": self._space.label_of(m)}) for m in here]
 
     def moment(self, file: str, start: float, end: float) -> Moment:
         """Return a stretch of a file, with what it is called."""
-        found = moment(str(self._space.library.path_of(file)), start, end, 0.0)
+        found = moment(str(self._space.footage.path_of(file)), start, end, 0.0)
         return found.model_copy(update={"label": self._space.label_of(found)})
 
     def classify(self, name: str, labels: list[str]) -> list[dict[str, Any]]:
@@ -100,10 +100,10 @@ class Answering:
         """Return what was labelled, the last first."""
         found: list[Moment] = []
         for row in reversed(self._space.rows()):
-            name, end = Library.id_of(row.path), row.end
-            if name not in self._space.library or q.label not in (None, row.label):
+            name, end = Footage.id_of(row.path), row.end
+            if name not in self._space.footage or q.label not in (None, row.label):
                 continue
-            path = self._space.library.path_of(name)
+            path = self._space.footage.path_of(name)
             if end is None:
                 try:
                     end = self._space.media.length(path)
@@ -155,7 +155,7 @@ class Answering:
 
     def timeline(self, file: str) -> dict[str, Any]:
         """Return how each label's score goes over a file: windows, and values from -1 to 1."""
-        self._space.library.path_of(file)
+        self._space.footage.path_of(file)
         archive, labels, answers = self._space.archive(), self._space.labels()[:LABELS], self._space.rows()
 
         def work() -> dict[str, Any]:

@@ -23,8 +23,8 @@ from stopcli.index.sync import Update
 from stopcli.index.types import Filters, Progress, SearchRequest, Vectors, spans_of
 from stopcli.model.files import ModelFiles
 from stopcli.results import Failure
+from stopcli.web.work.footage import Footage
 from stopcli.web.work.jobs import Job
-from stopcli.web.work.library import Library
 from stopcli.web.work.question import Moment, Question, moment_id
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ class View:
         self.state = update.state
         self.matrix: Vectors = np.asarray(update.state.vectors)  # (R,E)
         self._update, self._window = update, window
-        self._contents = {Library.id_of(path): record.content for path, record in update.diff.present.items()}
+        self._contents = {Footage.id_of(path): record.content for path, record in update.diff.present.items()}
         self._spans: dict[str, NDArray[np.float64]] = {}  # by content: (n,2) seconds of its windows
         self._selections: OrderedDict[tuple[object, ...], Selection] = OrderedDict()
         self.size = int(self.selection().count.sum())
@@ -96,7 +96,7 @@ class View:
 
 def moment(path: str, start: float | None, end: float | None, score: float) -> Moment:
     """Return a stretch of a file as the page knows it."""
-    file, begin, stop = Library.id_of(path), start or 0.0, end or 0.0
+    file, begin, stop = Footage.id_of(path), start or 0.0, end or 0.0
     return Moment(id=moment_id(file, begin, stop), file=file, path=path, start=begin, end=stop, score=score)
 
 
@@ -105,7 +105,7 @@ class Archive:
 
     def __init__(
         self,
-        library: Library,
+        footage: Footage,
         files: ModelFiles,
         load: Callable[[], Encoder],
         index: Path,
@@ -114,7 +114,7 @@ class Archive:
         precision: str | None = None,
         frames: int | None = None,
     ) -> None:
-        self.library, self.files, self.window = library, files, window
+        self.footage, self.files, self.window = footage, files, window
         self._load, self._index, self._precision, self._frames = load, index, precision, frames
         self._encoder: Encoder | None = None
         self._loading = threading.Lock()
@@ -161,7 +161,7 @@ class Archive:
 
     def open(self) -> None:
         """Take what the index knows already, without embedding."""
-        self._peek(self.engine, self.library.scan())
+        self._peek(self.engine, self.footage.scan())
 
     def warm(self) -> None:
         """Make what every first question needs: the text tower, and sentences to compare with."""
@@ -170,7 +170,7 @@ class Archive:
 
     def refresh(self, job: Job) -> dict[str, int]:
         """Bring the index up to date with the folders, on the thread that works."""
-        videos = self.library.scan()
+        videos = self.footage.scan()
 
         @contextmanager
         def progress(total: int) -> Iterator[Progress]:
@@ -189,13 +189,13 @@ class Archive:
             yield step
 
         with self._engine(progress) as engine:
-            update = engine.update(videos, self.library.roots, self.window)
+            update = engine.update(videos, self.footage.roots, self.window)
         self._view, self.failures = View(update, self.window), update.failures
         return {"embedded": update.embedded, "failed": len(update.failures)}
 
     def _peek(self, engine: SearchEngine, videos: list[Path]) -> None:
         """Look at the index as it is; what is missing still waits for its turn."""
-        update = engine.plan(videos, self.library.roots, self.window)
+        update = engine.plan(videos, self.footage.roots, self.window)
         self._view, self.failures = View(update, self.window), update.diff.failures
 
     def close(self) -> None:

@@ -21,7 +21,7 @@ from stopcli.index.types import Filters, Query, SearchRequest, Vectors
 from stopcli.results import Hit
 from stopcli.tasks.labelling import Labelled, is_none
 from stopcli.web.work.archive import Archive, moment
-from stopcli.web.work.library import Library
+from stopcli.web.work.footage import Footage
 from stopcli.web.work.question import Moment, Question, split_id
 
 COMPARED = 20_000  # moments, to find the most different
@@ -78,14 +78,14 @@ class Asking:
     def _like(self, name: str) -> Query:
         """Return a moment of the archive as a query: its vectors are in the index."""
         rows = self._rows(name)
-        path = self._archive.library.path_of(split_id(name)[0])
+        path = self._archive.footage.path_of(split_id(name)[0])
         return Query(
             f"like {path.name}", combined(list(self._view.matrix[rows])), without=tuple(rows.tolist())
         )
 
     def _rows(self, name: str) -> Ints:
         file, start, end = split_id(name)
-        path = self._archive.library.path_of(file)
+        path = self._archive.footage.path_of(file)
         rows = self._view.rows_of(file, start, end)
         if not len(rows):
             raise UsageError(f"{path.name}: that moment is not in the index yet")
@@ -121,7 +121,7 @@ class Asking:
 
     def judged(self, labels: Sequence[str], answers: Sequence[Labelled]) -> Judged:
         """Return the rows that were labelled, and which of the labels they have: -1 for none of them."""
-        rows = [self._view.rows_of(Library.id_of(a.path), a.start, a.end) for a in answers]
+        rows = [self._view.rows_of(Footage.id_of(a.path), a.start, a.end) for a in answers]
         kinds = [-1 if is_none(a.label) or a.label not in labels else labels.index(a.label) for a in answers]
         none = np.zeros(0, np.int64)
         classes = np.repeat(np.array(kinds, np.int64), [len(r) for r in rows]) if rows else none

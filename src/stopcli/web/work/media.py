@@ -105,24 +105,27 @@ class Media:
 
         return self._made(path, f"loop {start:.3f} {end:.3f}", ".mp4", make)
 
-    def copy(self, path: Path, start: float, end: float, *, anew: bool = False) -> Path:
-        """Return a stretch as a file that browsers play, with its sound; ``anew`` encodes in any case."""
+    def copy(self, path: Path, start: float, end: float, *, encode: bool = False) -> Path:
+        """Return a stretch as a file that browsers play, with its sound.
+
+        With ``encode``, its pictures are always encoded, even where their packets could be copied.
+        """
         rate = min(30.0, max(5.0, self.facts(path).rate))
 
-        def encode(part: Path) -> None:
+        def transcode(part: Path) -> None:
             write_proxy(path, part, start, end, height=MIDDLE, rate=rate, sound=True)
 
         def make(part: Path) -> None:
-            if self.way(path) == "copy" and not anew:
+            if self.way(path) == "copy" and not encode:
                 try:
                     written = write_moment(path, part, start, end, exact=False)
                     if abs(written.start - start) < 0.1:
                         return
                 except StopError:
                     pass  # packets that MP4 does not take
-            encode(part)
+            transcode(part)
 
-        return self._made(path, f"copy {start:.3f} {end:.3f} {anew}", ".mp4", make)
+        return self._made(path, f"copy {start:.3f} {end:.3f} {encode}", ".mp4", make)
 
     def _made(self, path: Path, what: str, suffix: str, make: Callable[[Path], None]) -> Path:
         """Return a file of that content, made if it is not there yet; two that ask at once get one."""

@@ -21,8 +21,8 @@ from stopcli.model.files import ModelFiles
 from stopcli.tasks.labelling import Labelled, LabelTable, Place, checked_label, is_none
 from stopcli.web.work.adapting import Adapting, advise
 from stopcli.web.work.archive import Archive
+from stopcli.web.work.footage import Footage
 from stopcli.web.work.jobs import Job, Jobs
-from stopcli.web.work.library import Library
 from stopcli.web.work.media import Media, forget_old
 from stopcli.web.work.question import Moment, moment_id, split_id
 
@@ -61,9 +61,9 @@ class Workspace:
     """What is done for the page; every method may be called from any thread."""
 
     def __init__(
-        self, library: Library, table: LabelTable, model: str, models: Models, settings: Settings
+        self, footage: Footage, table: LabelTable, model: str, models: Models, settings: Settings
     ) -> None:
-        self.library, self.table, self.settings = library, table, settings
+        self.footage, self.table, self.settings = footage, table, settings
         self.media = Media(settings.cache / "page")
         self.jobs = Jobs()
         self.adapting = Adapting(table.path)
@@ -84,7 +84,7 @@ class Workspace:
         if files.title not in self._archives:
             s = self.settings
             archive = Archive(
-                self.library,
+                self.footage,
                 files,
                 lambda: self._models.load(files),
                 s.index,
@@ -152,7 +152,7 @@ class Workspace:
     def _place(self, moment: str) -> Place:
         """Return where a moment stands in the table: as the whole file, if that has a row of its own."""
         file, start, end = split_id(moment)
-        path = self.library.path_of(file)
+        path = self.footage.path_of(file)
         if start == 0 and self.table.label_of(path, None, None) is not None:
             try:
                 if end >= self.media.length(path) - WHOLE:
@@ -166,10 +166,10 @@ class Workspace:
         return self.table.label_of(*self._place(moment.id))
 
     def label_near(self, moment: Moment) -> str | None:
-        """Return what a moment is called, or what somebody made of it who set its start and end anew."""
+        """Return what a moment is called, or what the same stretch is called with another start and end."""
         known = self.label_of(moment)
         if known is None:
-            path, middle = self.library.path_of(moment.file), (moment.start + moment.end) / 2
+            path, middle = self.footage.path_of(moment.file), (moment.start + moment.end) / 2
             name = os.path.abspath(path)  # noqa: PTH100 - resolve() would follow links
             for row in self.table.rows:
                 if str(row.path) == name and (row.start or 0.0) <= middle <= (row.end or math.inf):
@@ -180,7 +180,7 @@ class Workspace:
         """Take the last answers back; return the moments that they were of."""
         with self.lock:
             back = self.table.undo()
-        return [moment_id(Library.id_of(r.path), r.start or 0.0, r.end or 0.0) for r in back]
+        return [moment_id(Footage.id_of(r.path), r.start or 0.0, r.end or 0.0) for r in back]
 
     def rows(self) -> list[Labelled]:
         """Return what is labelled, as the table says now."""
@@ -222,7 +222,7 @@ class Workspace:
         return {
             "model": self.model,
             "models": self.models,
-            "videos": len(self.library),
+            "videos": len(self.footage),
             "moments": archive.size,
             "failures": [f.message for f in archive.failures[:100]],
             "labels": self.labels(),

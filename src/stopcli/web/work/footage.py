@@ -16,7 +16,7 @@ from stopcli.video.discovery import find_videos
 ID_LENGTH = 16  # hexadecimal digits
 
 
-class Library:
+class Footage:
     """The videos in some folders, and what the page calls them; a link out of the folders is none of them."""
 
     def __init__(self, paths: Sequence[Path]) -> None:
