@@ -165,7 +165,7 @@ class Adapting:
         data, errors = _dicts(report.get("data")), _dicts(report.get("errors"))
         if data:
             run.state, run.result = "finished", data[0]
-        elif not (folder / STATE_FILE).exists() and "interrupted" not in log[-400:]:
+        elif not _can_go_on(folder, run, log, errors):
             run.state = "failed"
             run.words = next((str(e["message"]) for e in errors if "message" in e), run.words)
         self._over[name] = written, run
@@ -241,6 +241,12 @@ def _known_options(given: object) -> list[str]:
     words = [str(word) for word in given] if isinstance(given, list) else []
     pairs = zip(words[::2], words[1::2], strict=False)
     return [w for pair in pairs if pair[0] in OPTIONS and OPTIONS[pair[0]].fullmatch(pair[1]) for w in pair]
+
+
+def _can_go_on(folder: Path, run: Run, log: str, errors: list[dict[str, Any]]) -> bool:
+    """Say whether a training that ended early can be resumed: killed before its first state, it starts over."""
+    killed = run.step > 0 and not errors
+    return killed or (folder / STATE_FILE).exists() or "interrupted" in log[-400:]
 
 
 def _dicts(value: object) -> list[dict[str, Any]]:
