@@ -156,6 +156,14 @@ def make_private_folder(path: Path) -> None:
         raise write_error(path, error) from error
 
 
+def remove_folder(path: Path) -> None:
+    """Remove a folder with all that is in it; a link to one is refused; raises CannotWrite."""
+    try:
+        shutil.rmtree(path)
+    except OSError as error:
+        raise CannotWrite(f"{path}: cannot be removed ({error.strerror or error})") from error
+
+
 def append_line(path: Path, line: str) -> None:
     """Add a line to a text file; raises CannotWrite."""
     try:
@@ -166,10 +174,10 @@ def append_line(path: Path, line: str) -> None:
 
 
 @contextmanager
-def alone(path: Path) -> Iterator[None]:
+def alone(path: Path, *, wait: float = 0.0) -> Iterator[None]:
     """Be the only process that writes ``path``; the lock is a hidden file beside it, which stays.
 
-    A process that dies holds no lock.
+    A process that dies holds no lock. Another one is waited for ``wait`` seconds.
 
     Raises:
         OutputBusy: another process has it, and which. CannotWrite: there is no place for the lock.
@@ -180,7 +188,7 @@ def alone(path: Path) -> Iterator[None]:
     file = whole.with_name(f".{whole.name[:200]}.lock")
     lock = FileLock(file)
     try:
-        lock.acquire(timeout=0)
+        lock.acquire(timeout=wait)
     except Timeout:
         holder = "another process"
         with suppress(OSError):

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from stopcli.cli import options as o
-from stopcli.cli.session import session
+from stopcli.cli.session import Session, session
 from stopcli.errors import UsageError
+
+if TYPE_CHECKING:
+    from stopcli.results import Embedded, Failure
 
 EXAMPLES = """Examples:
   stop embed footage/ -o footage.npz
   stop embed footage/ -o moments.parquet --window 8
+  stop embed footage/ -o footage.npz --shard 1/8   # then without --shard
   stop embed --text "a dog running" --text "a dog asleep" -o texts.npz"""
 
 
@@ -27,6 +31,7 @@ def command(
     text: Annotated[list[str] | None, _text] = None,
     window: o.Window = None,
     files_from: o.FilesFrom = None,
+    shard: o.ShardName = None,
     compute: o.Focused,
     batching: o.Batching,
     output: Annotated[Path, _output],
@@ -38,22 +43,50 @@ def command(
     The file is for your own programs. What it holds already is skipped, so an interrupted run resumes.
     """
     with session("embed", show, compute, batching, kept="what is done is kept; run it again to go on") as s:
-        from stopcli.results import Failure
         from stopcli.tasks.vectorfile import check_vector_file
 
         if text and (paths or files_from):
             raise UsageError("--text and videos: give one of them; their vectors belong in two files")
+        if shard and (text or force):
+            raise UsageError(
+                f"--shard is for videos, and goes on; leave out {'--text' if text else '--force'}"
+            )
         check_vector_file(output)
         videos = s.videos(paths, files_from) if not text else []
-        from stopcli.tasks.embed import embed_texts, embed_videos
-
-        if text:
-            rows, failures = embed_texts(s.encoder, text, output, force=force), list[Failure]()
-        else:
-            with s.progress("embedding", len(videos)) as done:
-                rows, failures = embed_videos(
-                    s.encoder, videos, output, window=window, force=force, progress=done
-                )
+        if shard:
+            _embed_part(s, videos, output, shard, window)
+            return
+        rows, failures = _embedded(s, videos, text, output, window, force=force)
         s.output.add_all([*rows, *failures])
         if rows:
             s.say(f"{output}: {len(rows)} vectors")
+
+
+def _embedded(
+    s: Session, videos: list[Path], text: list[str] | None, output: Path, window: float | None, *, force: bool
+) -> tuple[list[Embedded], list[Failure]]:
+    from stopcli.tasks.embed import embed_texts, embed_videos
+
+    if text:
+        return embed_texts(s.encoder, text, output, force=force), []
+    with s.progress("embedding", len(videos)) as done:
+        return embed_videos(s.encoder, videos, output, window=window, force=force, progress=done)
+
+
+def _embed_part(s: Session, videos: list[Path], output: Path, shard: str, window: float | None) -> None:
+    """Embed one process's share of the videos."""
+    from stopcli.data.runs import Shard
+    from stopcli.tasks.embed import embed_part
+
+    part, rows, failures = embed_part(
+        s.encoder,
+        videos,
+        output,
+        Shard.parse(shard),
+        window=window,
+        progress=lambda total: s.progress("embedding", total),
+    )
+    s.output.add_all([*rows, *failures])
+    s.say(
+        f"{part}: {len(rows)} vectors; when all parts are done, the same command without --shard joins them"
+    )

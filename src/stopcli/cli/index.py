@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,10 +11,11 @@ import typer
 from stopcli.cli import options as o
 from stopcli.cli.files import Files
 from stopcli.cli.retrieve import Index, PerFile, SaveClips, saved
-from stopcli.cli.session import session
+from stopcli.cli.session import Session, session
 from stopcli.errors import FileMissing, UsageError
 
 if TYPE_CHECKING:
+    from stopcli.index.engine import SearchEngine
     from stopcli.index.store import Index as OpenIndex
 
 EXAMPLES = "Examples:\n  stop index update videos/\n  stop index ls videos/ --format csv\n  stop index info"
@@ -21,7 +23,10 @@ app = typer.Typer(help="Manage the index that retrieve searches.", no_args_is_he
 
 
 _dry_run = typer.Option("--dry-run", help="Show what would be done, and do nothing.")
-UPDATE = "Examples:\n  stop index update videos/\n  stop index update videos/ --dry-run -m vit-l-14"
+UPDATE = """Examples:
+  stop index update videos/
+  stop index update videos/ --dry-run -m vit-l-14
+  stop index update videos/ --shard 1/8   # then stop index merge"""
 
 
 @app.command("update", epilog=UPDATE)
@@ -33,6 +38,7 @@ def update(
     cuts: o.Cuts = "auto",
     whole: o.Whole = False,
     files_from: o.FilesFrom = None,
+    shard: o.ShardName = None,
     compute: o.Focused,
     batching: o.Batching,
     index: Index = None,
@@ -45,6 +51,9 @@ def update(
 
         videos = s.videos(paths, files_from)
         span = None if whole else window
+        if shard:
+            _update_part(s, index, cuts, videos, s.roots(paths), span, shard)
+            return
         with s.engine(index, cuts) as engine:
             if dry_run:
                 plan = engine.plan(videos, s.roots(paths), span)
@@ -93,26 +102,82 @@ def rm(
             s.output.add(IndexChange(str(opened.folder), removed=removed))
 
 
-@app.command(
-    "merge", epilog="Examples:\n  stop index merge /mnt/laptop/index\n  stop index merge a/ --index b/"
-)
+_others = typer.Argument(metavar="DIR", help="Other indexes, or the parts of a run.")
+_move = typer.Option("--move", help="Remove the parts of a run as they are taken over.")
+MERGE = "Examples:\n  stop index merge /mnt/laptop/index\n  stop index merge my/shards --move --index my/"
+
+
+@app.command("merge", epilog=MERGE)
 @o.shares(o.Show)
 def merge(
     show: o.Show,
-    other: Annotated[Path, typer.Argument(metavar="DIR", help="Another index's folder.")],
+    others: Annotated[list[Path], _others],
+    move: Annotated[bool, _move] = False,
     index: Index = None,
 ) -> None:
-    """Take over the files and vectors of another index."""
+    """Take over the files and vectors of other indexes.
+
+    The parts that --shard makes are joined in their order.
+    """
     with session("index merge", show) as s, s.index(index, create=True) as opened:
+        from stopcli.data.runs import MANIFEST
+        from stopcli.index.maintenance import merge as take_over
         from stopcli.results import IndexChange
 
-        if other.resolve() == opened.folder.resolve():
-            raise UsageError(f"{other}: is this very index")
-        from stopcli.index.maintenance import merge as take_over
+        for other in others:
+            if other.resolve() == opened.folder.resolve():
+                raise UsageError(f"{other}: is this very index")
+            if (other / MANIFEST).exists():
+                _join(s, opened, other, move=move)
+                continue
+            if move:
+                raise UsageError(f"{other}: --move is for the parts of a run, which can be made again")
+            with s.index(other) as source:
+                files, vectors = take_over(opened, source)
+            s.output.add(IndexChange(str(opened.folder), added=files, vectors=vectors))
 
-        with s.index(other) as source:
-            files, vectors = take_over(opened, source)
-        s.output.add(IndexChange(str(opened.folder), added=files, vectors=vectors))
+
+def _update_part(
+    s: Session,
+    index: Path | None,
+    cuts: str,
+    videos: list[Path],
+    roots: list[Path],
+    window: float | None,
+    shard: str,
+) -> None:
+    """Embed one process's share of what the index lacks."""
+    from stopcli.data.runs import Shard
+    from stopcli.index.scale.shards import update_part
+    from stopcli.results import IndexChange
+
+    def later(count: int) -> None:
+        s.say(f"note: {count} files came after the run was planned; they are for the next update")
+
+    def open_part(folder: Path, shots: bool) -> SearchEngine:
+        return s.engine(folder, "on" if shots else "off")
+
+    number = Shard.parse(shard)
+    with s.engine(index, cuts) as engine:
+        part = update_part(engine, s.encoder, number, videos, roots, window, open_part, later)
+    s.output.add(IndexChange(str(part.folder), embedded=part.embedded))
+    s.output.add_all(part.failures)
+    where = "" if index is None else f" --index {shlex.quote(str(index))}"
+    s.say(f"next: when all parts are done, stop index merge {shlex.quote(str(part.folder.parent))}{where}")
+
+
+def _join(s: Session, opened: OpenIndex, folder: Path, *, move: bool) -> None:
+    """Take over the parts of a run."""
+    from stopcli.data.runs import read_run
+    from stopcli.index.scale.shards import join
+    from stopcli.results import IndexChange
+
+    joined = join(opened, read_run(folder), move=move)
+    s.output.add(IndexChange(str(opened.folder), added=joined.files, vectors=joined.vectors))
+    s.output.add_all(joined.failures)
+    if joined.unfinished:
+        names = ", ".join(map(str, joined.unfinished[:5])) + (" ..." if len(joined.unfinished) > 5 else "")
+        s.say(f"warning: not finished: {names}; run these parts again, then merge again")
 
 
 _repair = typer.Option("--repair", help="Forget what is lost or broken, so that 'update' embeds it again.")

@@ -44,6 +44,7 @@ _files_from = input_option(
 _window = input_option(*_WINDOW, **_SPAN, help="Cut videos into windows of this length.")
 _search_window = input_option(*_WINDOW, **_SPAN, help="Length of the windows that are searched.")
 _cuts = input_option("--cuts", help="Whether windows end at cuts; auto: unless the index has others.")
+_shard = input_option(metavar="I/N|auto", help="Do part I of N; auto: as SLURM or RANK says.")
 _whole = input_option("--whole", help="One vector a file, no windows.")
 _labels = input_option(metavar='"A,B,C"|@FILE', help="What to choose between; @FILE reads one per line.")
 _template = input_option(
@@ -81,6 +82,7 @@ Window = Annotated[float | None, _window]
 SearchWindow = Annotated[float, _search_window]
 Cuts = Annotated[Literal["auto", "on", "off"], _cuts]
 Whole = Annotated[bool, _whole]
+ShardName = Annotated[str | None, _shard]
 Labels = Annotated[str | None, _labels]
 Template = Annotated[str | None, _template]
 TopK = Annotated[int, _top_k]

@@ -68,19 +68,23 @@ class SearchEngine(AbstractContextManager["SearchEngine"]):
     ) -> None:
         self._files, self._load, self._precision = files, load_encoder, precision
         self._frames = frames or files.config.frames
-        self._say, self._progress = say, progress
+        self._say, self._progress, self._cuts = say, progress, cuts
         self._texts, self._words = TextEncoder(files), files.text_key()
         self.index = Index(folder, wait=wait)
-        self._plain, self._cuts = files.video_key(READER), cuts
-        self._weights = self._plain
+        self._plain = self._weights = files.video_key(READER)
         self._graph: tuple[tuple[str, int], ann.ANNIndex] | None = None
 
     def __exit__(self, *_: object) -> None:
         self.index.close()
 
     @property
+    def space_key(self) -> str:
+        """The weights, and how they see frames, as a space has it."""
+        return self._weights
+
+    @property
     def settings(self) -> list[object]:
-        """What makes vectors those of this engine: the weights, and the frames of each window."""
+        """What makes vectors those of this engine."""
         return [self._plain, self._frames]
 
     def _choose(self, diff: FileDiff, window: float | None) -> None:

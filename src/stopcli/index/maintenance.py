@@ -204,7 +204,7 @@ def _merge_space(index: Index, source: Index, space: Space) -> int:
         problem = f"{source.folder}: its vectors of {space.model} have {space.size} numbers, here {here.size}"
         raise IndexUnusable(f"{problem}; see 'stop index check'")
     have, before = index.database.entries(here, entries), here.rows
-    new = [(content, entry) for content, entry in entries.items() if content not in have]
+    new = sorted(((c, e) for c, e in entries.items() if c not in have), key=lambda item: item[1].first)
     for i in range(0, len(new), BATCH):
         part = new[i : i + BATCH]
         batch = [

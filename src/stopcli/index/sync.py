@@ -148,7 +148,8 @@ def embed(
 
     try:
         for name, items in groupby(
-            encoder.encode_videos(todo, window=space.window, shots=space.shots), lambda i: str(i.path)
+            encoder.encode_videos(todo, window=space.window, shots=space.shots, steady=True),
+            lambda i: str(i.path),
         ):
             path, found = Path(name), []
             for item in items:

@@ -136,12 +136,18 @@ class Encoder:
         return score_labels(vectors, texts, self.logit_scale, head)
 
     def encode_videos(
-        self, paths: Sequence[str | Path], *, window: float | None = None, shots: bool = False
+        self,
+        paths: Sequence[str | Path],
+        *,
+        window: float | None = None,
+        shots: bool = False,
+        steady: bool = False,
     ) -> Iterator[EncodedClip | Failure]:
         """Embed videos, or windows of so many seconds, in order; a failure is yielded and stops nothing.
 
         With ``shots``, windows end at the film's cuts. Decoding runs ahead of the model in threads, a bounded
-        number of clips at most.
+        number of clips at most. ``steady`` fills the last batch up, for matrix products of other sizes round
+        otherwise: a clip's vector is then the same, bit for bit, whatever it is embedded with.
         """
         if window is not None and window <= 0:
             raise UsageError(f"a window must be longer than 0 seconds, got {window:g}")
@@ -158,7 +164,7 @@ class Encoder:
                 waiting.append((path, item))
                 if sum(isinstance(i, Frames) for _, i in waiting) >= self.batch_size:
                     yield from _encoded(self, waiting, whole=window is None)
-        yield from _encoded(self, waiting, whole=window is None)
+        yield from _encoded(self, waiting, whole=window is None, steady=steady)
 
     def encode_pixels(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Embed frames (B,T,S,S,3) uint8 -> (B,E) float32 of unit length; DeviceError if memory runs out."""
@@ -228,12 +234,8 @@ class Encoder:
 
     def describe(self) -> dict[str, Any]:
         """Return what makes results comparable: versions, device, precision, weights hash."""
-        import stopcli
-
         return {
-            "stopcli": stopcli.__version__,
-            "torch": torch.__version__,
-            "open_clip": version("open_clip_torch"),
+            **_versions(),
             "model": self.files.name,
             "weights": self.files.weights_hash(),
             **({"focus": self.files.focus} if self.files.focus else {}),
@@ -249,6 +251,13 @@ class Encoder:
         }
 
 
+def _versions() -> dict[str, str]:
+    import stopcli
+
+    open_clip = version("open_clip_torch")
+    return {"stopcli": stopcli.__version__, "torch": torch.__version__, "open_clip": open_clip}
+
+
 def _finite(encoder: Encoder, vectors: NDArray[np.float32]) -> NDArray[np.float32]:
     """Return the vectors; CheckpointError where they are no numbers."""
     if not np.isfinite(vectors).all():
@@ -260,9 +269,15 @@ def _finite(encoder: Encoder, vectors: NDArray[np.float32]) -> NDArray[np.float3
 
 
 def _encoded(
-    encoder: Encoder, waiting: deque[tuple[str | Path, Frames | StopError]], *, whole: bool
+    encoder: Encoder,
+    waiting: deque[tuple[str | Path, Frames | StopError]],
+    *,
+    whole: bool,
+    steady: bool = False,
 ) -> Iterator[EncodedClip | Failure]:
     clips = [item.pixels for _, item in waiting if isinstance(item, Frames)]
+    if steady and clips:
+        clips += clips[-1:] * (-len(clips) % encoder.batch_size)
     vectors = iter(encoder.encode_pixels(np.stack(clips))) if clips else iter(())
     while waiting:
         path, item = waiting.popleft()

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import replace
 from itertools import groupby
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from stopcli.data.runs import MANIFEST, Input, Shard, lost_or_kept, read_run, share, with_seconds
 from stopcli.errors import FileChanged, FileExists, InputError
-from stopcli.fileio import alone
+from stopcli.fileio import alone, remove_folder
 from stopcli.results import Embedded, EncodedClip, Failure
 from stopcli.tasks.vectorfile import Journal, Row, VectorFile, check_vector_file, load, save
 
@@ -17,6 +19,11 @@ if TYPE_CHECKING:
     from stopcli.runtime.encoder import Encoder
 
 FileKey = tuple[int, int]  # size in bytes, time of change in ns
+FRAMES = ("window", "focus", "frames", "size", "fit", "interpolation", "sampler", "reader", "video_key")
+ALIKE = {  # what vectors must have in common to be compared
+    "videos": ("kind", "weights", "precision", *FRAMES),
+    "texts": ("kind", "weights", "precision", "text_key"),
+}
 
 
 def embed_videos(
@@ -30,7 +37,8 @@ def embed_videos(
 ) -> tuple[list[Embedded], list[Failure]]:
     """Embed files into ``output``; what it holds already is skipped, changed files are redone.
 
-    Files that are absent or cannot be read now keep the vectors of an earlier run.
+    Files that are absent or cannot be read now keep the vectors of an earlier run. What `embed_part` made
+    for this output is taken over.
 
     ``window`` (seconds) None embeds whole files; ``progress`` is called with each path that is done,
     and with a window's end (seconds) as well while it is not.
@@ -41,9 +49,10 @@ def embed_videos(
         OutputBusy: another process is writing it.
     """
     check_vector_file(output)
-    with alone(output):
+    with alone(output), ExitStack() as parts:
         journal = Journal(output, {**encoder.describe(), "kind": "videos", "window": window})
         vectors = _open(journal, output, force)
+        shared = None if force else _take_parts(vectors, journal, output, parts)
         keys = {str(p): _file_key(p) for p in paths}
         done = {p for p, key in keys.items() if key is not None and _key_of(vectors, p) == key}
         if progress is not None:
@@ -54,8 +63,66 @@ def embed_videos(
         if vectors.parts:
             save(output, vectors)
         journal.end()
+        parts.close()
+        if shared is not None:
+            remove_folder(shared)
     shown = [Embedded(r.path, r.start, r.end, i) for i, r in enumerate(vectors.rows) if r.path in keys]
     return shown, failures
+
+
+def embed_part(
+    encoder: Encoder,
+    paths: Sequence[str | Path],
+    output: Path,
+    shard: Shard,
+    *,
+    window: float | None = None,
+    progress: Callable[[int], AbstractContextManager[Callable[..., object]]],
+) -> tuple[Path, list[Embedded], list[Failure]]:
+    """Embed one process's share of what ``output`` lacks into a part of its own; return where that is.
+
+    `embed_videos` joins the parts. ``progress``, given how many files will be embedded, yields what
+    `embed_videos` calls. Errors are those of `embed_videos` and `stopcli.data.runs.share`.
+    """
+    check_vector_file(output)
+    made: dict[str, Any] = {**encoder.describe(), "kind": "videos", "window": window}
+
+    def plan() -> list[Input]:
+        known = _open(Journal(output, made), output, force=False)
+        rows = []
+        for path in dict.fromkeys(map(str, paths)):
+            key = _file_key(path)
+            if key is None or _key_of(known, path) != key:
+                rows.append((path, *(key or (-1, 0)), path))  # files of vectors know paths, not contents
+        return with_seconds(rows)
+
+    settings = {name: made.get(name) for name in ALIKE["videos"]}
+    run = share(shards_of(output), shard, settings, made, plan)
+    mine, failures = lost_or_kept(run.of(shard))
+    part = run.part(shard, output.suffix)
+    with progress(len(mine)) as done:
+        rows, more = embed_videos(encoder, [i.path for i in mine], part, window=window, progress=done)
+    return part, rows, [*failures, *more]
+
+
+def shards_of(output: Path) -> Path:
+    """Return the folder of the parts of an output."""
+    return output.with_name(f"{output.name}.shards")
+
+
+def _take_parts(vectors: VectorFile, journal: Journal, output: Path, locks: ExitStack) -> Path | None:
+    """Add what the processes of a shared run have made, in their order; return the folder of the parts.
+
+    Raises OutputBusy: one of them is still at work.
+    """
+    folder = shards_of(output)
+    if not (folder / MANIFEST).exists():
+        return None
+    for _, part in read_run(folder).parts(output.suffix):
+        locks.enter_context(alone(part))
+        vectors.parts |= _open(Journal(part, journal.provenance), part, force=False).parts
+    journal.begin(vectors)
+    return folder
 
 
 def _embed(
@@ -71,7 +138,9 @@ def _embed(
     failures: list[Failure] = []
     if todo:
         journal.begin(vectors)
-    for path, group in groupby(encoder.encode_videos(todo, window=window), key=lambda item: item.path):
+    for path, group in groupby(
+        encoder.encode_videos(todo, window=window, steady=True), key=lambda item: item.path
+    ):
         items = []
         for item in group:
             items.append(item)
@@ -127,9 +196,7 @@ def _open(journal: Journal, output: Path, force: bool) -> VectorFile:
         if not recovered.parts:
             raise
         return recovered  # a process died while it wrote the output; the journal has all of it
-    videos = ("window", "focus", "frames", "size", "fit", "interpolation", "sampler", "reader", "video_key")
-    more = videos if journal.provenance["kind"] == "videos" else ("text_key",)
-    for name in ("kind", "weights", "precision", *more):
+    for name in ALIKE[journal.provenance["kind"]]:
         before, now = vectors.provenance.get(name), journal.provenance.get(name)
         if before != now:
             how = f"with {name} {before!r}, now it is {now!r}"

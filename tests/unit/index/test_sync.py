@@ -21,8 +21,8 @@ class Encoder:
     def __init__(self, stop_at: str | None = None) -> None:
         self.stop_at = stop_at
 
-    def encode_videos(self, paths, *, window, shots):
-        assert (window, shots) == (8.0, False)
+    def encode_videos(self, paths, *, window, shots, steady):
+        assert (window, shots, steady) == (8.0, False, True)
         for path in paths:
             if path.name == self.stop_at:
                 raise KeyboardInterrupt

@@ -244,7 +244,7 @@ def _known_options(given: object) -> list[str]:
 
 
 def _can_go_on(folder: Path, run: Run, log: str, errors: list[dict[str, Any]]) -> bool:
-    """Say whether a training that ended early can be resumed: killed before its first state, it starts over."""
+    """Say whether a training that ended early can be resumed; without a state, it starts over."""
     killed = run.step > 0 and not errors
     return killed or (folder / STATE_FILE).exists() or "interrupted" in log[-400:]
 

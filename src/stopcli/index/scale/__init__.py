@@ -1,0 +1,1 @@
+"""An index that is more than one process makes, or one folder holds."""

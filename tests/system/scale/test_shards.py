@@ -1,0 +1,163 @@
+"""Real processes, each with its share of a folder, one of them killed: together what one process makes."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+from conftest import write_model, write_video
+from stopcli.index.store import Index
+from stopcli.model.config import StopConfig
+
+CLIPS = 24
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """A model, and clips of all lengths: a copy, one that is no video, and one that is hidden from readers."""
+    folder = tmp_path_factory.mktemp("shards")
+    write_model(folder / "model", stop=StopConfig(regions=0.25, eta=2, hidden=16))
+    clips = folder / "clips"
+    clips.mkdir()
+    for i in range(CLIPS):
+        write_video(clips / f"{i:02d}.mp4", frames=30 + 17 * i % 90, options={"preset": "ultrafast"})
+    shutil.copy(clips / "03.mp4", clips / "20-copy.mp4")
+    (clips / "07-bad.mp4").write_bytes(b"no video")
+    return folder
+
+
+class Commands:
+    """Starts ``stop`` in processes of their own."""
+
+    def __init__(self, place, home):
+        self.place = place
+        self.environ = {**os.environ, "STOPCLI_HOME": str(home), "OMP_NUM_THREADS": "1"}
+
+    def start(self, *words):
+        command = [sys.executable, "-m", "stopcli", *map(str, words), "--format", "json"]
+        return subprocess.Popen(
+            command,
+            env=self.environ,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            cwd=self.place,
+        )
+
+    def run(self, *words, status=1):
+        process = self.start(*words)
+        out, err = process.communicate()
+        assert process.returncode == status, err
+        return json.loads(out), err
+
+    def killed(self, grown, *words):
+        """Start a command, kill it when it has begun to write, and say whether it had not ended by then."""
+        process = self.start(*words)
+        while process.poll() is None and not grown():
+            time.sleep(0.002)
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+        return process.returncode == -signal.SIGKILL
+
+
+@pytest.fixture
+def commands(place, home):
+    return Commands(place, home)
+
+
+@pytest.fixture
+def home(tmp_path):
+    return tmp_path / "home"
+
+
+def contents(folder):
+    """Return all that an index holds: rows, what they are, faults, and files."""
+    with Index(folder) as index:
+        (space,) = index.database.spaces()
+        return (
+            np.array(index.vectors(space)).tobytes(),
+            index.database.entries(space),
+            index.database.faults(space),
+            index.database.files(),
+        )
+
+
+def test_three_parts_of_an_index_one_killed_are_row_for_row_that_of_one_process(commands, place, tmp_path):
+    one, three = tmp_path / "one", tmp_path / "three"
+    update = ("index", "update", "clips", "-m", "model", "--window", 1)
+    commands.run(*update, "--index", one)
+    part = three / "shards" / "0002-of-0003"
+    second = (*update, "--index", three, "--shard", "2/3")
+    assert commands.killed((part / "vectors-1.f32").exists, *second)
+    first = [commands.start(*update, "--index", three, "--shard", f"{n}/3") for n in (1, 3)]
+    for process in first:
+        process.communicate()
+    _, err = commands.run("index", "merge", three / "shards", "--index", three)
+    assert "not finished: 2/3" in err
+    shutil.rmtree(three)  # an index that holds a part already goes on, but in another order
+    assert commands.killed((part / "vectors-1.f32").exists, *second)
+    for n in (3, 1, 2):
+        commands.run(*update, "--index", three, "--shard", f"{n}/3", status=int(n == 1))
+    joined, err = commands.run("index", "merge", three / "shards", "--move", "--index", three)
+    assert contents(one) == contents(three)
+    assert joined["data"][0]["added"] == CLIPS + 2
+    (failure,) = joined["errors"]
+    assert failure["path"].endswith("07-bad.mp4")
+    assert "not finished" not in err
+    assert not (three / "shards").exists()
+    again, _ = commands.run(*update, "--index", three)
+    assert not again["data"] or again["data"][0]["embedded"] == 0
+
+
+def test_a_part_that_is_not_finished_is_kept_and_goes_on(commands, place, tmp_path):
+    index = tmp_path / "index"
+    update = ("index", "update", "clips", "-m", "model", "--window", 1, "--index", index)
+    commands.run(*update, "--shard", "1/2")
+    _, err = commands.run("index", "merge", index / "shards", "--move", "--index", index)
+    assert "not finished: 2/2" in err
+    assert not (index / "shards" / "0001-of-0002").exists()
+    commands.run(*update, "--shard", "2/2", status=0)
+    _, err = commands.run("index", "merge", index / "shards", "--move", "--index", index)
+    assert "not finished" not in err
+    assert not (index / "shards").exists()
+
+
+def test_an_index_that_holds_most_shares_the_rest_only(commands, place, tmp_path):
+    index = tmp_path / "index"
+    update = ("index", "update", "-m", "model", "--window", 1, "--index", index)
+    commands.run(*update, *(f"clips/{i:02d}.mp4" for i in range(20)), status=0)
+    done = [commands.run(*update, "clips", "--shard", f"{n}/2", status=s)[0] for n, s in ((1, 1), (2, 0))]
+    assert sum(d["data"][0]["embedded"] for d in done) == CLIPS - 20
+
+
+@pytest.mark.parametrize("suffix", ["npz", "npy", "parquet"])
+def test_three_parts_of_a_file_of_vectors_one_killed_are_that_of_one_process(commands, tmp_path, suffix):
+    one, three = tmp_path / f"one.{suffix}", tmp_path / f"three.{suffix}"
+    embed = ("embed", "clips", "-m", "model", "--window", 1)
+    commands.run(*embed, "-o", one)
+    journal = tmp_path / f"three.{suffix}.shards" / f".0003-of-0003.{suffix}.journal"
+    last = (*embed, "-o", three, "--shard", "3/3")
+    assert commands.killed(lambda: journal.exists() and journal.read_text().count("\n") > 1, *last)
+    for n in (2, 3, 1):
+        commands.run(*embed, "-o", three, "--shard", f"{n}/3", status=int(n == 1))
+    joined, _ = commands.run(*embed, "-o", three)
+    assert one.read_bytes() == three.read_bytes()
+    assert len(joined["errors"]) == 1
+    assert not journal.parent.exists()
+
+
+def test_parts_that_nobody_has_finished_are_finished_by_the_join(commands, tmp_path):
+    one, two = tmp_path / "one.npz", tmp_path / "two.npz"
+    embed = ("embed", "clips", "-m", "model")
+    commands.run(*embed, "-o", one)
+    commands.run(*embed, "-o", two, "--shard", "1/2")
+    commands.run(*embed, "-o", two)
+    assert one.read_bytes() == two.read_bytes()
