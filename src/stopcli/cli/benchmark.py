@@ -26,6 +26,9 @@ ACCURACY_EXAMPLES = """Examples:
 SPEED_EXAMPLES = """Examples:
   stop benchmark speed --model mini
   stop benchmark speed --model vit-b-32 --precisions fp32,bf16 --batch-sizes 1,8,32 footage/"""
+THROUGHPUT_EXAMPLES = """Examples:
+  stop benchmark throughput footage/
+  stop benchmark throughput footage/ -m vit-l-14 --device cuda --format json"""
 
 app = typer.Typer(help="Measure models: how accurate, how fast.", no_args_is_help=True)
 
@@ -127,6 +130,33 @@ def speed(
         from stopcli.eval.speed import speed as measure
 
         s.output.add_all(measure(s.files, s.options, videos, precisions=kinds, batch_sizes=sizes, say=s.say))
+
+
+@app.command("throughput", epilog=THROUGHPUT_EXAMPLES)
+@o.shares(o.Focused, o.Batching, o.Show)
+def throughput(
+    *,
+    paths: o.Paths = None,
+    window: o.SearchWindow = 8.0,
+    whole: o.Whole = False,
+    files_from: o.FilesFrom = None,
+    compute: o.Focused,
+    batching: o.Batching,
+    show: o.Show,
+) -> None:
+    """Measure how much footage an index takes in an hour.
+
+    All videos are embedded once, as for an index, and nothing is kept. Decoding and the model are then
+    measured alone: that says how many cores keep one model busy.
+    """
+    with session("benchmark throughput", show, compute, batching) as s:
+        videos = s.videos(paths, files_from)
+        from stopcli.eval.throughput import throughput as measure
+
+        encoder, span = s.encoder, None if whole else window
+        with s.progress("embedding", len(videos)) as done:
+            measured, failures = measure(encoder, videos, span, shots=not whole, progress=done)
+        s.output.add_all([measured, *failures])
 
 
 def _choices(option: str, text: str, allowed: list[str]) -> list[str]:

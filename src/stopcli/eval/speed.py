@@ -81,7 +81,7 @@ def _decode(encoder: Encoder, videos: Sequence[Path]) -> Speed:
     def read(path: Path) -> list[int]:
         return [len(read_frames(path, encoder.frames, encoder.framing, threads=1).pixels)]
 
-    ((seconds, spread),) = _interleaved([lambda: list(prefetch(read, videos))])
+    ((seconds, spread),) = interleaved([lambda: list(prefetch(read, videos))])
     return Speed("decode", "", "", len(videos), len(videos) * encoder.frames / seconds, "frames", spread)
 
 
@@ -90,7 +90,7 @@ def _matrix_product(encoder: Encoder) -> Speed:
     from stopcli.runtime.profile import matrix_product
 
     n = 8192 if encoder.device.type == "cuda" else 1536
-    ((seconds, spread),) = _interleaved([matrix_product(encoder, n)])
+    ((seconds, spread),) = interleaved([matrix_product(encoder, n)])
     tflops, unit = 2 * n**3 / seconds / 1e12, f"products {n}x{n}"
     return Speed("matrix product", "", encoder.precision, 1, 1 / seconds, unit, spread, tflops=tflops)
 
@@ -106,7 +106,7 @@ def _encode(encoder: Encoder, size: int, peak: float | None) -> Iterator[Speed]:
         models["STOP"] = encoder
     for model in models.values():
         model.batch_size = size
-    rounds = _interleaved([partial(model.encode_pixels, pixels) for model in models.values()])
+    rounds = interleaved([partial(model.encode_pixels, pixels) for model in models.values()])
     for (name, model), (seconds, spread) in zip(models.items(), rounds, strict=True):
         # torch counts no products of int8
         tflops = None if model.precision == "int8" else count_flops(model, pixels) / seconds / 1e12
@@ -117,7 +117,7 @@ def _encode(encoder: Encoder, size: int, peak: float | None) -> Iterator[Speed]:
 
 
 def _end_to_end(encoder: Encoder, videos: Sequence[Path]) -> Speed:
-    ((seconds, spread),) = _interleaved([lambda: list(encoder.encode_videos(videos))])
+    ((seconds, spread),) = interleaved([lambda: list(encoder.encode_videos(videos))])
     rate = len(videos) / seconds
     return Speed("end to end", "", encoder.precision, encoder.batch_size, rate, "clips", spread)
 
@@ -134,7 +134,7 @@ def _verdict(encoder: Encoder, decode: float, encode: float, whole: float) -> st
     )
 
 
-def _interleaved(works: Sequence[Callable[[], object]]) -> list[tuple[float, float]]:
+def interleaved(works: Sequence[Callable[[], object]]) -> list[tuple[float, float]]:
     """Return the median seconds of each and their spread, measured in turns: noise is noise to all alike.
 
     The spread is that from the fastest round to the slowest, as a share of the median.

@@ -193,6 +193,23 @@ def _speeds(records: Sequence[r.Speed]) -> Table:
     return _table(rows, Column("stage"), Column("model"), Column("precision"), *columns)
 
 
+def _throughput(records: Sequence[r.Throughput]) -> Table:
+    (t,) = records
+    length = "whole files" if t.window is None else f"windows of {t.window:g} s"
+    return _facts(
+        {
+            "device": f"{t.device}, {t.precision}, {t.cores} cores",
+            "clips": f"{t.clips:,} ({length}, {t.frames} frames each) of {t.files:,} files",
+            "failed": t.failed,
+            "footage": f"{t.footage_seconds / 3600:,.2f} h in {t.seconds:,.1f} s",
+            "together": f"{t.clips_per_second:,.2f} clips/s, {t.footage_hours_per_hour:,.0f} h an hour",
+            "decoding alone": f"{t.decoded_per_second_and_core:,.2f} clips/s a core",
+            "the model alone": f"{t.encoded_per_second:,.2f} clips/s in batches of {t.batch_size}",
+            "cores that keep it busy": f"{t.decode_cores_per_encoder:,.1f}",
+        }.items()
+    )
+
+
 def _indexed(records: Sequence[r.IndexedFile]) -> Table:
     rows = [(f.vectors, f"{f.size / 1e6:.1f}", f.path, f.fault or "") for f in records]
     numbers = Column("vectors", "number"), Column("MB", "number")
@@ -335,6 +352,7 @@ VIEWS: dict[type, View] = {
         lambda s: [flat(s)],
     ),
     r.Speed: View(_speeds, lambda s: f"{s.stage}\t{s.per_second:.2f}"),
+    r.Throughput: View(_throughput, lambda t: f"{t.clips_per_second:.2f}\t{t.footage_hours_per_hour:.1f}"),
     r.IndexedFile: View(_indexed),
     r.IndexInfo: View(_index_info, lambda info: info.folder, _flat_index),
     r.IndexChange: View(_record_facts, lambda change: change.folder),

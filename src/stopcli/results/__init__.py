@@ -176,6 +176,32 @@ class Speed:
 
 
 @dataclass(frozen=True)
+class Throughput:
+    """What went through: ``footage_seconds`` of ``files`` as ``clips`` in ``seconds``, on so many ``cores``.
+
+    Decoding on one core and the model were then measured by themselves: one model keeps as many cores
+    decoding as ``decode_cores_per_encoder`` says.
+    """
+
+    device: str
+    precision: str
+    cores: int
+    batch_size: int
+    frames: int  # of a clip
+    window: float | None
+    files: int
+    failed: int
+    clips: int
+    footage_seconds: float
+    seconds: float
+    clips_per_second: float
+    footage_hours_per_hour: float
+    decoded_per_second_and_core: float
+    encoded_per_second: float
+    decode_cores_per_encoder: float
+
+
+@dataclass(frozen=True)
 class IndexedFile:
     """A file of the index: how many vectors it has (over all settings), or why it has none."""
 

@@ -32,6 +32,7 @@ RECORDS = [
         "STOP", "x", "classification", {"top-1": 50.0}, {"top-1": (40.0, 60.0)}, 10, 0, False, {}
     ),
     r.Speed("encode", "STOP", "bf16", 8, 1234.5, "clips", share=0.5),
+    r.Throughput("cpu", "bf16", 2, 4, 8, 8.0, 3, 1, 20, 160.0, 4.0, 5.0, 40.0, 10.0, 6.0, 0.6),
     r.IndexedFile("a.mp4", 1_000_000, 3, None),
     r.IndexInfo("idx", 1, 2, 3_000_000, (SPACE,)),
     r.IndexChange("idx", embedded=2, freed=1_500_000),
