@@ -24,7 +24,8 @@ from stopcli.index.types import WINDOW, Example, Filters, SearchRequest
 from stopcli.model.config import Sampling
 from stopcli.model.preprocess import Fit
 from stopcli.output.tables import table_of, to_dict
-from stopcli.results import BenchmarkScore, Classification, Embedded, Explanation, Failure, Hit
+from stopcli.results import Classification, Embedded, Explanation, Failure, Hit
+from stopcli.results.measured import BenchmarkScore
 from stopcli.results.training import Finetuned
 from stopcli.runtime.encoder import Encoder, EncoderOptions
 from stopcli.settings import default_model

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, get_args
 import typer
 
 from stopcli.cli import options as o
+from stopcli.cli import trials
 from stopcli.cli.session import Session, session
 from stopcli.errors import UsageError
 
@@ -31,6 +32,8 @@ THROUGHPUT_EXAMPLES = """Examples:
   stop benchmark throughput footage/ -m vit-l-14 --device cuda --format json"""
 
 app = typer.Typer(help="Measure models: how accurate, how fast.", no_args_is_help=True)
+app.command("few-shot", epilog=trials.FEW_SHOT_EXAMPLES)(trials.few_shot)
+app.command("base-to-novel", epilog=trials.BASE_EXAMPLES)(trials.base_to_novel)
 
 
 _KNOWN = "msrvtt, msvd, activitynet, didemo, vatex, hmdb51, ucf101, ssv2, kinetics400, or a table."

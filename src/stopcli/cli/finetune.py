@@ -6,7 +6,6 @@ import shlex
 import sys
 from contextlib import closing
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -16,7 +15,7 @@ from stopcli.cli import options as o
 from stopcli.cli.progress import Bar
 from stopcli.cli.session import Session, session
 from stopcli.errors import UsageError
-from stopcli.model.config import Attention, HeadKind, Mode
+from stopcli.model.config import Attention, HeadKind
 from stopcli.results.training import Finetuned, StepReport, TrainingPlan
 
 if TYPE_CHECKING:
@@ -29,15 +28,13 @@ EXAMPLES = """Examples:
 
 ESTIMATED = 10  # steps: from here on the time that is left is known
 FEW = 30  # clips: a score on fewer says little
-training_option = partial(typer.Option, rich_help_panel="Training")
+training_option = o.training_option
 
 
 _epochs = training_option(metavar="N", min=0, help="Passes over the clips; 0 trains no prompts, in seconds.")
 _lr = training_option(metavar="RATE", min=1e-9, max=1, help="Highest learning rate.")
 _batch_size = training_option(metavar="auto|N", parser=o.number_or_auto, help="Clips a step.")
 _shots = training_option(metavar="K", min=1, help="Train on at most K clips of each label.")
-_spatial = training_option(help="Prompts on regions; default: the model's.")
-_temporal = training_option(help="Prompts between frames; default: the model's.")
 _attention = training_option(
     help="What patches attend to: all frames (joint) or their own (frame); default: the model's."
 )
@@ -73,8 +70,8 @@ class Training:
     batch_size: Annotated[Any, _batch_size] = "auto"
     shots: Annotated[int | None, _shots] = None
     seed: o.Seed = 0
-    spatial: Annotated[Mode | None, _spatial] = None
-    temporal: Annotated[Mode | None, _temporal] = None
+    spatial: o.SpatialMode = None
+    temporal: o.TemporalMode = None
     attention: Annotated[Attention | None, _attention] = None
     flip: Annotated[bool | None, _flip] = None
     color: Annotated[bool | None, _color] = None
@@ -122,7 +119,7 @@ def command(
             "force": force,
             "command": shlex.join(["stop", *sys.argv[1:]]),
         }
-        with closing(_Progress(s, quiet=show.quiet or not first)) as callback:
+        with closing(Progress(s, quiet=show.quiet or not first)) as callback:
             what = (lambda: s.files), data, folder, callback, training.options(), s.options
             if dry_run:
                 _show(s, plan(*what, resume=resume, force=force, skip_bad=skip_bad), first=first)
@@ -168,7 +165,7 @@ def _say_next(s: Session, result: Finetuned) -> None:
     s.say(f'next: stop retrieve --model {folder} "what to look for" DIR...')
 
 
-class _Progress:
+class Progress:
     """Bars and sentences on stderr; in a log, one line every twentieth of the run."""
 
     def __init__(self, s: Session, *, quiet: bool) -> None:

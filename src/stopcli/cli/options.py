@@ -15,6 +15,7 @@ from stopcli.cli.completion import complete_model
 
 input_option = partial(typer.Option, rich_help_panel="Input")
 model_option = partial(typer.Option, rich_help_panel="Model")
+training_option = partial(typer.Option, rich_help_panel="Training")
 output_option = partial(typer.Option, rich_help_panel="Output")
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -70,6 +71,8 @@ _sampling = model_option(
     "--sampling", help="keyframes: key frames only, faster but coarser; auto: as the model was made."
 )
 _offline = model_option("--offline", help="Make no request; use what is cached.")
+_spatial = training_option(help="Prompts on regions; default: the model's.")
+_temporal = training_option(help="Prompts between frames; default: the model's.")
 _format = output_option("--format", help="auto is a table.")
 _quiet = output_option("--quiet", "-q", help="Print paths or labels only.")
 _null = output_option("-0", help="With -q: end each line with NUL, for xargs -0.")
@@ -98,6 +101,8 @@ SamplingName = Annotated[Literal["auto", "exact", "keyframes"], _sampling]
 FrameCount = Annotated[int | None, _frames]
 Compile = Annotated[bool, _compile]
 Offline = Annotated[bool, _offline]
+SpatialMode = Annotated[Literal["off", "static", "dynamic"] | None, _spatial]
+TemporalMode = Annotated[Literal["off", "static", "dynamic"] | None, _temporal]
 FocusOn = Annotated[Literal["off", "motion"], _focus]
 FocusStrength = Annotated[float, _strength]
 

@@ -106,13 +106,11 @@ def load(dataset: str, annotations: Sequence[Path]) -> Benchmark:
         raise UsageError(
             f"no data set {dataset!r}; {hint}Use one of {', '.join(DATASETS)}, or a CSV of your own"
         )
-    files = [f for given in annotations for f in (sorted(given.rglob("*")) if is_folder(given) else [given])]
-    missing = [f for f in files if not exists(f)]
-    if missing or not files:
-        problem = f"{missing[0]}: no such file" if missing else f"{dataset}: no annotations given"
-        raise FileMissing(f"{problem}; --annotations wants {spec.annotations}")
+    files = find_files(annotations)
+    if not files:
+        raise FileMissing(f"{dataset}: no annotations given; --annotations wants {spec.annotations}")
     try:
-        splits, labels = spec.read([f for f in files if is_file(f)])
+        splits, labels = spec.read(files)
         for item in chain.from_iterable(splits):
             if labels is not None and item.texts[0] not in labels:
                 label = item.texts[0]
@@ -128,6 +126,16 @@ def load(dataset: str, annotations: Sequence[Path]) -> Benchmark:
     task: Task = "retrieval" if labels is None else "classification"
     protocol = spec.protocol.format(len(splits))
     return Benchmark(name, protocol, task, tuple(map(tuple, splits)), tuple(labels or ()))
+
+
+def find_files(annotations: Sequence[Path]) -> list[Path]:
+    """Return the files that are named, and those in folders; raises FileMissing for one that is not there."""
+    files = [f for given in annotations for f in (sorted(given.rglob("*")) if is_folder(given) else [given])]
+    if missing := [f for f in files if not exists(f)]:
+        raise FileMissing(
+            f"{missing[0]}: no such file; --annotations names files as published, or their folder"
+        )
+    return [f for f in files if is_file(f)]
 
 
 def locate(benchmark: Benchmark, folder: Path | None) -> tuple[Benchmark, tuple[str, ...]]:
@@ -174,8 +182,8 @@ def _msvd(files: Sequence[Path]) -> tuple[Splits, Labels]:
     described = [f for f in files if f not in lists and f.suffix == ".txt"]
     if not lists or not described:
         raise ValueError("a list of the test videos and the descriptions are needed")
-    captions: dict[str, list[str]] = {video: [] for video in _lines(lists[0])}
-    for line in _lines(described[0]):
+    captions: dict[str, list[str]] = {video: [] for video in lines(lists[0])}
+    for line in lines(described[0]):
         video, _, text = line.partition(" ")
         if video in captions and text:
             captions[video].append(text)
@@ -194,7 +202,7 @@ def _activitynet(files: Sequence[Path]) -> tuple[Splits, Labels]:
 def _didemo(files: Sequence[Path]) -> tuple[Splits, Labels]:
     captions = defaultdict[str, list[str]](list)
     for entry in _json(_one(files, ".json")):
-        captions[_stem(entry["video"])].append(entry["description"].strip())
+        captions[stem(entry["video"])].append(entry["description"].strip())
     return _retrieval({video: [" ".join(texts)] for video, texts in captions.items()})
 
 
@@ -202,7 +210,7 @@ def _didemo(files: Sequence[Path]) -> tuple[Splits, Labels]:
 def _vatex(files: Sequence[Path]) -> tuple[Splits, Labels]:
     lists = [f for f in files if f.suffix == ".txt"]
     captions = {entry["videoID"]: entry["enCap"] for entry in _json(_one(files, ".json"))}
-    wanted = set(_lines(lists[0])) if lists else set(captions)
+    wanted = set(lines(lists[0])) if lists else set(captions)
     return _retrieval({video: texts for video, texts in captions.items() if video in wanted})
 
 
@@ -211,9 +219,9 @@ def _listed(files: Sequence[Path]) -> tuple[Splits, Labels]:
     names = _class_names(files)
     splits = []
     for file in files:
-        rows = [line.rsplit(" ", 1) for line in _lines(file)]
+        rows = [line.rsplit(" ", 1) for line in lines(file)]
         if rows and all(len(r) == 2 and r[1].isdigit() and re.search(r"\.\w{2,4}$", r[0]) for r in rows):
-            splits.append([Item(_stem(video), (names[int(number)],)) for video, number in rows])
+            splits.append([Item(stem(video), (names[int(number)],)) for video, number in rows])
     return splits, names
 
 
@@ -221,7 +229,7 @@ def _class_names(files: Sequence[Path]) -> list[str]:
     lists = [f for f in files if re.search("label|class", f.stem, re.IGNORECASE) and f.suffix == ".txt"]
     if not lists:
         raise ValueError("a list of the class names is needed, such as classInd.txt or label_map.txt")
-    return [_words(re.sub(r"^\d+ ", "", line)) for line in _lines(lists[0])]
+    return [words(re.sub(r"^\d+ ", "", line)) for line in lines(lists[0])]
 
 
 @_published("hmdb51", "the folder testTrainMulti_7030_splits", "HMDB51: mean of {} official test split(s)")
@@ -230,12 +238,12 @@ def _hmdb51(files: Sequence[Path]) -> tuple[Splits, Labels]:
     labels: dict[str, None] = {}
     for file in files:
         if match := re.fullmatch(r"(.+)_test_split([123])", file.stem):
-            label = _words(match[1])
+            label = words(match[1])
             labels[label] = None
-            for line in _lines(file):
+            for line in lines(file):
                 video, _, use = line.rpartition(" ")
                 if use == "2":
-                    official[match[2]].append(Item(_stem(video.strip()), (label,)))
+                    official[match[2]].append(Item(stem(video.strip()), (label,)))
     return ([official[k] for k in sorted(official)], list(labels)) if official else _listed(files)
 
 
@@ -243,8 +251,8 @@ def _hmdb51(files: Sequence[Path]) -> tuple[Splits, Labels]:
 def _ucf101(files: Sequence[Path]) -> tuple[Splits, Labels]:
     splits = []
     for file in sorted((f for f in files if re.fullmatch(r".*testlist\d+", f.stem)), key=lambda f: f.stem):
-        rows = [line.split()[0].split("/") for line in _lines(file)]
-        splits.append([Item(_stem(video), (_words(label),)) for label, video in rows])
+        rows = [line.split()[0].split("/") for line in lines(file)]
+        splits.append([Item(stem(video), (words(label),)) for label, video in rows])
     return splits, _class_names(files)
 
 
@@ -305,16 +313,18 @@ def _json(file: Path) -> Any:
     return json.loads(file.read_text(encoding="utf-8"))
 
 
-def _lines(file: Path) -> list[str]:
-    lines = file.read_text(encoding="utf-8-sig").splitlines()
-    return [line.strip() for line in lines if line.strip()]
+def lines(file: Path) -> list[str]:
+    """Return the lines of a text file that are not empty."""
+    every = file.read_text(encoding="utf-8-sig").splitlines()
+    return [line.strip() for line in every if line.strip()]
 
 
-def _stem(name: str) -> str:
+def stem(name: str) -> str:
+    """Return the name of a video without folders and suffix."""
     return re.sub(r"\.\w{2,4}$", "", name.rpartition("/")[2])
 
 
-def _words(name: str) -> str:
+def words(name: str) -> str:
     """Turn ``brush_hair`` or ``BrushHair`` into ``brush hair``."""
     if " " in name:
         return name

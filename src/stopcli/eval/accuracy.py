@@ -26,7 +26,8 @@ from stopcli.eval.metrics import (
 )
 from stopcli.eval.retrieval import caption_ranks
 from stopcli.model.config import StopConfig
-from stopcli.results import BenchmarkScore, Failure
+from stopcli.results import Failure
+from stopcli.results.measured import BenchmarkScore
 from stopcli.video.prefetch import prefetch
 from stopcli.video.workers.pool import read_frames
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -14,7 +14,8 @@ from stopcli.eval.accuracy import Report
 from stopcli.eval.metrics import confusion
 from stopcli.fileio import exists, is_folder, make_folder, to_json, write_text
 from stopcli.output import figures
-from stopcli.output.tables import cell, flat
+from stopcli.output.benchmark_tables import cell, flat, flat_trial
+from stopcli.results.measured import TrialScore
 
 FILES = ("results.json", "results.csv", "results.md")
 
@@ -73,6 +74,31 @@ def markdown(report: Report) -> str:
     settings = "; ".join(f"{k} {v}" for k, v in provenance.items() if v is not None)
     parts.append(f"In brackets: 95 % intervals. {settings}.\n")
     return "\n".join(parts)
+
+
+def write_trials(
+    folder: Path, what: str, command: str, rows: Sequence[TrialScore], missing: Sequence[str]
+) -> list[Path]:
+    """Write what models made from few clips know, and return the files; raises CannotWrite."""
+    make_folder(folder)
+    results = {"schema": 1, "benchmark": what, "command": command}
+    results |= {"scores": [asdict(row) for row in rows], "missing": list(missing)}
+    names = list(dict.fromkeys(name for row in rows for name in row.scores))
+    lines = [f"{what}. `{command}`\n", "| | clips a class | weights | " + " | ".join(names) + " | seeds |"]
+    lines.append("|---|---:|---|" + "---:|" * (len(names) + 1))
+    for row in rows:
+        values = [f"{row.scores[n]:.1f}" if n in row.scores else "" for n in names]
+        each = ", ".join(f"{seed[names[-1]]:.1f}" for seed in row.seeds.values())
+        lines.append("| " + " | ".join([row.method, str(row.shots or ""), row.weights, *values, each]) + " |")
+    plain = [flat_trial(row) for row in rows]
+    texts = {
+        "results.json": to_json(results, 2) + "\n",
+        "results.csv": _csv([plain[0], *(r.values() for r in plain)]),
+        "results.md": "\n".join(lines) + "\n",
+    }
+    for name, text in texts.items():
+        write_text(folder / name, text)
+    return [folder / name for name in texts]
 
 
 def _by_class(report: Report) -> Iterator[tuple[object, ...]]:

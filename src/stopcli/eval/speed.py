@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from stopcli.model.files import ModelFiles
-from stopcli.results import Speed
+from stopcli.results.measured import Speed
 from stopcli.video.prefetch import prefetch
 from stopcli.video.workers.pool import read_frames
 

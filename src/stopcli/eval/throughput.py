@@ -13,7 +13,8 @@ import numpy as np
 
 from stopcli.errors import InputError
 from stopcli.eval.speed import interleaved
-from stopcli.results import EncodedClip, Failure, Throughput
+from stopcli.results import EncodedClip, Failure
+from stopcli.results.measured import Throughput
 from stopcli.runtime.device import device_name
 from stopcli.video.clips import Frames
 from stopcli.video.prefetch import prefetch

@@ -15,7 +15,8 @@ from typing import Any
 
 from stopcli.errors import ExitStatus, NoMatch, StopError
 from stopcli.fileio import to_json
-from stopcli.output.tables import VIEWS, Table, table_of, to_dict
+from stopcli.output.layout import Table
+from stopcli.output.tables import VIEWS, table_of, to_dict
 from stopcli.results import Failure, Hit
 
 SCHEMA = 1

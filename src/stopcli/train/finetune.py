@@ -132,7 +132,7 @@ class _Workshop:
         command: str | None,
     ) -> None:
         self._base, self._options, self._where, self._callback = base, options, encoder_options, callback
-        self._encoder: Encoder | None = _load(base, options, encoder_options, callback)
+        self._encoder: Encoder | None = load_trainable(base, options, encoder_options, callback)
         self._reader = ClipReader(
             FrameCache(cache_folder() / "frames"), self._encoder.frames, self._encoder.framing
         )
@@ -157,7 +157,7 @@ class _Workshop:
         A ``fold`` that trains no prompts needs no validation clips: it judges each clip by all others.
         """
         options = self._options
-        encoder = self._encoder or _load(self._base, options, self._where, self._callback)
+        encoder = self._encoder or load_trainable(self._base, options, self._where, self._callback)
         self._encoder = None
         if not (fold and options.epochs == 0):
             data = with_validation(data, options.seed)
@@ -198,7 +198,7 @@ class _Workshop:
         return run.finish(self._callback.noted, advises=advises, cross_validation=cross_validation)
 
 
-def _load(
+def load_trainable(
     base: ModelFiles,
     options: FinetuneOptions,
     encoder_options: EncoderOptions | None,

@@ -15,6 +15,7 @@ import stopcli
 from stopcli import results as r
 from stopcli.output.sink import Sink
 from stopcli.output.tables import VIEWS, table_of, to_dict
+from stopcli.results import measured as m
 from stopcli.results import training as t
 
 SCORES = (r.Score("a dog", 0.75, 0.3), r.Score("a cat", 0.25, 0.2))
@@ -28,11 +29,10 @@ RECORDS = [
     r.Hit("a dog", 1, "a.mp4", 1.0, 3.0, 0.25),
     r.Embedded("a.mp4", None, None, 0),
     t.Finetuned("fine-tuned", "classify", "top-1", 90.0, 50.0, 80.0, None, 100, 12.5, "text", (60.0, 98.0)),
-    r.BenchmarkScore(
+    m.BenchmarkScore(
         "STOP", "x", "classification", {"top-1": 50.0}, {"top-1": (40.0, 60.0)}, 10, 0, False, {}
     ),
-    r.Speed("encode", "STOP", "bf16", 8, 1234.5, "clips", share=0.5),
-    r.Throughput("cpu", "bf16", 2, 4, 8, 8.0, 3, 1, 20, 160.0, 4.0, 5.0, 40.0, 10.0, 6.0, 0.6),
+    m.Speed("encode", "STOP", "bf16", 8, 1234.5, "clips", share=0.5),
     r.IndexedFile("a.mp4", 1_000_000, 3, None),
     r.IndexInfo("idx", 1, 2, 3_000_000, (SPACE,)),
     r.IndexChange("idx", embedded=2, freed=1_500_000),
@@ -64,6 +64,10 @@ RECORDS = [
         "classification", {"train": 9}, 2, 9, 9, "cpu", "fp32", 1, 2, 3, False, True, "top-1", None, 0, 1.0
     ),
     r.SavedClip("b.mp4", "a.mp4", 1.0, 2.0, 0.5, "copy"),
+    m.TrialScore(
+        "STOP", "x", "few-shot", 2, "last epoch", {"top-1": 50.0}, {1: {"top-1": 50.0}}, 9, False, {}
+    ),
+    m.Throughput("cpu", "bf16", 2, 4, 8, 8.0, 3, 1, 20, 160.0, 4.0, 5.0, 40.0, 10.0, 6.0, 0.6),
 ]
 IDS = [type(record).__name__ for record in RECORDS]
 
@@ -82,7 +86,9 @@ def test_every_record_that_a_command_may_add_has_a_view():
         made |= {f.id if isinstance(f, ast.Name) else getattr(f, "attr", "") for f in calls}
     inner = {"Score", "IndexSpace", "StepReport", "CrossValidation", "EncodedClip", "Failure"}
     inner |= {"BlockTrace", "Look"}
-    kinds = {name for name, kind in (vars(r) | vars(t)).items() if hasattr(kind, "__dataclass_fields__")}
+    kinds = {
+        name for name, kind in (vars(r) | vars(t) | vars(m)).items() if hasattr(kind, "__dataclass_fields__")
+    }
     assert {kind.__name__ for kind in VIEWS} == kinds & made - inner
     assert {type(record) for record in RECORDS} == set(VIEWS)
 
