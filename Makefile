@@ -7,8 +7,8 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 LOCK := .ci/constraints.txt
-DEV := mcp mypy opentimelineio otio-cmx3600-adapter otio-fcp-adapter otio-fcpx-xml-adapter playwright protobuf \
-	pyarrow pympi-ling pytest pytest-xdist ruff sentencepiece srt sse-starlette starlette transformers usearch \
+DEV := lancedb mcp mteb mypy opentimelineio otio-cmx3600-adapter otio-fcp-adapter otio-fcpx-xml-adapter playwright protobuf \
+	pyarrow pympi-ling pytest pytest-xdist ray[data] ruff sentencepiece srt sse-starlette starlette transformers usearch \
 	uvicorn watchfiles webvtt-py
 PYTEST = $(BIN)/python -m pytest -n 2
 

@@ -127,6 +127,21 @@ def replacing(path: Path, *, sync: bool = False) -> Iterator[Path]:
             part.unlink(missing_ok=True)
 
 
+@contextmanager
+def replacing_folder(path: Path) -> Iterator[Path]:
+    """Yield the name of a new folder beside ``path``, as `replacing` does for files; what was there goes."""
+    part = path.with_name(f".{path.stem[:40]}-{secrets.token_hex(6)}.part")
+    try:
+        yield part
+        if exists(path):
+            shutil.rmtree(path)
+        part.replace(path)
+    except OSError as error:
+        raise write_error(path, error) from error
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+
+
 def write_text(path: Path, text: str, *, sync: bool = False) -> None:
     """Write a text file whole or not at all; undecodable names in it keep their bytes; raises CannotWrite."""
     with replacing(path, sync=sync) as part:

@@ -32,6 +32,7 @@ FAILURES = {
     "index ls": (["--index", "nowhere"], 3, "file-missing"),
     "index rm": (["nowhere"], 3, "file-missing"),
     "index merge": (["nowhere"], 3, "file-missing"),
+    "index export": (["--to", "parquet", "-o", "x.parquet", "--index", "nowhere"], 3, "file-missing"),
     "index compact": (["--index", "nowhere"], 3, "file-missing"),
     "index info": (["--index", "broken"], 1, "index-unusable"),
     "index check": (["--index", "nowhere"], 3, "file-missing"),
@@ -112,6 +113,7 @@ SUCCESSES = {
     "index ls": [],
     "index rm": ["--all"],
     "index merge": ["other"],
+    "index export": ["--to", "qdrant-jsonl", "-o", "points.jsonl", "--index", "other"],
     "index compact": [],
     "index check": [],
     "index info": [],
@@ -139,7 +141,7 @@ def place(tmp_path, monkeypatch, toy):
 @pytest.mark.parametrize("format", ("json", "jsonl", "csv", "table"))
 @pytest.mark.parametrize("command", SUCCESSES)
 def test_a_success_is_told_in_every_format(run, command, format, place):
-    if command == "index merge":
+    if command in ("index merge", "index export"):
         run("index", "update", "y.mp4", "-m", "toy", "--index", "other")
     status, out, err = run(*command.split(), *SUCCESSES[command], "--format", format)
     assert status == 0, err

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import shlex
+from contextlib import closing
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from stopcli.cli import options as o
 from stopcli.cli.files import Files
+from stopcli.cli.progress import Bar
 from stopcli.cli.retrieve import Index, PerFile, SaveClips, saved
 from stopcli.cli.session import Session, session
 from stopcli.errors import FileMissing, UsageError
@@ -178,6 +180,40 @@ def _join(s: Session, opened: OpenIndex, folder: Path, *, move: bool) -> None:
     if joined.unfinished:
         names = ", ".join(map(str, joined.unfinished[:5])) + (" ..." if len(joined.unfinished) > 5 else "")
         s.say(f"warning: not finished: {names}; run these parts again, then merge again")
+
+
+_to = o.output_option(help="What to write.")
+_target = o.output_option("--output", "-o", metavar="OUT", help="A .parquet, .jsonl, or .lance folder.")
+_space = o.input_option(metavar="N", min=1, help="Which vectors, where there are several kinds.")
+EXPORT = """Examples:
+  stop index export --to parquet -o moments.parquet
+  stop index export --to lance -o moments.lance"""
+
+
+@app.command("export", epilog=EXPORT)
+@o.shares(o.Show)
+def export(
+    show: o.Show,
+    to: Annotated[Literal["parquet", "lance", "qdrant-jsonl"], _to],
+    output: Annotated[Path, _target],
+    space: Annotated[int | None, _space] = None,
+    index: Index = None,
+    force: o.Force = False,
+) -> None:
+    """Write all moments and vectors for another store.
+
+    Beyond ten million moments, a vector database serves better than this index.
+    """
+    with session("index export", show) as s, s.index(index) as opened:
+        from stopcli.index.scale.export import check_export, choose_space
+        from stopcli.index.scale.export import export as write
+        from stopcli.results import Written
+
+        check_export(output, to, force=force)
+        chosen = choose_space(opened, space)
+        with closing(Bar("writing", chosen.rows, quiet=show.quiet)) as bar:
+            count = write(opened, chosen, output, to, bar.update)
+        s.output.add(Written(str(output), f"{count:,} moments, vectors of {chosen.size} numbers"))
 
 
 _repair = typer.Option("--repair", help="Forget what is lost or broken, so that 'update' embeds it again.")
