@@ -21,7 +21,7 @@ GROUPS = (
     {"hub", "data", "runtime", "output"},
     {"index", "eval", "tasks"},
     {"train"},
-    {"web", "api"},
+    {"web", "api", "mteb"},
     {"cli"},
 )
 LEVEL = {name: i for i, group in enumerate(GROUPS) for name in group}
