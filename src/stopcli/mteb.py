@@ -98,7 +98,7 @@ def _meta(encoder: Encoder) -> ModelMeta:
             "name": f"stopcli/{name}",
             "revision": files.weights_hash()[:40],
             "n_parameters": trained + frozen,
-            "embed_dim": encoder.model.backbone.embed_dim,
+            "embed_dim": encoder.embed_dim,
             "framework": ["PyTorch"],
             "similarity_fn_name": ScoringFunction.COSINE,
             "use_instructions": False,

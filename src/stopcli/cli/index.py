@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import shlex
-from contextlib import closing
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal, cast
 
 import typer
 
@@ -19,6 +20,7 @@ from stopcli.errors import FileMissing, UsageError
 if TYPE_CHECKING:
     from stopcli.index.engine import SearchEngine
     from stopcli.index.store import Index as OpenIndex
+    from stopcli.runtime.encoder import Encoder
 
 EXAMPLES = "Examples:\n  stop index update videos/\n  stop index ls videos/ --format csv\n  stop index info"
 app = typer.Typer(help="Manage the index that retrieve searches.", no_args_is_help=True)
@@ -32,7 +34,7 @@ UPDATE = """Examples:
 
 
 @app.command("update", epilog=UPDATE)
-@o.shares(o.Focused, o.Batching, o.Show)
+@o.shares(o.Focused, o.Batching, o.Cluster, o.Show)
 def update(
     *,
     paths: o.Paths = None,
@@ -43,6 +45,7 @@ def update(
     shard: o.ShardName = None,
     compute: o.Focused,
     batching: o.Batching,
+    cluster: o.Cluster,
     index: Index = None,
     dry_run: Annotated[bool, _dry_run] = False,
     show: o.Show,
@@ -53,10 +56,12 @@ def update(
 
         videos = s.videos(paths, files_from)
         span = None if whole else window
+        if shard and cluster.engine != "local":
+            raise UsageError("--shard and --engine ray: give one of them; each shares the work")
         if shard:
             _update_part(s, index, cuts, videos, s.roots(paths), span, shard)
             return
-        with s.engine(index, cuts) as engine:
+        with _loading(s, cluster) as load, s.engine(index, cuts, load) as engine:
             if dry_run:
                 plan = engine.plan(videos, s.roots(paths), span)
                 moved, gone = len(plan.diff.moved), len(plan.diff.gone)
@@ -137,6 +142,20 @@ def merge(
             with s.index(other) as source:
                 files, vectors = take_over(opened, source)
             s.output.add(IndexChange(str(opened.folder), added=files, vectors=vectors))
+
+
+@contextmanager
+def _loading(s: Session, cluster: o.Cluster) -> Iterator[Callable[[], Encoder] | None]:
+    """Yield what has the clips embedded elsewhere, if they are to be."""
+    if cluster.engine == "local":
+        if cluster.ray_address or cluster.ray_actors:
+            raise UsageError("--ray-address and --ray-actors are for --engine ray")
+        yield None
+        return
+    from stopcli.index.scale import ray_encoder as r
+
+    with r.cluster(cluster.ray_address):  # an update asks no more of an encoder than this one does
+        yield lambda: cast("Encoder", r.RayEncoder(s.files, s.options, cluster.ray_actors))
 
 
 def _update_part(

@@ -46,6 +46,9 @@ _window = input_option(*_WINDOW, **_SPAN, help="Cut videos into windows of this 
 _search_window = input_option(*_WINDOW, **_SPAN, help="Length of the windows that are searched.")
 _cuts = input_option("--cuts", help="Whether windows end at cuts; auto: unless the index has others.")
 _shard = input_option(metavar="I/N|auto", help="Do part I of N; auto: as SLURM or RANK says.")
+_engine = model_option("--engine", help="ray: on a Ray cluster, or all of this machine.")
+_ray_address = model_option(metavar="HOST:PORT", help="The cluster; default: one of this machine.")
+_ray_actors = model_option(metavar="N", min=1, max=4096, help="Models at once; default: one a GPU.")
 _whole = input_option("--whole", help="One vector a file, no windows.")
 _labels = input_option(metavar='"A,B,C"|@FILE', help="What to choose between; @FILE reads one per line.")
 _template = input_option(
@@ -161,6 +164,15 @@ class Cutting:
 
     pad: Annotated[float, _pad] = 0.0
     exact: Annotated[bool, _exact] = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cluster:
+    """Which machines work."""
+
+    engine: Annotated[Literal["local", "ray"], _engine] = "local"
+    ray_address: Annotated[str | None, _ray_address] = None
+    ray_actors: Annotated[int | None, _ray_actors] = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -215,8 +215,10 @@ class Session:
             few = f"{names} are" if more == 2 else f"{more} of {len(labels)} labels, {names} among them, are"
             self.say(f"warning: {few} the same to this model; stop finetune learns them from clips")
 
-    def engine(self, folder: Path | None, cuts: str = "auto") -> SearchEngine:
-        """Open an index with the model, which is loaded when it is needed."""
+    def engine(
+        self, folder: Path | None, cuts: str = "auto", load: Callable[[], Encoder] | None = None
+    ) -> SearchEngine:
+        """Open an index with the model, which is loaded when it is needed, here or as ``load`` does."""
         from stopcli.index.engine import SearchEngine
         from stopcli.index.store import default_folder
 
@@ -224,7 +226,7 @@ class Session:
         return SearchEngine(
             folder or default_folder(),
             self.files,
-            lambda: self.encoder,
+            load or (lambda: self.encoder),
             precision=precision,
             frames=self.compute.frames,
             cuts=None if cuts == "auto" else cuts == "on",

@@ -123,7 +123,7 @@ class SearchEngine(AbstractContextManager["SearchEngine"]):
                 return plan
             encoder = self._encoder
             key = (self._files.title, self._weights, encoder.precision, self._frames, window)
-            space = database.make_space(Space(*key, encoder.model.backbone.embed_dim))
+            space = database.make_space(Space(*key, encoder.embed_dim))
             todo = plan.diff.missing(self._snapshot(plan.diff, window, space.precision))
             sync.settle(database, plan.diff, todo)
             if not space.rows and any(other.rows for other in database.spaces()):

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from itertools import groupby
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -16,11 +16,19 @@ from stopcli.errors import FileChanged, FileMissing, UnreadableVideo
 from stopcli.fileio import content_key
 from stopcli.index.database import Database
 from stopcli.index.store import Index
-from stopcli.index.types import PASSING, Fault, Faults, FileRecord, NewEntry, Paths, Progress, Snapshot, Space
+from stopcli.index.types import (
+    PASSING,
+    Fault,
+    Faults,
+    FileRecord,
+    NewEntry,
+    Paths,
+    Progress,
+    Snapshot,
+    Space,
+    VideoEncoder,
+)
 from stopcli.results import EncodedClip, Failure
-
-if TYPE_CHECKING:
-    from stopcli.runtime.encoder import Encoder
 
 COMMIT_EVERY = 5.0  # seconds: what a kill loses at most, beside the file being read
 HERE = "{path}"  # stands in a kept message for the path, which may be another one next time
@@ -127,7 +135,7 @@ def settle(database: Database, diff: FileDiff, todo: Iterable[Path]) -> None:
 
 
 def embed(
-    index: Index, space: Space, diff: FileDiff, todo: Paths, encoder: Encoder, progress: Progress
+    index: Index, space: Space, diff: FileDiff, todo: Paths, encoder: VideoEncoder, progress: Progress
 ) -> tuple[int, Faults]:
     """Embed files and commit them, a few seconds' worth at a time.
 

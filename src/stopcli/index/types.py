@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from stopcli.results import Failure, Hit
+from stopcli.results import EncodedClip, Failure, Hit
 from stopcli.video.cut.shots import PATIENCE
 
 WINDOW = 8.0  # seconds of a window
@@ -97,6 +97,21 @@ def spans_of(
 
 
 PASSING = {"file-missing", "file-changed", "decoder-crashed", "video-timeout"}  # not the content's fault
+
+
+class VideoEncoder(Protocol):
+    """What makes the vectors of an index."""
+
+    precision: str
+    embed_dim: int
+
+    def encode_videos(
+        self, paths: Sequence[str | Path], *, window: float | None, shots: bool, steady: bool
+    ) -> Iterator[EncodedClip | Failure]:
+        """Embed videos in order; see `stopcli.runtime.encoder.Encoder`."""
+        ...
+
+
 Entries = Mapping[str, Entry]  # by content
 Faults = Mapping[str, Fault]  # by content
 Files = Mapping[Path, FileRecord]  # by absolute path

@@ -92,7 +92,8 @@ class Encoder:
             torch.tensor(v, device=self.device).view(3, 1, 1) for v in (preprocess.mean, preprocess.std)
         )
         self.batch_size = self.options.batch_size or default_batch(model, self.device, self.frames, trainable)
-        self.head = head_of(files, model.backbone.embed_dim)
+        self.embed_dim: int = model.backbone.embed_dim
+        self.head = head_of(files, self.embed_dim)
         self._texts = TextEncoder(files, self._embed_texts, f"{self.dtype} on {self.device.type}")
 
     def _adopt(self, model: Stop) -> None:
@@ -117,10 +118,10 @@ class Encoder:
         return self._texts.encode(texts)
 
     def _embed_texts(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        tokens = self._tokenizer(list(texts))  # (N,77)
+        tokens: Tensor = tokenizer_of(self.files)(list(texts))  # (N,77)
         order = (tokens != 0).sum(1).argsort()  # alike in length, alike in cost
-        vectors = torch.empty(len(texts), self.model.backbone.embed_dim)
-        for part in order.split(TEXT_BATCH):
+        vectors = torch.empty(len(texts), self.embed_dim)
+        for part in torch.split(order, TEXT_BATCH):
             with torch.inference_mode():
                 vectors[part] = self.model.encode_text(tokens[part].to(self.device)).cpu()
         return _finite(self, vectors.numpy())

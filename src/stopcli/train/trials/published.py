@@ -34,7 +34,8 @@ def published(kind: str, dataset: str, shots: list[int]) -> list[TrialScore]:
 
     def row(method: str, count: int, scores: dict[str, float]) -> TrialScore:
         name = f"{method} (published, ViT-B/16)"
-        return TrialScore(name, dataset, kind, count, "best epoch", scores, {}, None, True, SOURCE)
+        weights = "untrained" if method == "frozen CLIP" else "best epoch"
+        return TrialScore(name, dataset, kind, count, weights, scores, {}, None, True, SOURCE)
 
     if kind == "base-to-novel" and dataset in COLUMNS:
         names, at = ("base", "novel", "harmonic mean"), COLUMNS.index(dataset)
