@@ -298,7 +298,7 @@ class Model:
             template: around a label; None is the model's own, else "a video of {}".
             seed: of the bootstrap.
         """
-        from stopcli.data import benchmarks
+        from stopcli.data.protocols import benchmarks
         from stopcli.eval.accuracy import accuracy
 
         wanted = benchmarks.load(str(dataset), [Path(p) for p in annotations])

@@ -26,6 +26,7 @@ FAILURES = {
     "benchmark speed": (["nowhere.mp4"], 3, "file-missing"),
     "benchmark few-shot": (["--dataset", "nowhere"], 2, "usage-error"),
     "benchmark base-to-novel": (["--dataset", "nowhere"], 2, "usage-error"),
+    "benchmark moments": (["--dataset", "nowhere"], 2, "usage-error"),
     "benchmark throughput": (["nowhere.mp4"], 3, "file-missing"),
     "index update": (["nowhere.mp4"], 3, "file-missing"),
     "index highlights": (["nowhere.mp4"], 3, "file-missing"),
@@ -107,6 +108,7 @@ SUCCESSES = {
         "--seeds",
         "1",
     ],
+    "benchmark moments": ["--dataset", "moments.csv", "-m", "toy", "--window", "0.1"],
     "benchmark throughput": ["x.mp4", "y.mp4", "-m", "toy"],
     "index update": ["x.mp4", "-m", "toy"],
     "index highlights": ["x.mp4", "y.mp4", "-m", "toy"],
@@ -135,6 +137,7 @@ def place(tmp_path, monkeypatch, toy):
     for i, name in enumerate(names):
         write_video(tmp_path / f"{name}.mp4", frames=5 + i)
     table = "".join(f"{name}.mp4,{'dog' if i < 2 else 'cat'}\n" for i, name in enumerate(names))
+    (tmp_path / "moments.csv").write_text("path,caption,start,end\nx.mp4,a dog,0,0.1\n")
     (tmp_path / "t.csv").write_text(f"path,label\n{table}")
 
 

@@ -15,7 +15,7 @@ from stopcli.cli.session import Session, session
 from stopcli.errors import UsageError
 
 if TYPE_CHECKING:
-    from stopcli.data.benchmarks import Benchmark
+    from stopcli.data.protocols.benchmarks import Benchmark
 
 EXAMPLES = (
     "Examples:\n  stop benchmark accuracy --dataset my.csv --model my-model\n  stop benchmark speed footage/"
@@ -27,6 +27,9 @@ ACCURACY_EXAMPLES = """Examples:
 SPEED_EXAMPLES = """Examples:
   stop benchmark speed --model mini
   stop benchmark speed --model vit-b-32 --precisions fp32,bf16 --batch-sizes 1,8,32 footage/"""
+MOMENTS_EXAMPLES = """Examples:
+  stop benchmark moments --dataset captions.csv -m my-model
+  stop benchmark moments --dataset qvhighlights --annotations val.jsonl --videos qv/"""
 THROUGHPUT_EXAMPLES = """Examples:
   stop benchmark throughput footage/
   stop benchmark throughput footage/ -m vit-l-14 --device cuda --format json"""
@@ -38,6 +41,7 @@ app.command("base-to-novel", epilog=trials.BASE_EXAMPLES)(trials.base_to_novel)
 
 _KNOWN = "msrvtt, msvd, activitynet, didemo, vatex, hmdb51, ucf101, ssv2, kinetics400, or a table."
 _dataset = o.input_option(metavar="NAME|DATA", help=_KNOWN)
+_moments = o.input_option(metavar="NAME|TABLE", help="qvhighlights, charades-sta, or captions with times.")
 _videos = o.input_option(metavar="DIR", help="Where the data set's videos are.")
 _annotations = o.input_option(metavar="FILE|DIR", help="As published; may be given several times.")
 _output = o.output_option("--output", "-o", metavar="DIR", help="Write results.json, .csv, .md and more.")
@@ -97,7 +101,7 @@ def _located(
     s: Session, dataset: str, annotations: list[Path] | None, videos: Path | None
 ) -> tuple[Benchmark, tuple[str, ...]]:
     """Read what is to be answered, find the videos, and say which are missing."""
-    from stopcli.data import benchmarks
+    from stopcli.data.protocols import benchmarks
 
     wanted = benchmarks.load(dataset, annotations or [])
     if dataset.lower() in benchmarks.DATASETS and videos is None:
@@ -133,6 +137,40 @@ def speed(
         from stopcli.eval.speed import speed as measure
 
         s.output.add_all(measure(s.files, s.options, videos, precisions=kinds, batch_sizes=sizes, say=s.say))
+
+
+@app.command("moments", epilog=MOMENTS_EXAMPLES)
+@o.shares(o.Focused, o.Batching, o.Show)
+def moments(
+    *,
+    show: o.Show,
+    dataset: Annotated[str, _moments],
+    videos: Annotated[Path | None, _videos] = None,
+    annotations: Annotated[list[Path] | None, _annotations] = None,
+    window: o.SearchWindow = 2.0,
+    compute: o.Focused,
+    batching: o.Batching,
+) -> None:
+    """Score how well the moments are found that sentences describe.
+
+    Each sentence is looked for in its video, as retrieve does. R1@0.5: the first moment overlaps the true
+    one by half.
+    """
+    with session("benchmark moments", show, compute, batching) as s:
+        from stopcli.data.protocols.moments import load_moments
+        from stopcli.eval.moments import moments as measure
+        from stopcli.index.live.single import VideoSearch
+        from stopcli.results.measured import BenchmarkScore
+
+        asked, missing = load_moments(dataset, annotations or [], videos)
+        if missing:
+            s.say(f"missing: {len(missing)} videos, such as {', '.join(missing[:3])}; scores are on the rest")
+        search = VideoSearch(s.encoder, window)
+        how = s.encoder.describe() | {"window": window, "command": shlex.join(["stop", *sys.argv[1:]])}
+        blank = BenchmarkScore(s.files.name, dataset, "moments", {}, {}, 0, len(missing), False, how)
+        with s.progress("searching", len({a.item for a in asked})) as done:
+            score, failures = measure(asked, search.find, blank, done)
+        s.output.add_all([score, *failures])
 
 
 @app.command("throughput", epilog=THROUGHPUT_EXAMPLES)

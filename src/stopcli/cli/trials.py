@@ -80,7 +80,7 @@ def base_to_novel(
 
 
 def _run(s: Session, kind: Literal["few-shot", "base-to-novel"], trial: Trial, shots: list[int]) -> None:
-    from stopcli.data import trials
+    from stopcli.data.protocols import trials
     from stopcli.eval.report import write_trials
     from stopcli.train.options import FinetuneOptions
     from stopcli.train.trials.trial import Trials

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from stopcli.data.benchmarks import Benchmark
 from stopcli.data.labels import check_template, prompts_for
+from stopcli.data.protocols.benchmarks import Benchmark
 from stopcli.data.seen import read_seen
 from stopcli.data.table import Clip
 from stopcli.errors import InputError, StopError

@@ -8,6 +8,8 @@ from itertools import groupby
 from stopcli.output.layout import Cell, Column, Table, facts, table
 from stopcli.results import measured as m
 
+NAMES = ("top-1", "top-5", "R@1", "R@5", "R@10", "MdR", "MnR")
+
 
 def scores_table(records: Sequence[m.BenchmarkScore]) -> Table:
     """Return the table of scores of methods on a data set."""
@@ -34,7 +36,7 @@ def cell(score: m.BenchmarkScore, name: str) -> str:
 def flat(score: m.BenchmarkScore) -> dict[str, object]:
     """Return a score as one row of plain values."""
     out: dict[str, object] = {"method": score.method, "dataset": score.dataset, "direction": score.direction}
-    for name in ("top-1", "top-5", "R@1", "R@5", "R@10", "MdR", "MnR"):
+    for name in (*NAMES, *score.scores.keys() - set(NAMES)):
         low, high = score.interval.get(name, (None, None))
         out |= {name: score.scores.get(name), f"{name} low": low, f"{name} high": high}
     return out | {"clips": score.clips, "missing": score.missing, "published": score.published}

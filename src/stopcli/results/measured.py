@@ -15,7 +15,7 @@ class BenchmarkScore:
 
     method: str
     dataset: str
-    direction: str  # text-to-video, video-to-text or classification
+    direction: str  # text-to-video, video-to-text, classification or moments
     scores: dict[str, float]
     interval: dict[str, tuple[float, float]]
     clips: int | None

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from conftest import write_model, write_video
-from stopcli.data import benchmarks
+from stopcli.data.protocols import benchmarks
 from stopcli.data.seen import write_seen
 from stopcli.errors import FileExists, InputError
 from stopcli.eval.accuracy import accuracy, published

@@ -16,9 +16,9 @@ from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 from stopcli.data.labels import prompts_for
+from stopcli.data.protocols.trials import Protocol, Test, Trial, require_whole
 from stopcli.data.seen import Seen, read_seen
 from stopcli.data.table import Dataset, Row
-from stopcli.data.trials import Protocol, Test, Trial, require_whole
 from stopcli.errors import StopError
 from stopcli.eval.accuracy import method_name
 from stopcli.fileio import alone, read_json, to_json, write_text

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from conftest import write_video
-from stopcli.data import benchmarks
+from stopcli.data.protocols import benchmarks
 from stopcli.errors import BadDataset, FileMissing, UsageError
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from stopcli.data.trials import load_protocol, locate_protocol, require_whole
+from stopcli.data.protocols.trials import load_protocol, locate_protocol, require_whole
 from stopcli.errors import BadDataset, FileMissing, UsageError
 
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from stopcli.data.benchmarks import Benchmark, Item, find_files, lines, locate, stem, words
+from stopcli.data.protocols.benchmarks import Benchmark, Item, find_files, lines, locate, stem, words
 from stopcli.data.split import few_shots, with_validation
 from stopcli.data.table import Dataset, Row, read_dataset
 from stopcli.errors import BadDataset, FileMissing, UsageError

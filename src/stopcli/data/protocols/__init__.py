@@ -1,0 +1,1 @@
+"""What the papers ask of public data sets, read as it is published."""
