@@ -226,10 +226,26 @@ def _listed(files: Sequence[Path]) -> tuple[Splits, Labels]:
 
 
 def _class_names(files: Sequence[Path]) -> list[str]:
-    lists = [f for f in files if re.search("label|class", f.stem, re.IGNORECASE) and f.suffix == ".txt"]
-    if not lists:
+    found = class_lists(files)
+    if not found:
         raise ValueError("a list of the class names is needed, such as classInd.txt or label_map.txt")
-    return [words(re.sub(r"^\d+ ", "", line)) for line in lines(lists[0])]
+    return found[0]
+
+
+def class_lists(files: Sequence[Path]) -> list[list[str]]:
+    """Return the lists of class names among files, each by its numbers: lines, or ``id,name``."""
+    found: list[list[str]] = []
+    for file in files:
+        if not re.search("label|class", file.stem, re.IGNORECASE):
+            continue
+        if file.suffix == ".csv":
+            with file.open(encoding="utf-8-sig", newline="") as stream:
+                rows = [row for row in csv.reader(stream) if len(row) >= 2 and row[0].isdecimal()]
+            ordered = sorted(rows, key=lambda row: int(row[0]))
+            found.append([words(",".join(row[1:]).strip()) for row in ordered])
+        elif file.suffix == ".txt":
+            found.append([words(re.sub(r"^\d+ ", "", line)) for line in lines(file)])
+    return found
 
 
 @_published("hmdb51", "the folder testTrainMulti_7030_splits", "HMDB51: mean of {} official test split(s)")

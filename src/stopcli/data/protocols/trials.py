@@ -6,7 +6,6 @@ or as HMDB51 and UCF101 are published; a table of one's own is divided here. Not
 
 from __future__ import annotations
 
-import csv
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -14,7 +13,16 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from stopcli.data.protocols.benchmarks import Benchmark, Item, find_files, lines, locate, stem, words
+from stopcli.data.protocols.benchmarks import (
+    Benchmark,
+    Item,
+    class_lists,
+    find_files,
+    lines,
+    locate,
+    stem,
+    words,
+)
 from stopcli.data.split import few_shots, with_validation
 from stopcli.data.table import Dataset, Row, read_dataset
 from stopcli.errors import BadDataset, FileMissing, UsageError
@@ -26,7 +34,9 @@ LAYOUTS = {
     "few-shot": "train1_few_shot_K.txt for each K (or train1.txt, or official lists), val1.txt, and labels",
     "base-to-novel": "fs_base_s1_train.txt (s2, s3), base_val.txt, novel_val.txt, and the labels of both",
 }
-BASE_SHOTS = 16
+PART = r"_(temporal|static)\d+"  # TC-CLIP's classes that need time to tell, and those that do not
+TRAIN = rf"train(list)?(0?1)?|train{PART}"
+ASKED = rf"val1?|validation|test(list)?(0?1)?|val(idation)?{PART}"
 
 
 class Trial(NamedTuple):
@@ -122,10 +132,8 @@ def _few_shot(name: str, files: Sequence[Path], shots: Sequence[int], seeds: Seq
     labels = _labels(files)
     drawn = {int(m[1]): f for f in files if (m := re.fullmatch(r".*few_?shot_(\d+)", f.stem))}
     official = _hmdb51(files) if any(re.fullmatch(r".+_test_split1", f.stem) for f in files) else None
-    full = official["train"] if official else _items(_one(files, r"train(list)?(0?1)?"), labels)
-    test = (
-        official["test"] if official else _items(_one(files, r"val1?|validation|test(list)?(0?1)?"), labels)
-    )
+    full = official["train"] if official else _items(_one(files, TRAIN), labels)
+    test = official["test"] if official else _items(_one(files, ASKED), labels)
     if official:
         labels = tuple(dict.fromkeys(item.texts[0] for item in test))
     trials = []
@@ -222,21 +230,8 @@ def _one(files: Sequence[Path], pattern: str) -> Path | None:
 
 def _labels(files: Sequence[Path]) -> tuple[str, ...]:
     """Return the class names in the order of their numbers; the whole list where there are several."""
-    found: list[list[str]] = []
-    for file in files:
-        if not re.search("label|class", file.stem, re.IGNORECASE):
-            continue
-        if file.suffix == ".csv":
-            with file.open(encoding="utf-8-sig", newline="") as stream:
-                rows = [row for row in csv.reader(stream) if len(row) >= 2 and row[0].isdecimal()]
-            found.append(
-                [words(",".join(row[1:]).strip()) for row in sorted(rows, key=lambda row: int(row[0]))]
-            )
-        elif file.suffix == ".txt":
-            found.append([words(re.sub(r"^\d+ ", "", line)) for line in lines(file)])
-    if not found:
-        return ()
-    return tuple(sorted(found, key=len)[-1])
+    found = class_lists(files)
+    return tuple(sorted(found, key=len)[-1]) if found else ()
 
 
 def _items(file: Path | None, labels: Sequence[str]) -> tuple[Item, ...]:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from stopcli.data.protocols.benchmarks import load
 from stopcli.data.protocols.trials import load_protocol, locate_protocol, require_whole
 from stopcli.errors import BadDataset, FileMissing, UsageError
 
@@ -74,6 +75,25 @@ def test_the_official_lists_of_ucf101_count_classes_from_one(tmp_path):
     found = load_protocol("few-shot", "ucf101", [tmp_path], [2], [1])
     assert [i.texts[0] for i in found.tests["test"].items] == ["apply lipstick", "archery"]
     assert {i.texts[0] for i in found.trials[0].training if i.video.startswith("b")} == {"archery"}
+
+
+def test_classes_that_need_time_and_those_that_do_not_are_lists_like_others(tmp_path):
+    for part, names in (
+        ("temporal2", ("Moving up", "Moving down")),
+        ("static2", ("Holding a cup", "Holding a pen")),
+    ):
+        folder = tmp_path / part
+        folder.mkdir()
+        (folder / f"ssv2_{part}_labels.csv").write_text(
+            "id,name\n" + "".join(f"{i},{n}\n" for i, n in enumerate(names))
+        )
+        (folder / f"train_{part}.txt").write_text("".join(f"{part}t{i}.webm {i % 2}\n" for i in range(12)))
+        (folder / f"validation_{part}.txt").write_text("".join(f"{part}v{i}.webm {i}\n" for i in range(2)))
+        few = load_protocol("few-shot", "ssv2", [folder], [4], [1])
+        assert few.tests["test"].labels == names
+        assert len(few.trials[0].training) == 8
+        scored = load("ssv2", [folder / f"validation_{part}.txt", folder / f"ssv2_{part}_labels.csv"])
+        assert [i.texts[0] for i in scored.splits[0]] == list(names)
 
 
 def test_base_and_novel_classes_each_have_their_own_labels(hmdb):
