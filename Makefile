@@ -12,7 +12,7 @@ DEV := lancedb mcp mteb mypy opentimelineio otio-cmx3600-adapter otio-fcp-adapte
 	uvicorn watchfiles webvtt-py
 PYTEST = $(BIN)/python -m pytest -n 2
 
-.PHONY: demo test test-system test-latest lint lock docs docs-check bench speed clean
+.PHONY: demo test test-system test-latest package lint lock docs docs-check bench speed clean
 
 $(STAMP): pyproject.toml $(LOCK)
 	$(PYTHON) -m venv $(VENV)
@@ -30,6 +30,10 @@ test: $(STAMP)
 
 test-system: $(STAMP)
 	$(PYTEST) tests/system
+
+# the sdist, and the wheel of it, installed into a clean environment and used
+package:
+	PYTHON=$(PYTHON) .ci/package.sh
 
 # the newest release of everything that pyproject.toml allows, instead of the lock
 test-latest:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from stopcli.api import Embeddings, Model, Results, load
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 __all__ = ["Embeddings", "Model", "Results", "__version__", "load"]
 
 

@@ -46,6 +46,13 @@ FAILURES = {
     "samples": (["a-file"], 2, "usage-error"),
     "doctor": (["--device", "cuda:99"], 5, "device-error"),
 }
+
+
+def test_an_option_of_a_group_that_has_no_default_is_required(run):
+    status, _, err = run("benchmark", "few-shot")
+    assert (status, "--dataset" in err) == (2, True)
+
+
 FORMATS = ("auto", "table", "json", "jsonl", "csv")
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import MISSING, dataclass, fields
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, get_type_hints
@@ -197,10 +197,10 @@ def shares(*groups: type) -> Callable[[Command], Command]:
             group = spread[name] = hints[name]
             options = get_type_hints(group, include_extras=True)
             for field in fields(group):
-                option = inspect.Parameter(
-                    field.name, _KEYWORD, default=field.default, annotation=options[field.name]
+                default = inspect.Parameter.empty if field.default is MISSING else field.default
+                parameters[field.name] = inspect.Parameter(
+                    field.name, _KEYWORD, default=default, annotation=options[field.name]
                 )
-                parameters[field.name] = option
 
         def command(**values: Any) -> Any:
             for name, group in spread.items():
