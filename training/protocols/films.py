@@ -1,7 +1,7 @@
 """Films of moments, laid out as QVHighlights and Charades-STA: ``python -m training.protocols.films OUT``.
 
-Each film shows eight objects of mini's generated world one after the other, 4 s each; a sentence says of each what
-it is and how it moves. Writes OUT/films, OUT/highlight_val_release.jsonl and OUT/charades_sta_test.txt.
+Each film shows eight objects of mini's generated world one after the other, 4 s each; a sentence says of each
+what it is and how it moves. Writes OUT/films, OUT/highlight_val_release.jsonl and OUT/charades_sta_test.txt.
 """
 
 from __future__ import annotations
