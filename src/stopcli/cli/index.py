@@ -180,7 +180,7 @@ def _update_part(
 
     number = Shard.parse(shard)
     with s.engine(index, cuts) as engine:
-        part = update_part(engine, s.encoder, number, videos, roots, window, open_part, later)
+        part = update_part(engine, s.encoder, number, videos, roots, window, cuts, open_part, later)
     s.output.add(IndexChange(str(part.folder), embedded=part.embedded))
     s.output.add_all(part.failures)
     where = "" if index is None else f" --index {shlex.quote(str(index))}"

@@ -116,11 +116,12 @@ def share(
     shard: Shard,
     settings: Mapping[str, Any],
     made: Mapping[str, Any],
-    plan: Callable[[], list[Input]],
+    plan: Callable[[], tuple[Mapping[str, Any], list[Input]]],
 ) -> Run:
     """Return the run that is kept in a folder, planned by whoever comes first.
 
-    ``settings`` must be the same for all processes; ``made`` is kept beside them.
+    ``settings`` must be the same for all processes; what ``plan`` returns besides the files is kept with
+    them. ``made`` is kept beside them.
 
     Raises:
         UsageError: the run has other settings or another number of processes. InputError: what is kept
@@ -130,8 +131,10 @@ def share(
     file = folder / MANIFEST
     with alone(file, wait=WAIT):
         if not file.exists():
-            first = {"format": FORMAT, "shards": shard.total, "settings": dict(settings), "made": dict(made)}
-            lines = [to_json(first), *(to_json(item._asdict()) for item in plan())]
+            more, inputs = plan()
+            every = {**settings, **more}
+            first = {"format": FORMAT, "shards": shard.total, "settings": every, "made": dict(made)}
+            lines = [to_json(first), *(to_json(item._asdict()) for item in inputs)]
             write_text(file, "\n".join(lines) + "\n", sync=True)
     run = read_run(folder)
     way = f"go on as it began, or remove {folder} to start over"

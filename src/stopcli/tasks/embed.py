@@ -87,14 +87,14 @@ def embed_part(
     check_vector_file(output)
     made: dict[str, Any] = {**encoder.describe(), "kind": "videos", "window": window}
 
-    def plan() -> list[Input]:
+    def plan() -> tuple[dict[str, Any], list[Input]]:
         known = _open(Journal(output, made), output, force=False)
         rows = []
         for path in dict.fromkeys(map(str, paths)):
             key = _file_key(path)
             if key is None or _key_of(known, path) != key:
                 rows.append((path, *(key or (-1, 0)), path))  # files of vectors know paths, not contents
-        return with_seconds(rows)
+        return {}, with_seconds(rows)
 
     settings = {name: made.get(name) for name in ALIKE["videos"]}
     run = share(shards_of(output), shard, settings, made, plan)

@@ -161,3 +161,10 @@ def test_parts_that_nobody_has_finished_are_finished_by_the_join(commands, tmp_p
     commands.run(*embed, "-o", two, "--shard", "1/2")
     commands.run(*embed, "-o", two)
     assert one.read_bytes() == two.read_bytes()
+
+
+def test_parts_of_another_kind_are_not_joined_into_an_index(commands, tmp_path):
+    out = tmp_path / "out.npz"
+    commands.run("embed", "clips", "-m", "model", "-o", out, "--shard", "1/2")
+    told, _ = commands.run("index", "merge", f"{out}.shards", "--index", tmp_path / "index", status=3)
+    assert "stop embed" in told["errors"][0]["message"]

@@ -82,14 +82,17 @@ def test_a_copy_is_nobodys_work(tmp_path):
 
 def test_the_first_to_come_plans_and_the_others_read(tmp_path):
     settings = {"window": 8.0, "weights": "w"}
-    planned = share(tmp_path / "run", Shard(2, 3), settings, {"torch": "2"}, lambda: list(inputs(1, 2)))
+    planned = share(
+        tmp_path / "run", Shard(2, 3), settings, {"torch": "2"}, lambda: ({"key": "k"}, list(inputs(1, 2)))
+    )
     again = share(tmp_path / "run", Shard(1, 3), settings, {}, lambda: pytest.fail("planned already"))
     assert planned == again
     assert again.made == {"torch": "2"}
+    assert again.settings == settings | {"key": "k"}
     with pytest.raises(UsageError, match=r"window was 8\.0, now it is 4\.0"):
-        share(tmp_path / "run", Shard(1, 3), {"window": 4.0, "weights": "w"}, {}, list)
+        share(tmp_path / "run", Shard(1, 3), {"window": 4.0, "weights": "w"}, {}, dict)
     with pytest.raises(UsageError, match="shared by 3"):
-        share(tmp_path / "run", Shard(1, 2), settings, {}, list)
+        share(tmp_path / "run", Shard(1, 2), settings, {}, dict)
 
 
 @pytest.mark.parametrize(
@@ -136,6 +139,6 @@ def test_what_was_changed_since_is_listed_with_its_reason(tmp_path):
 
 def test_names_that_are_no_text_are_kept(tmp_path):
     name = os.fsdecode(b"/v/\xff.mp4")
-    share(tmp_path, Shard(1, 1), {}, {}, lambda: [Input(name, 1, 1, "k", 1.0)])
+    share(tmp_path, Shard(1, 1), {}, {}, lambda: ({}, [Input(name, 1, 1, "k", 1.0)]))
     assert read_run(tmp_path).inputs[0].path == name
     json.loads((tmp_path / MANIFEST).read_text().splitlines()[1])

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from stopcli.data.runs import Input, Run, Shard, lost_or_kept, remove_manifest, share, with_seconds
+from stopcli.errors import InputError
 from stopcli.fileio import remove_folder
 from stopcli.index.engine import SearchEngine
 from stopcli.index.maintenance import merge
@@ -18,6 +19,7 @@ from stopcli.results import Failure
 if TYPE_CHECKING:
     from stopcli.runtime.encoder import Encoder
 
+KIND = "index"
 PARTS = "shards"  # the folder of an index where its parts are made
 
 
@@ -45,36 +47,43 @@ def update_part(
     videos: Paths,
     roots: Paths,
     window: float | None,
+    cuts: str,
     open_part: Callable[[Path, bool], SearchEngine],
     later: Callable[[int], object] = lambda _: None,
 ) -> Part:
     """Embed one process's share of what an index lacks into a part of its own.
 
-    ``open_part`` opens an index to search, given its folder and whether windows end at cuts; ``later`` is
-    called with the number of files that came after the run was planned. Raises what `share` does.
+    ``cuts`` is what was asked for: auto, on or off. ``open_part`` opens an index to search, given its folder
+    and whether windows end at cuts; ``later`` is called with the number of files that came after the run was
+    planned. Raises what `share` does.
     """
-    plan = engine.plan(videos, roots, window)
-    lacking = {
-        str(path): record
-        for path, record in plan.diff.present.items()
-        if record.content not in plan.state.entries and record.content not in plan.state.faults
-    }
-
-    def inputs() -> list[Input]:
-        lost = (Input(absolute(str(f.path)), -1, 0, "", 0.0) for f in plan.diff.failures)
-        return [*with_seconds((path, *record) for path, record in lacking.items()), *lost]
-
+    key, frames = engine.settings
     settings = {
-        "weights": engine.space_key,
-        "precision": encoder.precision,
-        "frames": encoder.frames,
+        "model": key,
+        "frames": frames,
         "window": window,
+        "cuts": cuts,
+        "precision": encoder.precision,
     }
-    run = share(engine.index.folder / PARTS, shard, settings, encoder.describe(), inputs)
-    if more := len(lacking.keys() - {item.path for item in run.inputs}):
+
+    def plan() -> tuple[dict[str, Any], list[Input]]:
+        """Look at every file: one process does it for all."""
+        diff, state, *_ = engine.plan(videos, roots, window)
+        new = {
+            str(path): record
+            for path, record in diff.present.items()
+            if record.content not in state.entries and record.content not in state.faults
+        }
+        lost = (Input(absolute(str(f.path)), -1, 0, "", 0.0) for f in diff.failures)
+        inputs = [*with_seconds((path, *record) for path, record in new.items()), *lost]
+        return {"weights": engine.space_key}, inputs
+
+    run = share(engine.index.folder / PARTS, shard, settings, encoder.describe(), plan)
+    places = {absolute(str(path)) for path in videos} - {item.path for item in run.inputs}
+    if more := len(places) - len(engine.index.database.files_at(places)):
         later(more)
     mine, lost = lost_or_kept(run.of(shard))
-    with open_part(run.part(shard), engine.space_key.endswith(SHOTS)) as part:
+    with open_part(run.part(shard), str(run.settings["weights"]).endswith(SHOTS)) as part:
         result = part.update([Path(item.path) for item in mine], [], window)
     return Part(run.part(shard), result.embedded, (*lost, *result.failures))
 
@@ -84,8 +93,11 @@ def join(index: Index, run: Run, *, move: bool) -> Joined:
 
     An index that was empty then holds what one process would have made, row for row.
 
-    Raises IndexBusy: another process writes here, or to a part that would be removed.
+    Raises IndexBusy: another process writes here, or to a part that would be removed. InputError: the run is
+    none of an index.
     """
+    if run.settings.get("kind") != KIND or "weights" not in run.settings:
+        raise InputError(f"{run.folder}: not the parts of an index; those of 'stop embed' are joined by that")
     files = vectors = 0
     unfinished = []
     for shard, folder in run.parts():
