@@ -59,6 +59,7 @@ def update_part(
     """
     key, frames = engine.settings
     settings = {
+        "kind": KIND,
         "model": key,
         "frames": frames,
         "window": window,
