@@ -101,6 +101,10 @@ class FileChanged(InputError):
     """The file was replaced while it was read."""
 
 
+class PartUnfinished(InputError):
+    """A process of a shared run has not done all of its files yet."""
+
+
 class VideoTimeout(InputError):
     """Decoding made no progress, or took longer than the limit."""
 

@@ -172,9 +172,12 @@ def make_private_folder(path: Path) -> None:
 
 
 def remove_folder(path: Path) -> None:
-    """Remove a folder with all that is in it; a link to one is refused; raises CannotWrite."""
+    """Remove a folder with all that is in it; of a link, the link alone; raises CannotWrite."""
     try:
-        shutil.rmtree(path)
+        if path.is_symlink():
+            path.unlink()
+        else:
+            shutil.rmtree(path)
     except OSError as error:
         raise CannotWrite(f"{path}: cannot be removed ({error.strerror or error})") from error
 

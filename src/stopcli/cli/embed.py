@@ -85,6 +85,9 @@ def _embed_part(s: Session, videos: list[Path], output: Path, shard: str, window
         Shard.parse(shard),
         window=window,
         progress=lambda total: s.progress("embedding", total),
+        later=lambda count: s.say(
+            f"note: not part of this run, which was planned before: {count} of the files"
+        ),
     )
     s.output.add_all([*rows, *failures])
     s.say(

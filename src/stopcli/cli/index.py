@@ -56,8 +56,9 @@ def update(
 
         videos = s.videos(paths, files_from)
         span = None if whole else window
-        if shard and cluster.engine != "local":
-            raise UsageError("--shard and --engine ray: give one of them; each shares the work")
+        if shard and (cluster.engine != "local" or dry_run):
+            other = "--dry-run" if dry_run else "--engine ray"
+            raise UsageError(f"--shard and {other} do not go together; leave one of them out")
         if shard:
             _update_part(s, index, cuts, videos, s.roots(paths), span, shard)
             return
@@ -129,6 +130,7 @@ def merge(
     with session("index merge", show) as s, s.index(index, create=True) as opened:
         from stopcli.data.runs import MANIFEST
         from stopcli.index.maintenance import merge as take_over
+        from stopcli.index.store import DATABASE
         from stopcli.results import IndexChange
 
         for other in others:
@@ -137,8 +139,11 @@ def merge(
             if (other / MANIFEST).exists():
                 _join(s, opened, other, move=move)
                 continue
+            if not (other / DATABASE).exists():
+                why = "are the parts merged already, or has no process started?"
+                raise FileMissing(f"{other}: holds neither an index nor the parts of a run; {why}")
             if move:
-                raise UsageError(f"{other}: --move is for the parts of a run, which can be made again")
+                raise UsageError(f"{other}: is a whole index; --move is for the parts of a run")
             with s.index(other) as source:
                 files, vectors = take_over(opened, source)
             s.output.add(IndexChange(str(opened.folder), added=files, vectors=vectors))
@@ -173,7 +178,8 @@ def _update_part(
     from stopcli.results import IndexChange
 
     def later(count: int) -> None:
-        s.say(f"note: {count} files came after the run was planned; they are for the next update")
+        what = f"note: {count} file{'s' if count > 1 else ''} came after the run was planned"
+        s.say(f"{what}; update without --shard takes them")
 
     def open_part(folder: Path, shots: bool) -> SearchEngine:
         return s.engine(folder, "on" if shots else "off")
@@ -196,9 +202,6 @@ def _join(s: Session, opened: OpenIndex, folder: Path, *, move: bool) -> None:
     joined = join(opened, read_run(folder), move=move)
     s.output.add(IndexChange(str(opened.folder), added=joined.files, vectors=joined.vectors))
     s.output.add_all(joined.failures)
-    if joined.unfinished:
-        names = ", ".join(map(str, joined.unfinished[:5])) + (" ..." if len(joined.unfinished) > 5 else "")
-        s.say(f"warning: not finished: {names}; run these parts again, then merge again")
 
 
 _to = o.output_option(help="What to write.")

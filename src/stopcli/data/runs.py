@@ -23,7 +23,7 @@ from stopcli.errors import (
     UnreadableVideo,
     UsageError,
 )
-from stopcli.fileio import alone, make_private_folder, to_json, write_text
+from stopcli.fileio import alone, make_private_folder, remove_folder, to_json, write_text
 from stopcli.results import Failure
 from stopcli.video.prefetch import prefetch
 from stopcli.video.workers.pool import read_facts
@@ -54,7 +54,9 @@ class Shard(NamedTuple):
         given = _scheduled(environ) if text == "auto" else text.partition("/")[::2]
         number, count = (int(v) if v.isdecimal() and len(v) < 9 else 0 for v in given)
         if not 1 <= number <= count <= MOST_SHARDS:
-            raise UsageError(f"--shard takes i/n, such as 1/8 to 8/8, or auto; got {'/'.join(given)!r}")
+            whose = " from the scheduler" if text == "auto" else ""
+            found = f"{'/'.join(given)!r}{whose}"
+            raise UsageError(f"--shard takes i/n, such as 1/8 to 8/8, or auto; got {found}")
         return cls(number, count)
 
 
@@ -84,21 +86,17 @@ class Run:
     made: dict[str, Any]
 
     def of(self, shard: Shard) -> list[Input]:
-        """Return the files of one process: a stretch of the list, as long in seconds as the others.
-
-        Of files with the same content, only the first is anybody's.
-        """
+        """Return the files of one process: a stretch of the list, as long in seconds as the others."""
         weights = [item.seconds for item in self.inputs]
         if not any(weights):
             weights = [1.0] * len(self.inputs)
         total, before = sum(weights), 0.0
-        mine, seen = [], {""}
+        mine = []
         for item, weight in zip(self.inputs, weights, strict=True):
             middle = (before + weight / 2) / total
             before += weight
-            if min(self.count, int(middle * self.count) + 1) == shard.number and item.content not in seen:
+            if min(self.count, int(middle * self.count) + 1) == shard.number:
                 mine.append(item)
-            seen |= {item.content} if item.content else set()
         return mine
 
     def part(self, shard: Shard, suffix: str = "") -> Path:
@@ -117,11 +115,12 @@ def share(
     settings: Mapping[str, Any],
     made: Mapping[str, Any],
     plan: Callable[[], tuple[Mapping[str, Any], list[Input]]],
+    over: Callable[[Run], bool] = lambda _: False,
 ) -> Run:
     """Return the run that is kept in a folder, planned by whoever comes first.
 
     ``settings`` must be the same for all processes; what ``plan`` returns besides the files is kept with
-    them. ``made`` is kept beside them.
+    them. ``made`` is kept beside them. A run that is ``over`` is removed, and a new one is planned.
 
     Raises:
         UsageError: the run has other settings or another number of processes. InputError: what is kept
@@ -130,6 +129,11 @@ def share(
     make_private_folder(folder)
     file = folder / MANIFEST
     with alone(file, wait=WAIT):
+        if file.exists() and over(before := read_run(folder)):
+            for _, part in before.parts():
+                if part.exists():
+                    remove_folder(part)
+            file.unlink()
         if not file.exists():
             more, inputs = plan()
             every = {**settings, **more}
@@ -164,8 +168,9 @@ def read_run(folder: Path) -> Run:
     except OSError as error:
         raise InputError(f"{file}: cannot be read ({error.strerror})") from error
     except (ValueError, KeyError, TypeError, StopIteration, RecursionError, StopError) as error:
+        reason = str(error) or "empty"
         raise InputError(
-            f"{file}: not the list of a shared run, or damaged ({error}); remove {folder}"
+            f"{file}: not the list of a shared run, or damaged ({reason}); remove {folder}"
         ) from error
     return Run(folder, count, settings, inputs, made)
 
@@ -244,4 +249,6 @@ def _input(line: str) -> Input:
         or not 0 <= item.seconds < 1e9
     ):
         raise ValueError(f"{line[:60]!r} is no file of a run")
+    if not item.path or b"\0" in os.fsencode(item.path):
+        raise ValueError(f"{item.path[:60]!r} is no path")
     return item

@@ -9,7 +9,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from stopcli.data.runs import MANIFEST, Input, Shard, lost_or_kept, read_run, share, with_seconds
+from stopcli.data.runs import MANIFEST, Shard, lost_or_kept, read_run, share, with_seconds
 from stopcli.errors import FileChanged, FileExists, InputError
 from stopcli.fileio import alone, remove_folder
 from stopcli.results import Embedded, EncodedClip, Failure
@@ -64,8 +64,8 @@ def embed_videos(
             save(output, vectors)
         journal.end()
         parts.close()
-        if shared is not None:
-            remove_folder(shared)
+        if shared is not None or (force and shards_of(output).exists()):
+            remove_folder(shards_of(output))
     shown = [Embedded(r.path, r.start, r.end, i) for i, r in enumerate(vectors.rows) if r.path in keys]
     return shown, failures
 
@@ -78,26 +78,27 @@ def embed_part(
     *,
     window: float | None = None,
     progress: Callable[[int], AbstractContextManager[Callable[..., object]]],
+    later: Callable[[int], object] = lambda _: None,
 ) -> tuple[Path, list[Embedded], list[Failure]]:
     """Embed one process's share of what ``output`` lacks into a part of its own; return where that is.
 
     `embed_videos` joins the parts. ``progress``, given how many files will be embedded, yields what
-    `embed_videos` calls. Errors are those of `embed_videos` and `stopcli.data.runs.share`.
+    `embed_videos` calls; ``later`` is called with the number of files that the run is not about. Errors are
+    those of `embed_videos` and `stopcli.data.runs.share`.
     """
     check_vector_file(output)
     made: dict[str, Any] = {**encoder.describe(), "kind": "videos", "window": window}
 
-    def plan() -> tuple[dict[str, Any], list[Input]]:
+    def lacking() -> list[tuple[str, int, int, str]]:
         known = _open(Journal(output, made), output, force=False)
-        rows = []
-        for path in dict.fromkeys(map(str, paths)):
-            key = _file_key(path)
-            if key is None or _key_of(known, path) != key:
-                rows.append((path, *(key or (-1, 0)), path))  # files of vectors know paths, not contents
-        return {}, with_seconds(rows)
+        keys = {path: _file_key(path) for path in dict.fromkeys(map(str, paths))}
+        new = {path: key for path, key in keys.items() if key is None or _key_of(known, path) != key}
+        return [(path, *(key or (-1, 0)), path) for path, key in new.items()]  # paths stand for contents
 
     settings = {name: made.get(name) for name in ALIKE["videos"]}
-    run = share(shards_of(output), shard, settings, made, plan)
+    run = share(shards_of(output), shard, settings, made, lambda: ({}, with_seconds(lacking())))
+    if others := {row[0] for row in lacking()} - {item.path for item in run.inputs}:
+        later(len(others))
     mine, failures = lost_or_kept(run.of(shard))
     part = run.part(shard, output.suffix)
     with progress(len(mine)) as done:

@@ -96,22 +96,21 @@ def test_three_parts_of_an_index_one_killed_are_row_for_row_that_of_one_process(
     commands.run(*update, "--index", one)
     part = three / "shards" / "0002-of-0003"
     second = (*update, "--index", three, "--shard", "2/3")
-    assert commands.killed((part / "vectors-1.f32").exists, *second)
+    assert commands.killed((part / "index.sqlite").exists, *second)
     first = [commands.start(*update, "--index", three, "--shard", f"{n}/3") for n in (1, 3)]
     for process in first:
         process.communicate()
-    _, err = commands.run("index", "merge", three / "shards", "--index", three)
-    assert "not finished: 2/3" in err
+    joined, _ = commands.run("index", "merge", three / "shards", "--index", three)
+    assert [e["error"] for e in joined["errors"]] == ["part-unfinished", "unreadable-video"]
     shutil.rmtree(three)  # an index that holds a part already goes on, but in another order
     assert commands.killed((part / "vectors-1.f32").exists, *second)
     for n in (3, 1, 2):
         commands.run(*update, "--index", three, "--shard", f"{n}/3", status=int(n == 1))
-    joined, err = commands.run("index", "merge", three / "shards", "--move", "--index", three)
+    joined, _ = commands.run("index", "merge", three / "shards", "--move", "--index", three)
     assert contents(one) == contents(three)
     assert joined["data"][0]["added"] == CLIPS + 2
     (failure,) = joined["errors"]
     assert failure["path"].endswith("07-bad.mp4")
-    assert "not finished" not in err
     assert not (three / "shards").exists()
     again, _ = commands.run(*update, "--index", three)
     assert not again["data"] or again["data"][0]["embedded"] == 0
@@ -121,13 +120,15 @@ def test_a_part_that_is_not_finished_is_kept_and_goes_on(commands, place, tmp_pa
     index = tmp_path / "index"
     update = ("index", "update", "clips", "-m", "model", "--window", 1, "--index", index)
     commands.run(*update, "--shard", "1/2")
-    _, err = commands.run("index", "merge", index / "shards", "--move", "--index", index)
-    assert "not finished: 2/2" in err
+    joined, _ = commands.run("index", "merge", index / "shards", "--move", "--index", index)
+    assert "run --shard 2/2 again" in joined["errors"][0]["message"]
     assert not (index / "shards" / "0001-of-0002").exists()
     commands.run(*update, "--shard", "2/2", status=0)
-    _, err = commands.run("index", "merge", index / "shards", "--move", "--index", index)
-    assert "not finished" not in err
+    joined, _ = commands.run("index", "merge", index / "shards", "--move", "--index", index)
+    assert "part-unfinished" not in [e["error"] for e in joined["errors"]]
     assert not (index / "shards").exists()
+    missing, _ = commands.run("index", "merge", index / "shards", "--index", index, status=3)
+    assert "merged already" in missing["errors"][0]["message"]
 
 
 def test_an_index_that_holds_most_shares_the_rest_only(commands, place, tmp_path):
@@ -168,3 +169,91 @@ def test_parts_of_another_kind_are_not_joined_into_an_index(commands, tmp_path):
     commands.run("embed", "clips", "-m", "model", "-o", out, "--shard", "1/2")
     told, _ = commands.run("index", "merge", f"{out}.shards", "--index", tmp_path / "index", status=3)
     assert "stop embed" in told["errors"][0]["message"]
+
+
+@pytest.fixture
+def footage(tmp_path):
+    """Four clips; the second is a copy of the first."""
+    folder = tmp_path / "footage"
+    folder.mkdir()
+    for i in (1, 3, 4):
+        write_video(folder / f"{i}.mp4", frames=30 + i, options={"preset": "ultrafast"})
+    shutil.copy(folder / "1.mp4", folder / "2.mp4")
+    return folder
+
+
+def files_of(folder):
+    with Index(folder) as index:
+        (space,) = index.database.spaces()
+        known = index.database.entries(space)
+        return sorted(path.name for path, record in index.database.files().items() if record.content in known)
+
+
+def test_a_copy_stands_in_for_a_file_that_went_away(commands, footage, tmp_path):
+    index = tmp_path / "index"
+    update = ("index", "update", footage, "-m", "model", "--index", index)
+    commands.run(*update, "--shard", "2/2", status=0)
+    (footage / "1.mp4").unlink()
+    gone, _ = commands.run(*update, "--shard", "1/2")
+    assert [e["error"] for e in gone["errors"]] == ["file-missing"]
+    commands.run("index", "merge", index / "shards", "--move", "--index", index, status=0)
+    assert files_of(index) == ["2.mp4", "3.mp4", "4.mp4"]
+
+
+def test_when_a_run_is_over_the_next_one_is_planned(commands, footage, tmp_path):
+    index = tmp_path / "index"
+    update = ("index", "update", footage, "-m", "model", "--index", index)
+    for n in (1, 2):
+        commands.run(*update, "--shard", f"{n}/2", status=0)
+    commands.run("index", "merge", index / "shards", "--index", index, status=0)
+    write_video(footage / "5.mp4", frames=20, options={"preset": "ultrafast"})
+    done = [commands.run(*update, "--shard", f"{n}/3", status=0)[0]["data"][0]["embedded"] for n in (1, 2, 3)]
+    assert sum(done) == 1
+    commands.run("index", "merge", index / "shards", "--index", index, status=0)
+    assert "5.mp4" in files_of(index)
+
+
+def test_a_damaged_part_stops_no_other_and_says_what_to_do(commands, footage, tmp_path):
+    index = tmp_path / "index"
+    update = ("index", "update", footage, "-m", "model", "--index", index)
+    for n in (1, 2, 3):
+        commands.run(*update, "--shard", f"{n}/3", status=0)
+    part = index / "shards" / "0002-of-0003"
+    (part / "index.sqlite").write_bytes(b"garbage" * 1000)
+    joined, _ = commands.run("index", "merge", index / "shards", "--move", "--index", index)
+    assert "remove it, run --shard 2/3 again" in joined["errors"][0]["message"]
+    assert sorted(p.name for p in part.parent.iterdir() if p.is_dir()) == ["0002-of-0003"]
+    shutil.rmtree(part)
+    commands.run(*update, "--shard", "2/3", status=0)
+    commands.run("index", "merge", index / "shards", "--move", "--index", index, status=0)
+    assert files_of(index) == ["1.mp4", "2.mp4", "3.mp4", "4.mp4"]
+
+
+def test_vectors_of_a_part_that_a_power_cut_took_are_made_again(commands, footage, tmp_path):
+    index = tmp_path / "index"
+    update = ("index", "update", footage, "-m", "model", "--index", index)
+    commands.run(*update, "--shard", "1/1", status=0)
+    vectors = index / "shards" / "0001-of-0001" / "vectors-1.f32"
+    vectors.write_bytes(b"\0" * vectors.stat().st_size)
+    commands.run("index", "merge", index / "shards", "--index", index)
+    commands.run(*update, "--shard", "1/1", status=0)
+    commands.run("index", "merge", index / "shards", "--index", index, status=0)
+    assert files_of(index) == ["1.mp4", "2.mp4", "3.mp4", "4.mp4"]
+
+
+def test_parts_of_an_older_output_go_with_it(commands, footage, tmp_path):
+    out = tmp_path / "out.npz"
+    commands.run("embed", footage, "-m", "model", "-o", out, "--shard", "1/2", status=0)
+    commands.run("embed", footage, "-m", "model", "-o", out, "--force", status=0)
+    assert not (tmp_path / "out.npz.shards").exists()
+    _, err = commands.run("embed", footage, "-m", "model", "-o", out, "--shard", "1/2", status=0)
+    assert "not part" not in err
+    _, err = commands.run("embed", "clips", "-m", "model", "-o", out, "--shard", "1/2", status=0)
+    assert "not part of this run" in err
+
+
+def test_a_dry_run_of_a_part_is_refused(commands, footage, tmp_path):
+    update = ("index", "update", footage, "-m", "model", "--index", tmp_path / "index")
+    refused, _ = commands.run(*update, "--shard", "1/2", "--dry-run", status=2)
+    assert "--dry-run" in refused["errors"][0]["message"]
+    assert not (tmp_path / "index").exists()

@@ -74,12 +74,6 @@ def test_where_no_length_is_known_files_are_counted(tmp_path):
     assert stretches(Run(tmp_path, 2, {}, inputs(0, 0, 0, 0), {})) == [[0, 1], [2, 3]]
 
 
-def test_a_copy_is_nobodys_work(tmp_path):
-    first, second, third = inputs(1, 1, 1)
-    run = Run(tmp_path, 3, {}, (first, second._replace(content=first.content), third), {})
-    assert stretches(run) == [[0], [], [2]]
-
-
 def test_the_first_to_come_plans_and_the_others_read(tmp_path):
     settings = {"window": 8.0, "weights": "w"}
     planned = share(
@@ -110,6 +104,10 @@ def test_the_first_to_come_plans_and_the_others_read(tmp_path):
         '{"format": 1, "shards": 3, "settings": {}, "made": {}}\n'
         '{"path": "x", "size": 1, "mtime_ns": 1, "content": "", "seconds": NaN}',
         "[" * 100_000,
+        '{"format": 1, "shards": 3, "settings": {}, "made": {}}\n'
+        '{"path": "a\\u0000b", "size": 1, "mtime_ns": 1, "content": "", "seconds": 1}',
+        '{"format": 1, "shards": 3, "settings": {}, "made": {}}\n'
+        '{"path": "a\\ud800b", "size": 1, "mtime_ns": 1, "content": "", "seconds": 1}',
     ],
 )
 def test_a_list_that_nobody_here_wrote_is_refused(tmp_path, text):

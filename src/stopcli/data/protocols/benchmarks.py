@@ -331,7 +331,10 @@ def _json(file: Path) -> Any:
 
 def lines(file: Path) -> list[str]:
     """Return the lines of a text file that are not empty."""
-    every = file.read_text(encoding="utf-8-sig").splitlines()
+    try:
+        every = file.read_text(encoding="utf-8-sig").splitlines()
+    except UnicodeDecodeError:
+        raise ValueError(f"{file.name}: no text in UTF-8") from None
     return [line.strip() for line in every if line.strip()]
 
 

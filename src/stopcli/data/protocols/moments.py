@@ -56,11 +56,22 @@ def load_moments(
         if not asked:
             raise ValueError("nothing is asked in it")
     except (KeyError, ValueError, TypeError, IndexError, AttributeError) as error:
-        raise BadDataset(f"{files[0]}: not as published ({error}); expected {NAMED[name]}") from error
+        reason = f"a row has no {error}" if isinstance(error, KeyError) else str(error)
+        raise BadDataset(f"{files[0]}: not as published ({reason}); expected {NAMED[name]}") from error
     items = tuple(dict.fromkeys(a.item for a in asked))
     placed, missing = locate(Benchmark(name, "", "retrieval", (items,)), videos)
     there = {replace(item, path=None): item for item in placed.splits[0]}
     return [a._replace(item=there[a.item]) for a in asked if a.item in there], missing
+
+
+def _spans(given: object) -> tuple[tuple[float, float], ...]:
+    if (
+        not isinstance(given, list)
+        or not given
+        or not all(isinstance(w, list) and len(w) == 2 for w in given)
+    ):
+        raise ValueError(f"{str(given)[:60]} where moments [[start, end], ...] were expected")
+    return tuple(_span(*window) for window in given)
 
 
 def _span(start: object, end: object) -> tuple[float, float]:
@@ -72,10 +83,7 @@ def _span(start: object, end: object) -> tuple[float, float]:
 
 def _qvhighlights(file: Path) -> list[Asked]:
     rows = [json.loads(line) for line in lines(file)]
-    return [
-        Asked(r["query"].strip(), Item(str(r["vid"]), ()), tuple(_span(*w) for w in r["relevant_windows"]))
-        for r in rows
-    ]
+    return [Asked(r["query"].strip(), Item(str(r["vid"]), ()), _spans(r["relevant_windows"])) for r in rows]
 
 
 def _charades(file: Path) -> list[Asked]:

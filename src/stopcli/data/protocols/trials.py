@@ -132,6 +132,8 @@ def _few_shot(name: str, files: Sequence[Path], shots: Sequence[int], seeds: Seq
     labels = _labels(files)
     drawn = {int(m[1]): f for f in files if (m := re.fullmatch(r".*few_?shot_(\d+)", f.stem))}
     official = _hmdb51(files) if any(re.fullmatch(r".+_test_split1", f.stem) for f in files) else None
+    if not labels and not official:
+        raise ValueError("no list of labels, with lines of id,name")
     full = official["train"] if official else _items(_one(files, TRAIN), labels)
     test = official["test"] if official else _items(_one(files, ASKED), labels)
     if official:
@@ -154,6 +156,8 @@ def _base_to_novel(name: str, files: Sequence[Path], _: Sequence[int], seeds: Se
     tests: dict[str, Test] = {}
     for part in ("base", "novel"):
         labels = _labels([f for f in files if part in f.stem])
+        if not labels:
+            raise ValueError(f"no list of {part} labels, with lines of id,name")
         tests[part] = Test(labels, _items(_one(files, rf"(.*_)?{part}_val"), labels))
         if not tests[part].items:
             raise ValueError(f"no list {part}_val.txt")

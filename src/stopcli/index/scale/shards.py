@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from stopcli.data.runs import Input, Run, Shard, lost_or_kept, remove_manifest, share, with_seconds
-from stopcli.errors import InputError
+from stopcli.errors import IndexUnusable, InputError, PartUnfinished, StopError
 from stopcli.fileio import remove_folder
 from stopcli.index.engine import SearchEngine
-from stopcli.index.maintenance import merge
+from stopcli.index.maintenance import forget_lost, merge
 from stopcli.index.store import DATABASE, Index
 from stopcli.index.sync import HERE, absolute
 from stopcli.index.types import SHOTS, Fault, FileRecord, Paths
@@ -79,12 +81,17 @@ def update_part(
         inputs = [*with_seconds((path, *record) for path, record in new.items()), *lost]
         return {"weights": engine.space_key}, inputs
 
-    run = share(engine.index.folder / PARTS, shard, settings, encoder.describe(), plan)
+    def over(before: Run) -> bool:
+        done = _done(engine.index, before, before.inputs) if _of_index(before) else {}
+        return all(item.content in done for item in lost_or_kept(before.inputs)[0])
+
+    run = share(engine.index.folder / PARTS, shard, settings, encoder.describe(), plan, over)
     places = {absolute(str(path)) for path in videos} - {item.path for item in run.inputs}
     if more := len(places) - len(engine.index.database.files_at(places)):
         later(more)
     mine, lost = lost_or_kept(run.of(shard))
     with open_part(run.part(shard), str(run.settings["weights"]).endswith(SHOTS)) as part:
+        forget_lost(part.index, look=True)  # what a power cut left of them
         result = part.update([Path(item.path) for item in mine], [], window)
     return Part(run.part(shard), result.embedded, (*lost, *result.failures))
 
@@ -97,36 +104,59 @@ def join(index: Index, run: Run, *, move: bool) -> Joined:
     Raises IndexBusy: another process writes here, or to a part that would be removed. InputError: the run is
     none of an index.
     """
-    if run.settings.get("kind") != KIND or "weights" not in run.settings:
+    if not _of_index(run):
         raise InputError(f"{run.folder}: not the parts of an index; those of 'stop embed' are joined by that")
     files = vectors = 0
-    unfinished = []
+    failures, unfinished = list[Failure](), list[Shard]()
     for shard, folder in run.parts():
-        mine = run.of(shard)
-        if (folder / DATABASE).exists():
-            with Index(folder, wait=0.0) as part:
-                if move:
-                    with part.writing():  # nobody else is at it
-                        added, rows = merge(index, part)
-                else:
-                    added, rows = merge(index, part)
+        mine, again = run.of(shard), f"run --shard {shard} again, then merge again"
+        try:
+            added, rows = _take_over(index, folder, move=move)
             files, vectors = files + added, vectors + rows
-        done = _done(index, run, mine)
-        if any(item.content not in done for item in lost_or_kept(mine)[0]):
+        except IndexUnusable as error:
+            problem: StopError = IndexUnusable(f"{folder}: cannot be used; remove it, {again} ({error})")
+            failures.append(Failure.of(folder, problem))
             unfinished.append(shard)
-        elif move and folder.exists():
+            continue
+        done = _done(index, run, mine)
+        if left := [item for item in lost_or_kept(mine)[0] if item.content not in done]:
+            unfinished.append(shard)
+            problem = PartUnfinished(f"{folder}: part {shard} has {len(left)} files to do; {again}")
+            failures.append(Failure.of(folder, problem))
+        elif move and os.path.lexists(folder):
             remove_folder(folder)
     done = _done(index, run, run.inputs)
-    files += _note_files(index, [item for item in run.inputs if item.content in done])
+    there = lost_or_kept(run.inputs)[0]
+    files += _note_files(index, [item for item in there if item.content in done])
     if move and not unfinished:
         remove_manifest(run.folder)
-    failures = [
+    failures += [
         Failure(item.path, fault.error, fault.message.replace(HERE, item.path))
         for item in run.inputs
         if (fault := done.get(item.content)) is not None
     ]
     failures += lost_or_kept([item for item in run.inputs if item.content not in done])[1]
     return Joined(files, vectors, tuple(failures), tuple(unfinished))
+
+
+def _of_index(run: Run) -> bool:
+    """Say whether a list is that of an index, with settings of the kinds that were written."""
+    kinds: dict[str, Any] = {
+        "weights": str,
+        "precision": str,
+        "frames": int,
+        "window": (float, int, type(None)),
+    }
+    s = run.settings
+    return s.get("kind") == KIND and all(isinstance(s.get(name, ()), kind) for name, kind in kinds.items())
+
+
+def _take_over(index: Index, folder: Path, *, move: bool) -> tuple[int, int]:
+    """Take over what a part has, if it was begun; return how many files and vectors came."""
+    if not (folder / DATABASE).exists():
+        return 0, 0
+    with Index(folder, wait=0.0) as part, part.writing() if move else nullcontext():
+        return merge(index, part)  # nobody else is at what will be removed
 
 
 def _done(index: Index, run: Run, inputs: Sequence[Input]) -> dict[str, Fault | None]:

@@ -56,6 +56,9 @@ def test_a_caption_that_a_video_has_twice_is_asked_once(tmp_path, videos):
         ("qvhighlights", "[1]\n"),
         ("qvhighlights", QV.replace("[0, 16]", "[16, 0]")),
         ("qvhighlights", QV.replace("[0, 16]", '["x", 16]')),
+        ("qvhighlights", QV.replace("[[0, 16], [40, 50]]", "[]")),
+        ("qvhighlights", QV.replace("[0, 16]", "5")),
+        ("qvhighlights", QV.replace('"query"', '"question"')),
         ("charades-sta", "3MSZA 24.3 30.4 person turn on the light.\n"),
     ],
 )

@@ -114,7 +114,7 @@ def test_base_and_novel_classes_each_have_their_own_labels(hmdb):
         ("val1.txt", "a.avi 4\n", "number 4; there are 4 classes"),
         ("val1.txt", "a.avi\n", "no number"),
         ("val1.txt", "", "no list of clips to score"),
-        ("hmdb_51_labels.csv", "id,name\n", "0 classes"),
+        ("hmdb_51_labels.csv", "no list\n", "no list of labels"),
         ("validation.txt", "a.avi 1\n", "could both be meant"),
     ],
 )
