@@ -142,4 +142,4 @@ def test_options_that_do_not_go_together_are_refused(run, place):
     status, _, err = run("index", "update", place, "-m", place / "model", "--ray-actors", "2")
     assert (status, "--engine ray" in err) == (2, True)
     status, _, err = run("index", "update", place, "-m", place / "model", "--engine", "ray", "--shard", "1/2")
-    assert (status, "give one of them" in err) == (2, True)
+    assert (status, "do not go together" in err) == (2, True)
