@@ -52,7 +52,9 @@ def embed_videos(
     with alone(output), ExitStack() as parts:
         journal = Journal(output, {**encoder.describe(), "kind": "videos", "window": window})
         vectors = _open(journal, output, force)
-        shared = None if force else _take_parts(vectors, journal, output, parts)
+        shared = (shards_of(output) / MANIFEST).exists()
+        if shared and not force:
+            _take_parts(vectors, journal, output, parts)
         keys = {str(p): _file_key(p) for p in paths}
         done = {p for p, key in keys.items() if key is not None and _key_of(vectors, p) == key}
         if progress is not None:
@@ -64,7 +66,7 @@ def embed_videos(
             save(output, vectors)
         journal.end()
         parts.close()
-        if shared is not None or (force and shards_of(output).exists()):
+        if shared:
             remove_folder(shards_of(output))
     shown = [Embedded(r.path, r.start, r.end, i) for i, r in enumerate(vectors.rows) if r.path in keys]
     return shown, failures
@@ -89,15 +91,13 @@ def embed_part(
     check_vector_file(output)
     made: dict[str, Any] = {**encoder.describe(), "kind": "videos", "window": window}
 
-    def lacking() -> list[tuple[str, int, int, str]]:
-        known = _open(Journal(output, made), output, force=False)
-        keys = {path: _file_key(path) for path in dict.fromkeys(map(str, paths))}
-        new = {path: key for path, key in keys.items() if key is None or _key_of(known, path) != key}
-        return [(path, *(key or (-1, 0)), path) for path, key in new.items()]  # paths stand for contents
-
+    known = _open(Journal(output, made), output, force=False)
+    keys = {path: _file_key(path) for path in dict.fromkeys(map(str, paths))}
+    new = {path: key for path, key in keys.items() if key is None or _key_of(known, path) != key}
+    lacking = [(path, *(key or (-1, 0)), path) for path, key in new.items()]  # paths stand for contents
     settings = {name: made.get(name) for name in ALIKE["videos"]}
-    run = share(shards_of(output), shard, settings, made, lambda: ({}, with_seconds(lacking())))
-    if others := {row[0] for row in lacking()} - {item.path for item in run.inputs}:
+    run = share(shards_of(output), shard, settings, made, lambda: ({}, with_seconds(lacking)))
+    if others := new.keys() - {item.path for item in run.inputs}:
         later(len(others))
     mine, failures = lost_or_kept(run.of(shard))
     part = run.part(shard, output.suffix)
@@ -111,19 +111,15 @@ def shards_of(output: Path) -> Path:
     return output.with_name(f"{output.name}.shards")
 
 
-def _take_parts(vectors: VectorFile, journal: Journal, output: Path, locks: ExitStack) -> Path | None:
-    """Add what the processes of a shared run have made, in their order; return the folder of the parts.
+def _take_parts(vectors: VectorFile, journal: Journal, output: Path, locks: ExitStack) -> None:
+    """Add what the processes of a shared run have made, in their order.
 
     Raises OutputBusy: one of them is still at work.
     """
-    folder = shards_of(output)
-    if not (folder / MANIFEST).exists():
-        return None
-    for _, part in read_run(folder).parts(output.suffix):
+    for _, part in read_run(shards_of(output)).parts(output.suffix):
         locks.enter_context(alone(part))
         vectors.parts |= _open(Journal(part, journal.provenance), part, force=False).parts
     journal.begin(vectors)
-    return folder
 
 
 def _embed(

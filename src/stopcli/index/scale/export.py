@@ -6,7 +6,6 @@ Each row is a moment of a file: ``id``, ``path``, ``start`` and ``end`` (seconds
 
 from __future__ import annotations
 
-import json
 import os
 from collections import defaultdict
 from collections.abc import Callable, Iterator
@@ -138,9 +137,7 @@ def _batches(
         yield _batch(rows, done, vectors)
 
 
-def _batch(
-    rows: list[tuple[str, float | None, float | None, float, int]], first: int, vectors: Vectors
-) -> Moments:
+def _batch(rows: list[Placed], first: int, vectors: Vectors) -> Moments:
     paths, starts, ends, durations, places = (list(column) for column in zip(*rows, strict=True))
     return Moments(list(range(first, first + len(rows))), paths, starts, ends, durations, vectors[places])
 
@@ -154,7 +151,7 @@ def _arrow(space: Space) -> Any:
 
     kinds = {"id": pa.int64(), "path": pa.string(), "start": pa.float64(), "end": pa.float64()}
     kinds |= {"duration": pa.float64(), "vector": pa.list_(pa.float32(), space.size)}
-    return pa.schema(list(kinds.items()), {"stopcli": json.dumps(_made(space))})
+    return pa.schema(list(kinds.items()), {"stopcli": to_json(_made(space))})
 
 
 def _arrow_batch(schema: Any, batch: Moments) -> Any:
