@@ -28,28 +28,33 @@ EXAMPLES = """Examples:
 
 ESTIMATED = 10  # steps: from here on the time that is left is known
 FEW = 30  # clips: a score on fewer says little
-training_option = o.training_option
 
 
-_epochs = training_option(metavar="N", min=0, help="Passes over the clips; 0 trains no prompts, in seconds.")
-_lr = training_option(metavar="RATE", min=1e-9, max=1, help="Highest learning rate.")
-_batch_size = training_option(metavar="auto|N", parser=o.number_or_auto, help="Clips a step.")
-_shots = training_option(metavar="K", min=1, help="Train on at most K clips of each label.")
-_attention = training_option(
+_epochs = o.training_option(
+    metavar="N", min=0, help="Passes over the clips; 0 trains no prompts, in seconds."
+)
+_lr = o.training_option(metavar="RATE", min=1e-9, max=1, help="Highest learning rate.")
+_batch_size = o.training_option(metavar="auto|N", parser=o.number_or_auto, help="Clips a step.")
+_shots = o.training_option(metavar="K", min=1, help="Train on at most K clips of each label.")
+_attention = o.training_option(
     help="What patches attend to: all frames (joint) or their own (frame); default: the model's."
 )
-_flip = training_option("--flip/--no-flip", help="Mirror half of the clips; default: if no label says left.")
-_background = training_option(
+_flip = o.training_option(
+    "--flip/--no-flip", help="Mirror half of the clips; default: if no label says left."
+)
+_background = o.training_option(
     "--background", help="Learn unlabelled stretches of files with intervals as 'background'."
 )
-_color = training_option("--color/--no-color", help="Vary the clips' colors; default: if no label names one.")
-_keep = training_option(
+_color = o.training_option(
+    "--color/--no-color", help="Vary the clips' colors; default: if no label names one."
+)
+_keep = o.training_option(
     "--keep-zero-shot", help="Keep what the model knows of other words, where it costs nothing."
 )
-_folds = training_option(
+_folds = o.training_option(
     metavar="K", min=2, max=100, help="Measure on all clips, by K models more; K+1 trainings."
 )
-_head = training_option(help="What labels are recognized by: their text, prototypes from clips, or both.")
+_head = o.training_option(help="What labels are recognized by: their text, prototypes from clips, or both.")
 _data = typer.Argument(
     metavar="DATA|DIR",
     help="A table of path and label or caption, class folders, or a file of BORIS, ELAN or Label Studio.",

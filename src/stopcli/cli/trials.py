@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from stopcli.cli import options as o
-from stopcli.cli.finetune import Progress, training_option
+from stopcli.cli.finetune import Progress
 from stopcli.cli.session import Session, session
 from stopcli.errors import UsageError
 
@@ -28,9 +28,9 @@ _videos = o.input_option(metavar="DIR", help="Where the data set's videos are.")
 _shots = o.input_option(metavar="K,K,...", help="Clips of each class to train on.")
 _base_shots = o.input_option(metavar="K", min=1, help="Clips of each class to train on, of a table.")
 _seeds = o.input_option(metavar="N,N,...", help="A model for each; of split files, a list for each.")
-_epochs = training_option(metavar="N", min=1, help="Passes over the clips.")
-_lr = training_option(metavar="RATE", min=1e-9, max=1, help="Highest learning rate.")
-_mix = training_option("--mix", help="Score mixtures with the untrained model too.")
+_epochs = o.training_option(metavar="N", min=1, help="Passes over the clips.")
+_lr = o.training_option(metavar="RATE", min=1e-9, max=1, help="Highest learning rate.")
+_mix = o.training_option("--mix", help="Score mixtures with the untrained model too.")
 _output = o.output_option("--output", "-o", metavar="DIR", help="Models and results; default: DATA-KIND.")
 _force = o.output_option("--force", help="Train again what is there.")
 

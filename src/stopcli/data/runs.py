@@ -86,18 +86,21 @@ class Run:
     made: dict[str, Any]
 
     def of(self, shard: Shard) -> list[Input]:
-        """Return the files of one process: a stretch of the list, as long in seconds as the others."""
+        """Return the files of one process."""
+        return self.stretches()[shard.number - 1]
+
+    def stretches(self) -> list[list[Input]]:
+        """Return the files of each process: stretches of the list, alike in seconds."""
         weights = [item.seconds for item in self.inputs]
         if not any(weights):
             weights = [1.0] * len(self.inputs)
         total, before = sum(weights), 0.0
-        mine = []
+        found: list[list[Input]] = [[] for _ in range(self.count)]
         for item, weight in zip(self.inputs, weights, strict=True):
             middle = (before + weight / 2) / total
             before += weight
-            if min(self.count, int(middle * self.count) + 1) == shard.number:
-                mine.append(item)
-        return mine
+            found[min(self.count - 1, int(middle * self.count))].append(item)
+        return found
 
     def part(self, shard: Shard, suffix: str = "") -> Path:
         """Where a process writes: ``0002-of-0008`` and the suffix."""
@@ -175,9 +178,7 @@ def read_run(folder: Path) -> Run:
     return Run(folder, count, settings, inputs, made)
 
 
-def with_seconds(
-    found: Iterable[tuple[str, int, int, str]], progress: Callable[[str], object] = lambda _: None
-) -> list[Input]:
+def with_seconds(found: Iterable[tuple[str, int, int, str]]) -> list[Input]:
     """Add to each file (path, size, mtime_ns, content) how long it is, as its container says."""
     inputs = []
     rows = {row[0]: row for row in found}
@@ -185,7 +186,6 @@ def with_seconds(
         inputs.append(
             Input(*rows[path], 0.0 if isinstance(facts, StopError) else max(0.0, facts.duration or 0.0))
         )
-        progress(path)
     return inputs
 
 

@@ -18,7 +18,7 @@ from stopcli.results.measured import Throughput
 from stopcli.runtime.device import device_name
 from stopcli.video.clips import Frames
 from stopcli.video.prefetch import prefetch
-from stopcli.video.workers.pool import read_frames, read_windows
+from stopcli.video.workers.pool import read_clips
 
 if TYPE_CHECKING:
     from stopcli.runtime.encoder import Encoder
@@ -85,9 +85,7 @@ def _decode(
     """Return clips per second that one core decodes, and frames (B,T,S,S,3) of one batch of them."""
 
     def read(path: Path) -> Iterable[Frames]:
-        if window is None:
-            return [read_frames(path, encoder.frames, encoder.framing, threads=1)]
-        return read_windows(path, encoder.frames, encoder.framing, window, threads=1, shots=shots)
+        return read_clips(path, encoder.frames, encoder.framing, window, threads=1, shots=shots)
 
     kept: list[np.ndarray] = []
     count, began = 0, time.perf_counter()

@@ -33,7 +33,7 @@ from stopcli.runtime.text import TextEncoder
 from stopcli.video.clips import READER, Frames
 from stopcli.video.pixels import Framing
 from stopcli.video.prefetch import prefetch
-from stopcli.video.workers.pool import read_frames, read_windows
+from stopcli.video.workers.pool import read_clips
 
 Result = TypeVar("Result")
 
@@ -118,7 +118,7 @@ class Encoder:
         return self._texts.encode(texts)
 
     def _embed_texts(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        tokens: Tensor = tokenizer_of(self.files)(list(texts))  # (N,77)
+        tokens: Tensor = self._tokenizer(list(texts))  # (N,77)
         order = (tokens != 0).sum(1).argsort()  # alike in length, alike in cost
         vectors = torch.empty(len(texts), self.embed_dim)
         for part in torch.split(order, TEXT_BATCH):
@@ -155,9 +155,7 @@ class Encoder:
         threads = 0 if len(paths) == 1 else 1
 
         def read(path: str | Path) -> Iterable[Frames]:
-            if window is None:
-                return [read_frames(path, self.frames, self.framing, threads=threads)]
-            return read_windows(path, self.frames, self.framing, window, threads=threads, shots=shots)
+            return read_clips(path, self.frames, self.framing, window, threads=threads, shots=shots)
 
         waiting: deque[tuple[str | Path, Frames | StopError]] = deque()
         with closing(prefetch(read, paths)) as decoded:
@@ -167,10 +165,12 @@ class Encoder:
                     yield from _encoded(self, waiting, whole=window is None)
         yield from _encoded(self, waiting, whole=window is None, steady=steady)
 
-    def encode_pixels(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+    def encode_pixels(self, pixels: NDArray[np.uint8], *, steady: bool = False) -> NDArray[np.float32]:
         """Embed frames (B,T,S,S,3) uint8 -> (B,E) float32 of unit length; DeviceError if memory runs out."""
         out: list[NDArray[np.float32]] = []
-        done = 0
+        done, count = 0, len(pixels)
+        if steady:  # fill the last batch up: see `encode_videos`
+            pixels = np.concatenate([pixels, pixels[-1:].repeat(-count % self.batch_size, 0)])
 
         def next_batch() -> NDArray[np.float32]:
             part = pixels[done : done + self.batch_size]
@@ -185,7 +185,7 @@ class Encoder:
         while done < len(pixels):
             out.append(self.retry_smaller_batch(next_batch))
             done += len(out[-1])
-        return _finite(self, np.concatenate(out))
+        return _finite(self, np.concatenate(out)[:count])
 
     def forward(self, pixels: NDArray[np.uint8]) -> Tensor:
         """Embed decoded frames (B,T,S,S,3) uint8 -> (B,E) float32 on the device, with gradients if on."""
@@ -277,9 +277,7 @@ def _encoded(
     steady: bool = False,
 ) -> Iterator[EncodedClip | Failure]:
     clips = [item.pixels for _, item in waiting if isinstance(item, Frames)]
-    if steady and clips:
-        clips += clips[-1:] * (-len(clips) % encoder.batch_size)
-    vectors = iter(encoder.encode_pixels(np.stack(clips))) if clips else iter(())
+    vectors = iter(encoder.encode_pixels(np.stack(clips), steady=steady)) if clips else iter(())
     while waiting:
         path, item = waiting.popleft()
         if isinstance(item, Frames):

@@ -187,15 +187,20 @@ class _Workshop:
         cross_validation: CrossValidation | None = None,
     ) -> Finetuned:
         """Bring a run to its end."""
-        self._callback.plan(run.begin(resume=resume))
-        try:
-            with closing(run.fit()) as steps:
-                for report in steps:
-                    self._callback.progress(report)
-        except KeyboardInterrupt:
-            run.save()
-            raise
+        fit(run, self._callback, resume=resume)
         return run.finish(self._callback.noted, advises=advises, cross_validation=cross_validation)
+
+
+def fit(run: FinetuneRun, callback: TrainingCallback, *, resume: bool) -> None:
+    """Train a run to its last step; what was learnt is saved where the user interrupts it."""
+    callback.plan(run.begin(resume=resume))
+    try:
+        with closing(run.fit()) as steps:
+            for report in steps:
+                callback.progress(report)
+    except KeyboardInterrupt:
+        run.save()
+        raise
 
 
 def load_trainable(

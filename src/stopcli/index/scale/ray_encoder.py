@@ -24,7 +24,7 @@ from stopcli.errors import DeviceError, StopError, UsageError
 from stopcli.model.files import ModelFiles
 from stopcli.results import EncodedClip, Failure
 from stopcli.video.clips import Frames
-from stopcli.video.workers.pool import read_frames, read_windows
+from stopcli.video.workers.pool import read_clips
 
 if TYPE_CHECKING:
     from stopcli.runtime.encoder import EncoderOptions
@@ -103,7 +103,7 @@ class RayEncoder:
         encoded = decoded.map_batches(
             _Model,
             batch_size=self.batch_size,
-            fn_constructor_args=(*self._how, self.batch_size),
+            fn_constructor_args=self._how,
             compute=ray.data.ActorPoolStrategy(size=self._actors),
             num_cpus=0,  # decoding gets the cores: else one core alone would wait for itself
             num_gpus=self._gpus or None,
@@ -142,14 +142,11 @@ def _decode(batch: Batch, *, frames: int, framing: Any, window: float | None, sh
 
     waiting: list[Frames | StopError] = []
     try:
-        if window is None:
-            waiting.append(read_frames(path, frames, framing, threads=1))
-        else:
-            for item in read_windows(path, frames, framing, window, threads=1, shots=shots):
-                waiting.append(item)
-                if len(waiting) == CHUNK:
-                    yield rows(waiting)
-                    waiting = []
+        for item in read_clips(path, frames, framing, window, threads=1, shots=shots):
+            waiting.append(item)
+            if len(waiting) == CHUNK:
+                yield rows(waiting)
+                waiting = []
     except StopError as error:
         waiting.append(error)
     if waiting:
@@ -159,19 +156,17 @@ def _decode(batch: Batch, *, frames: int, framing: Any, window: float | None, sh
 class _Model:
     """An actor of the pool."""
 
-    def __init__(self, files: ModelFiles, options: EncoderOptions, size: int) -> None:
+    def __init__(self, files: ModelFiles, options: EncoderOptions) -> None:
         from stopcli.runtime.encoder import Encoder
 
-        self._encoder, self._size = Encoder(files, options), size
+        self._encoder = Encoder(files, options)
 
     def __call__(self, batch: Batch) -> Batch:
         """Embed the clips of a batch, filled up to its full size."""
         good = [i for i, error in enumerate(batch["error"]) if not bytes(error)]
         vectors = np.zeros((len(batch["error"]), self._encoder.embed_dim), np.float32)
         if good:
-            full = good + good[-1:] * (-len(good) % self._size)
-            pixels = np.ascontiguousarray(batch.pop("pixels")[full])
-            vectors[good] = self._encoder.encode_pixels(pixels)[: len(good)]
+            vectors[good] = self._encoder.encode_pixels(batch["pixels"][good], steady=True)
         batch.pop("pixels", None)
         return {**batch, "vector": vectors}
 
@@ -188,10 +183,8 @@ def _result(row: Mapping[str, Any], *, whole: bool) -> EncodedClip | Failure:
 def _own(error: Exception) -> StopError:
     """Return the error of ours that a worker raised, else say what Ray says."""
     cause: object = error
-    while cause is not None and not isinstance(cause, StopError):
-        cause = getattr(cause, "cause", None)
-    if cause is not None and hasattr(cause, "cause"):  # Ray's own class, made of ours
-        cause = getattr(cause, "cause", None)
+    while (inner := getattr(cause, "cause", None)) is not None:  # Ray wraps it in a class of its own
+        cause = inner
     if isinstance(cause, StopError):
         return cause
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]

@@ -34,12 +34,11 @@ class Part(NamedTuple):
 
 
 class Joined(NamedTuple):
-    """What came from the parts: files, vectors; why some did not; and which processes are not done yet."""
+    """What came from the parts: files, vectors; and why some did not, or not yet."""
 
     files: int
     vectors: int
     failures: tuple[Failure, ...]
-    unfinished: tuple[Shard, ...]
 
 
 def update_part(
@@ -83,7 +82,7 @@ def update_part(
 
     def over(before: Run) -> bool:
         done = _done(engine.index, before, before.inputs) if _of_index(before) else {}
-        return all(item.content in done for item in lost_or_kept(before.inputs)[0])
+        return not lost_or_kept([item for item in before.inputs if item.content not in done])[0]
 
     run = share(engine.index.folder / PARTS, shard, settings, encoder.describe(), plan, over)
     places = {absolute(str(path)) for path in videos} - {item.path for item in run.inputs}
@@ -107,20 +106,20 @@ def join(index: Index, run: Run, *, move: bool) -> Joined:
     if not _of_index(run):
         raise InputError(f"{run.folder}: not the parts of an index; those of 'stop embed' are joined by that")
     files = vectors = 0
-    failures, unfinished = list[Failure](), list[Shard]()
-    for shard, folder in run.parts():
-        mine, again = run.of(shard), f"run --shard {shard} again, then merge again"
+    failures, finished = list[Failure](), True
+    for (shard, folder), mine in zip(run.parts(), run.stretches(), strict=True):
+        again = f"run --shard {shard} again, then merge again"
         try:
             added, rows = _take_over(index, folder, move=move)
             files, vectors = files + added, vectors + rows
         except IndexUnusable as error:
             problem: StopError = IndexUnusable(f"{folder}: cannot be used; remove it, {again} ({error})")
             failures.append(Failure.of(folder, problem))
-            unfinished.append(shard)
+            finished = False
             continue
         done = _done(index, run, mine)
-        if left := [item for item in lost_or_kept(mine)[0] if item.content not in done]:
-            unfinished.append(shard)
+        if left := lost_or_kept([item for item in mine if item.content not in done])[0]:
+            finished = False
             problem = PartUnfinished(f"{folder}: part {shard} has {len(left)} files to do; {again}")
             failures.append(Failure.of(folder, problem))
         elif move and os.path.lexists(folder):
@@ -128,7 +127,7 @@ def join(index: Index, run: Run, *, move: bool) -> Joined:
     done = _done(index, run, run.inputs)
     there = lost_or_kept(run.inputs)[0]
     files += _note_files(index, [item for item in there if item.content in done])
-    if move and not unfinished:
+    if move and finished:
         remove_manifest(run.folder)
     failures += [
         Failure(item.path, fault.error, fault.message.replace(HERE, item.path))
@@ -136,7 +135,7 @@ def join(index: Index, run: Run, *, move: bool) -> Joined:
         if (fault := done.get(item.content)) is not None
     ]
     failures += lost_or_kept([item for item in run.inputs if item.content not in done])[1]
-    return Joined(files, vectors, tuple(failures), tuple(unfinished))
+    return Joined(files, vectors, tuple(failures))
 
 
 def _of_index(run: Run) -> bool:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from contextlib import closing, suppress
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from statistics import fmean
@@ -27,7 +27,7 @@ from stopcli.results import Failure
 from stopcli.results.measured import TrialScore
 from stopcli.settings import cache_folder
 from stopcli.train.batches import ClipReader
-from stopcli.train.finetune import load_trainable
+from stopcli.train.finetune import fit, load_trainable
 from stopcli.train.options import FinetuneOptions, TrainingCallback
 from stopcli.train.run import FinetuneRun
 from stopcli.train.run_folder import RunFolder
@@ -41,7 +41,6 @@ if TYPE_CHECKING:
     from stopcli.runtime.encoder import Encoder, EncoderOptions
 
 Scores = dict[str, float]
-EPOCHS = 50
 DONE = "trial.json"
 LAST, BEST, PLAIN = "last epoch", "best epoch", "untrained"
 
@@ -66,7 +65,7 @@ class Trials:
 
         Raises BadDataset where a class has no clip to train on; and as `finetune`.
         """
-        self.options = replace(self.options, head="text", epochs=self.options.epochs or EPOCHS)
+        self.options = replace(self.options, head="text")
         plain = self._encoder(0).without_prompts()
         self._reader = ClipReader(FrameCache(cache_folder() / "frames"), plain.frames, plain.framing)
         self._seen = Seen() if self.base.folder is None else read_seen(self.base.folder)
@@ -132,14 +131,7 @@ class Trials:
             if known["key"] == key and not self.force:
                 return {str(w): {str(n): float(v) for n, v in s.items()} for w, s in known["scores"].items()}
         run.folder.check(resume=not self.force, force=self.force)
-        self.callback.plan(run.begin(resume=not self.force))
-        try:
-            with closing(run.fit()) as steps:
-                for report in steps:
-                    self.callback.progress(report)
-        except KeyboardInterrupt:
-            run.save()
-            raise
+        fit(run, self.callback, resume=not self.force)
         scores = {LAST: self._ask(run.encoder)}
         if self.mix and run.retention is not None:
             tuned = weights_of(run.encoder)

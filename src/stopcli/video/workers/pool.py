@@ -15,7 +15,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing, suppress
 from dataclasses import asdict, fields
 from pathlib import Path
@@ -74,6 +74,21 @@ def read_windows(
     """
     options = {"frames": frames, "size": _plain(size), "window": window, "threads": threads}
     return _decoded("shots" if shots else "windows", path, options, _as_frames)
+
+
+def read_clips(
+    path: str | Path,
+    frames: int,
+    size: int | Framing,
+    window: float | None,
+    *,
+    threads: int = 0,
+    shots: bool = False,
+) -> Iterable[Frames]:
+    """Return T frames of the whole file, as `read_frames`, or of each window, as `read_windows`."""
+    if window is None:
+        return [read_frames(path, frames, size, threads=threads)]
+    return read_windows(path, frames, size, window, threads=threads, shots=shots)
 
 
 def read_pictures(path: str | Path, times: Sequence[float], size: int) -> list[NDArray[np.uint8]]:
