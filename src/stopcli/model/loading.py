@@ -17,17 +17,27 @@ from stopcli.model.files import ModelFiles
 from stopcli.model.stop import Stop
 from stopcli.model.towers.build import no_parameters
 
+TEXT_BATCH = 256
+
 
 def embed_texts_alone(files: ModelFiles, texts: Sequence[str]) -> NDArray[np.float32]:
     """Embed texts -> (N,E) of unit length, as `load_model` would, with nothing loaded but the text tower."""
     backbone = _empty_backbone(files)
     load_backbone_weights(backbone, files.backbone, text_only=True)
     tokens = tokenizer_of(files)(list(texts))
-    with torch.inference_mode():
-        vectors: NDArray[np.float32] = Stop(backbone, None).eval().encode_text(tokens).numpy()
+    vectors = in_batches(Stop(backbone, None).eval().encode_text, tokens)
     if not np.isfinite(vectors).all():
         raise CheckpointError(f"{files.name}: makes vectors that are no numbers; its weights are damaged")
     return vectors
+
+
+def in_batches(embed: Callable[[Tensor], Tensor], tokens: Tensor) -> NDArray[np.float32]:
+    """Embed token ids (N,77 or the tower's own length) -> (N,E), in batches of texts of like length."""
+    order = (tokens != 0).sum(1).argsort()  # a batch costs what its longest text does
+    with torch.inference_mode():
+        vectors = torch.cat([embed(tokens[part]) for part in torch.split(order, TEXT_BATCH)])
+    out: NDArray[np.float32] = vectors[order.argsort()].numpy()
+    return out
 
 
 def _empty_backbone(files: ModelFiles) -> Backbone:

@@ -23,7 +23,7 @@ from torch import Tensor
 
 from stopcli.errors import CheckpointError, DeviceError, StopError, UsageError
 from stopcli.model.files import ModelFiles
-from stopcli.model.loading import load_model, tokenizer_of
+from stopcli.model.loading import in_batches, load_model, tokenizer_of
 from stopcli.model.stop import Stop, StopTrace
 from stopcli.results import EncodedClip, Failure
 from stopcli.runtime.device import choose_device, choose_precision, default_batch, device_name, dtype_of
@@ -36,8 +36,6 @@ from stopcli.video.prefetch import prefetch
 from stopcli.video.workers.pool import read_clips
 
 Result = TypeVar("Result")
-
-TEXT_BATCH = 256
 
 
 @dataclass(frozen=True)
@@ -118,13 +116,10 @@ class Encoder:
         return self._texts.encode(texts)
 
     def _embed_texts(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        tokens: Tensor = self._tokenizer(list(texts))  # (N,77)
-        order = (tokens != 0).sum(1).argsort()  # alike in length, alike in cost
-        vectors = torch.empty(len(texts), self.embed_dim)
-        for part in torch.split(order, TEXT_BATCH):
-            with torch.inference_mode():
-                vectors[part] = self.model.encode_text(tokens[part].to(self.device)).cpu()
-        return _finite(self, vectors.numpy())
+        def embed(tokens: Tensor) -> Tensor:
+            return self.model.encode_text(tokens.to(self.device)).cpu()
+
+        return _finite(self, in_batches(embed, self._tokenizer(list(texts))))
 
     @cached_property
     def _tokenizer(self) -> Any:

@@ -165,5 +165,6 @@ def _gelu(x: Array) -> Array:
 
 
 def _tanh_gelu(x: Array) -> Array:
-    out: Array = 0.5 * x * (1 + np.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3)))
+    # x**3 would be 25 times as slow
+    out: Array = 0.5 * x * (1 + np.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x * x * x)))
     return out

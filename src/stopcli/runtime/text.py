@@ -1,7 +1,8 @@
 """The one way from texts to vectors, by whatever is quickest: a loaded model, NumPy, or torch.
 
-CLIP's own kind of text tower runs in NumPy, because importing torch takes ten times as long as embedding
-a sentence; any other is loaded into torch, without its vision tower. Letters: N texts, E embedding size.
+A few sentences for CLIP's own kind of text tower are embedded in NumPy, because importing torch takes ten
+times as long as one of them; many, or those for other towers, by torch, without the vision tower.
+Letters: N texts, E embedding size.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     Vectors = NDArray[np.float32]
 
 
-MANY = 50  # texts embedded at once that are kept on the disk
+MANY = 50  # texts at once that are kept on the disk, and for which importing torch pays
 
 
 def check_texts(texts: Sequence[str]) -> None:
@@ -82,9 +83,10 @@ class TextEncoder:
         return vectors
 
     def _load(self, texts: Sequence[str]) -> Vectors:
-        found = numpy_text.embed_texts(self._files, texts)
-        if found is not None:
-            return found
+        if len(texts) < MANY:
+            found = numpy_text.embed_texts(self._files, texts)
+            if found is not None:
+                return found
         from stopcli.model.loading import embed_texts_alone
 
         return embed_texts_alone(self._files, texts)

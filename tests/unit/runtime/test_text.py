@@ -18,6 +18,7 @@ from conftest import TOY_CONFIG
 from stopcli.hub.registry import resolve
 from stopcli.model.loading import embed_texts_alone
 from stopcli.model.towers.tokens import BytePairs
+from stopcli.runtime import numpy_text
 from stopcli.runtime.numpy_text import embed_texts, unread_words
 from stopcli.runtime.text import TextEncoder
 
@@ -94,6 +95,14 @@ def test_what_it_does_not_know_it_leaves_to_torch(tmp_path, plain, change):
     else:
         save_file({"positional_embedding": torch.ones(2, 2)}, files.backbone)
     assert embed_texts(files, ["a fox"]) is None
+
+
+def test_many_texts_are_left_to_torch_and_come_out_the_same(plain, monkeypatch, tmp_path):
+    monkeypatch.setenv("STOPCLI_HOME", str(tmp_path))
+    files, texts = resolve(str(plain)), [f"a fox and {'cows ' * (i % 7)}{i}" for i in range(300)]
+    few = np.concatenate([TextEncoder(files).encode(texts[i : i + 49]) for i in range(0, 300, 49)])
+    monkeypatch.setattr(numpy_text, "embed_texts", None)  # one by one is slow
+    np.testing.assert_allclose(TextEncoder(files).encode(texts), few, atol=1e-5)
 
 
 def test_a_long_list_is_embedded_once_for_all_runs(toy):
