@@ -116,9 +116,8 @@ def _peaks(a: Tensor, c: Tensor) -> list[Tensor]:
     fa, fc = (torch.fft.rfft2((x - x.mean((2, 3), keepdim=True)).squeeze(1) * w * w[:, None]) for x in (a, c))
     cross = fc * fa.conj()
     peaks = torch.fft.irfft2(cross / cross.abs().clamp_min(1e-6), s=(side, side))
-    kernel = torch.tensor([1.0, 2.0, 1.0], device=a.device) / 4
-    kernel = (kernel[:, None] * kernel).view(1, 1, 3, 3)
-    peaks = F.conv2d(F.pad(peaks.unsqueeze(1), (1, 1, 1, 1), mode="circular"), kernel).flatten(1)
+    peaks = F.pad(peaks.unsqueeze(1), (1, 1, 1, 1), mode="circular")
+    peaks = F.avg_pool2d(F.avg_pool2d(peaks, 2, 1), 2, 1).flatten(1)  # weights 1, 2, 1 on each axis
     out = []
     for _ in range(PEAKS):
         at = peaks.argmax(1)
@@ -175,11 +174,11 @@ def _disagreement(a: Tensor, c: Tensor, view: Tensor) -> Tensor:
     share = _cells(inside).flatten(1)
     cells = _cells((seen - a).abs() * inside).flatten(1) / share.clamp_min(1e-6)
     valid = share > 0.5
-    cells = torch.where(valid, cells, cells.new_tensor(float("inf"))).sort(1).values  # (N,cells)
+    cells = cells.masked_fill(~valid, float("inf")).sort(1).values  # (N,cells)
     count = (valid.sum(1, keepdim=True) * SHARE).floor().clamp_min(1)
     kept = torch.arange(cells.shape[1], device=a.device) < count
-    mean = torch.where(kept, cells, torch.zeros_like(cells)).sum(1) / count.squeeze(1)
-    return torch.where(valid.float().mean(1) > COMMON, mean, torch.full_like(mean, 1e3))
+    mean = cells.masked_fill(~kept, 0.0).sum(1) / count.squeeze(1)
+    return mean.masked_fill(valid.float().mean(1) <= COMMON, 1e3)
 
 
 def _cells(x: Tensor) -> Tensor:
@@ -215,7 +214,7 @@ def _shift(xy: Tensor) -> Tensor:
 
 
 def _square(view: Tensor) -> Tensor:
-    last = torch.tensor([0.0, 0.0, 1.0], device=view.device).expand(*view.shape[:-2], 1, 3)
+    last = torch.eye(3, device=view.device)[2:].expand(*view.shape[:-2], 1, 3)
     return torch.cat([view, last], -2)
 
 

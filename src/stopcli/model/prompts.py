@@ -74,7 +74,7 @@ class TemporalDynamics(nn.Module):
 
 
 class SpatialPrompter(nn.Module):
-    """P^s: a prompt for every patch from its frame and the two beside it."""
+    """P^s: a prompt for each chosen patch from its frame and the two beside it."""
 
     def __init__(self, width: int, grid: tuple[int, int], hidden: int, dropout: float) -> None:
         super().__init__()
@@ -86,9 +86,10 @@ class SpatialPrompter(nn.Module):
         nn.init.zeros_(self.last.weight)  # spatial prompts begin as no-ops
         nn.init.zeros_(self.last.bias)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """(B,T,P,D) -> (B,T,P,D)."""
-        y = F.relu(self.middle(self.space(F.relu(self.time(x)))))
+    def forward(self, x: Tensor, chosen: Tensor) -> Tensor:
+        """(B,T,P,D), and the numbers of N patches of each frame (B,T,N) -> (B,T,N,D)."""
+        y = self.space(F.relu(self.time(x)))
+        y = F.relu(self.middle(y.gather(2, chosen.unsqueeze(-1).expand(*chosen.shape, y.shape[-1]))))
         # hidden units are dropped in the whole clip: the frames of a still video stay alike
         keep = self.dropout(y.new_ones(y.shape[0], 1, 1, y.shape[-1]))
         out: Tensor = self.last(y * keep)

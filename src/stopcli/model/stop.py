@@ -189,12 +189,16 @@ class Stop(nn.Module):
             return h + modules.patch_offsets.to(h.dtype), _Spatial(zero, zero, zero)
         x = F.layer_norm(h, h.shape[-1:])
         scores = self.region_scores(modules, index, c, h, x, motion)
-        chosen = top_mask(scores, self.regions)
-        mask = chosen + chosen * (scores - scores.detach())  # straight-through
-        size = h.detach().float().square().mean((1, 2, 3), keepdim=True).sqrt()  # (B,1,1,1)
-        prompt = bounded(modules.spatial_prompter(x), size, config.bound)
+        chosen = highest(scores, self.regions)  # (B,T,N_s)
+        mask = torch.zeros_like(scores).scatter(
+            -1, chosen, 1.0 + (scores - scores.detach()).gather(-1, chosen)
+        )
+        prompt = bounded(modules.spatial_prompter(x, chosen), token_size(h), config.bound).to(h.dtype)
+        prompt = mask.gather(-1, chosen).unsqueeze(-1).to(h.dtype) * prompt  # straight-through
+        rows = chosen + torch.arange(0, h[..., 0].numel(), h.shape[2], device=h.device).view(*h.shape[:2], 1)
+        prompted = h.flatten(0, 2).index_add(0, rows.flatten(), prompt.flatten(0, 2)).view(h.shape)
         bias = self.prompts.gamma[number].float() * beside_best(scores)
-        return h + mask.unsqueeze(-1).to(h.dtype) * prompt.to(h.dtype), _Spatial(mask, scores, bias)
+        return prompted, _Spatial(mask, scores, bias)
 
     def _temporal(self, modules: Any, h: Tensor, spatial: _Spatial | None) -> _Temporal | None:
         """Count and make the prompts of each gap (equations 7 to 11).
@@ -302,10 +306,16 @@ def log_multiplicity(variation: Tensor, eta: int) -> Tensor:
     return torch.where(count > 0, count.clamp_min(1e-6).log(), torch.full_like(count, NEVER))
 
 
-def top_mask(scores: Tensor, count: int) -> Tensor:
-    """Mark the ``count`` highest of the last axis with 1.0; of equals, the first."""
-    order = scores.detach().sort(dim=-1, descending=True, stable=True).indices
-    return torch.zeros_like(scores, dtype=torch.float32).scatter_(-1, order[..., :count], 1.0)
+def highest(scores: Tensor, count: int) -> Tensor:
+    """Return where the ``count`` highest of the last axis are; of equals, the first."""
+    return scores.detach().sort(dim=-1, descending=True, stable=True).indices[..., :count]
+
+
+def token_size(h: Tensor) -> Tensor:
+    """Return the root mean square of a video's tokens (B,T,P,D): (B,1,1,1) in float32, without a gradient."""
+    norm = torch.linalg.vector_norm(h.detach(), dim=(1, 2, 3), keepdim=True, dtype=torch.float32)
+    out: Tensor = norm / math.sqrt(h[0].numel())
+    return out
 
 
 def frame_changes(h: Tensor) -> Tensor:
@@ -313,8 +323,7 @@ def frame_changes(h: Tensor) -> Tensor:
 
     Patches that change by less than arithmetic noise count as unchanged.
     """
-    size = h.detach().float().square().mean((1, 2, 3), keepdim=True).sqrt()  # (B,1,1,1)
-    change = (h[:, 1:] - h[:, :-1]) / size.to(h.dtype)
+    change = (h[:, 1:] - h[:, :-1]) / token_size(h).to(h.dtype)
     noise = max(NO_CHANGE, 2 * torch.finfo(h.dtype).eps)
     moved = change.detach().abs().amax(-1, keepdim=True) > noise
     return change * moved

@@ -7,7 +7,7 @@ import torch
 from toys import MODES, SHAPES, clips, stop
 
 from stopcli.model.config import StopConfig
-from stopcli.model.stop import Stop, frame_changes, log_multiplicity, scale_over_gaps, top_mask
+from stopcli.model.stop import Stop, frame_changes, highest, log_multiplicity, scale_over_gaps
 from stopcli.model.towers.tower import attend
 
 
@@ -43,8 +43,8 @@ def test_regions_are_exactly_n_s_and_counts_within_eta():
 
 
 def test_ties_go_to_the_lowest_index():
-    assert top_mask(torch.tensor([[1.0, 2.0, 2.0, 2.0, 0.0]]), 2).tolist() == [[0, 1, 1, 0, 0]]
-    assert top_mask(torch.zeros(1, 4), 3).tolist() == [[1, 1, 1, 0]]
+    assert highest(torch.tensor([[1.0, 2.0, 2.0, 2.0, 0.0]]), 2).tolist() == [[1, 2]]
+    assert highest(torch.zeros(1, 4), 3).tolist() == [[0, 1, 2]]
 
 
 @pytest.mark.parametrize("trained", [False, True])
