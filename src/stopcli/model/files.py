@@ -17,6 +17,8 @@ from stopcli.model.towers.architectures import read_architecture, structure_of
 from stopcli.model.towers.tokens import TOKENIZER_FILES, Tokenizer, tokenizer_for
 from stopcli.settings import cache_folder
 
+KEYS = 2  # counts up whenever windows of key frames become others
+
 
 @dataclass(frozen=True)
 class ModelFiles:
@@ -107,7 +109,8 @@ class ModelFiles:
         """
         stop = self.config.stop.to_dict() if self.config.stop else None
         text = [self.text_key(), stop, asdict(self.preprocess), self.focus, reader]
-        text += [] if self.config.sampling == "exact" else [self.config.sampling]
+        if self.config.sampling != "exact":
+            text += [self.config.sampling, KEYS]
         return hashlib.sha256(json.dumps(text, sort_keys=True).encode()).hexdigest()
 
     def require_own_backbone(self) -> ModelFiles:

@@ -8,6 +8,7 @@ import pytest
 from conftest import write_video
 from stopcli.video.clips import read_windows
 from stopcli.video.cut.shots import Look, between, pieces, read_shots
+from stopcli.video.pixels import Framing
 
 FPS, T, SIDE = 24, 8, 64
 
@@ -119,6 +120,23 @@ def test_what_moves_fast_is_no_cut(tmp_path):
         tmp_path / "film.mp4", frames=5 * FPS, fps=FPS, draw=lambda i, w, h: wide[:, 8 * i : 8 * i + w]
     )
     assert spans(film) == [(0.0, 5.0)]
+
+
+def test_key_frames_far_apart_are_compared_with_each_other(tmp_path):
+    """Between two of them much changes where the camera moves, and nothing while one is shown."""
+    ground = np.random.default_rng(3).integers(0, 255, (6, 240, 3))
+    wide = np.kron(ground, np.ones((16, 16, 1))).astype(np.uint8)
+    keys, far = Framing(SIDE, keyframes=True), {"g": "36", "keyint_min": "36", "sc_threshold": "0"}
+
+    def pieces_of(name, draw, frames):
+        film = write_video(tmp_path / name, frames=frames, fps=FPS, draw=draw, options=far)
+        return [(round(p.start), round(p.end)) for p in read_shots(film, T, keys, 8.0)]
+
+    pan = pieces_of("pan.mp4", lambda i, w, h: wide[:, 5 * i : 5 * i + w], 24 * FPS)
+    assert pan == [(0, 8), (8, 16), (16, 24)]
+    scenes = [scene(0), scene(1)]
+    cut = pieces_of("cut.mp4", lambda i, w, h: scenes[i // (9 * FPS)](i), 18 * FPS)
+    assert cut == [(0, 9), (9, 18)]
 
 
 def test_a_rest_that_is_too_short_belongs_to_the_piece_before(tmp_path):

@@ -8,8 +8,10 @@ leaves as they were. The idea is that of PySceneDetect's AdaptiveDetector. Lette
 from __future__ import annotations
 
 import math
+from collections import deque
 from collections.abc import Iterable, Iterator
-from itertools import chain
+from itertools import chain, groupby
+from operator import attrgetter
 from pathlib import Path
 from typing import NamedTuple
 
@@ -81,7 +83,8 @@ def read_shots(
             Look(float(at), pixels, _sight(pixels), shown)
             for at, (shown, pixels) in zip(wanted, decoded, strict=False)
         )
-        for piece, start, end in _ended(pieces(looks, window, step / 2, max(MOST, 6 * frames))):
+        most, keys = max(MOST, 6 * frames), Framing.of(size).keyframes
+        for piece, start, end in _ended(pieces(looks, window, step / 2, most, keyframes=keys)):
             stop = min(end, video.duration) if video.duration > start else end
             yield _frames_of(piece, frames, start, stop, video.offset)
             if end >= video.duration:
@@ -94,7 +97,9 @@ def between(span: float, frames: int) -> float:
     return span / (frames * odd)
 
 
-def pieces(looks: Iterable[Look], window: float, half: float, most: int = MOST) -> Iterator[Piece]:
+def pieces(
+    looks: Iterable[Look], window: float, half: float, most: int = MOST, *, keyframes: bool = False
+) -> Iterator[Piece]:
     """Yield the pieces of a film whose looks are twice ``half`` seconds apart; the last may be short.
 
     Of a long piece, about ``most`` looks are held. One in which nothing moves ends where something does.
@@ -102,8 +107,9 @@ def pieces(looks: Iterable[Look], window: float, half: float, most: int = MOST) 
     held: list[Look] = []
     start = end = 0.0
     still = True
-    for cut, look in _cuts(looks):
-        end = look.time - half
+    groups = _of_each_frame(looks) if keyframes else ([look] for look in looks)
+    for cut, look in _cuts(groups):
+        end = max(look.time - half, look.shown if cut and keyframes else 0.0)  # seen before it is there
         moves = bool(held) and _moves(held[0], look)
         long = end - start > 1.5 * window + CLOSE
         if (
@@ -151,19 +157,31 @@ def _ended(found: Iterable[Piece]) -> Iterator[Piece]:
         yield last
 
 
-def _cuts(looks: Iterable[Look]) -> Iterator[tuple[bool, Look]]:
-    """Yield whether a cut is right before each look, and the look, as soon as those after it are known."""
+def _of_each_frame(looks: Iterable[Look]) -> Iterator[list[Look]]:
+    """Put the looks at one frame together: key frames are far apart, and compared with each other."""
+    return (list(same) for _, same in groupby(looks, key=attrgetter("shown")))
+
+
+def _cuts(groups: Iterable[list[Look]]) -> Iterator[tuple[bool, Look]]:
+    """Yield whether a cut is right before each look, and the look, as soon as those after it are known.
+
+    There is none within a group, whose first look stands for the others.
+    """
+    held: deque[list[Look]] = deque()
     seen: list[Look] = []  # a few around the one in question
     changes: list[Change] = []  # changes[i]: from seen[i-1] to seen[i]
     at = 0
-    for look in chain(looks, [None] * AROUND):
-        if look is not None:
-            changes.append(_change(seen[-1], look) if seen else Change(0.0, 0.0))
-            seen.append(look)
+    for group in chain(groups, [None] * AROUND):
+        if group is not None:
+            changes.append(_change(seen[-1], group[0]) if seen else Change(0.0, 0.0))
+            seen.append(group[0])
+            held.append(group)
         elif at >= len(seen):
             return
-        if len(seen) - at > AROUND or (look is None and at < len(seen)):
-            yield _is_cut(seen, changes, at), seen[at]
+        if len(seen) - at > AROUND or (group is None and at < len(seen)):
+            first, *others = held.popleft()
+            yield _is_cut(seen, changes, at), first
+            yield from ((False, look) for look in others)
             at += 1
             if at > AROUND + 1:
                 seen, changes, at = seen[1:], changes[1:], at - 1
