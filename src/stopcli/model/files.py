@@ -17,6 +17,7 @@ from stopcli.model.towers.architectures import read_architecture, structure_of
 from stopcli.model.towers.tokens import TOKENIZER_FILES, Tokenizer, tokenizer_for
 from stopcli.settings import cache_folder
 
+KNOWN = 500  # hashes of files that are kept
 KEYS = 2  # counts up whenever windows of key frames become others
 
 
@@ -134,5 +135,5 @@ def known_hash(file: Path) -> str:
         known[key] = file_hash(file)
         with suppress(CannotWrite):
             make_private_folder(cache.parent)
-            write_text(cache, json.dumps(known))
+            write_text(cache, json.dumps(dict(list(known.items())[-KNOWN:])))
     return str(known[key])

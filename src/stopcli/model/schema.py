@@ -159,6 +159,12 @@ class Frames(BaseModel):
     resize_mode: str | None = None
 
 
+class OwnFrames(Frames):
+    """The same, in stopcli's own file."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
 class Backbone(_Strict):
     """Which CLIP."""
 
@@ -166,7 +172,7 @@ class Backbone(_Strict):
     weights: Annotated[str, Field(min_length=1, max_length=500), AfterValidator(_file_name)]
     sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")] | None = None
     config: Towers | None = None
-    preprocess: Frames | None = None
+    preprocess: OwnFrames | None = None
 
 
 class Sampling(_Strict):

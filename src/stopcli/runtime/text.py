@@ -11,6 +11,7 @@ import hashlib
 import json
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     Vectors = NDArray[np.float32]
 
 
+KEPT = 100  # lists of texts; those that were not used for longest go
 MANY = 50  # texts at once that are kept on the disk, and for which importing torch pays
 
 
@@ -74,12 +76,15 @@ class TextEncoder:
                 vectors: Vectors = np.load(stream)
             norms = np.linalg.norm(vectors, axis=-1)
             if vectors.ndim == 2 and len(vectors) == len(texts) and np.abs(norms - 1).max() < 0.01:
+                with suppress(OSError):
+                    file.touch()
                 return vectors
         vectors = self._tower(texts)
         with suppress(CannotWrite):
             make_private_folder(file.parent)
             with replacing(file) as part, part.open("wb") as stream:
                 np.save(stream, vectors)
+            _forget(file.parent)
         return vectors
 
     def _load(self, texts: Sequence[str]) -> Vectors:
@@ -90,3 +95,11 @@ class TextEncoder:
         from stopcli.model.loading import embed_texts_alone
 
         return embed_texts_alone(self._files, texts)
+
+
+def _forget(folder: Path) -> None:
+    """Remove all but the lists of texts used last."""
+    with suppress(OSError):  # another process may do the same
+        files = sorted(folder.glob("*.npy"), key=lambda file: file.stat().st_mtime)
+        for file in files[:-KEPT]:
+            file.unlink(missing_ok=True)

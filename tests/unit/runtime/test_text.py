@@ -19,6 +19,7 @@ from stopcli.hub.registry import resolve
 from stopcli.model.loading import embed_texts_alone
 from stopcli.model.towers.tokens import BytePairs
 from stopcli.runtime import numpy_text
+from stopcli.runtime import text as text_module
 from stopcli.runtime.numpy_text import embed_texts, unread_words
 from stopcli.runtime.text import TextEncoder
 
@@ -103,6 +104,29 @@ def test_many_texts_are_left_to_torch_and_come_out_the_same(plain, monkeypatch, 
     few = np.concatenate([TextEncoder(files).encode(texts[i : i + 49]) for i in range(0, 300, 49)])
     monkeypatch.setattr(numpy_text, "embed_texts", None)  # one by one is slow
     np.testing.assert_allclose(TextEncoder(files).encode(texts), few, atol=1e-5)
+
+
+def test_lists_not_used_for_long_are_forgotten(toy, tmp_path, monkeypatch):
+    monkeypatch.setenv("STOPCLI_HOME", str(tmp_path))
+    monkeypatch.setattr(text_module, "KEPT", 3)
+    files, asked = resolve(str(toy)), []
+
+    def tower(new):
+        asked.append(new[0])
+        return np.eye(1, 4, dtype=np.float32).repeat(len(new), 0)
+
+    def encode(name):
+        TextEncoder(files, tower).encode([f"{name} {i}" for i in range(60)])
+        for file in tmp_path.rglob("*.npy"):  # time goes by
+            os.utime(file, (file.stat().st_mtime - 10,) * 2)
+
+    for name in ("a", "b", "c", "a", "d"):  # b was used longest ago
+        encode(name)
+    assert len(list(tmp_path.rglob("*.npy"))) == 3
+    asked.clear()
+    for name in ("a", "c", "d", "b"):
+        encode(name)
+    assert asked == ["b 0"]
 
 
 def test_a_long_list_is_embedded_once_for_all_runs(toy):
