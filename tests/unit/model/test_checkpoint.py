@@ -128,7 +128,10 @@ def test_only_prompts_are_in_the_weights(folder):
         ),
         (lambda c: c["backbone"]["config"]["text_cfg"].update(hf_tokenizer_name="../x"), "hf_tokenizer_name"),
         (lambda c: c["backbone"].update(preprocess={"fit": "stretch"}), "resized by 'stretch'"),
-        (lambda c: c["backbone"].update(preprocess={"fitt": "crop"}), "fitt\" is no setting that stopcli knows"),
+        (
+            lambda c: c["backbone"].update(preprocess={"fitt": "crop"}),
+            'fitt" is no setting that stopcli knows',
+        ),
         (lambda c: c["backbone"]["config"]["vision_cfg"].update(pool_type="banana"), "pool_type"),
         (lambda c: c["backbone"]["config"]["text_cfg"].update(act_kwargs={"approximate": "x"}), "act_kwargs"),
         (lambda c: c["backbone"]["config"]["text_cfg"].update(hf_model_name="a..b/c"), "name a repository"),

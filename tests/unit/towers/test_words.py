@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import os
+import subprocess
 import sys
 
 import pytest
@@ -32,6 +35,37 @@ def test_tokens_are_those_of_open_clip(tmp_path, kind, clean):
     for text in TEXTS:
         assert ours(text) == theirs([text])[0].tolist(), text
     assert ours.count("word " * 90) > 16 > ours.count("a dog")
+
+
+@pytest.mark.parametrize("kind", toy_words.KINDS)
+def test_one_that_was_kept_gives_the_same_without_the_library(tmp_path, kind, monkeypatch):
+    monkeypatch.setenv("STOPCLI_HOME", str(tmp_path / "home"))
+    folder = tmp_path / "words"
+    folder.mkdir()
+    toy_words.KINDS[kind](folder)
+    settings = {"text_cfg": {"context_length": 16, "hf_tokenizer_name": "x/y"}}
+    script = f"""
+import json, sys
+from pathlib import Path
+from stopcli.model.towers.tokens import tokenizer_for
+tokens = tokenizer_for("x", {settings!r}, Path({str(folder)!r}))
+ids = [[*tokens(text), tokens.count(text)] for text in {TEXTS!r}]
+print(json.dumps([ids, "torch" in sys.modules, "transformers" in sys.modules]))
+"""
+    first, again = (
+        json.loads(subprocess.run([sys.executable, "-c", script], capture_output=True, check=True).stdout)
+        for _ in range(2)
+    )
+    assert first[0] == again[0]
+    assert (first[1:], again[1:]) == ([True, True], [False, False])
+    (kept,) = (tmp_path / "home" / "tokenizers").iterdir()
+    kept.write_text("{")  # damaged: made again
+    json_file = next(iter(sorted(folder.iterdir())))
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, check=True)
+    assert json.loads(done.stdout)[0] == first[0]
+    os.utime(json_file, (1, 1))  # another state, another tokenizer
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, check=True)
+    assert json.loads(done.stdout)[1:] == [True, True]
 
 
 def test_an_architecture_asks_for_its_own(tmp_path):

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from stopcli.errors import CheckpointError, UsageError
+from stopcli.model.towers import kept_tokens
 from stopcli.model.towers.architectures import VOCABULARY, open_clip_folder, require_transformers
 
 VOCABULARIES = ("tokenizer.json", "spiece.model", "sentencepiece.bpe.model")
@@ -65,9 +66,9 @@ def _byte_pairs(length: int) -> BytePairs:
 
 @lru_cache(maxsize=8)
 def _from_files(
-    folder: Path, length: int, clean: str, strip: bool, most: int, _: tuple[tuple[str, int, int], ...]
+    folder: Path, length: int, clean: str, strip: bool, most: int, state: tuple[tuple[str, int, int], ...]
 ) -> FromFiles:
-    return FromFiles(folder, length, clean=clean, strip_sep=strip, most=most)
+    return FromFiles(folder, length, clean=clean, strip_sep=strip, most=most, state=state)
 
 
 def basic_clean(text: str) -> str:
@@ -78,22 +79,37 @@ def basic_clean(text: str) -> str:
 
 
 class FromFiles:
-    """A tokenizer whose files lie in a folder, run by the transformers library; none of its code is run."""
+    """A tokenizer whose files lie in a folder, read by the transformers library; none of its code is run.
+
+    Marks that separate become 0 with ``strip_sep``. ``state`` tells versions of the files apart.
+    """
 
     def __init__(
-        self, folder: Path, length: int, *, clean: str, strip_sep: bool, most: int = 1 << 31
+        self,
+        folder: Path,
+        length: int,
+        *,
+        clean: str,
+        strip_sep: bool,
+        most: int = 1 << 31,
+        state: object = None,
     ) -> None:
-        self._clean, self._strip_sep = clean, strip_sep
+        self.length, self._folder, self._most, self._clean = length, folder, most, clean
+        self._separator: int | None = None
+        file = kept_tokens.place_of(folder, length, state)
+        kept = kept_tokens.read(file) if state and not strip_sep else None
+        if kept is not None:
+            self._encode = kept
+            return
         try:
             from transformers import AutoTokenizer
         except ImportError as error:
             problem = f"the transformers library is installed, but cannot be imported ({error})"
             raise UsageError(f"{problem}; pip install 'stopcli[multilingual]'") from error
-        self.length, self._folder, self._most = length, folder, most
         with self._explained():
-            self._tokens: Any = AutoTokenizer.from_pretrained(
-                folder, local_files_only=True, trust_remote_code=False
-            )
+            library = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+            self._encode = kept_tokens.keep(file, library, length)
+            self._separator = library.sep_token_id if strip_sep else None
             self("a")
 
     @contextmanager
@@ -109,20 +125,19 @@ class FromFiles:
             raise CheckpointError(f"{self._folder}: not a tokenizer that can be used ({reason})") from error
 
     def __call__(self, text: str) -> list[int]:
-        ids = self._ids(text, max_length=self.length, padding="max_length", truncation=True)
-        return [0 if self._strip_sep and i == self._tokens.sep_token_id else i for i in ids]
+        return [0 if i == self._separator else i for i in self._ids(text, fitted=True)]
 
     def count(self, text: str) -> int:
-        return len(self._ids(text))
+        return len(self._ids(text, fitted=False))
 
-    def _ids(self, text: str, **how: Any) -> list[int]:
+    def _ids(self, text: str, *, fitted: bool) -> list[int]:
         text = basic_clean(text)
         if self._clean == "canonicalize":  # as SigLIP's texts were cleaned
             text = text.replace("_", " ").translate(str.maketrans("", "", string.punctuation)).lower()
             text = " ".join(text.split())
         elif self._clean == "lower":
             text = text.lower()
-        ids: list[int] = self._tokens(text, **how)["input_ids"]
+        ids = self._encode(text, fitted)
         if max(ids, default=0) >= self._most:
             problem = f"it has the token {max(ids)}, and the text tower knows {self._most}"
             raise CheckpointError(f"{self._folder}: not a tokenizer of this model ({problem})")
