@@ -151,6 +151,24 @@ def test_digits_label_x_rejects_u_takes_back_a_accepts(made, server):
         page.wait_for_function("n => document.querySelectorAll('.card.labelled').length === n", arg=count)
 
 
+def test_twenty_labels_have_keys(made, server):
+    names = [f"kind {i}" for i in range(1, 22)]
+    for name in names:
+        server.json("POST", "/api/labels", {"name": name})
+    with opened(made, server) as page:
+        page.wait_for_selector("button[data-label='kind 21']")
+        shown = page.locator("#side button.label kbd").all_text_contents()
+        assert (shown[8:12], shown[19:]) == (["9", "0", "⇧1", "⇧2"], ["⇧0", "·"])
+        for count, (pressed, name) in enumerate((("0", "kind 10"), ("Shift+Digit2", "kind 12")), 1):
+            page.wait_for_function("() => document.querySelector('#results').ariaBusy === 'false'")
+            page.locator(".card:not(.labelled)").first.focus()
+            page.keyboard.press(pressed)
+            page.wait_for_selector(f"button[data-label='{name}'] b:has-text('1')")
+            page.wait_for_selector(".label.on[data-label='kind 10']")  # from here on answers rank
+            assert [label for _, label in rows(server)][-1] == name
+            assert len(rows(server)) == count
+
+
 def test_queues_and_an_audit_that_says_what_it_knows(made, server):
     moments = server.json("POST", "/api/search", {"query": "x", "top_k": 50})["moments"]
     rocket = next(m for m in moments if "rocket" in m["path"])

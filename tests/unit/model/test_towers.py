@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import threading
 
 import open_clip
 import pytest
 import torch
 
 from stopcli.model.towers.architectures import is_standard, read_architecture
+from stopcli.model.towers.build import no_parameters
 from stopcli.model.towers.standard import StandardCLIP
 
 TOY = {
@@ -89,3 +91,32 @@ def test_a_model_of_the_original_kind_is_run_without_open_clip(toy, clips):
     command = [sys.executable, "-c", code, "classify", clips / "a.mp4", "-m", toy, "--labels", "a,b", "-q"]
     done = subprocess.run(list(map(str, command)), capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "0 []"
+
+
+def test_threads_that_build_at_once_do_not_take_each_others_weights():
+    """A page answers several requests at once, and each may load a model."""
+    register = torch.nn.Module.register_parameter
+    inside, built = threading.Barrier(2), {}
+
+    def empty(name):
+        with no_parameters():
+            inside.wait(10)
+            built[name] = torch.nn.Linear(2, 2)
+            inside.wait(10)
+        inside.wait(10)
+        built[f"{name}, after"] = torch.nn.Linear(2, 2)
+
+    threads = [threading.Thread(target=empty, args=(name,)) for name in ("one", "other")]
+    with no_parameters():
+        meanwhile = threading.Thread(target=lambda: built.update(real=torch.nn.Linear(2, 2)))
+        meanwhile.start()
+        meanwhile.join()
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    found = {name: layer.weight.is_meta for name, layer in built.items()}
+    assert found == {
+        "real": False, "one": True, "other": True, "one, after": False, "other, after": False,
+    }  # fmt: skip
+    assert torch.nn.Module.register_parameter is register

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import threading
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -81,24 +83,36 @@ class _NoRandomNumbers(TorchFunctionMode):
         return func(*args, **(kwargs or {}))
 
 
+_register: Any = nn.Module.register_parameter
+_emptying: Counter[int] = Counter()  # how deep threads are in `no_parameters`
+_changing = threading.Lock()
+
+
+def _register_empty(self: nn.Module, name: str, parameter: nn.Parameter | None) -> None:
+    _register(self, name, parameter)
+    if parameter is not None and _emptying[threading.get_ident()]:
+        self._parameters[name] = nn.Parameter(torch.empty_like(parameter, device="meta"), requires_grad=False)
+
+
 @contextmanager
 def no_parameters() -> Iterator[None]:
-    """Within, modules get parameters that take no memory; buffers are real, for they may be in no file."""
-    register: Any = nn.Module.register_parameter
+    """Within, modules get parameters that take no memory; buffers are real, for they may be in no file.
 
-    def register_empty(self: nn.Module, name: str, parameter: nn.Parameter | None) -> None:
-        register(self, name, parameter)
-        if parameter is not None:
-            self._parameters[name] = nn.Parameter(
-                torch.empty_like(parameter, device="meta"), requires_grad=False
-            )
-
-    nn.Module.register_parameter = register_empty  # type: ignore[method-assign, assignment]
+    That is so for modules made by this thread; what others make meanwhile is as ever.
+    """
+    me = threading.get_ident()
+    with _changing:
+        _emptying[me] += 1
+        nn.Module.register_parameter = _register_empty  # type: ignore[assignment, method-assign]
     try:
         with _NoRandomNumbers():
             yield
     finally:
-        nn.Module.register_parameter = register  # type: ignore[method-assign]
+        with _changing:
+            _emptying[me] -= 1
+            if not _emptying.total():
+                _emptying.clear()
+                nn.Module.register_parameter = _register  # type: ignore[method-assign]
 
 
 def tower_of(clip: Any) -> Tower | str:

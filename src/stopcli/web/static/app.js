@@ -3,7 +3,7 @@ import {fetched, send, sendPicture} from './server.js';
 import {ask, on, say, state, trying} from './state.js';
 import {cards, current, focus, move, place, show, toggle} from './grid.js';
 import * as look from './look.js';
-import {accept, digit, give, NONE, showSide, undo} from './label.js';
+import {accept, digit, give, NONE, numberOf, showSide, undo} from './label.js';
 import {begin} from './adapt.js';
 
 const form = document.getElementById('search');
@@ -170,7 +170,7 @@ document.addEventListener('keydown', event => {
     ArrowUp: () => move(event.key), ArrowDown: () => move(event.key),
   }[event.key.length === 1 ? event.key.toLowerCase() : event.key];
   if (known) { event.preventDefault(); known(); }
-  else if (/^[1-9]$/.test(event.key)) { event.preventDefault(); digit(+event.key); }
+  else if (numberOf(event)) { event.preventDefault(); digit(numberOf(event)); }
 });
 
 document.getElementById('help-button').addEventListener('click', () => help.showModal());

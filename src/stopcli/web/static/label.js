@@ -81,6 +81,13 @@ export function labelOf(number) {
   return null;
 }
 
+// the number of the label whose key this is: 1 to 10 by digits, 11 to 20 by the same keys' other characters
+export function numberOf(event) {
+  if (/^[0-9]$/.test(event.key)) return +event.key || 10;
+  const place = /^Digit([0-9])$/.exec(event.code);
+  return place ? (+place[1] || 10) + 10 : 0;
+}
+
 export function digit(number, card = current()) {
   const label = labelOf(number);
   if (label) give(card, label);

@@ -1,7 +1,7 @@
 // one moment, looked at: the player, the scores over time, the start and the end
 import {piece} from './server.js';
 import {trying} from './state.js';
-import {giveMoment, labelOf, NONE, showSide, undo} from './label.js';
+import {giveMoment, labelOf, NONE, numberOf, showSide, undo} from './label.js';
 import {cards, show} from './grid.js';
 
 const dialog = document.getElementById('look');
@@ -136,7 +136,7 @@ export function key(event) {
     x: () => label(NONE),
     u: undo,
   }[event.key.length === 1 ? event.key.toLowerCase() : event.key];
-  if (known) known(); else if (/^[1-9]$/.test(event.key)) label(labelOf(+event.key)); else return false;
+  if (known) known(); else if (numberOf(event)) label(labelOf(numberOf(event))); else return false;
   return true;
 }
 
