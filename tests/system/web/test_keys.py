@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import zipfile
 
 import pytest
@@ -167,6 +168,27 @@ def test_twenty_labels_have_keys(made, server):
             page.wait_for_selector(".label.on[data-label='kind 10']")  # from here on answers rank
             assert [label for _, label in rows(server)][-1] == name
             assert len(rows(server)) == count
+
+
+def test_a_label_is_renamed_merged_and_taken_back(made, server):
+    moments = server.json("POST", "/api/search", {"query": "x", "top_k": 50})["moments"]
+    labels = dict(zip((m["id"] for m in moments), ("foks", "foks", "fox"), strict=False))
+    for moment, label in labels.items():
+        server.json("POST", "/api/judge", {"answers": {moment: label}})
+    with opened(made, server) as page:
+        page.on("dialog", lambda dialog: dialog.accept("fox"))
+        page.wait_for_selector("button[data-label=foks]")
+        page.locator("[data-rename=foks]").focus()
+        page.keyboard.press("Enter")
+        page.wait_for_selector("button[data-label=fox] b:has-text('3')")
+        assert page.locator("button[data-label=foks]").count() == 0
+        assert [label for _, label in rows(server)] == ["fox"] * 3
+        page.locator(".card").first.focus()
+        page.keyboard.press("u")
+        page.wait_for_selector("button[data-label=foks] b:has-text('2')")
+        assert [label for _, label in rows(server)] == ["foks", "foks", "fox"]
+    status, _, body = server.ask("POST", "/api/labels/rename", {"name": "fox", "to": " "})
+    assert (status, json.loads(body)["error"]) == (400, "usage-error")
 
 
 def test_queues_and_an_audit_that_says_what_it_knows(made, server):

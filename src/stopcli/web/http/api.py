@@ -33,6 +33,13 @@ class NewLabel(Strict):
     name: Label
 
 
+class Rename(Strict):
+    """A label, and what it is called from now on; a label that is there already takes its moments in."""
+
+    name: Label
+    to: Label
+
+
 class Classify(Strict):
     """A moment, and the labels to choose between; by default those of the page."""
 
@@ -108,6 +115,9 @@ class Api:
             Endpoint("GET", "/api/labels", "What was labelled.", self.labelled),
             Endpoint(
                 "POST", "/api/labels", "Add a label to choose from.", lambda b: s.add_label(b.name), NewLabel
+            ),
+            Endpoint(
+                "POST", "/api/labels/rename", "Rename a label.", lambda b: s.rename(b.name, b.to), Rename
             ),
             Endpoint(
                 "POST",

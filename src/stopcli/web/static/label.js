@@ -13,7 +13,7 @@ for (const what of ['pointerup', 'pointercancel']) addEventListener(what, () => 
 // a selector that finds the element again after its part of the page was replaced
 function handle(element) {
   if (element.id) return `#${CSS.escape(element.id)}`;
-  const known = ['label', 'queue', 'do', 'run'].filter(name => element.dataset[name] !== undefined);
+  const known = ['label', 'rename', 'queue', 'do', 'run'].filter(name => element.dataset[name] !== undefined);
   return known.map(name => `[data-${name}="${CSS.escape(element.dataset[name])}"]`).join('') || null;
 }
 
@@ -134,9 +134,23 @@ side.addEventListener('submit', event => {
   });
 });
 
+async function rename(old) {
+  const name = prompt(`Rename “${old}” to (a label that is there already takes its moments in)`, old)?.trim();
+  if (!name || name === old) return;
+  await trying(async () => {
+    state.labels = await send('/api/labels/rename', {name: old, to: name});
+    say(`“${old}” is now “${name}”. U takes it back.`);
+    if (state.question.label === old) ask({label: name}); else await show({keep: true});
+    await showSide();
+  });
+}
+
 side.addEventListener('click', event => {
   const label = event.target.closest('button[data-label]'), queue = event.target.closest('[data-queue]');
-  if (label) {
+  const renamed = event.target.closest('[data-rename]');
+  if (renamed) {
+    rename(renamed.dataset.rename);
+  } else if (label) {
     const name = label.dataset.label;
     ask({label: state.question.label === name ? null : name, queue: 'best', top_k: 24});
     showSide();

@@ -141,6 +141,13 @@ class Workspace:
             self._labels = list(dict.fromkeys([*self._labels, checked_label(name)]))
             return self.labels()
 
+    def rename(self, old: str, new: str) -> list[str]:
+        """Call by another label all that has this one; return all labels."""
+        with self.lock:
+            self.table.put({row.place: new for row in self.rows() if row.label == old})
+            self._labels = list(dict.fromkeys(checked_label(new) if n == old else n for n in self._labels))
+            return self.labels()
+
     def judge(self, answers: Mapping[str, str | None]) -> None:
         """Call moments by labels; it is on the disk when this returns."""
         with self.lock:
