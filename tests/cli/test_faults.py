@@ -33,7 +33,6 @@ def video(tmp_path):
         (["classify", "VIDEO", "--window", "1:00"], 2, "must be a number"),
         (["explain", "VIDEO", "-o", "y.png", "--start", "2", "--end", "1"], 2, "--end must be after --start"),
         (["models", "lst"], 2, "see 'stop models --help'"),
-        (["classify", "VIDEO", "--labels", "a,b,a"], 2, "'a' is given twice"),
         (["classify", "VIDEO", "--labels", "@none.txt"], 3, "none.txt: No such file"),
         (["classify", "VIDEO", "--labels", "a,b", "--template", "x"], 2, "must hold {}"),
         (["classify", "VIDEO", "--html", "no/x.html"], 2, "--html no/x.html: the folder no does not exist"),

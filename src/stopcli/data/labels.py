@@ -80,10 +80,10 @@ def one_spelling(labels: Sequence[str]) -> tuple[dict[str, str], list[str]]:
 def parse_labels(text: str, say: Callable[[str], object] = lambda _: None) -> list[str]:
     """Read the labels of an option: ``a,b,c``, or ``@FILE`` with one a line, where lines with # are skipped.
 
-    Labels that differ in capitals only are one, which ``say`` tells.
+    Labels that are the same, or differ in capitals or white space only, are one, which ``say`` tells.
 
     Raises:
-        UsageError: fewer than two labels, or one twice. InputError: the file cannot be read.
+        UsageError: fewer than two labels. InputError: the file cannot be read.
     """
     labels = text.split(",")
     if text.startswith("@"):
@@ -99,9 +99,10 @@ def parse_labels(text: str, say: Callable[[str], object] = lambda _: None) -> li
             raise InputError(f"{path}: no label in it; write one a line")
     labels = [" ".join(label.split()) for label in labels if label.strip()]
     spelling, notes = one_spelling(labels)
+    notes += [f"label {t!r} is given {n} times, and taken once" for t, n in Counter(labels).items() if n > 1]
     for note in notes:
         say(f"note: {note}")
-    labels = [label for label in labels if spelling[label] == label]
+    labels = [label for label in dict.fromkeys(labels) if spelling[label] == label]
     check_labels(labels)
     return labels
 

@@ -132,6 +132,12 @@ def test_labels_that_differ_in_capitals_only_are_one(read):
     assert said == ["note: labels 'Serve', 'serve' are taken as one: 'Serve'"]
 
 
+def test_labels_that_differ_in_white_space_only_are_one():
+    said = []
+    assert parse_labels("big  dog,cat, big dog ,cow", said.append) == ["big dog", "cat", "cow"]
+    assert said == ["note: label 'big dog' is given 2 times, and taken once"]
+
+
 def test_label_files_are_read_line_by_line(tmp_path):
     file = tmp_path / "labels.txt"
     file.write_text("a dog\na cat\u2028jumping\n# no label\na\x0ccar\n", encoding="utf-16")
