@@ -1,7 +1,7 @@
 """Run a module on a model that lacks a part: ``python -m training.evidence.ablated PART stopcli ...``.
 
-``bound=0.6`` is no part, but another bound; ``bound=0.6+bias`` is that without a part; ``crop``, ``speed``
-and ``smoothing`` add what the product does not have. It has no switches for any of this.
+``bound=0.6`` is no part, but another bound; ``bound=0.6+bias`` is that without a part; ``drops``, ``crop``,
+``speed`` and ``smoothing`` add what the product does not have. It has no switches for any of this.
 """
 
 from __future__ import annotations
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from torch import Tensor
+
+DROPPED = 0.4  # share of the blocks whose temporal prompts a clip lacks, with ``drops``
 
 
 def without_motion() -> None:
@@ -90,6 +92,20 @@ def without_joint_attention() -> None:
     stop.Layout = lambda *where, **_: Layout(*where, joint=False)  # type: ignore[misc, assignment]
 
 
+def with_drops() -> None:
+    """In training, temporal prompts that a clip now and then lacks in a block."""
+    temporal = stop.Stop._temporal
+
+    def dropped(self: stop.Stop, *args: Any) -> Any:
+        found = temporal(self, *args)
+        if found is None or not self.training:
+            return found
+        kept = torch.rand(len(found.weight), 1, device=found.weight.device) >= DROPPED
+        return found._replace(weight=found.weight.masked_fill(~kept, stop.NEVER))
+
+    stop.Stop._temporal = dropped  # type: ignore[method-assign]
+
+
 def with_smoothing() -> None:
     """A loss that leaves a tenth of the truth to the other labels."""
     import torch.nn.functional as F
@@ -138,6 +154,7 @@ PARTS: dict[str, Callable[[], None]] = {
     "counts": without_count_gradient,
     "log-t": without_log_t,
     "joint": without_joint_attention,
+    "drops": with_drops,
     "smoothing": with_smoothing,
     "crop": partial(with_augmentation, crop),
     "speed": partial(with_augmentation, speed),

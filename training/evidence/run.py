@@ -55,14 +55,12 @@ TASKS = {  # clips a label of a training; None is all
     "blink": 200,
 }
 PICKS = ("which", "which-camera")  # scored by training.evidence.selection
-KINDS = ("tasks", "world", "ablation", "longer", "starts", "focus", "selection")
+KINDS = ("tasks", "world", "ablation", "focus", "selection")
 SAMPLES = Path(stopcli.__file__).parent / "assets" / "samples"
 ABLATED = ("which", "which-camera", "crowd")
 PARTS = ("motion", "alignment", "bound", "bias", "prompts", "counts", "log-t", "joint")
 WORLD = {"clips": 3000, "validation": 200, "steps": 300, "batch": 16}
 STEPS = {"tasks": 200, "batch": 16}
-LONGER = ("which-camera",)  # trained with twice the steps too
-STARTS = 10  # seeds of STOP on every task, those of "tasks" among them
 
 
 class Runs:
@@ -121,19 +119,18 @@ class Runs:
         self.module("training.mini.evaluate", "--model", folder, *more)
         return {"finetuned": record, "scores": json.loads(scores.read_text())}
 
-    def task(self, name: str, method: str, seed: int, part: str = "nothing", times: int = 1) -> dict:
-        """Train on a harder task, ``times`` as long, of the model without a ``part`` (see .ablated)."""
+    def task(self, name: str, method: str, seed: int, part: str = "nothing") -> dict:
+        """Train on a harder task, of the model without a ``part`` (see training.evidence.ablated)."""
         spatial, temporal = METHODS[method]
         table, shots = self.out / "tasks" / name / "data.csv", TASKS[name]
         with table.open() as stream:
             rows = [row for row in csv.DictReader(stream) if row["split"] == "train"]
         clips = len({row["label"] for row in rows}) * shots if shots else len(rows)
-        epochs = times * (round(STEPS["tasks"] * STEPS["batch"] / clips) or 1)
+        epochs = round(STEPS["tasks"] * STEPS["batch"] / clips) or 1
         settings = f"--spatial {spatial} --temporal {temporal} --seed {seed} --lr 2e-3".split()
         settings += ["--epochs", epochs, "--batch-size", STEPS["batch"]]
         settings += ["--shots", shots] if shots else ["--template", "{}"]
         folder = f"{name}-{spatial}-{temporal}-{seed}" + ("" if part == "nothing" else f"-without-{part}")
-        folder += "" if times == 1 else f"-times-{times}"
         folder, record = self.finetune(folder, table, self.out / "plain-mini", *settings, part=part)
         if name in PICKS:
             return {"finetuned": record, "scores": self._selection(folder, table.parent, part=part)}
@@ -160,10 +157,6 @@ class Runs:
         """Train all of STOP but a part."""
         return self.task(name, "STOP", seed, part)
 
-    def longer(self, name: str, method: str, seed: int) -> dict:
-        """Train twice as long."""
-        return self.task(name, method, seed, times=2)
-
     def jobs(self, what: str, seeds: int) -> Iterator[Job]:
         """Yield the key and the work of every run of one kind."""
         if what == "focus":
@@ -175,17 +168,12 @@ class Runs:
             clips = {"samples": SAMPLES, "world": self.out / "data" / f"test-{CHOICE_SEED}"} | self.footage
             yield from (((what, name, 0), partial(self.energy, path)) for name, path in clips.items())
             return
-        first, last = (seeds, STARTS) if what == "starts" else (0, seeds)
         run, choices = {
             "world": (self.world, list(product(METHODS))),
             "tasks": (self.task, [(t, m) for m, t in product(reversed(METHODS), TASKS)]),
             "ablation": (self.without, list(product(ABLATED, PARTS))),
-            "longer": (self.longer, list(product(LONGER, ("spatial only", "STOP")))),
-            "starts": (self.task, list(product(TASKS, ("STOP",)))),
         }[what]
-        yield from (
-            ((what, *c, seed), partial(run, *c, seed)) for seed, c in product(range(first, last), choices)
-        )
+        yield from (((what, *c, seed), partial(run, *c, seed)) for seed, c in product(range(seeds), choices))
 
 
 def world_epochs() -> int:
