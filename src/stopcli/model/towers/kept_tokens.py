@@ -7,6 +7,7 @@ that the library gives.
 from __future__ import annotations
 
 import hashlib
+import threading
 from collections.abc import Callable
 from contextlib import suppress
 from importlib.metadata import version
@@ -47,8 +48,8 @@ def read(file: Path) -> Encode | None:
     return _encode(tokens) if tokens.truncation and tokens.padding else None
 
 
-def keep(file: Path, library: Any, length: int) -> Encode:
-    """Return what encodes as a tokenizer of the library does, and keep it where it can be kept."""
+def keep(file: Path | None, library: Any, length: int) -> Encode:
+    """Return what encodes as a tokenizer of the library does, and keep it in a file where it can be kept."""
 
     def slow(text: str, fitted: bool) -> list[int]:
         how = {"max_length": length, "padding": "max_length", "truncation": True} if fitted else {}
@@ -68,26 +69,28 @@ def keep(file: Path, library: Any, length: int) -> Encode:
     text, fast = tokens.to_str(), _encode(tokens)
     if any(fast(sample, fitted) != slow(sample, fitted) for sample in SAMPLES for fitted in (True, False)):
         return slow
-    with suppress(CannotWrite, OSError):
-        make_private_folder(file.parent)
-        with replacing(file) as part:
-            part.write_text(text, encoding="utf-8")
-        for old in sorted(file.parent.glob("*.json"), key=lambda f: f.stat().st_mtime)[:-KEPT]:
-            old.unlink(missing_ok=True)
+    if file is not None:
+        with suppress(CannotWrite, OSError):
+            make_private_folder(file.parent)
+            with replacing(file) as part:
+                part.write_text(text, encoding="utf-8")
+            for old in sorted(file.parent.glob("*.json"), key=lambda f: f.stat().st_mtime)[:-KEPT]:
+                old.unlink(missing_ok=True)
     return fast
 
 
 def _encode(tokens: Any) -> Encode:
-    truncation, padding = tokens.truncation, tokens.padding
+    truncation, padding, alone = tokens.truncation, tokens.padding, threading.Lock()
 
     def encode(text: str, fitted: bool) -> list[int]:
-        if fitted:
-            tokens.enable_truncation(**truncation)
-            tokens.enable_padding(**padding)
-        else:
-            tokens.no_truncation()
-            tokens.no_padding()
-        ids: list[int] = tokens.encode(text).ids
+        with alone:
+            if fitted:
+                tokens.enable_truncation(**truncation)
+                tokens.enable_padding(**padding)
+            else:
+                tokens.no_truncation()
+                tokens.no_padding()
+            ids: list[int] = tokens.encode(text).ids
         return ids
 
     return encode

@@ -96,9 +96,8 @@ class FromFiles:
     ) -> None:
         self.length, self._folder, self._most, self._clean = length, folder, most, clean
         self._separator: int | None = None
-        file = kept_tokens.place_of(folder, length, state)
-        kept = kept_tokens.read(file) if state and not strip_sep else None
-        if kept is not None:
+        file = kept_tokens.place_of(folder, length, state) if state and not strip_sep else None
+        if file is not None and (kept := kept_tokens.read(file)) is not None:
             self._encode = kept
             return
         try:
