@@ -142,8 +142,9 @@ class Table:
 
 def free_memory() -> float:
     """Return how many bytes of memory are free, where that can be told; else 0."""
-    names = ("SC_AVPHYS_PAGES", "SC_PAGE_SIZE")
-    return float(math.prod(os.sysconf(n) if n in os.sysconf_names else 0 for n in names))
+    info = Path("/proc/meminfo")
+    lines = info.read_text().splitlines() if info.exists() else []
+    return sum(1024.0 * int(line.split()[1]) for line in lines if line.startswith("MemAvailable"))
 
 
 def embedding(table: Table, model: Path, scratch: Path, clips: Path, hours: float) -> None:

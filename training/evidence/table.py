@@ -38,6 +38,7 @@ PART_NAMES = {
     "prompts": "spatial prompts (the bias alone)",
     "counts": "the gradient of the counts",
     "log-t": "log T on the class token",
+    "drops": "in training, temporal prompts in 40 % of the blocks",
 }
 
 
