@@ -171,6 +171,14 @@ def make_private_folder(path: Path) -> None:
         raise write_error(path, error) from error
 
 
+def keep_latest(folder: Path, most: int) -> None:
+    """Remove all but the files of a folder written or touched last; what cannot be removed stays."""
+    with suppress(OSError):  # another process may do the same
+        files = [f for f in folder.iterdir() if not f.name.startswith(".")]  # not what is being written
+        for file in sorted(files, key=lambda f: f.stat().st_mtime)[: max(0, len(files) - most)]:
+            file.unlink(missing_ok=True)
+
+
 def remove_folder(path: Path) -> None:
     """Remove a folder with all that is in it; of a link, the link alone; raises CannotWrite."""
     try:

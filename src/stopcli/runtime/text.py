@@ -11,14 +11,13 @@ import hashlib
 import json
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from stopcli.errors import CannotWrite, UsageError
-from stopcli.fileio import make_private_folder, replacing
+from stopcli.fileio import keep_latest, make_private_folder, replacing
 from stopcli.model.files import ModelFiles
 from stopcli.runtime import numpy_text
 from stopcli.settings import cache_folder
@@ -84,7 +83,7 @@ class TextEncoder:
             make_private_folder(file.parent)
             with replacing(file) as part, part.open("wb") as stream:
                 np.save(stream, vectors)
-            _forget(file.parent)
+            keep_latest(file.parent, KEPT)
         return vectors
 
     def _load(self, texts: Sequence[str]) -> Vectors:
@@ -95,11 +94,3 @@ class TextEncoder:
         from stopcli.model.loading import embed_texts_alone
 
         return embed_texts_alone(self._files, texts)
-
-
-def _forget(folder: Path) -> None:
-    """Remove all but the lists of texts used last."""
-    with suppress(OSError):  # another process may do the same
-        files = sorted(folder.glob("*.npy"), key=lambda file: file.stat().st_mtime)
-        for file in files[:-KEPT]:
-            file.unlink(missing_ok=True)

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from stopcli.errors import CannotWrite
-from stopcli.fileio import make_private_folder, replacing
+from stopcli.fileio import keep_latest, make_private_folder, write_text
 from stopcli.settings import cache_folder
 
 Encode = Callable[[str, bool], list[int]]  # a text, and whether its ids are cut and padded
@@ -70,12 +70,10 @@ def keep(file: Path | None, library: Any, length: int) -> Encode:
     if any(fast(sample, fitted) != slow(sample, fitted) for sample in SAMPLES for fitted in (True, False)):
         return slow
     if file is not None:
-        with suppress(CannotWrite, OSError):
+        with suppress(CannotWrite):
             make_private_folder(file.parent)
-            with replacing(file) as part:
-                part.write_text(text, encoding="utf-8")
-            for old in sorted(file.parent.glob("*.json"), key=lambda f: f.stat().st_mtime)[:-KEPT]:
-                old.unlink(missing_ok=True)
+            write_text(file, text)
+            keep_latest(file.parent, KEPT)
     return fast
 
 

@@ -16,7 +16,7 @@ from starlette.routing import Route
 
 from stopcli import __version__
 from stopcli.errors import FileMissing, InputError, StopError, UsageError
-from stopcli.fileio import make_private_folder, replacing
+from stopcli.fileio import keep_latest, make_private_folder, replacing
 from stopcli.web.work.answering import Answering
 from stopcli.web.work.question import Answer, Judgement, Label, MomentId, Question, Strict
 from stopcli.web.work.takeaway import MOST, take, take_model
@@ -204,8 +204,7 @@ class Api:
         def keep() -> None:
             folder = self._space.settings.cache / "page" / "pictures"
             make_private_folder(folder)
-            for old in sorted(folder.iterdir(), key=lambda f: f.stat().st_mtime)[: -MOST_PICTURES + 1]:
-                old.unlink(missing_ok=True)
+            keep_latest(folder, MOST_PICTURES - 1)
             with replacing(folder / name) as part:
                 part.write_bytes(data)
 
