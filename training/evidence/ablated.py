@@ -1,7 +1,8 @@
 """Run a module on a model that lacks a part: ``python -m training.evidence.ablated PART stopcli ...``.
 
-``bound=0.6`` is no part, but another bound; ``bound=0.6+bias`` is that without a part; ``drops``, ``crop``,
-``speed`` and ``smoothing`` add what the product does not have. It has no switches for any of this.
+``bound=0.6`` is no part, but another bound; ``bound=0.6+bias`` is that without a part; ``drops`` (or
+``drops=0.15``), ``crop``, ``speed`` and ``smoothing`` add what the product does not have. It has no
+switches for any of this.
 """
 
 from __future__ import annotations
@@ -25,8 +26,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from torch import Tensor
-
-DROPPED = 0.4  # share of the blocks whose temporal prompts a clip lacks, with ``drops``
 
 
 def without_motion() -> None:
@@ -92,15 +91,15 @@ def without_joint_attention() -> None:
     stop.Layout = lambda *where, **_: Layout(*where, joint=False)  # type: ignore[misc, assignment]
 
 
-def with_drops() -> None:
-    """In training, temporal prompts that a clip now and then lacks in a block."""
+def with_drops(share: float = 0.4) -> None:
+    """In training, each clip goes without temporal prompts in a ``share`` of the blocks."""
     temporal = stop.Stop._temporal
 
     def dropped(self: stop.Stop, *args: Any) -> Any:
         found = temporal(self, *args)
         if found is None or not self.training:
             return found
-        kept = torch.rand(len(found.weight), 1, device=found.weight.device) >= DROPPED
+        kept = torch.rand(len(found.weight), 1, device=found.weight.device) >= share
         return found._replace(weight=found.weight.masked_fill(~kept, stop.NEVER))
 
     stop.Stop._temporal = dropped  # type: ignore[method-assign]
@@ -160,6 +159,8 @@ PARTS: dict[str, Callable[[], None]] = {
     "speed": partial(with_augmentation, speed),
 }
 
+SIZES: dict[str, Callable[[float], None]] = {"bound": with_bound, "drops": with_drops}
+
 
 def main() -> None:
     """Take a part away and hand over to the module."""
@@ -168,7 +169,7 @@ def main() -> None:
     for change in part.split("+"):
         name, _, value = change.partition("=")
         if value:
-            with_bound(float(value))
+            SIZES[name](float(value))
         else:
             PARTS[name]()
     runpy.run_module(module, run_name="__main__", alter_sys=True)

@@ -100,7 +100,6 @@ class Runs:
             TEMPLATE,
             "--head",
             "text",
-            "--no-color",
             *more,
         )
         printed = self.module("stopcli", "finetune", data, *settings, "--format", "json", part=part)

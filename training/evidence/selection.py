@@ -22,6 +22,7 @@ import torch
 from stopcli.hub.registry import resolve
 from stopcli.model.stop import Stop
 from stopcli.runtime.encoder import Encoder, EncoderOptions
+from stopcli.runtime.graphs import one_by_one
 from stopcli.video.clips import Frames, read_frames
 from stopcli.video.discovery import find_videos
 from training.world.vocabulary import OBJECT_NAMES
@@ -93,7 +94,8 @@ def on_task(encoder: Encoder, task: Path, limit: int) -> dict[str, Any]:
                 continue
             torch.manual_seed(0)
             encoder.model.region_scores = lambda *a, change=change: change(known(*a))  # type: ignore[method-assign]
-            vectors = encoder.encode_pixels(pixels)
+            with one_by_one():  # no recording with other scores is played
+                vectors = encoder.encode_pixels(pixels)
             scores[name] = round(
                 100 * float(np.mean(picked(vectors @ texts.T, [scenes[n] for n in names]))), 1
             )

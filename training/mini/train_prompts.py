@@ -21,6 +21,7 @@ from torch import Tensor
 from stopcli.model.checkpoint import build_backbone, load_backbone_weights, load_prompts, save
 from stopcli.model.config import ModelConfig, StopConfig
 from stopcli.model.stop import Stop
+from stopcli.runtime.graphs import Recorded
 from stopcli.train.trainer import parameter_groups
 from training.mini.arch import CONFIG, FRAMES, NAME, TEMPLATES
 from training.mini.cache import load
@@ -115,8 +116,9 @@ def main() -> None:
     """Train, and write OUT/model.safetensors and OUT/config.json."""
     parser = options(__doc__, steps=1500, batch=32, lr=2e-3, clips="train")
     parser.add_argument("backbone", type=Path, help="the folder of backbone.safetensors")
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     args = parser.parse_args()
-    rng = seeded(args.seed)
+    rng, device = seeded(args.seed), torch.device(args.device)
     backbone = build_backbone(NAME, CONFIG)
     load_backbone_weights(backbone, args.backbone / "backbone.safetensors")
     model = Stop(backbone, STOP)
@@ -144,12 +146,14 @@ def main() -> None:
     def compare(pick: np.ndarray, texts: list[Tensor]) -> tuple[list, list]:
         """Return losses and shares that are right over pairs, objects and motions."""
         pixels, targets = clips.draw(pick)
-        with torch.autocast("cpu", dtype=torch.bfloat16):
-            video = model.encode_video((pixels - mean) / std)  # (B,E)
+        with torch.autocast(device.type, dtype=torch.bfloat16, cache_enabled=device.type != "cuda"):
+            video = encode(((pixels - mean) / std).to(device)).cpu()  # (B,E)
         logits = [scale * video @ t.T for t in texts]
         losses = [F.cross_entropy(a, b) for a, b in zip(logits, targets, strict=True)]
         return losses, [(a.argmax(1) == b).float().mean() for a, b in zip(logits, targets, strict=True)]
 
+    model.to(device)
+    encode = Recorded(model) if device.type == "cuda" else model.encode_video
     parameters = dict(model.prompts.named_parameters())
     loop = Loop(parameter_groups(parameters, WEIGHT_DECAY), parameters.values(), args, warm=60)
     for step in range(args.steps):

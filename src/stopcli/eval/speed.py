@@ -146,7 +146,7 @@ def interleaved(works: Sequence[Callable[[], object]]) -> list[tuple[float, floa
         work()
         once.append(max(1e-9, time.perf_counter() - began))
     repeats = [max(1, round(LEAST / seconds)) for seconds in once]
-    taken = [[seconds] for seconds in once]
+    taken: list[list[float]] = [[] for _ in once]  # the second call may still have set something up
     for _ in range(max(1, min(ROUNDS, int(MOST / sum(once))))):
         for i, (work, count) in enumerate(zip(works, repeats, strict=True)):
             began = time.perf_counter()

@@ -151,7 +151,7 @@ def _refine(a: Tensor, c: Tensor, view: Tensor, cost: Tensor, plan: dict[int, in
         pairs = (basis[:, :, None] * basis[:, None]).flatten(1)  # (side*side,9)
         slope = [(small_a.roll(-1, d) - small_a.roll(1, d)).flatten(1) * side / 4 for d in (-1, -2)]
         g = torch.stack(slope, 1)  # (N,2,side*side), along x and y
-        gg = g[:, [0, 0, 1, 1]] * g[:, [0, 1, 0, 1]]  # (N,4,side*side)
+        gg = (g[:, :, None] * g[:, None]).flatten(1, 2)  # (N,4,side*side)
         edge = F.pad(torch.ones(side - 2, side - 2, device=a.device), (1, 1, 1, 1)).flatten()
         for _ in range(steps):
             seen, inside = _look(small_c, view)

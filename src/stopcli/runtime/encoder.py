@@ -27,6 +27,7 @@ from stopcli.model.loading import in_batches, load_model, tokenizer_of
 from stopcli.model.stop import Stop, StopTrace
 from stopcli.results import EncodedClip, Failure
 from stopcli.runtime.device import choose_device, choose_precision, default_batch, device_name, dtype_of
+from stopcli.runtime.graphs import how_to_encode
 from stopcli.runtime.head import Head, LabelScores, head_of, score_labels
 from stopcli.runtime.int8 import Int8Tower
 from stopcli.runtime.text import TextEncoder
@@ -96,7 +97,7 @@ class Encoder:
 
     def _adopt(self, model: Stop) -> None:
         self.model = model
-        self._encode = torch.compile(model.encode_video) if self.options.compile else model.encode_video
+        self._encode = how_to_encode(model, self.device, compiled=self.options.compile)
 
     @property
     def grid(self) -> tuple[int, int]:
@@ -184,7 +185,9 @@ class Encoder:
 
     def forward(self, pixels: NDArray[np.uint8]) -> Tensor:
         """Embed decoded frames (B,T,S,S,3) uint8 -> (B,E) float32 on the device, with gradients if on."""
-        with torch.autocast(self.device.type, dtype_of(self.precision), enabled=self._autocast):
+        kind, dtype = self.device.type, dtype_of(self.precision)
+        # without a cache, for what it holds would be freed while a recording still reads it
+        with torch.autocast(kind, dtype, enabled=self._autocast, cache_enabled=kind != "cuda"):
             vectors: Tensor = self._encode(self._preprocess(np.ascontiguousarray(pixels)))
         return vectors.float()
 

@@ -12,6 +12,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from stopcli.runtime.graphs import one_by_one
+
 if TYPE_CHECKING:
     from stopcli.runtime.encoder import Encoder
 
@@ -25,7 +27,12 @@ def count_flops(encoder: Encoder, pixels: NDArray[np.uint8]) -> int:
     fused = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
     try:
-        with FlopCounterMode(display=False) as counter, torch.no_grad(), sdpa_kernel(SDPBackend.MATH):
+        with (
+            one_by_one(),
+            FlopCounterMode(display=False) as counter,
+            torch.no_grad(),
+            sdpa_kernel(SDPBackend.MATH),
+        ):
             encoder.forward(pixels)
     finally:
         torch.backends.mha.set_fastpath_enabled(fused)
@@ -37,7 +44,7 @@ def peak_memory(encoder: Encoder, pixels: NDArray[np.uint8]) -> float | None:
     if encoder.device.type != "cuda":
         return None
     torch.cuda.reset_peak_memory_stats(encoder.device)
-    with torch.inference_mode():
+    with one_by_one(), torch.inference_mode():
         encoder.forward(pixels)
     return float(torch.cuda.max_memory_allocated(encoder.device) / 2**20)
 

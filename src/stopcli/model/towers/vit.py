@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
-from stopcli.model.towers.standard import project
+from stopcli.model.towers.standard import embed_patches, project
 from stopcli.model.towers.tower import Layout, Tower, attend, softmax_over_patches
 
 
@@ -29,7 +29,7 @@ class OpenClipViT(Tower):
 
     def embed(self, images: Tensor) -> tuple[Tensor, Tensor]:
         visual = self.visual
-        patches = visual.conv1(images).flatten(2).transpose(1, 2)  # (N,P,D)
+        patches = embed_patches(visual.conv1, images)  # (N,P,D)
         place = visual.positional_embedding.to(patches.dtype)
         c = visual.class_embedding.to(patches.dtype) + place[0]
         return visual.ln_pre(c)[None], visual.ln_pre(patches + place[1:])
