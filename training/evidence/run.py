@@ -55,7 +55,7 @@ TASKS = {  # clips a label of a training; None is all
     "blink": 200,
 }
 PICKS = ("which", "which-camera")  # scored by training.evidence.selection
-KINDS = ("tasks", "world", "ablation", "focus", "selection")
+KINDS = ("tasks", "colors", "world", "ablation", "focus", "selection")
 SAMPLES = Path(stopcli.__file__).parent / "assets" / "samples"
 ABLATED = ("which", "which-camera", "crowd")
 PARTS = ("motion", "alignment", "bound", "bias", "prompts", "counts", "log-t", "joint")
@@ -111,6 +111,7 @@ class Runs:
         spatial, temporal = METHODS[method]
         settings = f"--spatial {spatial} --temporal {temporal} --seed {seed} --lr 2e-3".split()
         settings += ["--epochs", world_epochs(), "--batch-size", WORLD["batch"], "--template", "{}"]
+        settings += ["--no-color"]
         table, model = self.out / "data" / "train" / "world.csv", self.out / "plain-mini"
         folder, record = self.finetune(f"world-{spatial}-{temporal}-{seed}", table, model, *settings)
         scores = self.out / "runs" / f"{folder.name}.json"
@@ -118,8 +119,11 @@ class Runs:
         self.module("training.mini.evaluate", "--model", folder, *more)
         return {"finetuned": record, "scores": json.loads(scores.read_text())}
 
-    def task(self, name: str, method: str, seed: int, part: str = "nothing") -> dict:
-        """Train on a harder task, of the model without a ``part`` (see training.evidence.ablated)."""
+    def task(self, name: str, method: str, seed: int, part: str = "nothing", *, color: bool = False) -> dict:
+        """Train on a harder task, of the model without a ``part`` (see training.evidence.ablated).
+
+        With ``color``, the clips' colors are varied, as users have it.
+        """
         spatial, temporal = METHODS[method]
         table, shots = self.out / "tasks" / name / "data.csv", TASKS[name]
         with table.open() as stream:
@@ -129,7 +133,9 @@ class Runs:
         settings = f"--spatial {spatial} --temporal {temporal} --seed {seed} --lr 2e-3".split()
         settings += ["--epochs", epochs, "--batch-size", STEPS["batch"]]
         settings += ["--shots", shots] if shots else ["--template", "{}"]
+        settings += ["--color"] if color else ["--no-color"]
         folder = f"{name}-{spatial}-{temporal}-{seed}" + ("" if part == "nothing" else f"-without-{part}")
+        folder += "-colors" if color else ""
         folder, record = self.finetune(folder, table, self.out / "plain-mini", *settings, part=part)
         if name in PICKS:
             return {"finetuned": record, "scores": self._selection(folder, table.parent, part=part)}
@@ -170,6 +176,10 @@ class Runs:
         run, choices = {
             "world": (self.world, list(product(METHODS))),
             "tasks": (self.task, [(t, m) for m, t in product(reversed(METHODS), TASKS)]),
+            "colors": (
+                partial(self.task, color=True),
+                [(t, m) for m, t in product(reversed(METHODS), TASKS)],
+            ),
             "ablation": (self.without, list(product(ABLATED, PARTS))),
         }[what]
         yield from (((what, *c, seed), partial(run, *c, seed)) for seed, c in product(range(seeds), choices))

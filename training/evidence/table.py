@@ -6,6 +6,7 @@ import argparse
 import json
 import statistics
 from collections import defaultdict
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -61,17 +62,17 @@ def score(record: dict[str, Any]) -> float:
     return float(record["scores"]["new"]["own"] if "scores" in record else record["finetuned"]["test"])
 
 
-def tasks(records: Records) -> str:
+def tasks(records: Records, kind: str = "tasks") -> str:
     """Return the table of the tasks: a column a method."""
     scores: dict[tuple[str, str], list[float]] = defaultdict(list)
     for key, record in sorted(records.items(), key=str):
-        if key[0] == "tasks":
+        if key[0] == kind:
             scores[key[1], key[2]].append(score(record))
             if "pan" in record.get("scores", {}):
                 scores["which-pan", key[2]].append(record["scores"]["pan"]["own"])
             if key[1] not in PICKS:
                 scores[key[1], "plain CLIP"] = [record["finetuned"]["test_plain"]]
-    methods = ("plain CLIP", *METHODS)
+    methods = ("plain CLIP", *METHODS) if kind == "tasks" else tuple(METHODS)  # plain CLIP is not trained
     rows = [[name, f"{CHANCE[t]}", *(cell(scores[t, m]) for m in methods)] for t, name in TASK_NAMES.items()]
     return table(["task (choices)", "chance", *methods], rows)
 
@@ -180,6 +181,7 @@ KINDS: Kinds = {
     "tasks": ("tasks", tasks),
     "regions": ("tasks", regions),
     "ablation": ("ablation", ablation),
+    "colors": ("colors", partial(tasks, kind="colors")),
     "attention": ("ablation", attention),
     "selection": ("selection", selection),
     "world": ("world", world),

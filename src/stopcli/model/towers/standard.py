@@ -18,11 +18,16 @@ from torch import Tensor, nn
 def embed_patches(conv: nn.Conv2d, images: Tensor) -> Tensor:
     """Turn images (N,3,S,S) into patches (N,P,D) by a convolution whose stride is its kernel.
 
-    On CUDA as a matrix product: for so few channels cuDNN's kernels are ten times as slow.
+    On CUDA as a matrix product: with so few channels cuDNN ran at 28 of an H100's 774 TFLOP/s (bf16).
     """
-    if not images.is_cuda:
-        patches: Tensor = conv(images)
-        return patches.flatten(2).transpose(1, 2)
+    if images.is_cuda:
+        return patches_by_product(conv, images)
+    patches: Tensor = conv(images)
+    return patches.flatten(2).transpose(1, 2)
+
+
+def patches_by_product(conv: nn.Conv2d, images: Tensor) -> Tensor:
+    """As `embed_patches`, as one matrix product; pixels that are left over at the edge are not read."""
     (h, w), (height, width) = conv.kernel_size, images.shape[2:]
     whole = images[:, :, : height - height % h, : width - width % w]
     rows = rearrange(whole, "n c (i h) (j w) -> n (i j) (c h w)", h=h, w=w)
