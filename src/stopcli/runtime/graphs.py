@@ -54,7 +54,7 @@ class Recorded:
 
     def __call__(self, pixels: Tensor) -> Tensor:
         model, trains = self._model, torch.is_grad_enabled() and self._model.training
-        if _paused:
+        if _paused or (trains and _in_a_group()):
             return model.encode_video(pixels)
         key = (pixels.shape, trains, model.training, torch.is_autocast_enabled(), model.config)
         with self._lock:
@@ -66,6 +66,11 @@ class Recorded:
                     del self._plays[next(iter(self._plays))]
                 self._plays[key] = _record(model, pixels, trains=trains)
             return self._plays[key](pixels)
+
+
+def _in_a_group() -> bool:
+    """Whether other processes train along: NCCL's own thread asks the device things that spoil a recording."""
+    return torch.distributed.is_available() and torch.distributed.is_initialized()
 
 
 def _record(model: Stop, pixels: Tensor, *, trains: bool) -> Encode:
