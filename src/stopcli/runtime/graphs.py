@@ -44,7 +44,8 @@ class Recorded:
     """``model.encode_video`` on CUDA: (B,T,3,S,S) -> (B,E), recorded when a shape comes for the second time.
 
     What cannot be recorded is computed kernel by kernel, as before. Weights may change in place between two
-    calls, and so may the model's ``config``.
+    calls, and so may the model's ``config``. A pass with gradients must have gone back before the next one
+    begins: both compute in the same memory.
     """
 
     def __init__(self, model: Stop) -> None:
@@ -69,7 +70,7 @@ class Recorded:
 
 
 def _in_a_group() -> bool:
-    """Whether other processes train along: NCCL's own thread asks the device things that spoil a recording."""
+    """Whether other processes train along: what NCCL's own thread asks the device spoils a recording."""
     return torch.distributed.is_available() and torch.distributed.is_initialized()
 
 
