@@ -57,7 +57,8 @@ class Recorded:
         model, trains = self._model, torch.is_grad_enabled() and self._model.training
         if _paused or (trains and _in_a_group()):
             return model.encode_video(pixels)
-        key = (pixels.shape, trains, model.training, torch.is_autocast_enabled(), model.config)
+        modes = (model.training, torch.is_inference_mode_enabled(), torch.is_autocast_enabled())
+        key = (pixels.shape, trains, *modes, model.config)
         with self._lock:
             if key not in self._met:
                 self._met.add(key)
