@@ -11,6 +11,7 @@ import gc
 import statistics
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -19,7 +20,7 @@ from stopcli.model.checkpoint import build_backbone
 from stopcli.model.config import Attention, StopConfig
 from stopcli.model.stop import Stop
 from stopcli.runtime.device import DTYPES, checked_device
-from stopcli.runtime.graphs import Recorded
+from stopcli.runtime.graphs import how_to_encode, one_by_one
 
 
 def measure(
@@ -31,7 +32,6 @@ def measure(
     rounds: int,
     *,
     attention: Attention = "joint",
-    one_by_one: bool = False,
 ) -> tuple[float, float | None, list[float]]:
     """Return the median seconds of plain CLIP and of STOP, and their ratios; STOP is None where it cannot run."""
     dtype = DTYPES[precision]
@@ -53,7 +53,7 @@ def measure(
     encodes: list[Any] = []
     for model in models:
         model.eval().to(device, dtype)
-        encodes.append(Recorded(model) if device.type == "cuda" and not one_by_one else model.encode_video)
+        encodes.append(how_to_encode(model, device, compiled=False))
         for _ in range(2):  # a recording is made the second time
             once(encodes[-1])
     times = [[once(encode) for encode in encodes] for _ in range(rounds)]
@@ -81,7 +81,8 @@ def main() -> None:
         print("| architecture | plain, ms a clip | with STOP | ratio |\n|---|---|---|---|")
     for name in args.architecture or ["ViT-B-32"]:
         settings = (args.frames, args.batch, args.precision, device, args.rounds)
-        plain, stop, ratios = measure(name, *settings, one_by_one=args.one_by_one)
+        with one_by_one() if args.one_by_one else nullcontext():
+            plain, stop, ratios = measure(name, *settings)
         gc.collect()
         a, b = (f"{1000 * s / args.batch:.3g}" for s in (plain, stop or 0))
         spread = f"{statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})" if stop else ""

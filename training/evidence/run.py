@@ -100,6 +100,7 @@ class Runs:
             TEMPLATE,
             "--head",
             "text",
+            "--no-color",
             *more,
         )
         printed = self.module("stopcli", "finetune", data, *settings, "--format", "json", part=part)
@@ -111,7 +112,6 @@ class Runs:
         spatial, temporal = METHODS[method]
         settings = f"--spatial {spatial} --temporal {temporal} --seed {seed} --lr 2e-3".split()
         settings += ["--epochs", world_epochs(), "--batch-size", WORLD["batch"], "--template", "{}"]
-        settings += ["--no-color"]
         table, model = self.out / "data" / "train" / "world.csv", self.out / "plain-mini"
         folder, record = self.finetune(f"world-{spatial}-{temporal}-{seed}", table, model, *settings)
         scores = self.out / "runs" / f"{folder.name}.json"
@@ -133,7 +133,7 @@ class Runs:
         settings = f"--spatial {spatial} --temporal {temporal} --seed {seed} --lr 2e-3".split()
         settings += ["--epochs", epochs, "--batch-size", STEPS["batch"]]
         settings += ["--shots", shots] if shots else ["--template", "{}"]
-        settings += ["--color"] if color else ["--no-color"]
+        settings += ["--color"] if color else []
         folder = f"{name}-{spatial}-{temporal}-{seed}" + ("" if part == "nothing" else f"-without-{part}")
         folder += "-colors" if color else ""
         folder, record = self.finetune(folder, table, self.out / "plain-mini", *settings, part=part)

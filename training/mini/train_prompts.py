@@ -21,7 +21,7 @@ from torch import Tensor
 from stopcli.model.checkpoint import build_backbone, load_backbone_weights, load_prompts, save
 from stopcli.model.config import ModelConfig, StopConfig
 from stopcli.model.stop import Stop
-from stopcli.runtime.graphs import Recorded
+from stopcli.runtime.graphs import how_to_encode
 from stopcli.train.trainer import parameter_groups
 from training.mini.arch import CONFIG, FRAMES, NAME, TEMPLATES
 from training.mini.cache import load
@@ -153,7 +153,7 @@ def main() -> None:
         return losses, [(a.argmax(1) == b).float().mean() for a, b in zip(logits, targets, strict=True)]
 
     model.to(device)
-    encode = Recorded(model) if device.type == "cuda" else model.encode_video
+    encode = how_to_encode(model, device, compiled=False)
     parameters = dict(model.prompts.named_parameters())
     loop = Loop(parameter_groups(parameters, WEIGHT_DECAY), parameters.values(), args, warm=60)
     for step in range(args.steps):

@@ -123,10 +123,8 @@ def _with_gradients(model: Stop, pixels: Tensor) -> Encode:
         play: Any = torch.cuda.make_graphed_callables(
             _Pass(model), (pixels.clone(),), allow_unused_input=True
         )
-    for p in model.prompts.parameters():
-        if (
-            not p._backward_hooks
-        ):  # each pass writes its gradients to the same place: they are copied from there
+    for p in model.prompts.parameters():  # each pass writes its gradients to one place: copied from there
+        if not p._backward_hooks:
             p.register_hook(torch.clone)
 
     def embed(x: Tensor) -> Tensor:
