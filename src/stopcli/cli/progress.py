@@ -10,14 +10,15 @@ from pathlib import PurePath
 @contextmanager
 def waiting(what: str, *, quiet: bool) -> Iterator[None]:
     """Show a spinner while something is awaited."""
-    from rich.console import Console
+    if not quiet:
+        from rich.console import Console
 
-    console = Console(stderr=True)
-    if quiet or not console.is_terminal:
-        yield
-        return
-    with console.status(what):
-        yield
+        console = Console(stderr=True)
+        if console.is_terminal:
+            with console.status(what):
+                yield
+            return
+    yield
 
 
 class Bar:

@@ -194,7 +194,9 @@ class Session:
         from stopcli.data.tablefile import short
         from stopcli.runtime.text import cut_texts
 
-        cut = cut_texts(self.files, texts)
+        brief = self.files.words is None  # another vocabulary than CLIP's takes half a minute the first time
+        with waiting(f"reading the vocabulary of {self.files.name}", quiet=self.show.quiet or brief):
+            cut = cut_texts(self.files, texts)
         for text, words in list(cut.items())[:MOST_NOTES]:
             self.say(f"note: {short(text)!r} is too long; not read: {short(' '.join(words))!r}")
         if len(cut) > MOST_NOTES:

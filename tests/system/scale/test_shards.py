@@ -1,4 +1,7 @@
-"""Real processes, each with its share of a folder, one of them killed: together what one process makes."""
+"""Real processes, each with its share of a folder, one of them killed: together what one process makes.
+
+Where it does not matter that a share has a process of its own, the command runs in that of the tests.
+"""
 
 from __future__ import annotations
 
@@ -74,6 +77,19 @@ def commands(place, home):
 
 
 @pytest.fixture
+def run(run_json, place, monkeypatch):
+    """Run a command in this process, in the folder of the clips, and return its JSON object."""
+    monkeypatch.chdir(place)
+
+    def call(*words, status=1):
+        got, told = run_json(*words)
+        assert got == status, told
+        return told
+
+    return call
+
+
+@pytest.fixture
 def home(tmp_path):
     return tmp_path / "home"
 
@@ -116,35 +132,34 @@ def test_three_parts_of_an_index_one_killed_are_row_for_row_that_of_one_process(
     assert not again["data"] or again["data"][0]["embedded"] == 0
 
 
-def test_a_part_that_is_not_finished_is_kept_and_goes_on(commands, place, tmp_path):
+def test_a_part_that_is_not_finished_is_kept_and_goes_on(run, tmp_path):
     index = tmp_path / "index"
     update = ("index", "update", "clips", "-m", "model", "--window", 1, "--index", index)
-    commands.run(*update, "--shard", "1/2")
-    joined, _ = commands.run("index", "merge", index / "shards", "--move", "--index", index)
+    run(*update, "--shard", "1/2")
+    joined = run("index", "merge", index / "shards", "--move", "--index", index)
     assert "run --shard 2/2 again" in joined["errors"][0]["message"]
     assert not (index / "shards" / "0001-of-0002").exists()
-    commands.run(*update, "--shard", "2/2", status=0)
-    joined, _ = commands.run("index", "merge", index / "shards", "--move", "--index", index)
+    run(*update, "--shard", "2/2", status=0)
+    joined = run("index", "merge", index / "shards", "--move", "--index", index)
     assert "part-unfinished" not in [e["error"] for e in joined["errors"]]
     assert not (index / "shards").exists()
-    missing, _ = commands.run("index", "merge", index / "shards", "--index", index, status=3)
+    missing = run("index", "merge", index / "shards", "--index", index, status=3)
     assert "merged already" in missing["errors"][0]["message"]
 
 
-def test_an_index_that_holds_most_shares_the_rest_only(commands, place, tmp_path):
+def test_an_index_that_holds_most_shares_the_rest_only(run, tmp_path):
     index = tmp_path / "index"
     update = ("index", "update", "-m", "model", "--window", 1, "--index", index)
-    commands.run(*update, *(f"clips/{i:02d}.mp4" for i in range(20)), status=0)
-    done = [commands.run(*update, "clips", "--shard", f"{n}/2", status=s)[0] for n, s in ((1, 1), (2, 0))]
+    run(*update, *(f"clips/{i:02d}.mp4" for i in range(20)), status=0)
+    done = [run(*update, "clips", "--shard", f"{n}/2", status=s) for n, s in ((1, 1), (2, 0))]
     assert sum(d["data"][0]["embedded"] for d in done) == CLIPS - 20
 
 
-@pytest.mark.parametrize("suffix", ["npz", "npy", "parquet"])
-def test_three_parts_of_a_file_of_vectors_one_killed_are_that_of_one_process(commands, tmp_path, suffix):
-    one, three = tmp_path / f"one.{suffix}", tmp_path / f"three.{suffix}"
+def test_three_parts_of_a_file_of_vectors_one_killed_are_that_of_one_process(commands, tmp_path):
+    one, three = tmp_path / "one.npz", tmp_path / "three.npz"
     embed = ("embed", "clips", "-m", "model", "--window", 1)
     commands.run(*embed, "-o", one)
-    journal = tmp_path / f"three.{suffix}.shards" / f".0003-of-0003.{suffix}.journal"
+    journal = tmp_path / "three.npz.shards" / ".0003-of-0003.npz.journal"
     last = (*embed, "-o", three, "--shard", "3/3")
     assert commands.killed(lambda: journal.exists() and journal.read_text().count("\n") > 1, *last)
     for n in (2, 3, 1):
@@ -155,19 +170,31 @@ def test_three_parts_of_a_file_of_vectors_one_killed_are_that_of_one_process(com
     assert not journal.parent.exists()
 
 
-def test_parts_that_nobody_has_finished_are_finished_by_the_join(commands, tmp_path):
+@pytest.mark.parametrize("suffix", ["npy", "parquet"])
+def test_parts_of_other_files_of_vectors_are_that_of_one_run(run, tmp_path, suffix):
+    one, two = tmp_path / f"one.{suffix}", tmp_path / f"two.{suffix}"
+    embed = ("embed", "clips", "-m", "model", "--window", 1)
+    run(*embed, "-o", one)
+    for n in (2, 1):
+        run(*embed, "-o", two, "--shard", f"{n}/2", status=int(n == 1))
+    joined = run(*embed, "-o", two)
+    assert one.read_bytes() == two.read_bytes()
+    assert len(joined["errors"]) == 1
+
+
+def test_parts_that_nobody_has_finished_are_finished_by_the_join(run, tmp_path):
     one, two = tmp_path / "one.npz", tmp_path / "two.npz"
     embed = ("embed", "clips", "-m", "model")
-    commands.run(*embed, "-o", one)
-    commands.run(*embed, "-o", two, "--shard", "1/2")
-    commands.run(*embed, "-o", two)
+    run(*embed, "-o", one)
+    run(*embed, "-o", two, "--shard", "1/2")
+    run(*embed, "-o", two)
     assert one.read_bytes() == two.read_bytes()
 
 
-def test_parts_of_another_kind_are_not_joined_into_an_index(commands, tmp_path):
+def test_parts_of_another_kind_are_not_joined_into_an_index(run, tmp_path):
     out = tmp_path / "out.npz"
-    commands.run("embed", "clips", "-m", "model", "-o", out, "--shard", "1/2")
-    told, _ = commands.run("index", "merge", f"{out}.shards", "--index", tmp_path / "index", status=3)
+    run("embed", "clips", "-m", "model", "-o", out, "--shard", "1/2")
+    told = run("index", "merge", f"{out}.shards", "--index", tmp_path / "index", status=3)
     assert "stop embed" in told["errors"][0]["message"]
 
 
@@ -189,62 +216,62 @@ def files_of(folder):
         return sorted(path.name for path, record in index.database.files().items() if record.content in known)
 
 
-def test_a_copy_stands_in_for_a_file_that_went_away(commands, footage, tmp_path):
+def test_a_copy_stands_in_for_a_file_that_went_away(run, footage, tmp_path):
     index = tmp_path / "index"
     update = ("index", "update", footage, "-m", "model", "--index", index)
-    commands.run(*update, "--shard", "2/2", status=0)
+    run(*update, "--shard", "2/2", status=0)
     (footage / "1.mp4").unlink()
-    gone, _ = commands.run(*update, "--shard", "1/2")
+    gone = run(*update, "--shard", "1/2")
     assert [e["error"] for e in gone["errors"]] == ["file-missing"]
-    commands.run("index", "merge", index / "shards", "--move", "--index", index, status=0)
+    run("index", "merge", index / "shards", "--move", "--index", index, status=0)
     assert files_of(index) == ["2.mp4", "3.mp4", "4.mp4"]
 
 
-def test_when_a_run_is_over_the_next_one_is_planned(commands, footage, tmp_path):
+def test_when_a_run_is_over_the_next_one_is_planned(run, footage, tmp_path):
     index = tmp_path / "index"
     update = ("index", "update", footage, "-m", "model", "--index", index)
     for n in (1, 2):
-        commands.run(*update, "--shard", f"{n}/2", status=0)
-    commands.run("index", "merge", index / "shards", "--index", index, status=0)
+        run(*update, "--shard", f"{n}/2", status=0)
+    run("index", "merge", index / "shards", "--index", index, status=0)
     write_video(footage / "5.mp4", frames=20, options={"preset": "ultrafast"})
-    done = [commands.run(*update, "--shard", f"{n}/3", status=0)[0]["data"][0]["embedded"] for n in (1, 2, 3)]
+    done = [run(*update, "--shard", f"{n}/3", status=0)["data"][0]["embedded"] for n in (1, 2, 3)]
     assert sum(done) == 1
-    commands.run("index", "merge", index / "shards", "--index", index, status=0)
+    run("index", "merge", index / "shards", "--index", index, status=0)
     assert "5.mp4" in files_of(index)
 
 
-def test_a_damaged_part_stops_no_other_and_says_what_to_do(commands, footage, tmp_path):
+def test_a_damaged_part_stops_no_other_and_says_what_to_do(run, footage, tmp_path):
     index = tmp_path / "index"
     update = ("index", "update", footage, "-m", "model", "--index", index)
     for n in (1, 2, 3):
-        commands.run(*update, "--shard", f"{n}/3", status=0)
+        run(*update, "--shard", f"{n}/3", status=0)
     part = index / "shards" / "0002-of-0003"
     (part / "index.sqlite").write_bytes(b"garbage" * 1000)
-    joined, _ = commands.run("index", "merge", index / "shards", "--move", "--index", index)
+    joined = run("index", "merge", index / "shards", "--move", "--index", index)
     assert "remove it, run --shard 2/3 again" in joined["errors"][0]["message"]
     assert sorted(p.name for p in part.parent.iterdir() if p.is_dir()) == ["0002-of-0003"]
     shutil.rmtree(part)
-    commands.run(*update, "--shard", "2/3", status=0)
-    commands.run("index", "merge", index / "shards", "--move", "--index", index, status=0)
+    run(*update, "--shard", "2/3", status=0)
+    run("index", "merge", index / "shards", "--move", "--index", index, status=0)
     assert files_of(index) == ["1.mp4", "2.mp4", "3.mp4", "4.mp4"]
 
 
-def test_vectors_of_a_part_that_a_power_cut_took_are_made_again(commands, footage, tmp_path):
+def test_vectors_of_a_part_that_a_power_cut_took_are_made_again(run, footage, tmp_path):
     index = tmp_path / "index"
     update = ("index", "update", footage, "-m", "model", "--index", index)
-    commands.run(*update, "--shard", "1/1", status=0)
+    run(*update, "--shard", "1/1", status=0)
     vectors = index / "shards" / "0001-of-0001" / "vectors-1.f32"
     vectors.write_bytes(b"\0" * vectors.stat().st_size)
-    commands.run("index", "merge", index / "shards", "--index", index)
-    commands.run(*update, "--shard", "1/1", status=0)
-    commands.run("index", "merge", index / "shards", "--index", index, status=0)
+    run("index", "merge", index / "shards", "--index", index)
+    run(*update, "--shard", "1/1", status=0)
+    run("index", "merge", index / "shards", "--index", index, status=0)
     assert files_of(index) == ["1.mp4", "2.mp4", "3.mp4", "4.mp4"]
 
 
-def test_parts_of_an_older_output_go_with_it(commands, footage, tmp_path):
+def test_parts_of_an_older_output_go_with_it(commands, run, footage, tmp_path):
     out = tmp_path / "out.npz"
-    commands.run("embed", footage, "-m", "model", "-o", out, "--shard", "1/2", status=0)
-    commands.run("embed", footage, "-m", "model", "-o", out, "--force", status=0)
+    run("embed", footage, "-m", "model", "-o", out, "--shard", "1/2", status=0)
+    run("embed", footage, "-m", "model", "-o", out, "--force", status=0)
     assert not (tmp_path / "out.npz.shards").exists()
     _, err = commands.run("embed", footage, "-m", "model", "-o", out, "--shard", "1/2", status=0)
     assert "not part" not in err
@@ -252,8 +279,8 @@ def test_parts_of_an_older_output_go_with_it(commands, footage, tmp_path):
     assert "not part of this run" in err
 
 
-def test_a_dry_run_of_a_part_is_refused(commands, footage, tmp_path):
+def test_a_dry_run_of_a_part_is_refused(run, footage, tmp_path):
     update = ("index", "update", footage, "-m", "model", "--index", tmp_path / "index")
-    refused, _ = commands.run(*update, "--shard", "1/2", "--dry-run", status=2)
+    refused = run(*update, "--shard", "1/2", "--dry-run", status=2)
     assert "--dry-run" in refused["errors"][0]["message"]
     assert not (tmp_path / "index").exists()
