@@ -10,7 +10,8 @@ LOCK := .ci/constraints.txt
 DEV := lancedb mcp mteb mypy opentimelineio otio-cmx3600-adapter otio-fcp-adapter otio-fcpx-xml-adapter playwright protobuf \
 	pyarrow pympi-ling pytest pytest-xdist ray[data] ruff sentencepiece srt sse-starlette starlette transformers usearch \
 	uvicorn watchfiles webvtt-py
-PYTEST = $(BIN)/python -m pytest -n 2
+# one thread each: two processes with two threads each would wait for one another on two cores
+PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
 
 .PHONY: demo test test-system test-latest package lint lock docs docs-check bench speed clean
 
