@@ -78,6 +78,16 @@ def run(command: list[object]) -> float:
     return time.perf_counter() - began
 
 
+def twice(command: list[object], **settings: str) -> float:
+    """Run a command in two processes at the same time, and return the seconds until both have ended."""
+    began, environ = time.perf_counter(), {**os.environ, **settings}
+    words = list(map(str, command))
+    runs = [subprocess.Popen(words, env=environ, stdout=subprocess.DEVNULL) for _ in range(2)]
+    if any([process.wait() for process in runs]):
+        raise SystemExit(f"failed: {words}")
+    return time.perf_counter() - began
+
+
 def stop(*words: object) -> list[object]:
     return [sys.executable, "-m", "stopcli", *words]
 
@@ -174,6 +184,12 @@ def embedding(table: Table, model: Path, scratch: Path, clips: Path, hours: floa
         }
 
     table.add(f"{len(list(clips.iterdir()))} short clips", contenders(clips))
+    work = stop("classify", clips, "--model", model, "--labels", "a dog,a cat", "--quiet")
+    spinning = {"with libgomp's own setting": lambda: twice(work, GOMP_SPINCOUNT="300000")}
+    table.add(
+        "two labels for each of them, twice at the same time",
+        {**spinning, "`stop classify`": lambda: twice(work)},
+    )
     for gop in (48, 250):
         folder = scratch / f"hd-{gop}"
         folder.mkdir()
