@@ -34,6 +34,7 @@ OTHER_VARIABLES = {
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "set to `0` by `--engine ray` unless it is set: how Ray hides GPUs from work that asks for none",
     "RAY_AUTH_MODE": "`token` where a Ray cluster wants a token",
     "OMP_NUM_THREADS": "how many threads PyTorch computes with on a CPU",
+    "OMP_WAIT_POLICY": "`active`: PyTorch's threads spin while they wait; `passive`: they sleep at once",
     "GOMP_SPINCOUNT": "set to `1000` by `stop` unless this or `OMP_WAIT_POLICY` is set: how long PyTorch's threads spin "
     "before they sleep, on Linux; see [speed](speed.md#what-makes-the-difference)",
     "SLURM_ARRAY_TASK_ID": "set by SLURM, with `SLURM_ARRAY_TASK_COUNT`: the part that `--shard auto` does; or "
