@@ -10,9 +10,7 @@ from typing import NoReturn
 
 def run() -> NoReturn:
     """Run the command line of the process, and end it."""
-    if (
-        "OMP_WAIT_POLICY" not in os.environ
-    ):  # torch's threads would spin, and crawl beside another busy program
+    if "OMP_WAIT_POLICY" not in os.environ:  # else torch's threads spin, and crawl beside a busy program
         os.environ.setdefault("GOMP_SPINCOUNT", "1000")
     for name in ("SIGTERM", "SIGHUP"):  # what was begun is put away, as after Ctrl-C
         if hasattr(signal, name):
