@@ -33,6 +33,7 @@ Fetch = Callable[[str, str, str | None], Path]  # (repository, file, revision) -
 
 BACKBONE_FILE = "open_clip_model.safetensors"
 OPEN_CLIP_FILE = "open_clip_config.json"
+OPENAI = {"ViT-B-32", "ViT-B-16", "ViT-L-14", "ViT-L-14-336"}  # whose frames are `Preprocess`'s own
 
 
 def resolve(name: str, *, offline: bool = False, refresh: bool = False) -> ModelFiles:
@@ -136,7 +137,7 @@ def _backbone(config: ModelConfig, folder: Path | None, get: Fetch) -> tuple[Pat
         file = folder / weights.removeprefix("file:")
         if not is_file(file):
             raise ModelNotFound(f"{folder}: its backbone {file.name[:80]} is not there")
-        return file, {}
+        return file, _usual_frames(config)
     if weights.startswith("hf:"):
         try:
             repo, revision = split_hub_name(weights)
@@ -146,7 +147,7 @@ def _backbone(config: ModelConfig, folder: Path | None, get: Fetch) -> tuple[Pat
         with suppress(ModelNotFound):  # not all say how they want their frames
             if config.preprocess is None:
                 return file, _open_clip_config(get(repo, OPEN_CLIP_FILE, file.parent.name))[1]
-        return file, {}
+        return file, _usual_frames(config)
     import open_clip
 
     metadata = open_clip.get_pretrained_cfg(config.architecture, weights)
@@ -161,6 +162,24 @@ def _backbone(config: ModelConfig, folder: Path | None, get: Fetch) -> tuple[Pat
         raise CheckpointError(f"{problem}; use the architecture {other}")
     repo, _, file_name = metadata["hf_hub"].rpartition("/")
     return _weights(repo, None, get, re.sub(r"\.(bin|pt|pth)$", ".safetensors", file_name)), metadata
+
+
+def _usual_frames(config: ModelConfig) -> dict[str, Any]:
+    """Return how open_clip's weights of an architecture want their frames; {} where they do not agree.
+
+    For weights that do not say it themselves. OpenAI's architectures are not looked up: importing open_clip
+    takes a second or two.
+    """
+    name = config.architecture
+    openai = name.removesuffix("-quickgelu") in OPENAI
+    if config.preprocess is not None or openai or not read_architecture(name):
+        return {}
+    import open_clip
+
+    tags = open_clip.list_pretrained_tags_by_model(name)
+    known = [open_clip.get_pretrained_cfg(name, tag) for tag in tags]
+    ways = [{key: c.get(key) for key in ("mean", "std", "interpolation", "resize_mode")} for c in known]
+    return ways[0] if ways and all(way == ways[0] for way in ways) else {}
 
 
 def _weights(repo: str, revision: str | None, get: Fetch, name: str = "") -> Path:

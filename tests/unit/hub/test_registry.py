@@ -98,6 +98,29 @@ def test_a_tokenizer_that_is_not_clips_own_is_fetched_too(hub, tmp_path):
     assert hub.requests == []
 
 
+@pytest.mark.parametrize(
+    ("architecture", "mean", "fit"),
+    [
+        ("MobileCLIP-S1", 0.0, "crop"),  # open_clip 3.3.0, pretrained.py: _mccfg
+        ("PE-Core-B-16", 0.5, "squash"),  # _pecfg
+        ("ViT-B-32", 0.48145466, "crop"),
+    ],
+)
+def test_weights_in_a_folder_that_do_not_say_so_get_their_frames_as_open_clips_do(
+    tmp_path, architecture, mean, fit
+):
+    backbone = {"architecture": architecture, "weights": "file:backbone.safetensors"}
+    config = {"format": 2, "backbone": backbone, "stop": None, "sampling": {"frames": 4}}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    (tmp_path / "backbone.safetensors").write_bytes(b"weights")
+    preprocess = registry.resolve(str(tmp_path)).preprocess
+    assert (preprocess.mean[0], preprocess.fit) == (mean, fit)
+    config["backbone"]["preprocess"] = {"fit": "pad"}  # what a folder says itself comes first
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    preprocess = registry.resolve(str(tmp_path)).preprocess
+    assert (preprocess.mean[0], preprocess.fit) == (0.48145466, "pad")
+
+
 def test_a_large_vocabulary_is_fetched_and_settings_that_large_are_not(hub, monkeypatch):
     monkeypatch.setattr(client, "LIMIT_JSON", 2000)
     hub.files = {"tokenizer.json": BIG, "config.json": BIG}
