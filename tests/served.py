@@ -52,7 +52,9 @@ class Served:
         self.said: list[str] = []
         self._listener = threading.Thread(target=self._listen, daemon=True)
         self._listener.start()
-        self.link = self.process.stdout.readline().strip()
+        self.first = self.process.stdout.readline().strip()
+        is_json = self.first.startswith("{")
+        self.link = json.loads(self.first)["data"][0]["path"] if is_json else self.first
         if not self.link:
             self.end()
             raise RuntimeError("".join(self.said))

@@ -201,6 +201,7 @@ def _run(s: Session, space: Workspace, server: Server) -> None:
 
     def started() -> None:
         s.output.add(Written(address, "open it in a browser"))
+        s.output.print_document()
         s.say(f"labels are written to {space.table.path}; Ctrl-C ends the page")
         if server.open:
             open_privately(address, space.settings.cache / "page")

@@ -47,6 +47,7 @@ class Sink(AbstractContextManager["Sink"]):
         self._null, self._raw = null, raw
         self._failures: list[Failure] = []
         self._shown: set[str] = set()
+        self._documented = False
         self._csv: csv.DictWriter[str] | None = None
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: object) -> None:
@@ -58,11 +59,7 @@ class Sink(AbstractContextManager["Sink"]):
             inputs = "the input could not" if count == 1 else f"none of the {count} inputs could"
             self._talk(f"error: nothing was done: {inputs} be used")
         if self.format == "json":
-            failed = "partial" if self.records else "error"
-            status = failed if self._failures or kind is not None else "ok"
-            head = {"schema": SCHEMA, "command": self.command, "status": status}
-            data, errors = map(to_dict, self.records), map(to_dict, self._failures)
-            self._line({**head, "data": list(data), "errors": list(errors)})
+            self.print_document(failed=kind is not None)
         elif self.format == "table" and self.records:
             _print_table(table_of(self.records))
 
@@ -101,6 +98,17 @@ class Sink(AbstractContextManager["Sink"]):
                 print(text, end="\0", flush=True)
             else:
                 print(printable(text, keep="\t"), flush=True)
+
+    def print_document(self, *, failed: bool = False) -> None:
+        """Print what there is as one JSON document: at the end, or before a command that goes on; once."""
+        if self._documented or self.format != "json":
+            return
+        self._documented = True
+        failure = "partial" if self.records else "error"
+        status = failure if self._failures or failed else "ok"
+        head = {"schema": SCHEMA, "command": self.command, "status": status}
+        data, errors = map(to_dict, self.records), map(to_dict, self._failures)
+        self._line({**head, "data": list(data), "errors": list(errors)})
 
     def add_all(self, records: Iterable[Any]) -> None:
         """Show several records."""

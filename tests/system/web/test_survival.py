@@ -30,6 +30,18 @@ def rows(table):
     return list(csv.DictReader(table.read_text().splitlines()))
 
 
+def test_the_link_is_printed_before_the_page_is_served_as_json_too(home, tmp_path):
+    list(copy_samples(tmp_path / "videos"))
+    named = ("--model", "mini", "--table", tmp_path / "labels.csv")
+    with served(tmp_path / "videos", *named, "--format", "json", home=home) as server:
+        document = json.loads(server.first)
+        assert (document["command"], document["status"]) == ("serve", "ok")
+        assert server.json("GET", "/api/status")["jobs"] is not None
+        server.process.send_signal(signal.SIGINT)
+        assert server.process.stdout.read() == ""
+        assert server.end() == 0
+
+
 def test_a_killed_server_loses_no_label(home, tmp_path):
     videos, table = tmp_path / "videos", tmp_path / "labels.csv"
     list(copy_samples(videos))
