@@ -55,7 +55,8 @@ TASKS = {  # clips a label of a training; None is all
     "blink": 200,
 }
 PICKS = ("which", "which-camera")  # scored by training.evidence.selection
-KINDS = ("tasks", "colors", "world", "ablation", "focus", "selection")
+KINDS = ("tasks", "starts", "colors", "world", "ablation", "focus", "selection")
+STARTS = 10  # seeds of STOP on every task, in all
 SAMPLES = Path(stopcli.__file__).parent / "assets" / "samples"
 ABLATED = ("which", "which-camera", "crowd")
 PARTS = ("motion", "alignment", "bound", "bias", "prompts", "counts", "log-t", "joint")
@@ -166,6 +167,10 @@ class Runs:
         """Yield the key and the work of every run of one kind."""
         if what == "focus":
             yield (what,), self.focus
+            return
+        if what == "starts":  # the seeds that are not among those of "tasks"
+            further = product(range(seeds, STARTS), TASKS)
+            yield from (((what, t, "STOP", seed), partial(self.task, t, "STOP", seed)) for seed, t in further)
             return
         if what == "tasks":
             yield from (((what, t, "plain CLIP", 0), partial(self.picks, t)) for t in PICKS)

@@ -77,6 +77,20 @@ def tasks(records: Records, kind: str = "tasks") -> str:
     return table(["task (choices)", "chance", *methods], rows)
 
 
+def starts(records: Records) -> str:
+    """Return the table of every seed of STOP: the lowest score, and all in their order."""
+    scores: dict[str, list[float]] = defaultdict(list)
+    for key, record in sorted(records.items(), key=lambda item: (item[0][-1], str(item[0]))):
+        if key[0] in ("tasks", "starts") and key[2] == "STOP":
+            scores[key[1]].append(score(record))
+    rows = [
+        [name, f"{CHANCE[t]}", f"{len(scores[t])}", f"{min(scores[t]):.1f}", cell(scores[t])]
+        for t, name in TASK_NAMES.items()
+        if scores[t]
+    ]
+    return table(["task (choices)", "chance", "seeds", "lowest", "all"], rows)
+
+
 def regions(records: Records) -> str:
     """Return the table of what regions catch, and of what they are good for."""
     rows = []
@@ -179,6 +193,7 @@ def focus(records: Records) -> str:
 
 KINDS: Kinds = {
     "tasks": ("tasks", tasks),
+    "starts": ("starts", starts),
     "regions": ("tasks", regions),
     "ablation": ("ablation", ablation),
     "colors": ("colors", partial(tasks, kind="colors")),
