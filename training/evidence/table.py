@@ -80,9 +80,9 @@ def tasks(records: Records, kind: str = "tasks") -> str:
 def starts(records: Records) -> str:
     """Return the table of every seed of STOP: the lowest score, and all in their order."""
     scores: dict[str, list[float]] = defaultdict(list)
-    for key, record in sorted(records.items(), key=lambda item: (item[0][-1], str(item[0]))):
-        if key[0] in ("tasks", "starts") and key[2] == "STOP":
-            scores[key[1]].append(score(record))
+    found = {k: r for k, r in records.items() if k[0] in ("tasks", "starts") and k[2] == "STOP"}
+    for key, record in sorted(found.items(), key=lambda item: item[0][-1]):  # by seed
+        scores[key[1]].append(score(record))
     rows = [
         [name, f"{CHANCE[t]}", f"{len(scores[t])}", f"{min(scores[t]):.1f}", cell(scores[t])]
         for t, name in TASK_NAMES.items()
