@@ -58,9 +58,8 @@ class Sink(AbstractContextManager["Sink"]):
             count = len(self._failures)
             inputs = "the input could not" if count == 1 else f"none of the {count} inputs could"
             self._talk(f"error: nothing was done: {inputs} be used")
-        if self.format == "json":
-            self.print_document(failed=kind is not None)
-        elif self.format == "table" and self.records:
+        self.print_document(failed=kind is not None)
+        if self.format == "table" and self.records:
             _print_table(table_of(self.records))
 
     @property
@@ -100,7 +99,7 @@ class Sink(AbstractContextManager["Sink"]):
                 print(printable(text, keep="\t"), flush=True)
 
     def print_document(self, *, failed: bool = False) -> None:
-        """Print what there is as one JSON document: at the end, or before a command that goes on; once."""
+        """Print the one document of the format json: at the end, or earlier by a command that goes on."""
         if self._documented or self.format != "json":
             return
         self._documented = True
