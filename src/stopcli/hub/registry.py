@@ -51,9 +51,8 @@ def resolve(name: str, *, offline: bool = False, refresh: bool = False) -> Model
         try:
             if entry.prompts is not None:
                 return _from_hub(name, entry.prompts, get)
-            config = ModelConfig(
-                entry.architecture, entry.weights, None, entry.frames, preprocess=entry.preprocess
-            )
+            frames = preprocess_of(entry.architecture, None, entry.preprocess).to_dict()
+            config = ModelConfig(entry.architecture, entry.weights, None, entry.frames, preprocess=frames)
             return _with_backbone(name, config, None, get)
         except ModelNotFound as error:  # of a repository that the user did not name
             raise ModelNotFound(f"{name} cannot be fetched: {error}") from error
@@ -123,8 +122,7 @@ def _with_backbone(name: str, config: ModelConfig, folder: Path | None, get: Fet
     settings = config.backbone_config or read_architecture(config.architecture)
     words = _words(config, settings or {}, folder, get)
     backbone, wishes = _backbone(config, folder, get)
-    wishes = wishes if config.preprocess is None else config.preprocess
-    preprocess = preprocess_of(config.architecture, settings, wishes)
+    preprocess = preprocess_of(config.architecture, settings, wishes | (config.preprocess or {}))
     return ModelFiles(
         name, replace(config, preprocess=preprocess.to_dict()), folder, backbone, preprocess, words
     )
@@ -145,7 +143,7 @@ def _backbone(config: ModelConfig, folder: Path | None, get: Fetch) -> tuple[Pat
             raise CheckpointError(f"{folder}: its backbone: {error}") from error
         file = _weights(repo, revision, get)
         with suppress(ModelNotFound):  # not all say how they want their frames
-            if config.preprocess is None:
+            if not _says_all(config.preprocess):
                 return file, _open_clip_config(get(repo, OPEN_CLIP_FILE, file.parent.name))[1]
         return file, _usual_frames(config)
     import open_clip
@@ -164,6 +162,12 @@ def _backbone(config: ModelConfig, folder: Path | None, get: Fetch) -> tuple[Pat
     return _weights(repo, None, get, re.sub(r"\.(bin|pt|pth)$", ".safetensors", file_name)), metadata
 
 
+def _says_all(preprocess: dict[str, Any] | None) -> bool:
+    """Whether a model leaves nothing of its frames to its weights; what `Preprocess.to_dict` gives does."""
+    said = set(preprocess or ())
+    return {"mean", "std", "interpolation"} <= said and bool({"fit", "resize_mode"} & said)
+
+
 def _usual_frames(config: ModelConfig) -> dict[str, Any]:
     """Return how open_clip's weights of an architecture want their frames; {} where they do not agree.
 
@@ -172,7 +176,7 @@ def _usual_frames(config: ModelConfig) -> dict[str, Any]:
     """
     name = config.architecture
     openai = name.removesuffix("-quickgelu") in OPENAI
-    if config.preprocess is not None or openai or not read_architecture(name):
+    if _says_all(config.preprocess) or openai or not read_architecture(name):
         return {}
     import open_clip
 
