@@ -130,16 +130,22 @@ def replacing(path: Path, *, sync: bool = False) -> Iterator[Path]:
 @contextmanager
 def replacing_folder(path: Path) -> Iterator[Path]:
     """Yield the name of a new folder beside ``path``, as `replacing` does for files; what was there goes."""
-    part = path.with_name(f".{path.stem[:40]}-{secrets.token_hex(6)}.part")
+    part, old = (
+        path.with_name(f".{path.stem[:40]}-{secrets.token_hex(6)}.{kind}") for kind in ("part", "old")
+    )
     try:
         yield part
         if exists(path):
-            shutil.rmtree(path)
+            path.replace(old)
         part.replace(path)
     except OSError as error:
+        if exists(old) and not exists(path):
+            old.replace(path)
         raise write_error(path, error) from error
     finally:
         shutil.rmtree(part, ignore_errors=True)
+        if exists(path):
+            shutil.rmtree(old, ignore_errors=True)
 
 
 def write_text(path: Path, text: str, *, sync: bool = False) -> None:

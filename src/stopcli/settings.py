@@ -22,6 +22,7 @@ import platformdirs
 from stopcli.errors import UsageError
 
 DEFAULT_MODEL = "vit-b-32"
+MOST_SEED = 2**32 - 1
 
 
 def config_file() -> Path:

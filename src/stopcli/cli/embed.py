@@ -51,7 +51,7 @@ def command(
             raise UsageError(
                 f"--shard is for videos, and goes on; leave out {'--text' if text else '--force'}"
             )
-        check_vector_file(output)
+        check_vector_file(output, force=force)
         videos = s.videos(paths, files_from) if not text else []
         if shard:
             _embed_part(s, videos, output, shard, window)

@@ -90,9 +90,10 @@ def _write(s: Session, explanation: Explanation, output: Path) -> None:
     from stopcli.output.explanation import film, picture, unsure
     from stopcli.output.html import explanation_page
 
-    if output.suffix == ".mp4":
+    kind = output.suffix.lower()
+    if kind == ".mp4":
         film(explanation, output)
-    elif output.suffix == ".html":
+    elif kind == ".html":
         write_text(output, explanation_page(explanation, s.provenance))
     else:
         with replacing(output) as part:

@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal, TypeVar, get_type_hints
 import typer
 
 from stopcli.cli.completion import complete_model
+from stopcli.settings import MOST_SEED
 
 input_option = partial(typer.Option, rich_help_panel="Input")
 model_option = partial(typer.Option, rich_help_panel="Model")
@@ -93,7 +94,9 @@ Labels = Annotated[str | None, _labels]
 Template = Annotated[str | None, _template]
 TopK = Annotated[int, _top_k]
 Force = Annotated[bool, _force]
-Seed = Annotated[int, typer.Option(metavar="N", min=0, help="For everything that is drawn at random.")]
+Seed = Annotated[
+    int, typer.Option(metavar="N", min=0, max=MOST_SEED, help="For everything that is drawn at random.")
+]
 ModelName = Annotated[str | None, _model]
 ModelNames = Annotated[list[str] | None, _models]
 DeviceName = Annotated[str, _device]

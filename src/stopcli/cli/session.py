@@ -160,7 +160,8 @@ class Session:
         self.output.add_all(Failure.of(p, FileMissing(f"{p}: {_absence(p)}")) for p in missing)
         if len(missing) == len(named):
             raise _NothingUsable
-        found = list(dict.fromkeys(find_videos([p for p in named if p not in missing])))
+        gone = set(missing)
+        found = list(dict.fromkeys(find_videos([p for p in named if p not in gone])))
         if not found:
             raise NothingFound(f"no video found in {', '.join(map(str, named[:3]))}")
         self.output.inputs = len(found) + len(missing)

@@ -32,7 +32,7 @@ _epochs = o.training_option(metavar="N", min=1, help="Passes over the clips.")
 _lr = o.training_option(metavar="RATE", min=1e-9, max=1, help="Highest learning rate.")
 _mix = o.training_option("--mix", help="Score mixtures with the untrained model too.")
 _output = o.output_option("--output", "-o", metavar="DIR", help="Models and results; default: DATA-KIND.")
-_force = o.output_option("--force", help="Train again what is there.")
+_force = o.output_option("--force", help="Train again what is there, and replace other results.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,7 +81,7 @@ def base_to_novel(
 
 def _run(s: Session, kind: Literal["few-shot", "base-to-novel"], trial: Trial, shots: list[int]) -> None:
     from stopcli.data.protocols import trials
-    from stopcli.eval.report import write_trials
+    from stopcli.eval.report import check_trials, write_trials
     from stopcli.train.options import FinetuneOptions
     from stopcli.train.trials.trial import Trials
 
@@ -96,6 +96,8 @@ def _run(s: Session, kind: Literal["few-shot", "base-to-novel"], trial: Trial, s
         s.say(f"missing: {len(missing)} videos, such as {', '.join(missing[:3])}; scores are on the rest")
     trials.require_whole(protocol)
     folder = trial.output or Path(f"{Path(trial.dataset).stem}-{kind}")
+    asked = [t.shots for t in protocol.trials]
+    check_trials(folder, protocol.description, asked, force=trial.force)
     s.say(protocol.description)
     with closing(Progress(s, quiet=s.show.quiet)) as callback:
         what = s.files, protocol, options, s.options, folder, callback

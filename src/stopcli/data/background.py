@@ -26,10 +26,13 @@ def with_background(data: Dataset, seed: int, length_of: Callable[[Path], float]
     """Add clips of the label "background", as many and as long as the median of the other labels.
 
     They lie in files with labelled intervals, at least half a second from any of them, and share the split
-    and the group of their file. ``length_of`` returns a video's seconds; raises InputError.
+    and the group of their file. Each split gets as many as it has of the rows. A file with a fault in one of
+    its rows has none, for what is labelled in it is not known. ``length_of`` returns a video's seconds, or
+    raises InputError.
 
     Raises:
-        UsageError: the table has captions, or that label already. BadDataset: no stretch is long enough.
+        UsageError: the table has captions, or that label already. BadDataset: there are no two stretches that
+            are long enough, or none for training.
     """
     if data.task != "classification":
         raise UsageError("--background needs labels, not captions")
@@ -38,7 +41,11 @@ def with_background(data: Dataset, seed: int, length_of: Callable[[Path], float]
     files = defaultdict[Path, list[Row]](list)
     for row in data.rows:
         files[row.path].append(row)
-    within = {path: rows for path, rows in files.items() if all(r.end is not None for r in rows)}
+    within = {
+        path: rows
+        for path, rows in files.items()
+        if path not in data.doubtful and all(r.end is not None for r in rows)
+    }
     if not within:
         raise BadDataset(
             f"{data.source}: --background needs rows with start and end: whole files are labelled"
@@ -48,21 +55,29 @@ def with_background(data: Dataset, seed: int, length_of: Callable[[Path], float]
     if length < SHORTEST:
         raise BadDataset(f"{data.source}: its intervals are of {length:g} s; --background needs longer ones")
     rng = np.random.default_rng([seed, 6])
-    places: list[tuple[int, Path, float]] = []  # how many its file has before it
-    for path, rows in sorted(within.items()):
+    places: list[tuple[int, int, Path, float]] = []  # how many its file has before it; the file's turn
+    paths = sorted(within)
+    for turn, path in enumerate(paths[i] for i in rng.permutation(len(paths))):
         try:
-            free = _free(rows, length_of(path), length)
+            free = _free(within[path], length_of(path), length)
         except InputError:  # reading its clips will say so
             continue
-        places += [(n, path, free[i]) for n, i in enumerate(rng.permutation(len(free)).tolist())]
-    if not places:
-        found = f"no {length:g} s without a label in {len(within)} files"
-        raise BadDataset(f"{data.source}: {found}; leave out --background, or label some yourself")
-    first = max((r.number for r in data.rows), default=0) + 1
-    new = []
-    for number, (_, path, at) in enumerate(sorted(places)[:count], first):  # of every file as many
-        start, end = round(at, 3), round(at + length, 3)
-        new.append(replace(within[path][0], number=number, text=BACKGROUND, start=start, end=end))
+        places += [(n, turn, path, free[i]) for n, i in enumerate(rng.permutation(len(free)).tolist())]
+    of_split = Counter(r.split for r in data.rows)
+    wanted = {split: max(1, round(count * rows / len(data.rows))) for split, rows in of_split.items()}
+    new: list[Row] = []
+    for _, _, path, at in sorted(places):  # of every file as many
+        row, start, end = within[path][0], round(at, 3), round(at + length, 3)
+        if wanted[row.split]:
+            wanted[row.split] -= 1
+            new.append(replace(row, text=BACKGROUND, start=start, end=end))
+    for_training = sum(row.split in (None, "train") for row in new)
+    if len(new) < 2 or not for_training:
+        found = f"{len(new) or 'no'} stretches of {length:g} s without a label, {for_training} for training,"
+        advice = "leave out --background, or label some yourself"
+        raise BadDataset(f"{data.source}: {found} in {len(within)} files; {advice}")
+    first = max(r.number for r in data.rows) + 1
+    new = [replace(row, number=number) for number, row in enumerate(new, first)]
     note = f"{len(new)} clips of {length:g} s that nobody labelled are {BACKGROUND!r}"
     return replace(data, rows=(*data.rows, *new), notes=(*data.notes, note))
 

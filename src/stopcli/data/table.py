@@ -26,6 +26,7 @@ from stopcli.video.discovery import find_videos
 Task = Literal["classification", "retrieval"]
 Clip = tuple[Path, float | None, float | None]  # a file, and the seconds of it: None is the whole
 SPLITS = ("train", "val", "test")
+ALSO = {"valid": "val", "validation": "val", "training": "train", "testing": "test"}  # how others write them
 MOST_TEXT = 2000  # characters of a label or caption
 MOST_LISTED = 20  # problems that are listed
 TEXT_COLUMN: dict[Task, str] = {"classification": "label", "retrieval": "caption"}
@@ -69,6 +70,9 @@ class Dataset:
     rows: tuple[Row, ...]
     problems: tuple[Problem, ...] = ()
     notes: tuple[str, ...] = ()  # what was understood in another way than it is written
+    doubtful: frozenset[Path] = (
+        frozenset()
+    )  # files with faults in their rows: what else they show is not known
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -76,15 +80,16 @@ class Dataset:
         return tuple(sorted({r.text for r in self.rows if r.split in (None, "train")}))
 
     def of(self, split: str) -> tuple[Row, ...]:
-        """Return the rows of a split."""
-        return tuple(r for r in self.rows if r.split == split)
+        """Return the rows of a split; those without one are for training."""
+        return tuple(r for r in self.rows if (r.split or "train") == split)
 
     def without(self, problems: Sequence[Problem]) -> Dataset:
         """Return the same with more problems, and without their rows."""
         bad = {p.row for p in problems}
         rows = tuple(r for r in self.rows if r.number not in bad)
+        doubtful = self.doubtful | {r.path for r in self.rows if r.number in bad}
         together = sorted((*self.problems, *problems), key=lambda p: (p.row, p.message))
-        return replace(self, rows=rows, problems=tuple(together))
+        return replace(self, rows=rows, problems=tuple(together), doubtful=doubtful)
 
     @property
     def listing(self) -> str:
@@ -140,6 +145,7 @@ def _from_records(source: Path, records: list[Record], notes: list[str]) -> Data
         if name not in (*COLUMNS, *MEASURED)
     ]
     rows: list[Row] = []
+    doubtful: set[Path] = set()
     seen: dict[tuple[object, ...], Row] = {}
     for number, record in records:
         try:
@@ -154,11 +160,13 @@ def _from_records(source: Path, records: list[Record], notes: list[str]) -> Data
             rows.append(row)
         except ValueError as error:
             problems.append(Problem(number, str(error)))
+            if isinstance(record, dict):
+                doubtful.add(_path(source, str(record.get("path") or "").strip()))
     if task == "classification":
         spelling, said = one_spelling([row.text for row in rows])
         notes = [*notes, *said]
         rows = [replace(row, text=spelling[row.text]) for row in rows]
-    return Dataset(source, task, tuple(rows), tuple(problems), tuple(notes))
+    return Dataset(source, task, tuple(rows), tuple(problems), tuple(notes), frozenset(doubtful))
 
 
 def _annotated(source: Path, files: list[Path]) -> Dataset:
@@ -187,17 +195,21 @@ def _row(source: Path, number: int, record: dict[str, Any], task: Task) -> Row:
         raise ValueError(f"the {TEXT_COLUMN[task]} is no text: {text[:40]!a}")
     if len(text) > MOST_TEXT:
         raise ValueError(f"the {TEXT_COLUMN[task]} has {len(text)} characters; {MOST_TEXT} are the most")
-    path = source.parent / os.path.expanduser(given)  # noqa: PTH111 - Path's fails for users unknown
+    path = _path(source, given)
     if not is_file(path):
         raise ValueError(f"no file {short(given)}")
     start, end = (_seconds(name, record.get(name), cell(name)) for name in ("start", "end"))
     if end is not None and end <= (start or 0):
         raise ValueError(f"it ends at {end:g} s, before it starts ({start or 0:g} s)")
     split = cell("split").lower() or None
-    split = {"valid": "val", "validation": "val"}.get(split or "", split)
+    split = ALSO.get(split or "", split)
     if split is not None and split not in SPLITS:
         raise ValueError(f"the split must be train, val or test, got {short(cell('split'))!r}")
     return Row(number, path, text, start, end, split, cell("group") or None)
+
+
+def _path(source: Path, given: str) -> Path:
+    return source.parent / os.path.expanduser(given)  # noqa: PTH111 - Path's fails for users unknown
 
 
 def _seconds(name: str, given: object, value: str) -> float | None:
@@ -212,14 +224,25 @@ def _seconds(name: str, given: object, value: str) -> float | None:
 
 
 def _class_folders(source: Path) -> Iterator[Row]:
-    """Yield the videos of ``class/clip`` or of ``train/class/clip``."""
-    folders = sorted(p for p in source.iterdir() if p.is_dir() and not p.name.startswith("."))
+    """Yield the videos of ``class/clip`` or of ``train/class/clip``; BadDataset: a mixture of both."""
+    folders = _folders(source)
+    splits = {p: name for p in folders if (name := ALSO.get(p.name.lower(), p.name.lower())) in SPLITS}
     named: list[tuple[str | None, Path]] = [(None, p) for p in folders]
-    if folders and {p.name for p in folders} <= set(SPLITS):
-        named = [(split.name, p) for split in folders for p in sorted(split.iterdir()) if p.is_dir()]
+    others = [p.name for p in folders if p not in splits]
+    if not others or any(map(_folders, splits)):  # a "train" among others without folders is a label
+        if others:
+            said = (
+                f"{', '.join(p.name for p in splits)} are splits, and {short(others[0])} beside them is none"
+            )
+            raise BadDataset(f"{source}: {said}; call it train, val or test, or move it away")
+        named = [(splits[top], p) for top in splits for p in _folders(top)]
     found = [(split, folder, path) for split, folder in named for path in find_videos([folder])]
     for number, (split, folder, path) in enumerate(found, 1):
         yield Row(number, path, folder.name.replace("_", " "), split=split)
+
+
+def _folders(folder: Path) -> list[Path]:
+    return sorted(p for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))
 
 
 def unique_clips(rows: Sequence[Row]) -> list[Clip]:

@@ -12,7 +12,7 @@ from pathlib import Path
 from stopcli.errors import FileExists
 from stopcli.eval.accuracy import Report
 from stopcli.eval.metrics import confusion
-from stopcli.fileio import exists, is_folder, make_folder, to_json, write_text
+from stopcli.fileio import exists, is_folder, make_folder, read_json, to_json, write_text
 from stopcli.output import figures
 from stopcli.output.benchmark_tables import cell, flat, flat_trial
 from stopcli.results.measured import TrialScore
@@ -27,6 +27,18 @@ def check_folder(folder: Path, *, force: bool) -> None:
     existing = [folder / name for name in FILES if (folder / name).exists()]
     if existing and not force:
         raise FileExists(f"{existing[0]}: is there already; use --force to replace it, or another -o")
+
+
+def check_trials(folder: Path, what: str, shots: Sequence[int], *, force: bool) -> None:
+    """Raise FileExists as `check_folder`, unless the results are of the same trials, or of fewer."""
+    try:
+        known = read_json(folder / "results.json")
+        told = {score["shots"] for score in known["scores"]} - {None}
+        if known["benchmark"] == what and told <= set(shots):
+            return
+    except (OSError, ValueError, KeyError, TypeError):  # none, or not ours
+        pass
+    check_folder(folder, force=force)
 
 
 def write_report(folder: Path, report: Report) -> list[Path]:

@@ -8,32 +8,44 @@ from __future__ import annotations
 import errno
 import json
 import os
-import re
 import sqlite3
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import astuple, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 
 from stopcli.errors import IndexBusy, IndexUnusable, StopError
 from stopcli.fileio import write_error
-from stopcli.index.types import Entries, Entry, Fault, Faults, FileRecord, Files, Space, Vectors
+from stopcli.index.types import (
+    Entries,
+    Entry,
+    Fault,
+    Faults,
+    FileRecord,
+    Files,
+    Space,
+    Vectors,
+    entry_of,
+    of_kind,
+    record_of,
+    space_of,
+)
 from stopcli.index.vectors import REPAIR
-
-Value = TypeVar("Value", str, int, float)
 
 FORMAT = 2
 BATCH = 500  # values of one statement
-LONGEST, MAX_SIZE = 1e10, 65_536  # seconds of a film, numbers of a vector
 SPACES = 'model, weights, precision, frames, "window", size, id, rows, file'
 FILES = "SELECT path, size, mtime_ns, content FROM files"
 TABLES = {"spaces", "files", "entries", "faults", "texts"}
-VECTORS = re.compile(r"vectors-\d{1,9}(\.\d{1,9})?\.f32")  # the names of their files: never a path
-NEWER = {"numbers": "TEXT", "begin": "REAL"}  # columns of entries that the first indexes did not have
+NEWER = {
+    "numbers": "TEXT",
+    "begin": "REAL",
+    "ends": "TEXT",
+}  # columns of entries that the first indexes did not have
 SCHEMA = f"""
 CREATE TABLE spaces (
     id INTEGER PRIMARY KEY, model TEXT NOT NULL, weights TEXT NOT NULL, precision TEXT NOT NULL,
@@ -43,7 +55,7 @@ CREATE TABLE spaces (
 CREATE TABLE files (path BLOB PRIMARY KEY, size INTEGER NOT NULL, mtime_ns INTEGER NOT NULL,
     content TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE entries (space INTEGER NOT NULL, content TEXT NOT NULL, first INTEGER NOT NULL,
-    count INTEGER NOT NULL, duration REAL NOT NULL, numbers TEXT, begin REAL,
+    count INTEGER NOT NULL, duration REAL NOT NULL, numbers TEXT, begin REAL, ends TEXT,
     PRIMARY KEY (space, content)) WITHOUT ROWID;
 CREATE TABLE faults (space INTEGER NOT NULL, content TEXT NOT NULL, error TEXT NOT NULL,
     message TEXT NOT NULL, PRIMARY KEY (space, content)) WITHOUT ROWID;
@@ -163,7 +175,7 @@ class Database:
 
     def spaces(self) -> list[Space]:
         with self._explained():
-            return [_space(*row) for row in self._rows(f"SELECT {SPACES} FROM spaces")]
+            return [space_of(*row) for row in self._rows(f"SELECT {SPACES} FROM spaces")]
 
     def find_space(
         self, weights: str, precision: str | None, frames: int, window: float | None
@@ -173,7 +185,7 @@ class Database:
             AND frames=? AND "window" IS ? ORDER BY rows DESC, id LIMIT 1"""
         rows = self._rows(sql, (weights, precision, frames, window))
         with self._explained():
-            return _space(*rows[0]) if rows else None
+            return space_of(*rows[0]) if rows else None
 
     def make_space(self, wanted: Space) -> Space:
         """Return the space with these properties, made if it is new."""
@@ -207,7 +219,7 @@ class Database:
 
     def _records(self, rows: Iterable[tuple[Any, ...]]) -> dict[Path, FileRecord]:
         with self._explained():
-            return {Path(os.fsdecode(path)): _record(*rest) for path, *rest in rows}
+            return {Path(os.fsdecode(path)): record_of(*rest) for path, *rest in rows}
 
     def entries(self, space: Space, contents: Iterable[str] | None = None) -> dict[str, Entry]:
         """Return where vectors stand, by content: those of the contents, or all.
@@ -225,13 +237,13 @@ class Database:
         columns = f"content, first, count, duration, {self._newer}"
         rows = self._of(space, f"SELECT {columns} FROM entries", contents)
         with self._explained():
-            return {_of_kind(str, content): _entry(*rest) for content, *rest in rows}
+            return {of_kind(str, content): entry_of(*rest) for content, *rest in rows}
 
     def faults(self, space: Space, contents: Iterable[str] | None = None) -> dict[str, Fault]:
         """Return why contents have no vectors: of the contents, or of all."""
         rows = self._of(space, "SELECT content, error, message FROM faults", contents)
         with self._explained():
-            return {c: Fault(_of_kind(str, error), _of_kind(str, message)) for c, error, message in rows}
+            return {c: Fault(of_kind(str, error), of_kind(str, message)) for c, error, message in rows}
 
     def _of(self, space: Space, sql: str, contents: Iterable[str] | None) -> Iterable[tuple[Any, ...]]:
         if contents is None:
@@ -302,40 +314,6 @@ def _newer_columns(db: sqlite3.Connection, *, writable: bool) -> str:
     return ", ".join(name if name in here else "NULL" for name in NEWER)
 
 
-def _of_kind(kind: type[Value], value: object, least: float = 0, most: float = 4e18) -> Value:
-    """Return a value of a database if it is what was written; else ValueError."""
-    if type(value) is not kind or (isinstance(value, int | float) and not least <= value < most):
-        raise ValueError(f"{str(value)[:40]!r} where a {kind.__name__} was expected")
-    return value
-
-
-def _space(*row: Any) -> Space:
-    model, weights, precision, frames, window, size, id, rows, file = row
-    if not VECTORS.fullmatch(_of_kind(str, file)):
-        raise ValueError(f"{file[:40]!r} is no file of vectors")
-    model, weights, precision = (_of_kind(str, v) for v in (model, weights, precision))
-    span = None if window is None else _of_kind(float, window, 1e-6)
-    frames, size, id = (_of_kind(int, v, 1) for v in (frames, size, id))
-    if size > MAX_SIZE:
-        raise ValueError(f"vectors of {size} numbers")
-    return Space(model, weights, precision, frames, span, size, id, _of_kind(int, rows, 0, 1e12), file)
-
-
-def _record(size: object, time: object, content: object) -> FileRecord:
-    return FileRecord(_of_kind(int, size), _of_kind(int, time, -(2**63), 2**63), _of_kind(str, content))
-
-
-def _entry(first: object, count: object, duration: object, numbers: object, begin: object) -> Entry:
-    length, start = (_of_kind(float, 0.0 if t is None else t, 0, LONGEST) for t in (duration, begin))
-    entry = Entry(_of_kind(int, first), _of_kind(int, count, 1), length, begin=start)
-    if numbers is None:
-        return entry
-    windows = tuple(_of_kind(int, n, 0, 1e10) for n in json.loads(_of_kind(str, numbers)))
-    if len(windows) != entry.count or list(windows) != sorted(set(windows)):
-        raise ValueError(f"{len(windows)} numbers of {entry.count} windows")
-    return replace(entry, numbers=windows)
-
-
 def _set_files(db: sqlite3.Connection, files: Files) -> None:
     rows = [(os.fsencode(path), *record) for path, record in files.items()]
     db.executemany("INSERT OR REPLACE INTO files VALUES (?,?,?,?)", rows)
@@ -343,8 +321,12 @@ def _set_files(db: sqlite3.Connection, files: Files) -> None:
 
 def _set_entries(db: sqlite3.Connection, space: Space, entries: Entries) -> None:
     rows = [
-        (space.id, content, e.first, e.count, e.duration, e.numbers and json.dumps(e.numbers), e.begin)
+        (space.id, content, e.first, e.count, e.duration, _json(e.numbers), e.begin, _json(e.ends))
         for content, e in entries.items()
     ]
-    columns = "space, content, first, count, duration, numbers, begin"
-    db.executemany(f"INSERT OR REPLACE INTO entries ({columns}) VALUES (?,?,?,?,?,?,?)", rows)
+    columns = "space, content, first, count, duration, numbers, begin, ends"
+    db.executemany(f"INSERT OR REPLACE INTO entries ({columns}) VALUES (?,?,?,?,?,?,?,?)", rows)
+
+
+def _json(numbers: tuple[int, ...] | None) -> str | None:
+    return None if numbers is None else json.dumps(numbers)

@@ -12,9 +12,9 @@ from pathlib import Path
 from stopcli.errors import IndexUnusable
 from stopcli.fileio import replacing, write_error
 from stopcli.index.database import FORMAT, unusable
-from stopcli.index.store import DATABASE, Index
+from stopcli.index.store import DATABASE, READS, Index
 from stopcli.index.sync import absolute, below
-from stopcli.index.types import PASSING, Files, NewEntry, Paths, Space
+from stopcli.index.types import PASSING, Entry, Files, NewEntry, Paths, Space, Vectors
 from stopcli.index.vectors import broken_rows, whole_rows
 from stopcli.results import IndexCheck, IndexedFile, IndexInfo, IndexSpace
 
@@ -107,7 +107,19 @@ def _bad_contents(index: Index, space: Space, *, look: bool) -> set[str]:
 
 
 def problems(index: Index) -> list[str]:
-    """Look at all of an index; return what is wrong with it, a sentence each."""
+    """Look at all of an index; return what is wrong with it, a sentence each.
+
+    While another process writes, files of vectors come and go: then it is looked at again.
+    """
+    for _ in range(READS):
+        spaces = index.database.spaces()
+        found = index.together(lambda: _problems(index))
+        if not found or spaces == index.database.spaces():
+            break
+    return found
+
+
+def _problems(index: Index) -> list[str]:
     found = [f"{index.folder / DATABASE}: damaged ({d})"] if (d := index.database.damage()) else []
     for space in index.database.spaces():
         file = index.folder / space.file
@@ -196,9 +208,13 @@ def merge(index: Index, source: Index) -> tuple[int, int]:
 
 
 def _merge_space(index: Index, source: Index, space: Space) -> int:
-    entries, matrix = source.database.entries(space), source.vectors(space)
-    bad = _bad_contents(source, space, look=True)
-    entries = {content: entry for content, entry in entries.items() if content not in bad}
+    def read() -> tuple[dict[str, Entry], Vectors]:
+        now = next(s for s in source.database.spaces() if s.id == space.id)
+        bad = _bad_contents(source, now, look=True)
+        entries = source.database.entries(now)
+        return {c: e for c, e in entries.items() if c not in bad}, source.vectors(now)
+
+    entries, matrix = source.together(read)
     here = index.database.make_space(space)
     if here.size != space.size:
         problem = f"{source.folder}: its vectors of {space.model} have {space.size} numbers, here {here.size}"
@@ -208,7 +224,8 @@ def _merge_space(index: Index, source: Index, space: Space) -> int:
     for i in range(0, len(new), BATCH):
         part = new[i : i + BATCH]
         batch = [
-            NewEntry(c, e.duration, matrix[e.first : e.first + e.count], e.numbers, e.begin) for c, e in part
+            NewEntry(c, e.duration, matrix[e.first : e.first + e.count], e.numbers, e.begin, e.ends)
+            for c, e in part
         ]
         here = index.add(here, batch, {}, {})
     faults = source.database.faults(space)

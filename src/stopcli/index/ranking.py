@@ -42,6 +42,7 @@ class Selection:
     window: float | None
     numbers: Mapping[int, tuple[int, ...]] = field(default_factory=dict)  # by first row: see `Entry`
     begin: Mapping[int, float] = field(default_factory=dict)  # by first row, where that is not 0
+    ends: Mapping[int, tuple[int, ...]] = field(default_factory=dict)  # by first row, of what has gaps
     shots: bool = False
 
     def rows(self) -> NDArray[np.int64]:
@@ -58,8 +59,9 @@ class Selection:
         """Return when the windows of a file, from the ``first`` to the ``last``, begin and end (seconds)."""
         numbers, end = self.numbers_of(file), float(self.duration[file])
         begin = self.begin.get(int(self.first[file]), 0.0)
-        some = numbers[first : last + 2]
-        spans = list(spans_of(some, self.window or 0.0, begin, end, shots=self.shots))
+        some, ends = numbers[first : last + 2], self.ends.get(int(self.first[file]))
+        stops = None if ends is None else ends[first : last + 2]
+        spans = list(spans_of(some, self.window or 0.0, begin, end, stops, shots=self.shots))
         return spans[: last + 1 - first]
 
     def owning(self, rows: NDArray[np.int64]) -> Selection:
@@ -92,6 +94,7 @@ def select(diff: FileDiff, state: Snapshot, filters: Filters) -> Selection:
         state.space.window if state.space else None,
         {entry.first: entry.numbers for entry, _ in kept if entry.numbers is not None},
         {entry.first: entry.begin for entry, _ in kept if entry.begin},
+        {entry.first: entry.ends for entry, _ in kept if entry.ends is not None},
         state.space is not None and state.space.shots,
     )
 
@@ -317,10 +320,10 @@ def _left_out(state: Snapshot, selection: Selection, example: Example, content: 
     if entry is None:
         return ()
     start, end = example.span(selection.window)
-    numbers, window = entry.numbers or range(entry.count), selection.window
+    window = selection.window
     if start is None or end is None or window is None:
         return tuple(range(entry.first, entry.first + entry.count))
-    spans = spans_of(numbers, window, entry.begin, entry.duration, shots=selection.shots)
+    spans = entry.spans(window, shots=selection.shots)
     return tuple(entry.first + i for i, (a, b) in enumerate(spans) if a < end and start < b)
 
 

@@ -94,7 +94,7 @@ class Index(AbstractContextManager["Index"]):
             raise IndexUnusable(f"{self.folder}: holds vectors of {space.size} numbers; those are of others")
         entries, row = {}, space.rows
         for item in new:
-            entries[item.content] = Entry(row, len(item.vectors), item.duration, item.numbers, item.begin)
+            entries[item.content] = Entry(row, len(item.vectors), item.duration, *item[3:])
             row += len(item.vectors)
         if new:
             vectors.append(self.folder / space.file, space.rows, np.concatenate([i.vectors for i in new]))

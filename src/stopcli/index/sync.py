@@ -168,11 +168,12 @@ def embed(
             record = diff.present[path]
             clips = [item for item in found if isinstance(item, EncodedClip)]
             failures = [item for item in found if isinstance(item, Failure)]
-            if not is_unchanged(path, record):
+            if not is_unchanged(path, record, failed=bool(failures)):
                 failures = [Failure.of(name, FileChanged(f"{name}: {CHANGED}"))]
             for failure in failures:
                 fault = Fault(failure.error, failure.message.replace(name, HERE))
-                (passing if failure.error in PASSING else faults)[record.content] = fault
+                lasting = failure.error not in PASSING and _holds(path, record)
+                (faults if lasting else passing)[record.content] = fault
             if record.content in passing:
                 continue
             if clips:
@@ -194,13 +195,21 @@ def embed(
     return count, passing
 
 
-def is_unchanged(path: Path, record: FileRecord) -> bool:
-    """Say whether a file is as it was when it was looked at, or gone."""
+def is_unchanged(path: Path, record: FileRecord, *, failed: bool) -> bool:
+    """Say whether a file is as it was when it was looked at; if it is gone, whether reading it failed."""
     try:
         status = path.stat()
     except OSError:
-        return True  # reading it has said so
+        return failed  # else its drive may have gone while the end was read
     return (status.st_size, _time(status)) == (record.size, record.mtime_ns)
+
+
+def _holds(path: Path, record: FileRecord) -> bool:
+    """Say whether a file can be read, and holds what it did: a fault is then not its drive's."""
+    try:
+        return content_key(path) == record.content
+    except OSError:
+        return False
 
 
 def _time(status: os.stat_result) -> int:
@@ -210,11 +219,13 @@ def _time(status: os.stat_result) -> int:
 
 def _place(
     clips: list[EncodedClip], window: float | None, *, shots: bool
-) -> tuple[tuple[int, ...] | None, float]:
-    """Return which windows of a file were embedded, as an Entry has it; and where the first begins."""
+) -> tuple[tuple[int, ...] | None, float, tuple[int, ...] | None]:
+    """Return which windows of a file were embedded, where the first begins, when they end: as in Entry."""
     if not window:
-        return None, 0.0
+        return None, 0.0, None
     begin = clips[0].start or 0.0
     unit = 0.001 if shots else window
     numbers = tuple(round(((c.start or 0.0) - begin) / unit) for c in clips)
-    return None if numbers == tuple(range(len(numbers))) else numbers, begin
+    ends = tuple(round((c.until - begin) / unit) for c in clips)
+    apart = shots and ends[:-1] != numbers[1:]  # by a gap in the recording
+    return None if numbers == tuple(range(len(numbers))) else numbers, begin, ends if apart else None

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,10 +16,13 @@ from stopcli.results import EncodedClip, Failure, Hit
 from stopcli.video.cut.shots import PATIENCE
 
 WINDOW = 8.0  # seconds of a window
+LONGEST, MAX_SIZE = 1e10, 65_536  # seconds of a film, numbers of a vector
+VECTORS = re.compile(r"vectors-\d{1,9}(\.\d{1,9})?\.f32")  # the names of their files: never a path
 SHOTS = "-shots1"  # ends the key of vectors of windows that end at cuts
 Vectors = NDArray[np.float32]
 Paths = Sequence[Path]
 Say = Callable[[str], object]
+Value = TypeVar("Value", str, int, float)
 Progress = Callable[..., object]  # with each path that is done; with a time (seconds), how far it has come
 
 
@@ -55,7 +60,7 @@ class Entry:
 
     ``numbers`` (count,) says which windows of the file they are; None: the first, and all that follow. Where
     windows end at cuts, it says when each begins, in milliseconds from the first one. The first window begins
-    at ``begin`` (seconds).
+    at ``begin`` (seconds). ``ends`` (count,) says in the same way when each ends; None: as the next begins.
     """
 
     first: int
@@ -63,16 +68,23 @@ class Entry:
     duration: float
     numbers: tuple[int, ...] | None = None
     begin: float = 0.0
+    ends: tuple[int, ...] | None = None
+
+    def spans(self, window: float, *, shots: bool) -> Iterator[tuple[float, float]]:
+        """Yield when its windows begin and end, in seconds."""
+        numbers = self.numbers or range(self.count)
+        return spans_of(numbers, window, self.begin, self.duration, self.ends, shots=shots)
 
 
 class NewEntry(NamedTuple):
-    """A content to add: its duration in seconds, its vectors (n,E); ``numbers`` and ``begin`` as in Entry."""
+    """A content to add: its duration in seconds, its vectors (n,E); the rest as in Entry."""
 
     content: str
     duration: float
     vectors: Vectors
     numbers: tuple[int, ...] | None = None
     begin: float = 0.0
+    ends: tuple[int, ...] | None = None
 
 
 class Fault(NamedTuple):
@@ -83,14 +95,22 @@ class Fault(NamedTuple):
 
 
 def spans_of(
-    numbers: Sequence[int], window: float, begin: float, duration: float, *, shots: bool
+    numbers: Sequence[int],
+    window: float,
+    begin: float,
+    duration: float,
+    ends: Sequence[int] | None = None,
+    *,
+    shots: bool,
 ) -> Iterator[tuple[float, float]]:
-    """Yield when windows begin and end, in seconds; ``numbers`` as in Entry. The last ends with the film."""
+    """Yield when windows begin and end, in seconds; arguments as in Entry. The last ends with the film."""
     for i, number in enumerate(numbers):
         if i == len(numbers) - 1:
             yield begin + (number / 1000 if shots else number * window), duration
+        elif shots and ends is not None:
+            yield begin + number / 1000, begin + ends[i] / 1000
         elif shots:
-            most = number / 1000 + PATIENCE * window  # where a recording has a gap, the next one begins later
+            most = number / 1000 + PATIENCE * window  # vectors of an earlier version have no ends
             yield begin + number / 1000, begin + min(numbers[i + 1] / 1000, most)
         else:
             yield begin + number * window, begin + (number + 1) * window
@@ -193,3 +213,46 @@ class SearchResult(NamedTuple):
 
     hits: tuple[Hit, ...]
     failures: tuple[Failure, ...]
+
+
+def of_kind(kind: type[Value], value: object, least: float = 0, most: float = 4e18) -> Value:
+    """Return a value of a database if it is what was written; else ValueError."""
+    if type(value) is not kind or (isinstance(value, int | float) and not least <= value < most):
+        raise ValueError(f"{str(value)[:40]!r} where a {kind.__name__} was expected")
+    return value
+
+
+def space_of(*row: Any) -> Space:
+    """Return a space as its row has it; ValueError for what cannot be."""
+    model, weights, precision, frames, window, size, id, rows, file = row
+    if not VECTORS.fullmatch(of_kind(str, file)):
+        raise ValueError(f"{file[:40]!r} is no file of vectors")
+    model, weights, precision = (of_kind(str, v) for v in (model, weights, precision))
+    span = None if window is None else of_kind(float, window, 1e-6)
+    frames, size, id = (of_kind(int, v, 1) for v in (frames, size, id))
+    if size > MAX_SIZE:
+        raise ValueError(f"vectors of {size} numbers")
+    return Space(model, weights, precision, frames, span, size, id, of_kind(int, rows, 0, 1e12), file)
+
+
+def record_of(size: object, time: object, content: object) -> FileRecord:
+    """Return a file as its row has it; ValueError."""
+    return FileRecord(of_kind(int, size), of_kind(int, time, -(2**63), 2**63), of_kind(str, content))
+
+
+def entry_of(
+    first: object, count: object, duration: object, numbers: object, begin: object, ends: object
+) -> Entry:
+    """Return an entry as its row has it; ValueError."""
+    length, start = (of_kind(float, 0.0 if t is None else t, 0, LONGEST) for t in (duration, begin))
+    entry = Entry(of_kind(int, first), of_kind(int, count, 1), length, begin=start)
+    return replace(entry, numbers=_ascending(numbers, entry.count), ends=_ascending(ends, entry.count))
+
+
+def _ascending(text: object, count: int) -> tuple[int, ...] | None:
+    if text is None:
+        return None
+    numbers = tuple(of_kind(int, n, 0, 1e10) for n in json.loads(of_kind(str, text)))
+    if len(numbers) != count or list(numbers) != sorted(set(numbers)):
+        raise ValueError(f"{len(numbers)} numbers of {count} windows")
+    return numbers

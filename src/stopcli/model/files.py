@@ -65,6 +65,10 @@ class ModelFiles:
         config = replace(self.config, preprocess=preprocess.to_dict())
         return replace(self, preprocess=preprocess, config=config)
 
+    def without_head(self) -> ModelFiles:
+        """Return this model without what it learned of its labels from clips."""
+        return replace(self, config=replace(self.config, head=None))
+
     def sampled(self, sampling: Sampling | None) -> ModelFiles:
         """Return this model with frames chosen in another way; None leaves it as it is."""
         return self if sampling is None else replace(self, config=replace(self.config, sampling=sampling))

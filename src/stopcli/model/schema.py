@@ -189,7 +189,23 @@ class Head(_Strict):
     ridge: Annotated[float, Field(gt=0)]
 
 
-class ConfigFile(BaseModel):
+class Training(BaseModel):
+    """How a model was made."""
+
+    settings: dict[str, Any] = {}
+    provenance: dict[str, Any] = {}
+
+
+class Told(BaseModel):
+    """What a model says of itself, and is kept as it is."""
+
+    license: Annotated[str, Field(max_length=200)] | None = None
+    description: Annotated[str, Field(max_length=10_000)] | None = None
+    training: Training | None = None
+    metrics: dict[str, dict[str, Any]] | None = None
+
+
+class ConfigFile(Told):
     """All of ``config.json`` but ``stop``, which is a StopConfig; what is not known is kept as it is."""
 
     model_config = ConfigDict(extra="allow", strict=True, allow_inf_nan=False)

@@ -33,7 +33,7 @@ def film(explanation: Explanation, path: Path, seconds: float = 0.8) -> None:
     import av
     from PIL import Image
 
-    with replacing(path) as part, av.open(str(part), "w", format="mp4") as out:
+    with replacing(path) as part, av.open(f"file:{part}", "w", format="mp4") as out:
         stream = out.add_stream("libx264", rate=Fraction(10))
         stream.pix_fmt = "yuv420p"
         for now in range(len(explanation.frames)):

@@ -57,12 +57,12 @@ def choose_device(wanted: str, model: Stop, frames: int) -> tuple[torch.device, 
 def agreement(model: Stop, frames: int, device: torch.device) -> float:
     """Return the lowest cosine between fp32 embeddings of fixed noise on ``device`` and on the CPU.
 
-    The model is left where it was.
+    The model is left where it was, and can be trained: in inference mode, its parameters could not.
     """
     size = model.backbone.preprocess.size
     noise = torch.randn(2, frames, 3, size, size, generator=torch.Generator().manual_seed(0))
     home, dtype = next((p.device, p.dtype) for p in model.parameters())
-    with torch.inference_mode():
+    with torch.no_grad():
         model.to("cpu", torch.float32)
         reference = model.encode_video(noise)
         model.to(device)
@@ -71,8 +71,11 @@ def agreement(model: Stop, frames: int, device: torch.device) -> float:
     return float((reference * found).sum(-1).min())
 
 
-def choose_precision(device: torch.device, wanted: str) -> tuple[str, str]:
-    """Return a precision and the reason for it: bf16 where the hardware is fast at it. Raises DeviceError."""
+def choose_precision(device: torch.device, wanted: str, *, trainable: bool = False) -> tuple[str, str]:
+    """Return a precision and the reason for it: bf16 where the hardware is fast at it.
+
+    Models are never trained in fp16 unless it is ``wanted``. DeviceError: the device does not have it.
+    """
     if wanted == "int8" and device.type != "cpu":
         raise DeviceError(f"--precision int8 is for CPUs, got {device}; use bf16 or fp16")
     if wanted != "auto":
@@ -81,7 +84,8 @@ def choose_precision(device: torch.device, wanted: str) -> tuple[str, str]:
         major, minor = torch.cuda.get_device_capability(device)
         if major >= 8:
             return "bf16", f"compute capability {major}.{minor} is fast at bf16"
-        return ("fp16" if major >= 7 else "fp32"), f"compute capability {major}.{minor} has no fast bf16"
+        precision = "fp16" if major >= 7 and not trainable else "fp32"
+        return precision, f"compute capability {major}.{minor} has no fast bf16"
     if device.type == "cpu":
         fast = _cpu_bf16()
         return ("bf16", f"this CPU has {fast}") if fast else ("fp32", "this CPU has no bf16 arithmetic")

@@ -76,7 +76,9 @@ class Encoder:
         keys = files.config.sampling == "keyframes"
         self.framing = Framing(preprocess.size, preprocess.fit, preprocess.interpolation, keys)
         self.device, self.device_reason = choose_device(self.options.device, model, self.frames)
-        self.precision, self.precision_reason = choose_precision(self.device, self.options.precision)
+        self.precision, self.precision_reason = choose_precision(
+            self.device, self.options.precision, trainable=trainable
+        )
         self.dtype = torch.float32 if trainable else dtype_of(self.precision)
         self._autocast = trainable and self.precision != "fp32"
         if trainable and self.precision in ("fp16", "int8"):

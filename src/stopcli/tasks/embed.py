@@ -10,20 +10,24 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stopcli.data.runs import MANIFEST, Shard, lost_or_kept, read_run, share, with_seconds
-from stopcli.errors import FileChanged, FileExists, InputError
+from stopcli.errors import FileChanged, InputError
 from stopcli.fileio import alone, remove_folder
 from stopcli.results import Embedded, EncodedClip, Failure
-from stopcli.tasks.vectorfile import Journal, Row, VectorFile, check_vector_file, load, save
+from stopcli.tasks.vectorfile import (
+    ALIKE,
+    Journal,
+    Row,
+    VectorFile,
+    check_vector_file,
+    load,
+    require_alike,
+    save,
+)
 
 if TYPE_CHECKING:
     from stopcli.runtime.encoder import Encoder
 
 FileKey = tuple[int, int]  # size in bytes, time of change in ns
-FRAMES = ("window", "focus", "frames", "size", "fit", "interpolation", "sampler", "reader", "video_key")
-ALIKE = {  # what vectors must have in common to be compared
-    "videos": ("kind", "weights", "precision", *FRAMES),
-    "texts": ("kind", "weights", "precision", "text_key"),
-}
 
 
 def embed_videos(
@@ -48,7 +52,7 @@ def embed_videos(
         FileExists: ``output`` was made in another way. UsageError: it has an unknown suffix.
         OutputBusy: another process is writing it.
     """
-    check_vector_file(output)
+    check_vector_file(output, force=force)
     with alone(output), ExitStack() as parts:
         journal = Journal(output, {**encoder.describe(), "kind": "videos", "window": window})
         vectors = _open(journal, output, force)
@@ -166,7 +170,7 @@ def embed_texts(
     encoder: Encoder, texts: Sequence[str], output: Path, *, force: bool = False
 ) -> list[Embedded]:
     """Embed texts into ``output``, as `embed_videos` does videos; an empty text is a UsageError."""
-    check_vector_file(output)
+    check_vector_file(output, force=force)
     with alone(output):
         journal = Journal(output, {**encoder.describe(), "kind": "texts", "window": None})
         vectors = _open(journal, output, force)
@@ -193,13 +197,7 @@ def _open(journal: Journal, output: Path, force: bool) -> VectorFile:
         if not recovered.parts:
             raise
         return recovered  # a process died while it wrote the output; the journal has all of it
-    for name in ALIKE[journal.provenance["kind"]]:
-        before, now = vectors.provenance.get(name), journal.provenance.get(name)
-        if before != now:
-            how = f"with {name} {before!r}, now it is {now!r}"
-            how = "by a tower with other settings" if name.endswith("_key") else how
-            way = "choose another --output, or start over with --force"
-            raise FileExists(f"{output} was made {how}; such vectors cannot be compared: {way}")
+    require_alike(str(output), vectors.provenance, journal.provenance)
     return VectorFile(journal.provenance, vectors.parts | recovered.parts)
 
 

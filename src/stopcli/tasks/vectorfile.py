@@ -19,10 +19,15 @@ from zipfile import BadZipFile
 import numpy as np
 from numpy.typing import NDArray
 
-from stopcli.errors import InputError, UsageError
+from stopcli.errors import FileExists, InputError, UsageError
 from stopcli.fileio import append_line, check_output, replacing, to_json, write_text
 
 SUFFIXES = (".npz", ".npy", ".parquet")
+FRAMES = ("window", "focus", "frames", "size", "fit", "interpolation", "sampler", "reader", "video_key")
+ALIKE = {  # what vectors must have in common to be compared
+    "videos": ("kind", "weights", "precision", *FRAMES),
+    "texts": ("kind", "weights", "precision", "text_key"),
+}
 
 
 @dataclass(frozen=True)
@@ -66,12 +71,16 @@ class VectorFile:
         self.parts |= new.parts
 
 
-def check_vector_file(path: Path) -> None:
-    """Make sure that a file of vectors can be written: suffix, folder, pyarrow. Raises UsageError."""
+def check_vector_file(path: Path, *, force: bool = False) -> None:
+    """Make sure that a file of vectors can be written: suffix, folder, pyarrow.
+
+    Raises UsageError, or FileExists for the rows of a .npy without ``force``.
+    """
     check_output(path, force=True, option="--output", suffixes=SUFFIXES)
-    if path.suffix == ".npy" and not path.exists():  # the rows go into a file beside it
-        check_output(_sidecar(path), force=False, option="--output")
-    if path.suffix == ".parquet":
+    kind = path.suffix.lower()
+    if kind == ".npy" and not path.exists():  # the rows go into a file beside it
+        check_output(_sidecar(path), force=force or _is_ours(_sidecar(path)), option="--output")
+    if kind == ".parquet":
         try:
             import pyarrow  # noqa: F401
         except ImportError:
@@ -83,7 +92,7 @@ def check_vector_file(path: Path) -> None:
 def load(path: Path) -> VectorFile:
     """Read a file of vectors; raises InputError if it is damaged or something else."""
     try:
-        read = {".npz": _load_npz, ".npy": _load_npy, ".parquet": _load_parquet}[path.suffix]
+        read = {".npz": _load_npz, ".npy": _load_npy, ".parquet": _load_parquet}[path.suffix.lower()]
         matrix, rows, provenance = read(path)
         if matrix.ndim != 2 or matrix.dtype != np.float32 or not isinstance(provenance, dict):
             raise ValueError("no vectors")
@@ -137,16 +146,16 @@ def _digest(matrix: NDArray[np.float32]) -> str:
 
 def save(path: Path, vectors: VectorFile) -> None:
     """Write a file of vectors, whole or not at all; raises CannotWrite."""
-    matrix = vectors.matrix()
-    if path.suffix == ".npy":
+    matrix, kind = vectors.matrix(), path.suffix.lower()
+    if kind == ".npy":
         rows = [to_json(asdict(r)) for r in vectors.rows]
         head = json.dumps({**vectors.provenance, "vectors": _digest(matrix)})
         write_text(_sidecar(path), "\n".join([head, *rows]) + "\n")
     with replacing(path) as part:
-        if path.suffix == ".npz":
+        if kind == ".npz":
             with part.open("wb") as stream:
                 np.savez(stream, **_arrays(vectors))
-        elif path.suffix == ".npy":
+        elif kind == ".npy":
             with part.open("wb") as stream:
                 np.save(stream, matrix)
         else:
@@ -190,6 +199,25 @@ def _sidecar(path: Path) -> Path:
     return path.with_suffix(".jsonl")
 
 
+def _is_ours(sidecar: Path) -> bool:
+    """Say whether a file of rows was left by a process that died before it wrote their vectors."""
+    try:
+        with sidecar.open(encoding="utf-8") as stream:
+            return set(json.loads(stream.readline())) >= {"vectors", "kind"}
+    except (OSError, ValueError, TypeError):
+        return False
+
+
+def require_alike(what: str, before: dict[str, Any], now: dict[str, Any]) -> None:
+    """Raise FileExists where vectors that were made ``before`` cannot be compared with those made ``now``."""
+    for name in ALIKE[now["kind"]]:
+        if before.get(name) != now.get(name):
+            how = f"with {name} {before.get(name)!r}, now it is {now.get(name)!r}"
+            how = "by a tower with other settings" if name.endswith("_key") else how
+            way = "choose another --output, or start over with --force"
+            raise FileExists(f"{what} was made {how}; such vectors cannot be compared: {way}")
+
+
 class Journal:
     """The rows of a run in progress, on disk as they are made: ``.OUT.journal``.
 
@@ -202,20 +230,24 @@ class Journal:
         self.provenance = provenance
 
     def recover(self) -> VectorFile:
-        """Return what an interrupted run with the same model had done and known; others are ignored."""
+        """Return what an interrupted run had done and known, on whatever machine.
+
+        Raises FileExists as `require_alike`.
+        """
         vectors = VectorFile(self.provenance)
         if not self.path.is_file():
             return vectors
         lines = self.path.read_text(encoding="utf-8", errors="replace").split("\n")
         try:
-            if json.loads(lines[0]) != self.provenance:
-                return vectors
+            before = dict(json.loads(lines[0]))
             for line in lines[1:]:
                 entry = json.loads(line)
                 rows = [Row(**row) for row in entry["rows"]]
                 vectors.put(rows, [np.frombuffer(bytes.fromhex(v), np.float32) for v in entry["vectors"]])
         except (KeyError, TypeError, ValueError):  # the line that was being written
             pass
+        if vectors.parts:
+            require_alike(f"{self.path}: what an interrupted run has done", before, self.provenance)
         return vectors
 
     def begin(self, vectors: VectorFile) -> None:

@@ -80,6 +80,10 @@ class ClipReader:
         path, start, end = clip
         return self.cache.read(path, self.frames, self.framing, start, end)
 
+    def content_of(self, clips: Iterable[Clip]) -> list[list[object]]:
+        """Return what clips are, whatever their files are called: contents and seconds; raises InputError."""
+        return [[self.cache.content_of(path), start, end] for path, start, end in clips]
+
     def centres(self, clips: Iterable[Clip]) -> NDArray[np.uint8]:
         """Return the clips' frames as every command sees them: (N,T,S,S,3)."""
         return np.stack([self.read(clip)[AROUND // 2 :: AROUND] for clip in clips])

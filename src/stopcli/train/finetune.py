@@ -209,20 +209,23 @@ def load_trainable(
     encoder_options: EncoderOptions | None,
     callback: TrainingCallback,
 ) -> Encoder:
-    """Load the model to train. Where other modes are asked for, keep those of its prompts that still fit."""
+    """Load the model to train. Where other modes are asked for, keep those of its prompts that still fit.
+
+    What it learned of its labels from clips stays behind: these are not the labels to come.
+    """
     import torch
 
     from stopcli.runtime.encoder import Encoder, EncoderOptions
 
     if options.epochs == 0:  # no prompts are trained: the model stays as it is
-        return Encoder(base, encoder_options or EncoderOptions())
+        return Encoder(base.without_head(), encoder_options or EncoderOptions())
     base.require_blocks("finetune")
     before = base.config.stop
     asked = {mode: value for mode in MODES if (value := getattr(options, mode)) is not None}
     stop = replace(before or StopConfig(), **asked)
     if stop.spatial == stop.temporal == "off":
         raise UsageError(f"--spatial off and --temporal off leave nothing to train of {base.name}")
-    folder = base.folder
+    base, folder = base.without_head(), base.folder
     if stop != before:
         base = replace(base, config=replace(base.config, stop=stop), folder=None)
     where = encoder_options or EncoderOptions()

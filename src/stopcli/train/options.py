@@ -10,6 +10,7 @@ from stopcli.data.labels import check_template
 from stopcli.errors import UsageError
 from stopcli.model.config import Attention, HeadKind, Mode
 from stopcli.results.training import StepReport, TrainingPlan
+from stopcli.settings import MOST_SEED
 
 
 @dataclass(frozen=True)
@@ -40,9 +41,12 @@ class FinetuneOptions:
             ("epochs", self.epochs, 0),
             ("shots", self.shots, 1),
             ("folds", self.folds, 2),
+            ("seed", self.seed, 0),
         ):
             if value is not None and value < least:
                 raise UsageError(f"--{name} must be at least {least}, got {value}")
+        if self.seed > MOST_SEED:
+            raise UsageError(f"--seed must be at most {MOST_SEED}, got {self.seed}")
         if self.epochs == 0 and self.keep_zero_shot:
             raise UsageError(
                 "--epochs 0 trains no prompts: all of the model is kept without --keep-zero-shot"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 import time
 from collections.abc import Callable, Generator, Sequence
@@ -14,6 +15,7 @@ from stopcli.data.labels import prompts_for, template_for
 from stopcli.data.seen import Seen
 from stopcli.data.table import SPLITS, Dataset, unique_clips
 from stopcli.errors import CheckpointError
+from stopcli.fileio import to_json
 from stopcli.model.config import ModelConfig
 from stopcli.model.files import known_hash
 from stopcli.results.training import CrossValidation, Finetuned, StepReport, TrainingPlan
@@ -81,9 +83,11 @@ class FinetuneRun:
 
     def _foundations(self) -> dict[str, str]:
         """Return what, beside the settings, must be the same for a run to be resumed."""
+        rows = self.data.rows
+        clips = to_json([self.reader.content_of(r.clip for r in rows), [(r.text, r.split) for r in rows]])
         return {
-            "the frames": str(self.encoder.framing),
-            "the data set": self.record["data"]["sha256"][:12],
+            "the frames": f"{self.encoder.frames} of {self.encoder.framing}",
+            "the clips": hashlib.sha256(clips.encode()).hexdigest()[:12],
             "the model to start from": self.origin["base_weights"][:12],
         }
 
@@ -205,6 +209,8 @@ class FinetuneRun:
         cross_validation: CrossValidation | None = None,
     ) -> Finetuned:
         """Learn the labels with the best weights, score, draw pictures, write the card, drop the state."""
+        if self.options.keep_zero_shot:
+            self.folder.keep_best()
         self.folder.load_best(self.encoder.model)
         parts = self.encoder, self.data, self.judge, self.retention, self.options, self.folder, self.history
         end = Conclusion(*parts, self._config)

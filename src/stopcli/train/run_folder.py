@@ -39,9 +39,19 @@ if TYPE_CHECKING:
 
 METRICS_FILE, CURVE_FILE, CONFUSION_FILE = "metrics.jsonl", "curve.png", "confusion.png"
 PREDICTIONS_FILE = "predictions.csv"  # of held-out clips; never published, it names files
-STATE_FILE, FOLDS = ".state.safetensors", ".folds"
+STATE_FILE, BEST_FILE, FOLDS = ".state.safetensors", ".best.safetensors", ".folds"
 BESIDE = (CURVE_FILE, CONFUSION_FILE, PREDICTIONS_FILE, FOLDS)
-OURS = (CONFIG_FILE, WEIGHTS_FILE, HEAD_FILE, METRICS_FILE, CARD_FILE, STATE_FILE, SEEN_FILE, *BESIDE)
+OURS = (
+    CONFIG_FILE,
+    WEIGHTS_FILE,
+    HEAD_FILE,
+    METRICS_FILE,
+    CARD_FILE,
+    STATE_FILE,
+    BEST_FILE,
+    SEEN_FILE,
+    *BESIDE,
+)
 METRIC: dict[Task, str] = {"classification": "top-1", "retrieval": "R@1"}  # decides which weights are best
 
 
@@ -129,14 +139,23 @@ class RunFolder:
                         shutil.copyfile(files.words / name, part)
         save(self.path, config, model)
 
+    def keep_best(self) -> None:
+        """Keep the best weights until the run's end: the model's file will hold others, made from them."""
+        best, weights = self.path / BEST_FILE, self.path / WEIGHTS_FILE
+        if distributed.rank() == 0 and not best.exists() and weights.exists():
+            with replacing(best) as part:
+                shutil.copyfile(weights, part)
+
     def load_best(self, model: Stop) -> None:
-        """Give the model the weights that were last written, where its parameters are."""
+        """Give the model the best weights, where its parameters are."""
         from safetensors.torch import load_file
 
         if not list(model.prompts.parameters()):
             return
         if distributed.rank() == 0:
-            model.prompts.load_state_dict(load_file(self.path / WEIGHTS_FILE))
+            kept = self.path / BEST_FILE
+            file = kept if kept.exists() else self.path / WEIGHTS_FILE
+            model.prompts.load_state_dict(load_file(file))
         distributed.broadcast(model.prompts.parameters())
 
     def write_predictions(self, judged: Sequence[tuple[Row, str, float]]) -> None:
@@ -157,6 +176,7 @@ class RunFolder:
         write_text(self.path / CARD_FILE, model_card(self.path.resolve().name, config.to_dict()))
         shutil.rmtree(self.path / FOLDS, ignore_errors=True)
         self.state_file.unlink(missing_ok=True)
+        (self.path / BEST_FILE).unlink(missing_ok=True)
         return self.result(config)
 
     def result(self, config: ModelConfig) -> Finetuned:

@@ -59,11 +59,7 @@ class FrameCache:
         end: float | None = None,
     ) -> NDArray[np.uint8]:
         """Return a clip's frames (3T,S,S,3), cached or decoded now; errors as `read_frames`."""
-        try:
-            key = self._keys.get(path) or self._keys.setdefault(path, content_key(path))
-        except OSError as error:
-            check_file(path)
-            raise UnreadableVideo(f"{path}: cannot be read ({error.strerror})") from error
+        key = self.content_of(path)
         framing = Framing.of(size)
         text = f"{READER} {key} {frames} {framing} {start} {end}"
         name = hashlib.sha256(text.encode()).hexdigest()[:40] + ".npy"
@@ -79,6 +75,14 @@ class FrameCache:
         self.decoded += 1
         self._store(name, pixels)
         return pixels
+
+    def content_of(self, path: Path) -> str:
+        """Return a key of what a file holds, asked once in a run; raises InputError."""
+        try:
+            return self._keys.get(path) or self._keys.setdefault(path, content_key(path))
+        except OSError as error:
+            check_file(path)
+            raise UnreadableVideo(f"{path}: cannot be read ({error.strerror})") from error
 
     def _store(self, name: str, pixels: NDArray[np.uint8]) -> None:
         with self._lock:

@@ -88,6 +88,11 @@ class Container:
         """Give the file back."""
         self.file.close()
 
+    @staticmethod
+    def beat() -> None:
+        """Say that the file is being read on: who waits for a decoder that hangs would end it."""
+        on_packet()
+
     def packets(self) -> Iterator[Any]:
         """Yield the stream's packets until the end or the first unreadable one; VideoTimeout if too slow."""
         import av
@@ -99,7 +104,7 @@ class Container:
                 packet = next(packets)
             except (StopIteration, av.FFmpegError):
                 return
-            on_packet()
+            self.beat()
             if time.monotonic() - waited > self._deadline:
                 raise VideoTimeout(f"{self.path}: not done after {TIME_LIMIT:.0f} s; skipped")
             yield packet

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from labelled_clips import table
+from labelled_clips import Recorder, table
 from stopcli.data.background import BACKGROUND, MARGIN, with_background
 from stopcli.data.split import folds_of
 from stopcli.data.table import read_dataset
 from stopcli.errors import BadDataset, UsageError
+from stopcli.train.dataset import check_table
 
 ROWS = "path,label,start,end,split\n00.mp4,serve,4,6,train\n00.mp4,fall,10,12,train\n01.mp4,serve,0,2,test\n"
 
@@ -29,10 +30,39 @@ def test_background_lies_where_nothing_is_labelled_and_keeps_the_split(videos):
     assert found.rows == with_background(data, 0, lambda _: 20.0).rows
 
 
+def test_background_is_drawn_from_every_file_and_in_every_split(videos):
+    """Files of the test may come first in the alphabet."""
+    lines = [f"0{i}.mp4,{'ab'[i % 2]},0,2,{'test' if i < 3 else 'train'}" for i in range(6)]
+    data = read_dataset(table(videos, "path,label,start,end,split\n" + "\n".join(lines)))
+    new = [r for r in with_background(data, 0, lambda _: 30.0).rows if r.text == BACKGROUND]
+    assert sorted(r.split for r in new) == ["test", "test", "train", "train"]
+    drawn = {seed: with_background(data, seed, lambda _: 30.0).rows for seed in range(10)}
+    assert {r.path.name for rows in drawn.values() for r in rows if r.text == BACKGROUND} == {
+        f"0{i}.mp4" for i in range(6)
+    }
+
+
+@pytest.mark.parametrize("fault", ["01.mp4,b,x,9", "01.mp4,,4,9", "01.mp4,alone,4,9", "01.mp4,a,0,2"])
+def test_a_file_with_a_faulty_row_has_no_background(videos, fault):
+    lines = ["00.mp4,a,0,2", "00.mp4,b,4,6", "01.mp4,a,0,2", "02.mp4,b,0,2", fault]
+    data = read_dataset(table(videos, "path,label,start,end\n" + "\n".join(lines)))
+    data = check_table(data, Recorder(), skip_bad=True)
+    assert len(data.problems) == 1
+    for seed in range(5):
+        new = [r for r in with_background(data, seed, lambda _: 30.0).rows if r.text == BACKGROUND]
+        assert new
+        assert {r.path.name for r in new} <= {"00.mp4", "02.mp4"}
+
+
 @pytest.mark.parametrize(
     ("text", "length", "error", "words"),
     [
-        ("path,label,start,end\n00.mp4,a,1,4\n00.mp4,b,4,7\n", 8.0, BadDataset, "no 3 s without a label"),
+        (
+            "path,label,start,end\n00.mp4,a,1,4\n00.mp4,b,4,7\n",
+            8.0,
+            BadDataset,
+            "no stretches of 3 s without a label",
+        ),
         ("path,label\n00.mp4,a\n01.mp4,b\n", 9.0, BadDataset, "start and end"),
         ("path,caption,start,end\n00.mp4,a,0,1\n", 9.0, UsageError, "not captions"),
         ("path,label,start,end\n00.mp4,background,0,1\n01.mp4,b,0,1\n", 9.0, UsageError, "already"),

@@ -12,6 +12,27 @@ from stopcli.data.table import read_dataset
 from stopcli.errors import BadDataset, FileMissing
 
 
+@pytest.mark.parametrize("names", [("train", "validation", "test"), ("Training", "valid", "TEST")])
+def test_folders_are_splits_by_their_usual_names(videos, tmp_path, names):
+    for name in names:
+        for label in ("cat", "dog"):
+            (tmp_path / name / label).mkdir(parents=True)
+            (tmp_path / name / label / "a.mp4").symlink_to(videos / "00.mp4")
+    data = read_dataset(tmp_path)
+    assert data.labels == ("cat", "dog")
+    assert [len(data.of(split)) for split in ("train", "val", "test")] == [2, 2, 2]
+    (tmp_path / "unsure" / "cat").mkdir(parents=True)
+    with pytest.raises(BadDataset, match="unsure beside them is none; call it train, val or test"):
+        read_dataset(tmp_path)
+
+
+def test_a_label_may_be_called_as_a_split_is(videos, tmp_path):
+    for label in ("train", "bus"):
+        (tmp_path / label).mkdir()
+        (tmp_path / label / "a.mp4").symlink_to(videos / "00.mp4")
+    assert read_dataset(tmp_path).labels == ("bus", "train")
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [

@@ -11,7 +11,7 @@ from index_toys import space_of, toy_space, vectors_by_content
 
 from stopcli.index import sync
 from stopcli.index.store import Index
-from stopcli.index.types import Fault
+from stopcli.index.types import Entry, Fault, NewEntry
 from stopcli.results import EncodedClip, Failure
 
 
@@ -200,6 +200,49 @@ def test_what_may_pass_is_not_remembered(tmp_path, error):
         assert failure.message == f"{tree / 'a.mp4'}: it crashed"
     with Index(tmp_path / "index") as again:
         assert update(again, tree) == 1
+
+
+@pytest.mark.parametrize("failing", [True, False])
+def test_a_drive_that_drops_out_is_no_fault_of_the_files(tmp_path, failing):
+    """Also where the end of a film was lost without a word."""
+    tree, index = tmp_path / "tree", Index(tmp_path / "index")
+    tree.mkdir()
+    (tree / "a.mp4").write_bytes(b"aaaa")
+
+    class Dropping(Encoder):
+        def encode_videos(self, paths, **options):
+            clips = list(super().encode_videos(paths, **options))
+            tree.rename(tmp_path / "away")
+            yield from (
+                [
+                    Failure(str(p), "unreadable-video", f"{p}: cannot be read (Input/output error)")
+                    for p in paths
+                ]
+                if failing
+                else clips
+            )
+
+    with index:
+        assert update(index, tree, Dropping()) == 0
+        assert index.database.faults(space_of(index)) == {}
+        (tmp_path / "away").rename(tree)
+        assert update(index, tree) == 1
+
+
+def test_windows_before_a_gap_end_before_it(tmp_path):
+    clips = [
+        EncodedClip("a", s, e, np.ones(4, np.float32), e) for s, e in ((2, 10), (10, 18), (1000, 1006.5))
+    ]
+    numbers, begin, ends = sync._place(clips, 8.0, shots=True)
+    entry = Entry(0, 3, 1006.5, numbers, begin, ends)
+    assert list(entry.spans(8.0, shots=True)) == [(2, 10), (10, 18), (1000, 1006.5)]
+    assert sync._place(clips[:2], 8.0, shots=True)[2] is None
+    with Index(tmp_path / "index") as index, index.writing():
+        space = index.database.make_space(toy_space())
+        space = index.add(
+            space, [NewEntry("c", 1006.5, np.ones((3, 4), np.float32), numbers, begin, ends)], {}, {}
+        )
+        assert index.database.entries(space)["c"] == entry
 
 
 def test_a_file_that_is_replaced_while_it_is_read_gets_no_vectors(tmp_path):

@@ -55,6 +55,23 @@ def test_a_model_comes_back_as_it_was(folder):
     assert all(torch.equal(v, saved[k]) for k, v in model.prompts.state_dict().items())
 
 
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("training", "abc"),
+        ("training", {"settings": 5}),
+        ("metrics", 5),
+        ("metrics", {"test": 5}),
+        ("license", {}),
+        ("description", ["x"]),
+    ],
+)
+def test_what_a_model_says_of_itself_is_of_its_kind(folder, name, value):
+    edit(folder, lambda config: config.update({name: value}))
+    with pytest.raises(CheckpointError, match=f'"{name}'):
+        read_config(folder)
+
+
 def test_a_full_disk_leaves_the_model_that_was_there(folder, monkeypatch):
     before = {p.name: p.read_bytes() for p in folder.iterdir()}
 

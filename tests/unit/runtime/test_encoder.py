@@ -144,6 +144,22 @@ def test_a_device_agrees_with_the_cpu(encoder):
     assert agreement(encoder.model, 4, torch.device("cpu")) == pytest.approx(1, abs=1e-6)
 
 
+def test_a_model_that_was_compared_can_be_trained(toy):
+    model = Encoder(resolve(str(toy)), EncoderOptions(device="cpu", precision="bf16")).model
+    agreement(model, 4, torch.device("cpu"))
+    assert {p.dtype for p in model.parameters()} == {torch.bfloat16}
+    assert not any(p.is_inference() for p in model.parameters())
+    model.prompts.requires_grad_(True)
+
+
+def test_a_gpu_without_bf16_trains_in_fp32(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (7, 5))
+    cuda = torch.device("cuda")
+    assert choose_precision(cuda, "auto")[0] == "fp16"
+    assert choose_precision(cuda, "auto", trainable=True)[0] == "fp32"
+    assert choose_precision(cuda, "fp16", trainable=True) == ("fp16", "asked for")
+
+
 def test_an_mps_that_computes_wrong_is_not_chosen(toy, monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)

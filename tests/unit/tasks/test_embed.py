@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from conftest import write_video
-from stopcli.errors import CannotWrite, InputError, OutputBusy, UsageError
+from stopcli.errors import CannotWrite, FileExists, InputError, OutputBusy, UsageError
 from stopcli.fileio import alone
 from stopcli.results import EncodedClip, Failure
 from stopcli.tasks import vectorfile
@@ -177,12 +177,47 @@ def test_a_damaged_file_of_vectors_is_one_sentence(files, tmp_path, spoil):
     assert out.read_bytes() == before
 
 
-def test_the_journal_of_another_model_is_no_use(tmp_path):
-    journal = Journal(tmp_path / "v.npz", {"weights": "a"})
+def test_what_an_interrupted_run_has_done_is_lost_to_no_other(files, tmp_path):
+    made = {"kind": "videos", "weights": "w", "frames": 4, "precision": "fp32", "window": None}
+    journal = Journal(tmp_path / "v.npz", made | {"device": "cuda", "torch": "2.1"})
     journal.begin(VectorFile({}))
     journal.append([Row("x")], [np.ones(E, np.float32)])
-    assert list(journal.recover().parts) == ["x"]
-    assert not Journal(tmp_path / "v.npz", {"weights": "b"}).recover().parts
+    before = journal.path.read_bytes()
+    with pytest.raises(FileExists, match=r"with window None, now it is 4\.0; .* start over with --force"):
+        embed_videos(Encoder(), files, tmp_path / "v.npz", window=4.0)
+    assert journal.path.read_bytes() == before
+    other = Journal(tmp_path / "v.npz", made | {"device": "cpu", "torch": "2.2"})  # the same vectors
+    assert list(other.recover().parts) == ["x"]
+    embed_videos(Encoder(), files, tmp_path / "v.npz", window=4.0, force=True)
+    assert set(held(tmp_path / "v.npz")) == set(files)
+    assert not journal.path.exists()
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_a_suffix_may_be_in_capitals(files, tmp_path, suffix):
+    out, small = tmp_path / f"V{suffix.upper()}", tmp_path / f"v{suffix}"
+    for path in (out, small):
+        embed_videos(Encoder(), files, path)
+    assert out.read_bytes()[:4] == small.read_bytes()[:4]
+    assert held(out) == held(small)
+
+
+def test_the_first_npy_of_a_process_that_died_is_finished(files, tmp_path, monkeypatch):
+    out = tmp_path / "v.npy"
+    die_at(out, monkeypatch)
+    with pytest.raises(KeyboardInterrupt):
+        embed_videos(Encoder(), files, out)
+    monkeypatch.undo()
+    assert out.with_suffix(".jsonl").exists()
+    encoder = Encoder()
+    embed_videos(encoder, files, out)
+    assert encoder.seen == []
+    out.unlink()
+    out.with_suffix(".jsonl").write_text('{"path": "mine"}\n')
+    with pytest.raises(FileExists, match="--force"):
+        embed_videos(Encoder(), files, out)
+    embed_videos(Encoder(), files, out, force=True)
+    assert len(held(out)) == 3
 
 
 def test_a_full_disk_is_one_sentence_and_leaves_what_was_there(toy, tmp_path):

@@ -224,6 +224,8 @@ def test_other_modes_are_taken(tmp_path, adapt):
         ({"lr": 2.0}, "--lr must be above 0 and at most 1, got 2"),
         ({"batch_size": 1}, "--batch-size must be auto or between 2 and 65536, got 1"),
         ({"template": "a video"}, "--template must hold"),
+        ({"seed": -1}, "--seed must be at least 0"),
+        ({"seed": 20_261_127_120_000}, "--seed must be at most 4294967295, got 20261127120000"),
     ],
 )
 def test_options_that_make_no_sense_are_refused(options, words):

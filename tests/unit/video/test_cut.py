@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from dataclasses import replace
 from fractions import Fraction
+from pathlib import Path
 
 import av
 import numpy as np
@@ -336,7 +337,6 @@ def test_a_note_says_what_else_is_in_the_files(films, tmp_path):
 
 
 def test_names_fit_every_file_system(tmp_path):
-    from pathlib import Path
 
     name = clip_name(Path("ü" * 300 + ".mp4"), 3723.456, 3724, "ü" * 10)
     assert len(name.encode()) < 255

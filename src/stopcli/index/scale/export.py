@@ -18,7 +18,7 @@ import numpy as np
 from stopcli.errors import CannotWrite, FileExists, NothingFound, UsageError
 from stopcli.fileio import check_output, exists, replacing, replacing_folder, to_json
 from stopcli.index.store import Index
-from stopcli.index.types import Entry, Space, Vectors, spans_of
+from stopcli.index.types import Entry, Space, Vectors
 
 Placed = tuple[str, float | None, float | None, float, int]  # path, start, end, duration, row
 Store = Literal["parquet", "lance", "qdrant-jsonl"]
@@ -47,10 +47,9 @@ def check_export(target: Path, store: Store, *, force: bool) -> None:
     if store == "lance":
         if target.suffix != SUFFIXES[store]:
             raise UsageError(f"-o {target}: the name of the folder must end in {SUFFIXES[store]}")
-        if exists(target) and not (force and (target / f"{TABLE}.lance").is_dir()):
-            way = (
-                "use --force to replace it" if (target / f"{TABLE}.lance").is_dir() else "choose another name"
-            )
+        ours = target.is_dir() and [p.name for p in target.iterdir()] == [f"{TABLE}.lance"]
+        if exists(target) and not (force and ours):
+            way = "use --force to replace it" if ours else "choose another name"
             raise FileExists(f"{target}: is there already; {way}")
         if not os.access(target.parent, os.W_OK):
             raise CannotWrite(f"{target}: the folder {target.parent} cannot be written to")
@@ -110,12 +109,17 @@ def moments(index: Index, space: Space) -> Iterator[Moments]:
 
     The database is read at once, the vectors batch by batch, in whatever thread.
     """
-    vectors = np.asarray(index.vectors(space))
     homes = defaultdict[str, list[str]](list)
-    for home, record in sorted(index.database.files().items()):
-        homes[record.content].append(str(home))
-    entries = sorted(index.database.entries(space).items(), key=lambda item: item[1].first)
-    return _batches(space, entries, homes, vectors)
+
+    def read() -> Iterator[Moments]:
+        now = choose_space(index, space.id)  # its vectors may lie elsewhere by now
+        homes.clear()
+        for home, record in sorted(index.database.files().items()):
+            homes[record.content].append(str(home))
+        entries = sorted(index.database.entries(now).items(), key=lambda item: item[1].first)
+        return _batches(now, entries, homes, np.asarray(index.vectors(now)))
+
+    return index.together(read)
 
 
 def _batches(
@@ -126,8 +130,7 @@ def _batches(
     for content, e in entries:
         spans: list[tuple[float | None, float | None]] = [(None, None)] * e.count
         if space.window is not None:
-            numbers = e.numbers or range(e.count)
-            spans = list(spans_of(numbers, space.window, e.begin, e.duration, shots=space.shots))
+            spans = list(e.spans(space.window, shots=space.shots))
         for path in homes.get(content, ()):
             rows += [(path, *span, e.duration, e.first + i) for i, span in enumerate(spans)]
         while len(rows) >= BATCH:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from importlib.util import find_spec
+from itertools import count
 from pathlib import Path
 
 from stopcli.errors import InputError, UsageError
@@ -57,11 +57,13 @@ def export(
     if path.suffix.lower() not in EACH or len(media) == 1:
         yield from _written(path, marks, media, moves)
         return
-    taken: Counter[str] = Counter()
+    taken: set[str] = set()
     for video, moments in by_video(marks).items():
         name = f"{path.stem}_{Path(video).stem}"
-        taken[name] += 1  # videos of one name, in several folders
-        one = path.with_name(f"{name}{f'-{taken[name]}' if taken[name] > 1 else ''}{path.suffix}")
+        names = (name if n == 1 else f"{name}-{n}" for n in count(1))  # of one name, in several folders
+        free = next(n for n in names if n.casefold() not in taken)
+        taken.add(free.casefold())
+        one = path.with_name(f"{free}{path.suffix}")
         try:
             check_output(one, force=force, option="--export")
             yield from _written(one, moments, {video: media[video]}, moves)
@@ -86,9 +88,9 @@ def _written(path: Path, marks: Sequence[Mark], media: dict[str, Media], moves: 
             raise UsageError(f"--export {path}: {problem}; .otio and .fcpxml can") from error
     else:
         write_text(path, _text(path, marks, media, moves))
-    count = f"{len(marks)} moments" if len(marks) > 1 else "1 moment"
-    count += f" of {len(media)} videos" if len(media) > 1 else ""
-    yield Written(str(path), count + (f"; left out: {', '.join(left_out)}" if left_out else ""))
+    what = f"{len(marks)} moments" if len(marks) > 1 else "1 moment"
+    what += f" of {len(media)} videos" if len(media) > 1 else ""
+    yield Written(str(path), what + (f"; left out: {', '.join(left_out)}" if left_out else ""))
 
 
 def _text(path: Path, marks: Sequence[Mark], media: dict[str, Media], moves: bool) -> str:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import csv
 import io
+import os
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
 from typing import Any
@@ -38,8 +39,8 @@ def table(marks: Marks, media: Mapping[str, Media], names: Mapping[str, str]) ->
             first, end = media[path].span(mark)
             times = (f"{mark.start:.3f}", f"{mark.end:.3f}")
             rate = f"{float(media[path].rate):.6g}"
-            row = (names[path], *times, mark.text, f"{mark.score:.4f}", first, end, rate)
-            writer.writerow(map(safe_cell, row))
+            texts = (safe_cell(names[path]), *times, safe_cell(mark.text))
+            writer.writerow((*texts, f"{mark.score:.4f}", first, end, rate))
     return out.getvalue()
 
 
@@ -90,7 +91,7 @@ def elan(moments: Sequence[Mark], video: Media, name: str) -> str:
     root = ElementTree.Element("ANNOTATION_DOCUMENT", {**made, ELAN[0]: ELAN[1]})
     head = ElementTree.SubElement(root, "HEADER", MEDIA_FILE="", TIME_UNITS="milliseconds")
     kind = "video/mp4" if name.lower().endswith((".mp4", ".m4v", ".mov")) else "video/*"
-    places = {"MEDIA_URL": address(video.path), "RELATIVE_MEDIA_URL": quote(f"./{name}")}
+    places = {"MEDIA_URL": address(video.path), "RELATIVE_MEDIA_URL": quote(os.fsencode(f"./{name}"))}
     ElementTree.SubElement(head, "MEDIA_DESCRIPTOR", {**places, "MIME_TYPE": kind})
     order = ElementTree.SubElement(root, "TIME_ORDER")
     times = sorted({round(1000 * t) for mark in moments for t in (mark.start, mark.end)})

@@ -100,7 +100,10 @@ def edl(cut: Cut) -> str:
     for number, clip in enumerate(cut.clips, 1):
         length = cut.length(clip)
         source = cut.frames(clip.media.first + clip.first, clip.media)
-        times = [timecode(f, cut.rate) for f in (source, source + length, at, at + length)]
+        own = clip.media.facts.timecode  # a camera may count every frame where the timeline drops numbers
+        drop = drops(cut.rate) and (own is None or own[8] != ":")
+        times = [timecode(f, cut.rate, drop=drop) for f in (source, source + length)]
+        times += [timecode(f, cut.rate) for f in (at, at + length)]
         lines.append(f"{number:03d}  AX       V     C        {' '.join(times)}")
         lines.append(f"* FROM CLIP NAME: {_plain(Path(clip.media.path).name)}")
         begin = cut.frames(clip.first, clip.media)

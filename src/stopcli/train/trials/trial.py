@@ -125,7 +125,16 @@ class Trials:
         run = FinetuneRun(
             self._encoder(trial.seed), data, self._reader, RunFolder(folder), options, origin, self._seen
         )
-        key = json.loads(to_json({"fingerprint": run.fingerprint, "mix": self.mix, "asked": self._asked}))
+        key = json.loads(
+            to_json(
+                {
+                    "fingerprint": run.fingerprint,
+                    "mix": self.mix,
+                    "asked": self._asked,
+                    "precision": run.encoder.precision,
+                }
+            )
+        )
         with suppress(OSError, ValueError, KeyError, TypeError, AttributeError):
             known = read_json(folder / DONE)
             if known["key"] == key and not self.force:
@@ -145,9 +154,10 @@ class Trials:
         return scores
 
     @property
-    def _asked(self) -> dict[str, list[list[str]]]:
+    def _asked(self) -> dict[str, list[list[object]]]:
         return {
-            name: [[i.video, i.texts[0]] for i in test.items] for name, test in self.protocol.tests.items()
+            name: [*self._reader.content_of(i.clip for i in test.items), [i.texts[0] for i in test.items]]
+            for name, test in self.protocol.tests.items()
         }
 
     def _ask(self, encoder: Encoder) -> Scores:

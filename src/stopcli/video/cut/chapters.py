@@ -31,7 +31,7 @@ def write_chapters(source: str, target: str, chapters: Sequence[tuple[float, flo
         with closing(Container(source, 1)) as video:
             zero = Fraction(video.file.start_time or 0, 1_000_000)
             options = {"format": muxer_of(target), **lenient_tags()}
-            with av.open(target, "w", **options) as output:
+            with av.open(f"file:{target}", "w", **options) as output:
                 output.metadata.update(video.file.metadata)
                 streams: dict[int, Any] = {}
                 left_out: list[str] = []
@@ -49,6 +49,7 @@ def write_chapters(source: str, target: str, chapters: Sequence[tuple[float, flo
                         streams[stream.index].metadata["timecode"] = stream.metadata["timecode"]
                 output.set_chapters(_without_gaps(chapters, float(zero), (video.file.duration or 0) / 1e6))
                 for packet in video.file.demux():
+                    video.beat()
                     if packet.size and packet.stream_index in streams:
                         packet.stream = streams[packet.stream_index]
                         output.mux(packet)

@@ -36,7 +36,9 @@ def write_proxy(
     end = min(end, start + LONGEST)
     with (
         open_video(source) as video,
-        av.open(target, "w", format="mp4", options={"movflags": "+faststart"}, **lenient_tags()) as output,
+        av.open(
+            f"file:{target}", "w", format="mp4", options={"movflags": "+faststart"}, **lenient_tags()
+        ) as output,
     ):
         first, last = start - video.offset, max(0.0, video.duration - 0.01)
         count = max(1, round((min(end - video.offset, video.duration) - first) * rate))
@@ -119,6 +121,7 @@ class _Sound:
             try:
                 container.file.seek(max(0, stamp), stream=stream, backward=True)
                 for packet in container.file.demux(stream):
+                    container.beat()
                     for frame in packet.decode():
                         at = None if frame.pts is None else float(frame.pts * frame.time_base) - begin
                         if at is None or at + frame.samples / frame.sample_rate <= self._start:

@@ -203,7 +203,7 @@ def _open(
     left_out: list[str] = []
     for kinds in (OPTIONAL, ()):
         options = {"mpegts_m2ts_mode": "1"} if Path(target).suffix.lower() in (".mts", ".m2ts") else {}
-        output = av.open(target, "w", format=muxer_of(target), options=options, **lenient_tags())
+        output = av.open(f"file:{target}", "w", format=muxer_of(target), options=options, **lenient_tags())
         streams: dict[int, Any] = {}
         sounds: dict[int, Sound] = {}
         left_out = []
@@ -292,6 +292,7 @@ def _others(
     waiting = {s.index for s in wanted if s.type == "audio"}
     early: dict[int, list[Any]] = {}  # pictures of other streams, from the key frame before the moment on
     for packet in rest.file.demux([rest.stream, *wanted]):
+        rest.beat()
         if not packet.size or (packet.dts is None and packet.pts is None):
             continue
         since, kind = _time(packet), packet.stream.type

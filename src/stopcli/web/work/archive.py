@@ -20,7 +20,7 @@ from stopcli.errors import UsageError
 from stopcli.index.engine import SearchEngine
 from stopcli.index.ranking import Selection, select
 from stopcli.index.sync import Update
-from stopcli.index.types import Filters, Progress, SearchRequest, Vectors, spans_of
+from stopcli.index.types import Filters, Progress, SearchRequest, Vectors
 from stopcli.model.files import ModelFiles
 from stopcli.results import Failure
 from stopcli.web.work.footage import Footage
@@ -67,9 +67,7 @@ class View:
         if entry is None or space is None:
             return np.zeros(0, np.int64)
         if content not in self._spans:
-            numbers = entry.numbers or range(entry.count)
-            found = spans_of(numbers, self._window, entry.begin, entry.duration, shots=space.shots)
-            self._spans[content] = np.array(list(found))
+            self._spans[content] = np.array(list(entry.spans(self._window, shots=space.shots)))
         spans = self._spans[content]
         middle = spans.mean(1)
         inside = (middle >= (start or 0.0)) & (middle <= (np.inf if end is None else end))

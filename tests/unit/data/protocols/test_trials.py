@@ -160,6 +160,13 @@ def test_a_table_is_divided_by_its_splits(tmp_path):
     assert locate_protocol(both, None)[0] == both
 
 
+def test_rows_without_a_split_are_for_training(tmp_path):
+    rows = [(f"{c}{i}.mp4", f"class {c}", "test" if i > 3 else "") for c in "ab" for i in range(6)]
+    path = table(tmp_path, rows)
+    assert len(load_protocol("few-shot", str(path), [], [3], [1]).trials[0].training) == 6
+    assert len(load(str(path), []).training) == 8
+
+
 def test_a_table_without_splits_is_divided_and_its_test_is_not_trained_on(tmp_path):
     path = table(tmp_path, [(f"{c}{i}.mp4", f"class {c}", "") for c in "ab" for i in range(10)])
     found = load_protocol("few-shot", str(path), [], [16], [1])

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from stopcli.errors import CannotWrite, FileExists, NothingFound, UsageError
+from stopcli.index.maintenance import compact
 from stopcli.index.scale import export as x
 from stopcli.index.store import Index
 from stopcli.index.types import SHOTS, FileRecord, NewEntry, Space
@@ -120,6 +121,28 @@ def test_windows_at_cuts_and_whole_files_are_exported_too(tmp_path):
         assert spans == [([1.0, 3.5], [3.5, 9.0]), ([None], [None])]
 
 
+@pytest.mark.parametrize("change", ["compact", "add"])
+def test_what_others_write_meanwhile_mixes_no_vectors(index, change):
+    (space,) = index.database.spaces()
+    right = {row[:3]: row[4] for row in rows_of(index)}
+    if change == "compact":
+        index.database.update_files({}, [Path("/v/a.mp4"), Path(ODD)])
+        right = {key: v for key, v in right.items() if key[0] == "/v/b.mp4"}
+    else:
+        one = NewEntry("new", 8.0, np.eye(1, 16, dtype=np.float32))
+        index.add(space, [one], {}, {Path("/v/new.mp4"): FileRecord(1, 1, "new")})
+        right["/v/new.mp4", 0.0, 8.0] = np.eye(1, 16)[0].tolist()
+    if change == "compact":
+        compact(index)
+    batches = list(x.moments(index, space))  # with the space as it was
+    found = {
+        (path, start, end): vector.tolist()
+        for b in batches
+        for path, start, end, vector in zip(b.paths, b.starts, b.ends, b.vectors, strict=True)
+    }
+    assert found == right
+
+
 def test_nothing_is_replaced_without_a_word(index, tmp_path):
     (tmp_path / "x.parquet").write_text("mine")
     with pytest.raises(FileExists, match="--force"):
@@ -135,6 +158,9 @@ def test_nothing_is_replaced_without_a_word(index, tmp_path):
     x.export(index, space, tmp_path / "y.lance", "lance", print)
     x.check_export(tmp_path / "y.lance", "lance", force=True)
     assert x.export(index, space, tmp_path / "y.lance", "lance", print) == 12
+    (tmp_path / "y.lance" / "other.lance").mkdir()  # somebody's table
+    with pytest.raises(FileExists, match="another name"):
+        x.check_export(tmp_path / "y.lance", "lance", force=True)
     with pytest.raises((UsageError, CannotWrite)):
         x.check_export(tmp_path / "nowhere" / "y.parquet", "parquet", force=True)
 

@@ -1,0 +1,97 @@
+"""What a training starts from and is resumed to: models that were trained before, runs that were cut short."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from labelled_clips import CPU, Recorder, table, train, write_labelled
+from stopcli.errors import UsageError
+from stopcli.fileio import file_hash
+from stopcli.hub.registry import resolve
+from stopcli.model.config import read_config
+from stopcli.train.finetune import finetune, load_trainable
+from stopcli.train.options import FinetuneOptions
+from stopcli.train.run_folder import BEST_FILE, STATE_FILE
+from stopcli.train.scoring.conclusion import Conclusion
+
+
+@pytest.fixture(scope="module")
+def labelled(tmp_path_factory):
+    return write_labelled(tmp_path_factory.mktemp("labelled"))
+
+
+class Killed(Exception):
+    pass
+
+
+class Dying(Recorder):
+    """A process that is killed after the first step."""
+
+    def progress(self, report):
+        super().progress(report)
+        raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("epochs", [0, 2])
+def test_a_classifier_learns_other_labels_than_its_own(labelled, toy, tmp_path, epochs):
+    train(labelled / "data.csv", toy, tmp_path / "two", epochs=0, head="prototype")
+    assert read_config(tmp_path / "two").head is not None
+    names = ("rising", "sinking", "turning")
+    lines = [f"{i}.mp4,{names[i % 3]},{'train' if i < 12 else 'val'}" for i in range(16)]
+    three = table(labelled, "\n".join(["path,label,split", *lines]), "three.csv")
+    result, _ = train(three, tmp_path / "two", tmp_path / "three", epochs=epochs)
+    assert read_config(tmp_path / "three").labels == names
+    assert result.validation is not None
+    base = resolve(str(tmp_path / "two"))
+    assert load_trainable(base, FinetuneOptions(epochs=epochs), CPU, Recorder()).head is None
+
+
+def test_a_run_is_not_resumed_on_other_frames_or_other_clips(labelled, toy, tmp_path):
+    def go(source, frames, *, resume):
+        options = replace(CPU, frames=frames)
+        finetune(
+            lambda: resolve(str(toy)),
+            source / "data.csv",
+            tmp_path / "out",
+            Recorder() if resume else Dying(),
+            FinetuneOptions(epochs=2),
+            options,
+            resume=resume,
+        )
+
+    with pytest.raises(KeyboardInterrupt):
+        go(labelled, 4, resume=False)
+    with pytest.raises(UsageError, match=r"the frames was '4 of .*now '6 of"):
+        go(labelled, 6, resume=True)
+    (tmp_path / "other").mkdir()
+    other = write_labelled(tmp_path / "other")
+    (other / "1.mp4").write_bytes((labelled / "3.mp4").read_bytes())  # the same names, another clip
+    with pytest.raises(UsageError, match="the clips was"):
+        go(other, 4, resume=True)
+    moved = tmp_path / "moved"
+    other.rename(moved)
+    (moved / "1.mp4").write_bytes((labelled / "1.mp4").read_bytes())
+    go(moved, 4, resume=True)  # the same clips elsewhere
+    assert not (tmp_path / "out" / STATE_FILE).exists()
+
+
+def test_a_run_killed_when_its_model_is_mixed_is_mixed_once(labelled, toy, tmp_path, monkeypatch):
+    settings = {"epochs": 2, "keep_zero_shot": True, "head": "text"}
+    whole, _ = train(labelled / "data.csv", toy, tmp_path / "whole", **settings)
+    assert whole.zero_shot > 0
+
+    def killed(_):
+        raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Conclusion, "draw", killed)
+        with pytest.raises(Killed):
+            train(labelled / "data.csv", toy, tmp_path / "cut", **settings)
+    again, _ = train(labelled / "data.csv", toy, tmp_path / "cut", more={"resume": True}, **settings)
+    assert again.zero_shot == whole.zero_shot
+    assert file_hash(tmp_path / "cut" / "model.safetensors") == file_hash(
+        tmp_path / "whole" / "model.safetensors"
+    )
+    assert not (tmp_path / "cut" / BEST_FILE).exists()
