@@ -85,8 +85,12 @@ class FinetuneRun:
         """Return what, beside the settings, must be the same for a run to be resumed."""
         rows = self.data.rows
         clips = to_json([self.reader.content_of(r.clip for r in rows), [(r.text, r.split) for r in rows]])
+        framing = self.encoder.framing
+        how = (
+            f"{framing.size} px, {framing.fit}, {framing.interpolation}, {self.encoder.files.config.sampling}"
+        )
         return {
-            "the frames": f"{self.encoder.frames} of {self.encoder.framing}",
+            "the frames": f"{self.encoder.frames} of {how}",
             "the clips": hashlib.sha256(clips.encode()).hexdigest()[:12],
             "the model to start from": self.origin["base_weights"][:12],
         }
