@@ -80,7 +80,8 @@ def _record(model: Stop, pixels: Tensor, *, trains: bool) -> Encode:
     device = pixels.device
     state = torch.cuda.get_rng_state(device)
     try:
-        return _with_gradients(model, pixels) if trains else _without_gradients(model, pixels)
+        with torch.cuda.device(device):  # recordings are made on the current one
+            return _with_gradients(model, pixels) if trains else _without_gradients(model, pixels)
     except RuntimeError:  # too little memory, or an operation that makes the processor wait
         return model.encode_video
     finally:
