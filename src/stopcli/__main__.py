@@ -13,8 +13,12 @@ def run() -> NoReturn:
     if "OMP_WAIT_POLICY" not in os.environ:  # else torch's threads spin, and crawl beside a busy program
         os.environ.setdefault("GOMP_SPINCOUNT", "1000")
     for name in ("SIGTERM", "SIGHUP"):  # what was begun is put away, as after Ctrl-C
-        if hasattr(signal, name):
-            signal.signal(getattr(signal, name), lambda number, _: sys.exit(128 + number))
+        number = getattr(signal, name, None)
+        if number is not None and signal.getsignal(number) != signal.SIG_IGN:  # as nohup has it
+            signal.signal(number, lambda number, _: sys.exit(128 + number))
+    for place, name in enumerate(("stdin", "stdout", "stderr")):  # closed, as some schedulers have them
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "r" if place == 0 else "w"))  # noqa: PTH123, SIM115
     try:
         from stopcli.cli.app import main
 

@@ -198,4 +198,4 @@ def test_a_full_disk_behind_stdout_is_one_line(toy, video):
 
 def test_a_search_without_hits_says_so(run, toy, video):
     status, out, err = run("retrieve", "a dog", video, "-m", toy, "--min-score", "2")
-    assert (status, out, "no hits" in err) == (0, "", True)
+    assert (status, out, "no hits" in err) == (1, "", True)

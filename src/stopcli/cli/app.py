@@ -119,6 +119,9 @@ def main(arguments: list[str] | None = None) -> int:
         print("interrupted", file=sys.stderr)
         return int(ExitStatus.INTERRUPTED)
     except OSError as error:
+        if error.errno == errno.EPIPE:  # the reader has seen enough
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return int(ExitStatus.OK)
         if error.errno not in (errno.ENOSPC, errno.EIO):
             raise
         print(f"error: the output cannot be written ({error.strerror})", file=sys.stderr)

@@ -103,6 +103,9 @@ class Search:
         least = SURE if self.min_confidence is None else self.min_confidence
         hits, nearest = stand_out(result.hits, least, every=self.min_confidence is not None)
         missed = []
+        if not result.hits:
+            message = "no hits; a lower --min-score or a wider filter may find some"
+            missed.append(Failure(None, NoMatch().kind, message))
         for hit in nearest:
             moment = f"{hit.path} {span(hit.start, hit.end)}".strip()
             near = f"nearest: {moment} (confidence {hit.confidence or 0:.2f})"
@@ -141,8 +144,6 @@ def command(
             result = engine.search(request, videos, s.roots(search.paths))
         hits, missed = search.sort_out(result)
         s.output.add_all([*saved(s, hits, save_clips, cutting, files.force), *missed, *result.failures])
-        if not result.hits:
-            s.say("no hits; a lower --min-score or a wider filter may find some")
         files.write(s, "hits_page")
         if preview:
             _show_preview(s)
@@ -153,7 +154,7 @@ def first_word(search: Search) -> Search:
     paths = search.paths or []
     if not paths or str(paths[0]) == "-" or os.path.lexists(paths[0]):
         return search
-    if (search.query or search.like or search.image) and " " not in str(paths[0]):
+    if search.query or search.like or search.image:
         return search  # a file or folder that is not there
     if len(paths) == 1 and search.files_from is None and paths[0].suffix:
         return search  # a file that is not there, rather than a sentence to look for nowhere

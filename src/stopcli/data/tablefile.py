@@ -135,4 +135,10 @@ def _jsonl(path: Path, text: str) -> Iterator[Record]:
             raise BadDataset(f"{path}: line {number} is no JSON ({short(error)})") from error
         if not isinstance(record, dict):
             raise BadDataset(f"{path}: line {number} must be an object, got {short(line)!r}")
-        yield number, {NAMES.get(str(name).lower(), str(name)): value for name, value in record.items()}
+        names = {name: NAMES.get(name.lower().replace(" ", "_"), name) for name in map(str, record)}
+        name, count = Counter(names.values()).most_common(1)[0] if names else ("", 0)
+        if count > 1:
+            twice = ", ".join(repr(short(given)) for given, meant in names.items() if meant == name)
+            yield number, f"{count} names that mean {short(name)!r}: {twice}; keep one"
+        else:
+            yield number, {names[str(given)]: value for given, value in record.items()}

@@ -36,7 +36,7 @@ def cell(score: m.BenchmarkScore, name: str) -> str:
 def flat(score: m.BenchmarkScore) -> dict[str, object]:
     """Return a score as one row of plain values."""
     out: dict[str, object] = {"method": score.method, "dataset": score.dataset, "direction": score.direction}
-    for name in (*NAMES, *score.scores.keys() - set(NAMES)):
+    for name in dict.fromkeys((*NAMES, *score.scores)):
         low, high = score.interval.get(name, (None, None))
         out |= {name: score.scores.get(name), f"{name} low": low, f"{name} high": high}
     return out | {"clips": score.clips, "missing": score.missing, "published": score.published}

@@ -18,9 +18,8 @@ from numpy.typing import NDArray
 
 from stopcli.errors import InputError
 from stopcli.output.explanation import gaze, heat, shown_labels, title_of, unsure
-from stopcli.output.sink import printable
-from stopcli.results import Classification, Explanation, Hit, clock, span
-from stopcli.video.workers.pool import read_pictures
+from stopcli.results import Classification, Explanation, Hit, clock, printable, span
+from stopcli.video.workers.pool import read_facts, read_pictures
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -41,10 +40,18 @@ def timeline_page(classifications: Sequence[Classification], provenance: str) ->
     videos: dict[str, list[Classification]] = {}
     for result in classifications:
         videos.setdefault(result.path, []).append(result)
-    lengths = {path: max(w.end or 0.0 for w in windows) or 1.0 for path, windows in videos.items()}
+    lengths = {path: max(w.end or 0.0 for w in windows) or _length(path) for path, windows in videos.items()}
     hues = {label: hue(i) for i, label in enumerate(labels)}
     title = "Timeline - stop classify"
     return _render("timeline.html", provenance, title=title, videos=videos, lengths=lengths, hues=hues)
+
+
+def _length(path: str) -> float:
+    try:
+        facts = read_facts(path)
+    except InputError:  # it went away since it was classified
+        return 1.0
+    return facts.duration + facts.offset
 
 
 def explanation_page(explanation: Explanation, provenance: str) -> str:

@@ -17,7 +17,7 @@ from stopcli.errors import ExitStatus, NoMatch, StopError
 from stopcli.fileio import to_json
 from stopcli.output.layout import Table
 from stopcli.output.tables import VIEWS, table_of, to_dict
-from stopcli.results import Failure, Hit
+from stopcli.results import Failure, Hit, printable
 
 SCHEMA = 1
 NARROW = 110  # columns: bars are left out of narrower terminals, so that names have room
@@ -140,11 +140,6 @@ class Sink(AbstractContextManager["Sink"]):
         print(text, flush=True)
 
 
-def printable(text: str, *, keep: str = "") -> str:
-    """Return a text without control characters, which must not reach a terminal."""
-    return "".join(c if c.isprintable() or c in keep else "\N{REPLACEMENT CHARACTER}" for c in text)
-
-
 def safe_cell(value: Any) -> Any:
     """Return a cell of CSV that neither a terminal nor a spreadsheet acts on."""
     if not isinstance(value, str):
@@ -170,7 +165,11 @@ def _print_table(table: Table) -> None:
     from rich.table import Table as Grid
     from rich.text import Text
 
-    console = Console(highlight=False, emoji=False, markup=False)
+    class Plain(Console):
+        def on_broken_pipe(self) -> None:
+            raise BrokenPipeError  # the reader has seen enough: not an exit status of its own
+
+    console = Plain(highlight=False, emoji=False, markup=False)
     if not console.is_terminal:
         console.width = PLAIN_WIDTH
     columns = [(i, c) for i, c in enumerate(table.columns) if c.kind != "bar" or console.width >= NARROW]

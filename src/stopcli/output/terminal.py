@@ -9,8 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stopcli.errors import InputError
-from stopcli.output.sink import printable
-from stopcli.results import Hit, span
+from stopcli.results import Hit, printable, span
 from stopcli.video.sampling import sample_times
 from stopcli.video.workers.pool import read_pictures
 

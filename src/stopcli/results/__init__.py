@@ -7,6 +7,7 @@ Letters: T frames, G = T-1 gaps, g patches a side, S side in pixels, C labels, W
 from __future__ import annotations
 
 import re
+import unicodedata
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,19 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 LONGEST = 1e9  # seconds
+# what turns the direction of a line, or breaks it
+_TURNS = frozenset("\u061c\u200e\u200f\u2028\u2029\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+
+
+def printable(text: str, *, keep: str = "") -> str:
+    """Return a text without what a terminal, a page or XML would act on, or cannot hold; all else stays."""
+    if text.isprintable():
+        return text
+    return "".join("\N{REPLACEMENT CHARACTER}" if _acts(c) and c not in keep else c for c in text)
+
+
+def _acts(c: str) -> bool:
+    return c in _TURNS or unicodedata.category(c) in ("Cc", "Cs") or ord(c) & 0xFFFE == 0xFFFE
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from stopcli.data.background import BACKGROUND
 from stopcli.data.tablefile import COLUMNS, NAMES, read_records, read_text
 from stopcli.errors import BadDataset, UsageError
 from stopcli.fileio import alone, exists, is_file, make_folder, replacing
-from stopcli.results import read_clock
+from stopcli.results import printable, read_clock
 
 HEADER = ("path", "start", "end", "label")
 MOST_LABEL = 200  # characters
@@ -96,7 +96,7 @@ class LabelTable(AbstractContextManager["LabelTable"]):
         return None if row is None else row["label"]
 
     def put(self, answers: Mapping[Place, str | None]) -> None:
-        """Call moments so, or no more (None); `undo` takes all of them back at once.
+        """Call moments so, or no more (None); `undo` takes all of them back at once, or that nothing changed.
 
         Raises UsageError: no text that can be a label. CannotWrite: nothing has changed.
         """
@@ -111,7 +111,7 @@ class LabelTable(AbstractContextManager["LabelTable"]):
         changes = [change for change in changes if change.before != change.after]
         if changes:
             self._write(changes)
-            self._undo.append(changes)
+        self._undo.append(changes)
 
     def _change(self, place: Place, label: str | None) -> _Change:
         before, after = self._rows.get(place), None
@@ -129,7 +129,8 @@ class LabelTable(AbstractContextManager["LabelTable"]):
         changes = [
             c for c in self._undo[-1] if self._rows.get(c.place) == c.after
         ]  # not what others wrote since
-        self._write([_Change(c.place, c.after, c.before) for c in changes])
+        if changes:
+            self._write([_Change(c.place, c.after, c.before) for c in changes])
         self._undo.pop()
         return [Labelled(*c.place, (c.before or {"label": ""})["label"]) for c in changes]
 
@@ -192,7 +193,7 @@ class LabelTable(AbstractContextManager["LabelTable"]):
 def checked_label(text: str) -> str:
     """Return a label on one line; raises UsageError if it is none."""
     label = " ".join(text.split())
-    if not label or len(label) > MOST_LABEL or not label.isprintable():
+    if not label or len(label) > MOST_LABEL or label != printable(label):
         raise UsageError(f"a label is a text of 1 to {MOST_LABEL} characters, got {label[:40]!r}")
     return label
 
@@ -226,7 +227,7 @@ def _shown(path: Path, folder: Path) -> str:
     if not path.is_relative_to(folder):
         return str(path)
     name = path.relative_to(folder).as_posix()
-    return name if name[0] not in " ~" else f"./{name}"  # which would be taken for something else
+    return f"./{name}" if name[0] == "~" or name != name.lstrip() else name  # it would be taken for another
 
 
 def _plain(path: Path) -> str:

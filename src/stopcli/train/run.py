@@ -78,22 +78,8 @@ class FinetuneRun:
         self._pace = Pace(0.0)
         chosen = {"flip": self.flip, "color": self.color}
         self.record = self.origin | _record(encoder, data, options, self.schedule, chosen)
-        self.fingerprint = self.record["settings"] | self._foundations()
+        self.fingerprint = self.record["settings"] | _foundations(self)
         self._config = _blank(encoder, data, template_for(config, options.template))
-
-    def _foundations(self) -> dict[str, str]:
-        """Return what, beside the settings, must be the same for a run to be resumed."""
-        rows = self.data.rows
-        clips = to_json([self.reader.content_of(r.clip for r in rows), [(r.text, r.split) for r in rows]])
-        framing = self.encoder.framing
-        how = (
-            f"{framing.size} px, {framing.fit}, {framing.interpolation}, {self.encoder.files.config.sampling}"
-        )
-        return {
-            "the frames": f"{self.encoder.frames} of {how}",
-            "the clips": hashlib.sha256(clips.encode()).hexdigest()[:12],
-            "the model to start from": self.origin["base_weights"][:12],
-        }
 
     def begin(self, *, resume: bool) -> TrainingPlan:
         """Restore the saved state, if there is one; make the folder ready; return what will be done.
@@ -262,6 +248,19 @@ def _record(
         "data": describe(data),
         "settings": asdict(options) | length | chosen | modes,
         "provenance": {k: v for k, v in encoder.describe().items() if k not in NOT_KEPT},
+    }
+
+
+def _foundations(run: FinetuneRun) -> dict[str, str]:
+    """Return what, beside the settings, must be the same for a run to be resumed."""
+    encoder, rows = run.encoder, run.data.rows
+    clips = to_json([run.reader.content_of(r.clip for r in rows), [(r.text, r.split) for r in rows]])
+    look = encoder.framing
+    how = f"{look.size} px, {look.fit}, {look.interpolation}, {encoder.files.config.sampling}"
+    return {
+        "the frames": f"{encoder.frames} of {how}",
+        "the clips": hashlib.sha256(clips.encode()).hexdigest()[:12],
+        "the model to start from": run.origin["base_weights"][:12],
     }
 
 

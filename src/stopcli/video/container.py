@@ -17,6 +17,7 @@ from stopcli.errors import InputError, NoVideoStream, UnreadableVideo, VideoTime
 
 STALL_SECONDS = 20.0  # without a new frame: the decoder hangs
 TIME_LIMIT = 1800.0  # seconds for one file
+GRACE = 2.0  # seconds for noticing that a process was stopped
 FORMATS = (  # of films, by FFmpeg's names; none that opens other files (concat, hls, dash), no still pictures
     "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,mpegvideo,flv,asf,ogg,mxf,rm,gif,h264,hevc,m4v,"
     "mjpeg,dv,yuv4mpegpipe,nut,ivf,obu,vc1,wtv,swf"
@@ -24,7 +25,7 @@ FORMATS = (  # of films, by FFmpeg's names; none that opens other files (concat,
 MAX_PIXELS = 8192 * 8192  # of one frame; more is a mistake or an attack
 TIMECODE = re.compile(r"\d\d:\d\d:\d\d[:;.]\d{2,3}")
 THREADS_MEMORY = 256 << 20  # bytes of pictures that the threads of a decoder may hold
-waited = 0.0  # seconds that this process waited for whoever takes its frames
+waited = 0.0  # seconds that this process waited for whoever takes its frames, or was stopped
 on_packet: Callable[[], None] = lambda: None  # noqa: E731 - called as decoding goes on
 
 
@@ -51,7 +52,7 @@ class Container:
     def __init__(self, path: str | Path, threads: int) -> None:
         self.path = path
         self._threads = threads
-        self._deadline = time.monotonic() - waited + TIME_LIMIT
+        self._deadline = self.clock() + TIME_LIMIT
         self._open(conceal=False)
 
     def _open(self, *, conceal: bool) -> None:
@@ -89,6 +90,18 @@ class Container:
         self.file.close()
 
     @staticmethod
+    def clock() -> float:
+        """Return seconds that go on while the film is worked on, and stand still while this process waits."""
+        return time.monotonic() - waited
+
+    def is_past(self, moment: float) -> bool:
+        """Say whether the clock is past a moment, once whoever watches had time to put it right."""
+        if self.clock() <= moment:
+            return False
+        time.sleep(GRACE)
+        return self.clock() > moment
+
+    @staticmethod
     def beat() -> None:
         """Say that the file is being read on: who waits for a decoder that hangs would end it."""
         on_packet()
@@ -105,7 +118,7 @@ class Container:
             except (StopIteration, av.FFmpegError):
                 return
             self.beat()
-            if time.monotonic() - waited > self._deadline:
+            if self.is_past(self._deadline):
                 raise VideoTimeout(f"{self.path}: not done after {TIME_LIMIT:.0f} s; skipped")
             yield packet
 

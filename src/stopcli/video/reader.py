@@ -263,7 +263,7 @@ class VideoReader:
             if packet.pts is not None and packet.time_base is not None:
                 self._last = float(packet.pts * packet.time_base) - self._timeline.origin
             if self.keys_only and packet.size and not packet.is_keyframe:
-                last_progress = time.monotonic()
+                last_progress = self._container.clock()
                 continue
             if near is not None:
                 self._container.skip(unreferred=is_far(self._last, wanted, near))
@@ -280,8 +280,8 @@ class VideoReader:
                     raise _Distrusted
                 yield clock.read(frame), frame
             if frames:
-                last_progress = time.monotonic()
-            elif time.monotonic() - last_progress > STALL_SECONDS:
+                last_progress = self._container.clock()
+            elif self._container.is_past(last_progress + STALL_SECONDS):
                 raise VideoTimeout(f"{self._container.path}: no frame for {STALL_SECONDS:.0f} s; skipped")
 
 

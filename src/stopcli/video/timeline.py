@@ -65,6 +65,8 @@ def read_timeline(container: Container) -> Timeline:
         claimed = float(stream.duration * stream.time_base)
     else:
         claimed = (container.file.duration or 0) / 1_000_000
+        if "matroska" in container.file.format.name and origin is not None:
+            claimed -= max(0.0, origin)  # it counts from 0, wherever the picture begins
     if origin is not None and claimed > 0:
         if indexed is not None:
             if abs(claimed - indexed) <= max(0.5, 0.02 * claimed):

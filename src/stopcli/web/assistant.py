@@ -17,8 +17,7 @@ from pydantic import ValidationError
 from stopcli import __version__
 from stopcli.errors import StopError, UsageError
 from stopcli.fileio import make_folder
-from stopcli.output.sink import printable
-from stopcli.results import span
+from stopcli.results import printable, span
 from stopcli.tasks.clips import clip_name, save_clip
 from stopcli.web.work.archive import Archive
 from stopcli.web.work.asking import Asking

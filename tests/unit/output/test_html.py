@@ -14,6 +14,7 @@ import pytest
 from conftest import write_video
 from stopcli.output import html
 from stopcli.results import BlockTrace, Classification, Explanation, Hit, Look, Score, clock
+from stopcli.video.workers.pool import read_facts
 
 SCRIPT = "<script>alert(1)</script>"
 NASTY = '<script>alert(1) & "q" # ?.mp4'
@@ -118,6 +119,8 @@ def test_clips_without_windows_have_a_timeline_too(nasty):
     whole = Classification(str(nasty / "plain.mp4"), None, None, (Score(SCRIPT, 1.0, 0.3),))
     page = read(html.timeline_page([whole], PROVENANCE))
     assert "width:100.000%" in page.attributes("a")[0]["style"]
+    length = read_facts(nasty / "plain.mp4").duration
+    assert page.attributes("a")[0]["title"].startswith(f"0:00.0-{clock(length)} ")
 
 
 LOOK = Look(

@@ -7,8 +7,8 @@ import json
 import pytest
 
 from stopcli.errors import BadDataset, ExitStatus
-from stopcli.output.sink import Sink, break_path, printable
-from stopcli.results import Classification, Failure, Score, Written
+from stopcli.output.sink import Sink, break_path
+from stopcli.results import Classification, Failure, Score, Written, printable
 
 FAILURE = Failure("b.mp4", "unreadable-video", "b.mp4: is damaged")
 BAR = "█"
@@ -29,6 +29,15 @@ def test_paths_are_broken_after_separators_only(path, width):
     assert all(line[-1] in "/\\" for line in lines[:-1])
     assert all(len(line) <= width or not set("/\\") & set(line[:-1]) for line in lines)
     assert width < 80 or len(lines) == 1
+
+
+def test_names_are_printed_as_they_are(capsys):
+    """Spaces of any width, joined emoji, private letters; not what a terminal acts on."""
+    name = "PM\u202f1\u00a0\u3000\u0645\u200c\U0001f468\u200d\U0001f467\uf029.mov"
+    with Sink("cut", "quiet") as sink:
+        sink.add(Written(name, ""))
+    assert capsys.readouterr().out == f"{name}\n"
+    assert printable("a\x1b\x9b\u202e\u2066\u2028\udcff\uffffb") == "a" + 7 * "\ufffd" + "b"
 
 
 def shown(monkeypatch, capsys, width):

@@ -267,6 +267,21 @@ def test_a_worker_that_went_while_it_was_idle_is_replaced(clip, monkeypatch):
     assert read_frames(clip, 1, 32).pixels.shape == (1, 32, 32, 3)
 
 
+@linux
+def test_the_time_that_a_process_was_stopped_is_no_films(long, monkeypatch):
+    """As by Ctrl-Z, and on again later."""
+    limits = "import stopcli.video.container as c, stopcli.video.workers.child as h; c.TIME_LIMIT, h.STOPPED = 6, 2"
+    monkeypatch.setattr(pool, "START", pool.START.replace("main; main()", f"main; {limits}; main()"))
+    monkeypatch.setattr(pool, "_idle", [])
+    windows = read_windows(long, 2, 224, 2.0)
+    next(windows)
+    process = worker_on(long).process
+    process.send_signal(signal.SIGSTOP)
+    time.sleep(7)
+    process.send_signal(signal.SIGCONT)
+    assert sum(1 for _ in windows) == 49
+
+
 def test_a_slow_reader_costs_a_film_none_of_its_time(long, monkeypatch):
     monkeypatch.setattr(
         pool,

@@ -45,6 +45,10 @@ def test_undo_takes_back_key_by_key_what_was_there_before(tmp_path):
         labels.undo()
         assert rows(table) == []
         assert labels.undo() == []
+        labels.put({(video, 0, 1): "ace"})
+        labels.put({(video, 0, 1): "ace"})
+        assert labels.undo() == []  # the last key changed nothing
+        assert [(r.start, r.label) for r in labels.undo()] == [(0, "")]
 
 
 def test_what_others_wrote_meanwhile_is_kept(tmp_path):
@@ -87,7 +91,16 @@ def test_one_process_labels_at_a_time(tmp_path):
         pass
 
 
-@pytest.mark.parametrize("label", ["", "  ", "x" * 201, "a\x1b[31mb"])
+@pytest.mark.parametrize(
+    "label", ["\u0645\u06cc\u200c\u062f\u0648\u062f", "\U0001f469\u200d\U0001f373 cooking"]
+)
+def test_letters_that_are_joined_or_kept_apart_are_text(tmp_path, label):
+    with LabelTable(tmp_path / "labels.csv") as labels:
+        labels.put({(tmp_path / "a.mp4", 0, 1): label})
+        assert labels.counts() == {label: 1}
+
+
+@pytest.mark.parametrize("label", ["", "  ", "x" * 201, "a\x1b[31mb", "a\u202eb"])
 def test_a_label_is_a_short_text(tmp_path, label):
     with LabelTable(tmp_path / "labels.csv") as labels, pytest.raises(UsageError, match="a label is a text"):
         labels.put({(tmp_path / "a.mp4", 0, 1): label})
@@ -156,7 +169,18 @@ def test_undo_brings_back_the_whole_row(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "name", [" lead.mp4", "~x.mp4", "a,b.mp4", 'q".mp4', "line\nbreak.mp4", "cr\ronly.mp4", "ü.mp4"]
+    "name",
+    [
+        " lead.mp4",
+        "~x.mp4",
+        "a,b.mp4",
+        'q".mp4',
+        "line\nbreak.mp4",
+        "cr\ronly.mp4",
+        "ü.mp4",
+        "\u3000wide.mp4",
+        "\u00a0x.mp4",
+    ],
 )
 def test_odd_names_are_the_same_file_when_they_are_read_again(tmp_path, name):
     table, video = tmp_path / "labels.csv", tmp_path / name

@@ -18,7 +18,8 @@ from stopcli import __version__
 from stopcli.fileio import to_json
 from stopcli.output.export.marks import Mark, Media
 from stopcli.output.html import address
-from stopcli.output.sink import printable, safe_cell
+from stopcli.output.sink import safe_cell
+from stopcli.results import printable
 
 Marks = Mapping[str, Sequence[Mark]]  # by video
 BORIS = "7.0"  # the version of the project's format
@@ -39,7 +40,8 @@ def table(marks: Marks, media: Mapping[str, Media], names: Mapping[str, str]) ->
             first, end = media[path].span(mark)
             times = (f"{mark.start:.3f}", f"{mark.end:.3f}")
             rate = f"{float(media[path].rate):.6g}"
-            texts = (safe_cell(names[path]), *times, safe_cell(mark.text))
+            name = names[path] if safe_cell(names[path]) == names[path] else f"./{names[path]}"
+            texts = (printable(name), *times, safe_cell(mark.text))
             writer.writerow((*texts, f"{mark.score:.4f}", first, end, rate))
     return out.getvalue()
 

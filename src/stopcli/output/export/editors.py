@@ -18,7 +18,7 @@ from xml.etree import ElementTree
 from stopcli.output.export.annotators import as_xml, xml_text
 from stopcli.output.export.marks import RATES, Mark, Media, by_video, nudged
 from stopcli.output.html import address
-from stopcli.output.sink import printable
+from stopcli.results import printable
 from stopcli.video.cut.timecode import drops, frame_number, timecode
 
 COLORS = ("RED", "GREEN", "BLUE", "YELLOW", "CYAN", "MAGENTA", "PURPLE", "ORANGE", "PINK")

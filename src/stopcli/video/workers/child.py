@@ -35,6 +35,7 @@ from stopcli.video.reader import facts_of, open_video
 BEAT = 1.0  # seconds between signs of life
 MEMORY = 4 << 30  # bytes that a worker may take
 IDLE = 60.0  # seconds without a request, after which a worker goes
+STOPPED = 5.0  # seconds that a sleep of one takes: the process did not run meanwhile
 LENGTH = struct.Struct("<I")
 
 Message = tuple[dict[str, Any], list[NDArray[Any]]]
@@ -187,7 +188,10 @@ def _limit_memory() -> None:
 def _watch(child: Child, parent: int) -> None:
     """End a process that nobody will stop: its parent is dead, or has no more work."""
     while True:
+        began = time.monotonic()
         time.sleep(1)
+        if (slept := time.monotonic() - began) > STOPPED:  # by Ctrl-Z, say: no fault of the film
+            container.waited += slept
         if os.getppid() != parent or (not child.busy and time.monotonic() - child.asked > IDLE):
             os._exit(0)
 

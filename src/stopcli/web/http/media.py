@@ -16,7 +16,7 @@ from starlette.routing import Route
 
 from stopcli.errors import FileMissing, StopError, UsageError
 from stopcli.fileio import is_file, make_private_folder
-from stopcli.output.sink import printable
+from stopcli.results import printable
 from stopcli.tasks.clips import clip_name, save_clip
 from stopcli.web.http.api import Json, error_of
 from stopcli.web.work.workspace import Workspace
@@ -29,7 +29,6 @@ KINDS = {
     ".jpg": "image/jpeg",
 }
 SIDES = (240, 480)
-KEPT = "private, max-age=3600"
 TABLE = "labels.csv"
 TAKEN = re.compile(r"[0-9a-f]{16}-[^/\\]+")  # what was written to be fetched
 AT_ONCE = 6  # requests for media that wait for a decoder: the others of the page go on
@@ -59,10 +58,10 @@ def media_routes(space: Workspace) -> list[Route]:
         side = int(number(request, "side", SIDES[0]))
         if side not in SIDES:
             raise UsageError(f"side must be one of {SIDES}")
-        return _file(media.poster(path, number(request, "at"), side), kept=True)
+        return _made(media.poster(path, number(request, "at"), side), request)
 
     def loop(request: Request, path: Path) -> Response:
-        return _file(media.loop(path, *span(request)), kept=True)
+        return _made(media.loop(path, *span(request)), request)
 
     def whole(_: Request, path: Path) -> Response:
         if not is_file(path):
@@ -71,7 +70,7 @@ def media_routes(space: Workspace) -> list[Route]:
 
     def copy(request: Request, path: Path) -> Response:
         encode = request.query_params.get("encode") == "1"
-        return _file(media.copy(path, *span(request), encode=encode), kept=True)
+        return _made(media.copy(path, *span(request), encode=encode), request)
 
     def clip(request: Request, path: Path) -> Response:
         start, end = span(request)
@@ -115,9 +114,17 @@ def _taken(space: Workspace) -> Callable[[Request], Any]:
     return answer
 
 
-def _file(path: Path, *, kept: bool = False) -> FileResponse:
+def _file(path: Path, **headers: str) -> FileResponse:
     kind = KINDS.get(path.suffix.lower(), "application/octet-stream")
-    return FileResponse(path, media_type=kind, headers={"Cache-Control": KEPT if kept else "no-cache"})
+    return FileResponse(path, media_type=kind, headers={"Cache-Control": "no-cache", **headers})
+
+
+def _made(path: Path, request: Request) -> Response:
+    """Return what was made of a video: named by its content, so that a browser's copy may still be right."""
+    tag = {"ETag": f'"{path.stem}"'}
+    if request.headers.get("if-none-match") == tag["ETag"]:
+        return Response(status_code=304, headers={"Cache-Control": "no-cache", **tag})
+    return _file(path, **tag)
 
 
 def _removing(path: Path, request: Request) -> BackgroundTask | None:

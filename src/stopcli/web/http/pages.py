@@ -16,7 +16,7 @@ from starlette.responses import FileResponse, HTMLResponse, Response
 from starlette.routing import Route
 
 from stopcli.data.background import BACKGROUND
-from stopcli.errors import StopError
+from stopcli.errors import InputError, StopError
 from stopcli.output.html import environment, hue
 from stopcli.results import read_clock
 from stopcli.tasks.explain import explain
@@ -36,6 +36,7 @@ QUEUES = (
     ("labelled", "Labelled", "What was labelled, the last first"),
 )
 SURE = 0.9
+ANSWER = 1.0  # seconds that a request waits for heavy work
 EVERY = 0.4  # seconds between looks at what changed
 STATIC = {".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml"}
 SHOWN_RUNS = 3
@@ -145,7 +146,7 @@ class Pages:
         return self._render("look.html", **values)
 
     def explain(self, request: Request, _: Question) -> str:
-        """Return what the model does with a moment: heavy work, which waits for its turn."""
+        """Return what the model does with a moment: heavy work, which waits for its turn; or to ask again."""
         name = request.path_params["moment"]
         file, start, end = split_id(name)
         path, archive = self._space.footage.path_of(file), self._space.archive()
@@ -155,9 +156,10 @@ class Pages:
             found = explain(archive.encoder, path, start=start, end=end)
             return self._render("seen.html", explanation=found, where=lambda *_: "#")
 
-        key = f"{archive.files.title} {name}"
-        job = self._space.jobs.start(f"looking at {path.name}", work, key)
-        job.over.wait()
+        key, begun = f"{archive.files.title} {name}", request.query_params.get("job", "")
+        job = self._space.jobs.find(begun) or self._space.jobs.start(f"looking at {path.name}", work, key)
+        if not job.over.wait(ANSWER):
+            return self._render("waiting.html", job=job.id)
         return str(job.result) if job.state == "done" else _render("note.html", words=job.words or "stopped")
 
     def compare(self, request: Request, q: Question) -> str:
@@ -172,8 +174,11 @@ class Pages:
             file, start = Footage.id_of(row["path"]), read_clock(row["start"]) if row["start"] else 0.0
             if file in space.footage:
                 path = space.footage.path_of(file)
-                end = read_clock(row["end"]) if row["end"] else space.media.length(path)
-                found = self._answering.moment(file, start or 0.0, end or 0.0)
+                try:
+                    end = read_clock(row["end"]) if row["end"] else space.media.length(path)
+                    found = self._answering.moment(file, start or 0.0, end or 0.0)
+                except InputError:
+                    continue  # it can be shown no more
                 shown.append({"m": found, "label": row["label"], "predicted": row["predicted"]})
         return self._render("mistakes.html", name=name, mistakes=shown)
 

@@ -16,13 +16,17 @@ from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders, QueryParams
 from starlette.requests import Request
-from starlette.responses import JSONResponse, RedirectResponse, Response
+from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from stopcli.output.html import environment
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 READS = ("GET", "HEAD")
+ONWARD = (
+    '<!doctype html><title>stop</title><link rel="icon" href="/static/icon.svg">'
+    '<meta http-equiv="refresh" content="0;url=/">'
+)
 POLICY = "; ".join(
     (
         "default-src 'none'",
@@ -125,7 +129,7 @@ class Guard:
         if given is not None and request.url.path == "/" and request.method == "GET":
             if not self._fits(given):
                 return _no(401, "that link is not valid; use the one that was printed", page=True)
-            response = RedirectResponse("/", status_code=303)
+            response = HTMLResponse(ONWARD)  # no redirect: after a link elsewhere, that would lack the cookie
             response.set_cookie(self._cookie, self._session, httponly=True, samesite="strict", path="/")
             return response
         cookie = request.cookies.get(self._cookie, "")

@@ -156,7 +156,7 @@ document.addEventListener('keydown', event => {
   }
   const card = current();
   const known = {
-    Escape: () => { filters.open = false; },
+    Escape: () => { const dialog = document.querySelector('dialog[open]'); if (dialog) dialog.close(); else filters.open = false; },
     '/': () => { field.focus(); field.select(); },
     '?': () => help.showModal(),
     Enter: () => card && look.open(card),

@@ -6,9 +6,12 @@ import {cards, current, place, row, show} from './grid.js';
 const side = document.getElementById('side');
 export const NONE = 'background';
 
-let pressed = false, shown = '', asked = 0;
+let pressed = false, composing = false, shown = '', asked = 0;
 side.addEventListener('pointerdown', () => { pressed = true; });
 for (const what of ['pointerup', 'pointercancel']) addEventListener(what, () => { setTimeout(() => { pressed = false; }); });
+
+side.addEventListener('compositionstart', () => { composing = true; });
+side.addEventListener('compositionend', () => { composing = false; });
 
 // a selector that finds the element again after its part of the page was replaced
 function handle(element) {
@@ -21,16 +24,21 @@ export async function showSide() {
   const {label, queue} = state.question, mine = ++asked;
   const html = await trying(() => piece(`/view/side?${new URLSearchParams({label: label ?? '', queue})}`));
   if (html === undefined || mine !== asked || html === shown) return;
-  while (pressed) await new Promise(done => setTimeout(done, 20));  // a click is two events on one element
+  // a click is two events on one element, and so is a word that an input method composes
+  while (pressed || composing) await new Promise(done => setTimeout(done, 20));
   if (mine !== asked) return;
   // what a person is doing there goes on: what was typed, what was opened
   const typed = [...side.querySelectorAll('input')].map(box => [box.id, box.value]);
   const had = side.contains(document.activeElement) && handle(document.activeElement);
+  const {selectionStart, selectionEnd, type} = document.activeElement;
+  const caret = had && type === 'text' && [selectionStart, selectionEnd];
   const open = [...side.querySelectorAll('details[open]')].map(box => box.className);
   side.innerHTML = shown = html;
   for (const [id, text] of typed) { const box = document.getElementById(id); if (box && text) box.value = text; }
   for (const box of side.querySelectorAll('details')) box.open = open.includes(box.className);
-  if (had) side.querySelector(had)?.focus();
+  const again = had ? side.querySelector(had) : null;
+  again?.focus();
+  if (caret && again?.setSelectionRange) again.setSelectionRange(...caret);
 }
 
 async function judge(answers) {
@@ -53,8 +61,9 @@ export async function give(card, label) {
   card.dataset.taken = 'yes';
   card.classList.add('labelled');
   const inGrid = card.closest('#results');
-  if (!await giveMoment(card.dataset.id, label)) {
-    delete card.dataset.taken;
+  const done = await giveMoment(card.dataset.id, label);
+  if (!done || !inGrid) delete card.dataset.taken;  // outside the grid the card stays, for another label
+  if (!done) {
     card.classList.remove('labelled');
     return undefined;
   }
@@ -115,9 +124,10 @@ export async function accept() {
 export async function undo() {
   await trying(async () => {
     const back = await send('/api/undo');
-    say(back.length ? `Taken back: ${back.length === 1 ? 'one moment' : `${back.length} moments`}.` : 'There is nothing to take back.', !back.length);
+    say(back.length ? `Taken back: ${back.length === 1 ? 'one moment' : `${back.length} moments`}.` : 'No moment has another label now.');
     await show({keep: true});
     await showSide();
+    for (const card of cards(place())) if (back.includes(card.dataset.id)) card.classList.remove('labelled');
     cards(place()).find(card => back.includes(card.dataset.id))?.focus();
   });
 }

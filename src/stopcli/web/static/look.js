@@ -154,9 +154,13 @@ async function explain(button) {
   if (button.dataset.busy) return;
   button.dataset.busy = 'yes';
   const place = dialog.querySelector('.explained');
-  place.textContent = 'Looking … (it waits while videos are indexed)';
-  const html = await trying(() => piece(`/view/explain/${chosen()}`));
-  place.innerHTML = html ?? '';
+  place.textContent = 'Looking …';
+  const moment = chosen();
+  for (let job = ''; job !== undefined && place.isConnected;) {
+    const html = await trying(() => piece(`/view/explain/${moment}?${new URLSearchParams({job})}`));
+    place.innerHTML = html ?? '';
+    job = place.querySelector('[data-job]')?.dataset.job;  // it waits for its turn
+  }
   delete button.dataset.busy;
   place.scrollIntoView({block: 'nearest'});
 }

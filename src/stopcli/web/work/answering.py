@@ -109,6 +109,8 @@ class Answering:
                     end = self._space.media.length(path)
                 except InputError:
                     continue  # it can be shown no more
+            if end <= (row.start or 0.0):
+                continue  # somebody else's mistake, or of a file that is shorter now
             found.append(moment(str(path), row.start, end, 0.0))
             if len(found) == q.top_k:
                 break

@@ -75,6 +75,11 @@ class Jobs:
         self._pool.submit(self._run, job, work)
         return job
 
+    def find(self, number: str) -> Job | None:
+        """Return the job of a number that was given out, if it is known still."""
+        with self._lock:
+            return next((job for job in self._jobs if str(job.id) == number), None)
+
     def _run(self, job: Job, work: Callable[[Job], Any]) -> None:
         try:
             job.report(0, 0)

@@ -11,8 +11,7 @@ from tempfile import TemporaryDirectory
 from stopcli.errors import InputError, UsageError
 from stopcli.fileio import make_private_folder, replacing
 from stopcli.output.export import check_export, export
-from stopcli.output.sink import printable
-from stopcli.results import Failure, Hit
+from stopcli.results import Failure, Hit, printable
 from stopcli.tasks.clips import save_hits
 from stopcli.web.work.jobs import Job
 from stopcli.web.work.question import split_id

@@ -9,7 +9,7 @@ import math
 import os
 import threading
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -57,6 +57,32 @@ class Settings:
     side: str = "search"  # or label
 
 
+class _Order:
+    """The labels to choose from: each keeps its place, and so its key, whatever is labelled."""
+
+    def __init__(self, given: Sequence[str]) -> None:
+        self.names: list[str] = []
+        self._answers: list[tuple[list[str], list[str]] | None] = []  # names before and after, of a renaming
+        self.add(map(checked_label, given))
+
+    def add(self, names: Iterable[str]) -> None:
+        self.names += [name for name in dict.fromkeys(names) if name not in self.names]
+
+    def answered(self) -> None:
+        self._answers.append(None)
+
+    def renamed(self, old: str, new: str) -> None:
+        before = list(self.names)
+        self.names = list(dict.fromkeys(new if name == old else name for name in before))
+        self._answers.append((before, list(self.names)))
+
+    def undo(self) -> None:
+        renamed = self._answers.pop() if self._answers else None
+        if renamed is not None:
+            before, after = renamed
+            self.names = [*before, *(n for n in self.names if n not in {*before, *after})]
+
+
 class Workspace:
     """What is done for the page; every method may be called from any thread."""
 
@@ -70,7 +96,7 @@ class Workspace:
         self._models = models
         self._lane = ThreadPoolExecutor(1, thread_name_prefix="stopcli-index")
         self.lock = threading.RLock()
-        self._labels = list(dict.fromkeys(map(checked_label, settings.labels)))
+        self._order = _Order(settings.labels)
         self._archives: dict[str, Archive] = {}
         self.trained: dict[str, str] = {}  # the open model of a training, by its name
         self.taken = settings.cache / "page" / "taken"  # what waits to be fetched
@@ -132,41 +158,50 @@ class Workspace:
     def labels(self) -> list[str]:
         """Return the labels there are, those given first; the one for none of them is left out."""
         with self.lock:
-            found = sorted(self.table.counts())
-            return [name for name in dict.fromkeys([*self._labels, *found]) if not is_none(name)]
+            self._order.add(sorted(self.table.counts()))
+            return [name for name in self._order.names if not is_none(name)]
 
     def add_label(self, name: str) -> list[str]:
         """Add a label to choose from; return all of them."""
         with self.lock:
-            self._labels = list(dict.fromkeys([*self._labels, checked_label(name)]))
+            self._order.add([checked_label(name)])
             return self.labels()
 
     def rename(self, old: str, new: str) -> list[str]:
         """Call by another label all that has this one; return all labels."""
         with self.lock:
-            self.table.put({row.place: new for row in self.rows() if row.label == old})
-            self._labels = list(dict.fromkeys(checked_label(new) if n == old else n for n in self._labels))
+            self.labels()
+            name = checked_label(new)
+            self.table.put({row.place: name for row in self.rows() if row.label == old})
+            self._order.renamed(old, name)
             return self.labels()
 
     def judge(self, answers: Mapping[str, str | None]) -> None:
         """Call moments by labels; it is on the disk when this returns."""
         with self.lock:
+            self.labels()
             self.table.put({self._place(moment): label for moment, label in answers.items()})
+            self._order.answered()
             for label in answers.values():
                 if label is not None and not is_none(label):
                     self.add_label(label)
 
     def _place(self, moment: str) -> Place:
-        """Return where a moment stands in the table: as the whole file, if that has a row of its own."""
+        """Return where a moment stands in the table: a row may leave out a start of 0, or the file's end."""
         file, start, end = split_id(moment)
         path = self.footage.path_of(file)
-        if start == 0 and self.table.label_of(path, None, None) is not None:
-            try:
-                if end >= self.media.length(path) - WHOLE:
-                    return path, None, None
-            except InputError:
-                pass  # it can be labelled all the same
+        for begin in (start, None) if start == 0 else (start,):
+            if self.table.label_of(path, begin, end) is not None:
+                return path, begin, end
+            if self.table.label_of(path, begin, None) is not None and self._is_end(path, end):
+                return path, begin, None
         return path, start, end
+
+    def _is_end(self, path: Path, end: float) -> bool:
+        try:
+            return end >= self.media.length(path) - WHOLE
+        except InputError:
+            return False  # it can be labelled all the same
 
     def label_of(self, moment: Moment) -> str | None:
         """Return what a moment is called."""
@@ -184,9 +219,10 @@ class Workspace:
         return known
 
     def undo(self) -> list[str]:
-        """Take the last answers back; return the moments that they were of."""
+        """Take the last answers back; return the moments that they were of, none if nothing had changed."""
         with self.lock:
             back = self.table.undo()
+            self._order.undo()
         return [moment_id(Footage.id_of(r.path), r.start or 0.0, r.end or 0.0) for r in back]
 
     def rows(self) -> list[Labelled]:
