@@ -133,7 +133,9 @@ def command(
     also come first, without --query.
     """
     with session("retrieve", show, compute, batching, kept="what is indexed is kept") as s:
-        search = first_word(search)
+        given, search = search, first_word(search)
+        if given is not search and (given.query or given.like or given.image):
+            s.say(f"note: no file is called {search.query[0]!r}, so it is looked for as a sentence")
         request = search.request()
         if save_clips is not None and search.whole:
             raise UsageError("--save-clips saves moments; leave out --whole")
@@ -154,7 +156,8 @@ def first_word(search: Search) -> Search:
     paths = search.paths or []
     if not paths or str(paths[0]) == "-" or os.path.lexists(paths[0]):
         return search
-    if search.query or search.like or search.image:
+    among = search.query or search.like or search.image
+    if among and (" " not in str(paths[0]) or os.sep in str(paths[0])):
         return search  # a file or folder that is not there
     if len(paths) == 1 and search.files_from is None and paths[0].suffix:
         return search  # a file that is not there, rather than a sentence to look for nowhere

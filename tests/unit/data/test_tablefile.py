@@ -114,6 +114,13 @@ def test_what_is_no_json_is_one_sentence(read, line):
     assert len(str(caught.value)) < 400
 
 
+def test_two_names_that_mean_the_same_are_a_fault_of_the_row(read):
+    lines = b'{"path":"d1.mp4","label":"dog","clip":"d2.mp4"}\n{"File Path":"r1.mp4","label":"cat"}\n'
+    data = read(lines, "data.jsonl")
+    assert [row.path.name for row in data.rows] == ["r1.mp4"]
+    assert [str(p) for p in data.problems] == ["row 1: 2 names that mean 'path': 'path', 'clip'; keep one"]
+
+
 def test_many_problems_are_twenty_lines(read):
     data = read("path,label\n" + "".join(f"{i}{'x' * 500}.mp4,a\n" for i in range(10_000)))
     assert len(data.problems) == 10_000

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from conftest import write_video
+from stopcli.data.table import read_dataset
 from stopcli.output.export import export
 from stopcli.results import Hit
 
@@ -51,6 +52,18 @@ def test_a_score_below_zero_is_a_number(films, tmp_path):
     low = replace(hit(films / "pal.mp4", 0, 2, query="-1+2"), score=-0.01)
     (row,) = csv.DictReader(written(tmp_path / "hits.csv", [low]).read_text().splitlines())
     assert (row["label"], row["score"]) == ("'-1+2", "-0.0100")  # a text that is no formula, a number
+
+
+@pytest.mark.parametrize("name", ["@home.mp4", "PM\u202f1.mp4", "-x.mp4", "plain.mp4"])
+def test_a_csv_that_was_exported_is_read_back_as_it_was(films, tmp_path, name):
+    film = tmp_path / name
+    shutil.copy(films / "pal.mp4", film)
+    labels = ("+1 point", "@home", "'quoted'", "=2")
+    hits = [hit(film, 2 * i, 2 * i + 2, query=label) for i, label in enumerate(labels)]
+    data = read_dataset(written(tmp_path / "hits.csv", hits))
+    data.require_sound("never said")
+    assert [row.text for row in data.rows] == list(labels)
+    assert {row.path.resolve() for row in data.rows} == {film.resolve()}
 
 
 def test_an_edl_counts_as_the_camera_did(films, tmp_path):
