@@ -150,7 +150,7 @@ def _option(parameter: Any) -> str:
         facts.append(f"default: `{default}`")
     low, high = parameter.min, parameter.max
     if low is not None and high is not None:
-        facts.append(f"from {low:g} to {high:g}")
+        facts.append(f"from {low:.12g} to {high:.12g}")
     elif low is not None:
         facts.append(f"{low:g} or more")
     return f"- {names}{value}: {parameter.help}" + (f" ({'; '.join(facts)})" if facts else "")

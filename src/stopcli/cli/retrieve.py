@@ -135,7 +135,8 @@ def command(
     with session("retrieve", show, compute, batching, kept="what is indexed is kept") as s:
         given, search = search, first_word(search)
         if given is not search and (given.query or given.like or given.image):
-            s.say(f"note: no file is called {search.query[0]!r}, so it is looked for as a sentence")
+            sentence = (search.query or [""])[0]
+            s.say(f"note: no file is called {sentence!r}, so it is looked for as a sentence")
         request = search.request()
         if save_clips is not None and search.whole:
             raise UsageError("--save-clips saves moments; leave out --whole")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 import sys
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -96,8 +96,9 @@ def _run(s: Session, kind: Literal["few-shot", "base-to-novel"], trial: Trial, s
         s.say(f"missing: {len(missing)} videos, such as {', '.join(missing[:3])}; scores are on the rest")
     trials.require_whole(protocol)
     folder = trial.output or Path(f"{Path(trial.dataset).stem}-{kind}")
-    asked = [t.shots for t in protocol.trials]
-    check_trials(folder, protocol.description, asked, force=trial.force)
+    asked = [(t.shots, t.seed) for t in protocol.trials]
+    made = {"model": s.files.name, "settings": asdict(replace(options, head="text"))}
+    check_trials(folder, protocol.description, asked, made, force=trial.force)
     s.say(protocol.description)
     with closing(Progress(s, quiet=s.show.quiet)) as callback:
         what = s.files, protocol, options, s.options, folder, callback

@@ -113,5 +113,5 @@ def few_shots(data: Dataset, shots: int, seed: int) -> Dataset:
     for label in data.labels:
         members = [r for r in data.of("train") if r.text == label]
         kept |= {members[i].number for i in rng.permutation(len(members))[:shots]}
-    others = {r.number for r in data.rows} - {r.number for r in data.of("train")}
-    return replace(data, rows=tuple(r for r in data.rows if r.number in kept | others))
+    training = {r.number for r in data.of("train")}
+    return replace(data, rows=tuple(r for r in data.rows if r.number in kept or r.number not in training))

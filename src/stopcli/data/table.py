@@ -10,7 +10,6 @@ fault of the table, with its row; what else a table must be is for those who tra
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -30,9 +29,6 @@ SPLITS = ("train", "val", "test")
 ALSO = {"valid": "val", "validation": "val", "training": "train", "testing": "test"}  # how others write them
 MOST_TEXT = 2000  # characters of a label or caption
 MOST_LISTED = 20  # problems that are listed
-FORMULA = re.compile(
-    r"^'([=+\-@])"
-)  # an apostrophe keeps a spreadsheet from computing a text, as exports have it
 TEXT_COLUMN: dict[Task, str] = {"classification": "label", "retrieval": "caption"}
 
 
@@ -192,7 +188,7 @@ def _row(source: Path, number: int, record: dict[str, Any], task: Task) -> Row:
     given = str(record.get("path") or "").strip()
     if not given:
         raise ValueError("the path is empty")
-    text = FORMULA.sub(r"\1", cell(TEXT_COLUMN[task]))
+    text = cell(TEXT_COLUMN[task])
     if not text:
         raise ValueError(f"the {TEXT_COLUMN[task]} is empty")
     if text != text.encode(errors="ignore").decode():

@@ -10,6 +10,7 @@ import codecs
 import csv
 import io
 import json
+import re
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,6 +18,8 @@ from typing import Any
 
 from stopcli.errors import BadDataset
 
+TEXTS = {"label", "caption"}
+KEPT = re.compile(r"^'(?='*[=+\-@])")  # keeps a spreadsheet from computing a text, as exports have it
 COLUMNS = ("path", "label", "caption", "start", "end", "split", "group")
 MEASURED = ("score", "first_frame", "end_frame", "fps")  # what an export has too; nothing to learn from
 ALIASES = {
@@ -122,7 +125,10 @@ def _cells(columns: list[str], cells: list[str], delimiter: str) -> dict[str, An
         way = f"put quotes around a text with a {separator} in it"
         return f"{filled} cells where the header has {len(columns)}; {way}"
     padded = cells + [""] * (len(columns) - len(cells))
-    return dict(zip(columns, padded, strict=False))
+    found: dict[str, Any] = dict(zip(columns, padded, strict=False))
+    for name in TEXTS & found.keys():
+        found[name] = KEPT.sub("", found[name])
+    return found
 
 
 def _jsonl(path: Path, text: str) -> Iterator[Record]:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import csv
 import io
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from stopcli.errors import FileExists
 from stopcli.eval.accuracy import Report
@@ -29,12 +30,19 @@ def check_folder(folder: Path, *, force: bool) -> None:
         raise FileExists(f"{existing[0]}: is there already; use --force to replace it, or another -o")
 
 
-def check_trials(folder: Path, what: str, shots: Sequence[int], *, force: bool) -> None:
-    """Raise FileExists as `check_folder`, unless the results are of the same trials, or of fewer."""
+def check_trials(
+    folder: Path, what: str, trials: Collection[tuple[int, int]], made: Mapping[str, Any], *, force: bool
+) -> None:
+    """Raise FileExists as `check_folder`, unless the results are of the same trials, or of fewer.
+
+    ``trials`` are shots and seeds; ``made`` are the model and the settings, as the results have them.
+    """
     try:
         known = read_json(folder / "results.json")
-        told = {score["shots"] for score in known["scores"]} - {None}
-        if known["benchmark"] == what and told <= set(shots):
+        own = [score for score in known["scores"] if not score["published"]]
+        done = {(score["shots"], int(seed)) for score in own for seed in score["seeds"]}
+        alike = all({name: score["provenance"][name] for name in made} == made for score in own)
+        if known["benchmark"] == what and alike and done <= set(trials):
             return
     except (OSError, ValueError, KeyError, TypeError):  # none, or not ours
         pass

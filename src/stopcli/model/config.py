@@ -152,7 +152,7 @@ def _parse(raw: dict[str, Any], path: Path) -> ModelConfig:
     """Check each value; those that are not known are kept as they are."""
     from pydantic import ValidationError
 
-    from stopcli.model.schema import ConfigFile, Told, first_fault
+    from stopcli.model.schema import ConfigFile, Metadata, first_fault
 
     try:
         file = ConfigFile.model_validate(raw)
@@ -162,7 +162,7 @@ def _parse(raw: dict[str, Any], path: Path) -> ModelConfig:
         stop = StopConfig.from_dict(file.stop) if file.stop is not None else None
     except (TypeError, ValueError) as error:
         raise CheckpointError(f'{path}: "stop": {error}') from error
-    frames, told = file.backbone.preprocess, {*Told.model_fields, *(file.model_extra or {})}
+    frames, more = file.backbone.preprocess, file.model_extra or {}
     return ModelConfig(
         architecture=file.backbone.architecture,
         weights=file.backbone.weights,
@@ -175,5 +175,5 @@ def _parse(raw: dict[str, Any], path: Path) -> ModelConfig:
         template=file.template,
         head=file.head.model_dump() if file.head and file.labels else None,
         backbone_sha256=file.backbone.sha256,
-        extra={name: raw[name] for name in raw if name in told and raw[name] is not None},
+        extra={n: v for n, v in raw.items() if n in more or (n in Metadata.model_fields and v is not None)},
     )

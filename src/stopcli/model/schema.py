@@ -196,7 +196,7 @@ class Training(BaseModel):
     provenance: dict[str, Any] = {}
 
 
-class Told(BaseModel):
+class Metadata(BaseModel):
     """What a model says of itself, and is kept as it is."""
 
     license: Annotated[str, Field(max_length=200)] | None = None
@@ -205,7 +205,7 @@ class Told(BaseModel):
     metrics: dict[str, dict[str, Any]] | None = None
 
 
-class ConfigFile(Told):
+class ConfigFile(Metadata):
     """All of ``config.json`` but ``stop``, which is a StopConfig; what is not known is kept as it is."""
 
     model_config = ConfigDict(extra="allow", strict=True, allow_inf_nan=False)

@@ -20,6 +20,7 @@ from stopcli.output.tables import VIEWS, table_of, to_dict
 from stopcli.results import Failure, Hit, printable
 
 SCHEMA = 1
+FORMULA = re.compile(r"'*[=+\-@]")  # what a spreadsheet would compute, and what was kept from that
 NARROW = 110  # columns: bars are left out of narrower terminals, so that names have room
 PLAIN_WIDTH = 10_000  # columns of a table that no terminal cuts
 
@@ -145,7 +146,7 @@ def safe_cell(value: Any) -> Any:
     if not isinstance(value, str):
         return value
     text = printable(value)
-    return f"'{text}" if text.startswith(("=", "+", "-", "@")) else text
+    return f"'{text}" if FORMULA.match(text) else text
 
 
 def break_path(path: str, width: int) -> str:

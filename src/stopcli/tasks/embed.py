@@ -18,6 +18,7 @@ from stopcli.tasks.vectorfile import (
     Journal,
     Row,
     VectorFile,
+    are_alike,
     check_vector_file,
     load,
     require_alike,
@@ -185,11 +186,19 @@ def embed_texts(
 
 
 def _open(journal: Journal, output: Path, force: bool) -> VectorFile:
-    """Return what the output holds, and what an interrupted run had done beside it."""
+    """Return what the output holds, and what an interrupted run had done beside it.
+
+    Where only one of both can be compared with what is asked for, that one: a run with ``force`` was
+    interrupted, or gone back on. Raises FileExists where none can.
+    """
+    now = journal.provenance
     if force:
-        return VectorFile(journal.provenance)
-    recovered = journal.recover()
+        return VectorFile(now)
+    begun = journal.recover()
+    recovered = VectorFile(now, begun.parts if are_alike(begun.provenance, now) else {})
     if not output.exists():
+        if begun.parts:
+            require_alike(f"{journal.path}: what an interrupted run has done", begun.provenance, now)
         return recovered
     try:
         vectors = load(output)
@@ -197,8 +206,10 @@ def _open(journal: Journal, output: Path, force: bool) -> VectorFile:
         if not recovered.parts:
             raise
         return recovered  # a process died while it wrote the output; the journal has all of it
-    require_alike(str(output), vectors.provenance, journal.provenance)
-    return VectorFile(journal.provenance, vectors.parts | recovered.parts)
+    if recovered.parts and not are_alike(vectors.provenance, now):
+        return recovered
+    require_alike(str(output), vectors.provenance, now)
+    return VectorFile(now, vectors.parts | recovered.parts)
 
 
 def _key_of(vectors: VectorFile, path: str) -> FileKey | None:

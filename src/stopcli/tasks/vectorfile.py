@@ -208,8 +208,13 @@ def _is_ours(sidecar: Path) -> bool:
         return False
 
 
+def are_alike(before: dict[str, Any], now: dict[str, Any]) -> bool:
+    """Say whether vectors that were made ``before`` can be compared with those made ``now``."""
+    return all(before.get(name) == now.get(name) for name in ALIKE[now["kind"]])
+
+
 def require_alike(what: str, before: dict[str, Any], now: dict[str, Any]) -> None:
-    """Raise FileExists where vectors that were made ``before`` cannot be compared with those made ``now``."""
+    """Raise FileExists where vectors cannot be compared: see `are_alike`."""
     for name in ALIKE[now["kind"]]:
         if before.get(name) != now.get(name):
             how = f"with {name} {before.get(name)!r}, now it is {now.get(name)!r}"
@@ -230,24 +235,19 @@ class Journal:
         self.provenance = provenance
 
     def recover(self) -> VectorFile:
-        """Return what an interrupted run had done and known, on whatever machine.
-
-        Raises FileExists as `require_alike`.
-        """
-        vectors = VectorFile(self.provenance)
+        """Return what an interrupted run had done and known, on whatever machine, and how it made that."""
+        vectors = VectorFile({})
         if not self.path.is_file():
             return vectors
         lines = self.path.read_text(encoding="utf-8", errors="replace").split("\n")
         try:
-            before = dict(json.loads(lines[0]))
+            vectors.provenance = dict(json.loads(lines[0]))
             for line in lines[1:]:
                 entry = json.loads(line)
                 rows = [Row(**row) for row in entry["rows"]]
                 vectors.put(rows, [np.frombuffer(bytes.fromhex(v), np.float32) for v in entry["vectors"]])
         except (KeyError, TypeError, ValueError):  # the line that was being written
             pass
-        if vectors.parts:
-            require_alike(f"{self.path}: what an interrupted run has done", before, self.provenance)
         return vectors
 
     def begin(self, vectors: VectorFile) -> None:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from stopcli.data.labels import prompts_for, template_for
 from stopcli.data.seen import Seen
 from stopcli.data.table import SPLITS, Dataset, unique_clips
-from stopcli.errors import CheckpointError
+from stopcli.errors import CheckpointError, UsageError
 from stopcli.fileio import to_json
 from stopcli.model.config import ModelConfig
 from stopcli.model.files import known_hash
@@ -270,6 +270,9 @@ def _same_run(state: State, now: dict[str, Any], folder: RunFolder) -> History:
         then, history = dict(state.values["fingerprint"]), History(**state.values["history"])
     except (KeyError, TypeError, ValueError) as error:
         raise CheckpointError(f"{folder.state_file}: damaged; start over with --force") from error
+    if "the clips" not in then:
+        problem = "was begun by an earlier version, which did not note its clips"
+        raise UsageError(f"{folder.path}: {problem}; use --force to start over")
     require_same_settings(folder.path, then, now)
     return history
 

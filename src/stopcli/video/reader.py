@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import errno
 import stat
-import time
 from bisect import bisect_left
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
@@ -258,7 +257,7 @@ class VideoReader:
 
         rate = float(self._container.stream.average_rate or 25)
         clock = Clock(self._timeline.origin + self._delay, rate, prefer_dts=self._only_dts)
-        last_progress, near = time.monotonic(), self._near if wanted else None
+        last_progress, near = self._container.clock(), self._near if wanted else None
         for packet in self._container.packets():
             if packet.pts is not None and packet.time_base is not None:
                 self._last = float(packet.pts * packet.time_base) - self._timeline.origin

@@ -81,7 +81,7 @@ def test_what_is_made_of_a_video_is_asked_for_again_but_not_sent_again(server):
     moment = moments(server)[0]
     address = f"/media/{moment['file']}/poster?at=0.5"
     status, headers, picture = server.ask("GET", address)
-    assert (status, headers["cache-control"]) == (200, "no-cache")
+    assert (status, headers["cache-control"]) == (200, "private, max-age=30")
     status, _, body = server.ask("GET", address, headers={"If-None-Match": headers["etag"]})
     assert (status, body) == (304, b"")
     assert picture

@@ -16,7 +16,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 
 from stopcli.errors import CannotWrite, FileExists, NothingFound, UsageError
-from stopcli.fileio import check_output, exists, replacing, replacing_folder, to_json
+from stopcli.fileio import check_output, exists, is_folder, replacing, replacing_folder, to_json
 from stopcli.index.store import Index
 from stopcli.index.types import Entry, Space, Vectors
 
@@ -24,6 +24,7 @@ Placed = tuple[str, float | None, float | None, float, int]  # path, start, end,
 Store = Literal["parquet", "lance", "qdrant-jsonl"]
 SUFFIXES: dict[Store, str] = {"parquet": ".parquet", "lance": ".lance", "qdrant-jsonl": ".jsonl"}
 NEEDS: dict[Store, str] = {"parquet": "pyarrow", "lance": "lancedb"}
+OF_SYSTEMS = {".DS_Store", "desktop.ini", "Thumbs.db"}  # what file managers leave
 TABLE = "moments"  # its name in a LanceDB folder
 BATCH = 10_000  # rows written at once
 
@@ -45,12 +46,15 @@ def check_export(target: Path, store: Store, *, force: bool) -> None:
     Raises UsageError: the name has another suffix, or a package is lacking. FileExists; CannotWrite.
     """
     if store == "lance":
-        if target.suffix != SUFFIXES[store]:
+        if target.suffix.lower() != SUFFIXES[store]:
             raise UsageError(f"-o {target}: the name of the folder must end in {SUFFIXES[store]}")
-        ours = target.is_dir() and [p.name for p in target.iterdir()] == [f"{TABLE}.lance"]
+        inside = {p.name for p in target.iterdir()} - OF_SYSTEMS if is_folder(target) else set()
+        ours = inside == {f"{TABLE}.lance"}
         if exists(target) and not (force and ours):
+            more = min(inside - {f"{TABLE}.lance"}, default="")
+            found = f", with {more[:80]!r} in it" if more else ""
             way = "use --force to replace it" if ours else "choose another name"
-            raise FileExists(f"{target}: is there already; {way}")
+            raise FileExists(f"{target}: is there already{found}; {way}")
         if not os.access(target.parent, os.W_OK):
             raise CannotWrite(f"{target}: the folder {target.parent} cannot be written to")
     else:

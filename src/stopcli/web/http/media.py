@@ -29,6 +29,7 @@ KINDS = {
     ".jpg": "image/jpeg",
 }
 SIDES = (240, 480)
+KEPT = "private, max-age=30"  # seconds after which a browser asks whether a picture is still right
 TABLE = "labels.csv"
 TAKEN = re.compile(r"[0-9a-f]{16}-[^/\\]+")  # what was written to be fetched
 AT_ONCE = 6  # requests for media that wait for a decoder: the others of the page go on
@@ -121,10 +122,10 @@ def _file(path: Path, **headers: str) -> FileResponse:
 
 def _made(path: Path, request: Request) -> Response:
     """Return what was made of a video: named by its content, so that a browser's copy may still be right."""
-    tag = {"ETag": f'"{path.stem}"'}
-    if request.headers.get("if-none-match") == tag["ETag"]:
-        return Response(status_code=304, headers={"Cache-Control": "no-cache", **tag})
-    return _file(path, **tag)
+    headers = {"Cache-Control": KEPT, "ETag": f'"{path.stem}"'}
+    if request.headers.get("if-none-match") == headers["ETag"]:
+        return Response(status_code=304, headers=headers)
+    return _file(path, **headers)
 
 
 def _removing(path: Path, request: Request) -> BackgroundTask | None:

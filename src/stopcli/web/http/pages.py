@@ -176,9 +176,11 @@ class Pages:
                 path = space.footage.path_of(file)
                 try:
                     end = read_clock(row["end"]) if row["end"] else space.media.length(path)
-                    found = self._answering.moment(file, start or 0.0, end or 0.0)
                 except InputError:
                     continue  # it can be shown no more
+                if (end or 0.0) <= (start or 0.0):
+                    continue  # the file is shorter now
+                found = self._answering.moment(file, start or 0.0, end or 0.0)
                 shown.append({"m": found, "label": row["label"], "predicted": row["predicted"]})
         return self._render("mistakes.html", name=name, mistakes=shown)
 

@@ -124,7 +124,7 @@ export async function accept() {
 export async function undo() {
   await trying(async () => {
     const back = await send('/api/undo');
-    say(back.length ? `Taken back: ${back.length === 1 ? 'one moment' : `${back.length} moments`}.` : 'No moment has another label now.');
+    say(back.length ? `Taken back: ${back.length === 1 ? 'one moment' : `${back.length} moments`}.` : 'Nothing to take back: the last key changed no label.');
     await show({keep: true});
     await showSide();
     for (const card of cards(place())) if (back.includes(card.dataset.id)) card.classList.remove('labelled');
