@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from stopcli.index.types import Vectors
+from stopcli.index.types import Query, Vectors
 from stopcli.results import Hit
 
 SAMPLE = 2000  # rows that tell what is usual
@@ -56,6 +56,10 @@ class Calibration(NamedTuple):
         out: Vectors = ((away - self.mean) / max(self.spread, 1e-6)).astype(np.float32)
         return out
 
+    def confidence_of(self, row: Vectors, query: Vectors) -> float | None:
+        """Return how sure it is that a row (E,) fits a query (E,)."""
+        return self.confidence(float(self.deviations(row[None], query)[0]))
+
     def confidence(self, deviation: float) -> float | None:
         """Return how often the best moment of so large an archive fits a null query less well than this.
 
@@ -66,6 +70,17 @@ class Calibration(NamedTuple):
             return None
         tail = min(0.5 * math.erfc(deviation / math.sqrt(2)), 1 - 1e-12)
         return math.exp(self.moments * math.log1p(-tail))
+
+
+def calibration_for(
+    sample: Vectors, query: Query, moments: int, measured: dict[int, Calibration]
+) -> Calibration | None:
+    """Return the calibration of a query, None if it has no null queries; many queries share theirs."""
+    if query.nulls is None:
+        return None
+    if id(query.nulls) not in measured:
+        measured[id(query.nulls)] = Calibration.of(sample, query.nulls, moments)
+    return measured[id(query.nulls)]
 
 
 def stand_out(hits: Sequence[Hit], least: float, *, every: bool) -> tuple[list[Hit], list[Hit]]:

@@ -6,13 +6,13 @@ Files go by their content: one that moves keeps its vectors. Reads cost what the
 from __future__ import annotations
 
 import errno
-import json
 import os
 import sqlite3
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import astuple, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,7 @@ from stopcli.index.types import (
     entry_of,
     of_kind,
     record_of,
+    row_of,
     space_of,
 )
 from stopcli.index.vectors import REPAIR
@@ -41,11 +42,8 @@ BATCH = 500  # values of one statement
 SPACES = 'model, weights, precision, frames, "window", size, id, rows, file'
 FILES = "SELECT path, size, mtime_ns, content FROM files"
 TABLES = {"spaces", "files", "entries", "faults", "texts"}
-NEWER = {
-    "numbers": "TEXT",
-    "begin": "REAL",
-    "ends": "TEXT",
-}  # columns of entries that the first indexes did not have
+# columns of entries that the first indexes did not have
+NEWER = {"numbers": "TEXT", "begin": "REAL", "ends": "TEXT"}
 SCHEMA = f"""
 CREATE TABLE spaces (
     id INTEGER PRIMARY KEY, model TEXT NOT NULL, weights TEXT NOT NULL, precision TEXT NOT NULL,
@@ -90,11 +88,10 @@ class Database:
 
     def __init__(self, path: Path, *, writable: bool) -> None:
         self._path = path
-        uri = f"{path.absolute().as_uri()}?mode={'rwc' if writable else 'ro&immutable=1'}"
         if path.is_symlink():
             raise unusable(path, "a link; it may lead anywhere")
         with self._explained():
-            self._db = sqlite3.connect(uri, uri=True, timeout=60, isolation_level=None)
+            self._db = _connect(path, writable=writable)
         try:
             new = self._pragma("user_version") == 0 and not self._rows("SELECT 1 FROM sqlite_master")
             if not new:
@@ -285,6 +282,28 @@ class Database:
             db.executemany("INSERT OR REPLACE INTO texts VALUES (?,?,?)", new)
 
 
+def _connect(path: Path, *, writable: bool) -> sqlite3.Connection:
+    """Open a database; one that even to read would need a file beside it is read as it lies there.
+
+    Raises IndexBusy where what was written last is not in it yet.
+    """
+    uri = f"{path.absolute().as_uri()}?mode="
+    connect = partial(sqlite3.connect, uri=True, timeout=60, isolation_level=None)
+    if writable:
+        return connect(f"{uri}rwc")
+    db = connect(f"{uri}ro")
+    try:
+        db.execute("SELECT 1 FROM sqlite_master").fetchone()
+    except sqlite3.OperationalError as error:
+        db.close()
+        log = path.with_name(f"{path.name}-wal")
+        if log.exists() and log.stat().st_size:
+            problem = "somebody else has it open; it can be read when they have done"
+            raise IndexBusy(f"{path}: {problem}") from error
+        return connect(f"{uri}ro&immutable=1")
+    return db
+
+
 def _check_format(path: Path, rows: Callable[[str], list[tuple[Any, ...]]]) -> None:
     """Raise IndexUnusable for a database of another format, or that nobody here made."""
     ((number,),) = rows("PRAGMA user_version")
@@ -320,13 +339,6 @@ def _set_files(db: sqlite3.Connection, files: Files) -> None:
 
 
 def _set_entries(db: sqlite3.Connection, space: Space, entries: Entries) -> None:
-    rows = [
-        (space.id, content, e.first, e.count, e.duration, _json(e.numbers), e.begin, _json(e.ends))
-        for content, e in entries.items()
-    ]
+    rows = [(space.id, content, *row_of(entry)) for content, entry in entries.items()]
     columns = "space, content, first, count, duration, numbers, begin, ends"
     db.executemany(f"INSERT OR REPLACE INTO entries ({columns}) VALUES (?,?,?,?,?,?,?,?)", rows)
-
-
-def _json(numbers: tuple[int, ...] | None) -> str | None:
-    return None if numbers is None else json.dumps(numbers)

@@ -14,10 +14,19 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from stopcli.index.calibration import SAME, SAMPLE, Calibration, combined, copy_threshold, spread_out
+from stopcli.index.calibration import (
+    SAME,
+    SAMPLE,
+    Calibration,
+    calibration_for,
+    combined,
+    copy_threshold,
+    spread_out,
+)
 from stopcli.index.sync import FileDiff
 from stopcli.index.types import Asked, Entry, Example, Filters, Query, Snapshot, Vectors, spans_of
 from stopcli.results import Hit
+from stopcli.video.cut.shots import PATIENCE
 
 MERGE = 0.25  # of the way from a hit's score down to the mean: neighbours above it belong to the hit
 POOL = 32  # candidates sorted for each hit wanted
@@ -54,6 +63,16 @@ class Selection:
     def numbers_of(self, file: int) -> Sequence[int]:
         """Return which windows the rows of a file are; see `Entry`."""
         return self.numbers.get(int(self.first[file]), range(int(self.count[file])))
+
+    def chain_of(self, file: int) -> NDArray[np.int64]:
+        """Return ascending numbers of the rows of a file: of two that follow each other, one more."""
+        numbers, ends = np.asarray(self.numbers_of(file)), self.ends.get(int(self.first[file]))
+        if not self.shots:
+            return numbers
+        longest = 1000 * PATIENCE * (self.window or 0.0)
+        apart = np.diff(numbers) > longest if ends is None else numbers[1:] != np.asarray(ends)[:-1]
+        chain: NDArray[np.int64] = np.arange(len(numbers)) + np.cumsum([0, *apart])
+        return chain
 
     def spans(self, file: int, first: int, last: int) -> list[tuple[float, float]]:
         """Return when the windows of a file, from the ``first`` to the ``last``, begin and end (seconds)."""
@@ -118,15 +137,15 @@ def search(
     sample = matrix[selection.rows()[spread_out(int(selection.count.sum()), SAMPLE)]]
     alike = copy_threshold(sample) if filters.fold else np.inf
     measured: dict[int, Calibration] = {}  # by what else could have been asked: many queries share it
-    for query in queries:
-        chosen = selection if near is None else selection.owning(near(query.vector))
+
+    def ranked(query: Query, chosen: Selection) -> Iterator[Hit]:
         if not chosen.paths:
-            continue
+            return
         rows, moments = chosen.rows(), int(selection.count.sum())
-        asked = [(q, _calibration(sample, q, moments, measured)) for q in (query, *narrow)]
+        asked = [(q, calibration_for(sample, q, moments, measured)) for q in (query, *narrow)]
         scores = _cosines(matrix, rows, query.vector)
         order = scores if not narrow else _worst(matrix, rows, asked)
-        seen = order if near is None or narrow else sample @ query.vector
+        seen = order if chosen is selection or narrow else sample @ query.vector
         mean = float(seen[np.isfinite(seen)].mean()) if np.isfinite(seen).any() else 0.0
         order = np.where(np.isfinite(order), order, -np.inf)  # vectors that no model made
         if filters.min_score is not None:
@@ -137,9 +156,15 @@ def search(
             order[_cosines(matrix, rows, unwanted) >= scores] = -np.inf
         for found, hit in folded(_moments(order, mean, chosen, filters), matrix, filters, alike):
             score = float(matrix[found] @ query.vector)
-            known = [_confidence(c, matrix[found], q) for q, c in asked if c is not None]
+            known = [c.confidence_of(matrix[found], q.vector) for q, c in asked if c is not None]
             sure = min((k for k in known if k is not None), default=None)
-            hits.append(replace(hit, query=query.name, score=score, confidence=sure))
+            yield replace(hit, query=query.name, score=score, confidence=sure)
+
+    for query in queries:
+        found = [] if near is None else list(ranked(query, selection.owning(near(query.vector))))
+        if near is None or len(found) < filters.top_k:  # those that are near are of few files, or left out
+            found = list(ranked(query, selection))
+        hits += found
     return hits
 
 
@@ -163,24 +188,12 @@ def unlike_the_rest(vectors: Vectors, selection: Selection, filters: Filters) ->
         cosines = matrix[part] @ matrix[others].T
         near = owner[part, None] == owner[others]
         beside = near & (np.abs(np.arange(len(rows))[part, None] - others) <= 1)
-        cosines[beside | (~near & (cosines >= alike))] = -1.0
-        order[part] = 1.0 - cosines.max(1)
-    found = folded(_moments(order, float(order.mean()), selection, filters), vectors, filters, alike)
+        cosines[beside | (~near & (cosines >= alike))] = np.inf
+        order[part] = 1.0 - np.where(np.isinf(cosines), -np.inf, cosines).max(1)
+    order[np.isinf(order)] = -np.inf  # nothing is left to compare it with
+    mean = float(order[np.isfinite(order)].mean()) if np.isfinite(order).any() else 0.0
+    found = folded(_moments(order, mean, selection, filters), vectors, filters, alike)
     return [replace(hit, query=REST) for _, hit in found]
-
-
-def _calibration(
-    sample: Vectors, query: Query, moments: int, measured: dict[int, Calibration]
-) -> Calibration | None:
-    if query.nulls is None:
-        return None
-    if id(query.nulls) not in measured:
-        measured[id(query.nulls)] = Calibration.of(sample, query.nulls, moments)
-    return measured[id(query.nulls)]
-
-
-def _confidence(calibration: Calibration, row: Vectors, query: Query) -> float | None:
-    return calibration.confidence(float(calibration.deviations(row[None], query.vector)[0]))
 
 
 def _worst(
@@ -249,8 +262,8 @@ def _moments(
         start = int(starts[file])
         stop = start + int(selection.count[file])
         cut = score - MERGE * max(0.0, score - mean)
-        numbers = selection.numbers_of(file) if not selection.shots else range(stop - start)
-        joins = partial(_joins, scores=order[start:stop], cut=cut, used=used, start=start, numbers=numbers)
+        chain = selection.chain_of(file)
+        joins = partial(_joins, scores=order[start:stop], cut=cut, used=used, start=start, chain=chain)
         first = last = row - start
         while first > 0 and joins(first - 1, first):
             first -= 1
@@ -265,10 +278,11 @@ def _moments(
 
 
 def _joins(
-    row: int, other: int, *, scores: Vectors, cut: float, used: set[int], start: int, numbers: Sequence[int]
+    row: int, other: int, *, scores: Vectors, cut: float, used: set[int], start: int, chain: NDArray[np.int64]
 ) -> bool:
     """Say whether a row of a file belongs to the hit that ``other`` is part of; both count from its first."""
-    return start + row not in used and bool(scores[row] >= cut) and abs(numbers[row] - numbers[other]) == 1
+    follows = bool(abs(chain[row] - chain[other]) == 1)
+    return follows and start + row not in used and bool(scores[row] >= cut)
 
 
 def _best_first(scores: Vectors, pool: int) -> Iterator[int]:

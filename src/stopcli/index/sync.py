@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterable
+from functools import lru_cache
 from itertools import groupby
 from pathlib import Path
 from types import MappingProxyType
@@ -105,7 +106,8 @@ def compare(database: Database, videos: Paths, roots: Iterable[Path]) -> FileDif
             status = path.stat()
             record = known.get(path)
             if record is None or (record.size, record.mtime_ns) != (status.st_size, _time(status)):
-                record = FileRecord(status.st_size, _time(status), content_key(path))
+                size, time_ns = status.st_size, _time(status)
+                record = FileRecord(size, time_ns, _content(place, size, time_ns))
             present[path], shown[path] = record, str(given)
         except FileNotFoundError:
             failures.append(Failure.of(given, FileMissing(f"{given}: no such file")))
@@ -117,7 +119,8 @@ def compare(database: Database, videos: Paths, roots: Iterable[Path]) -> FileDif
     gone = [path for path in lost if not below(str(path)).startswith(tuple(unseen))]
     left = {known[path].content: path for path in gone}
     new = [path for path in changed if path not in known and present[path].content in left]
-    moved = [(left[present[path].content], path) for path in new]
+    # of several copies of what is gone, one has moved
+    moved = [(old, path) for path in new if (old := left.pop(present[path].content, None)) is not None]
     return FileDiff(present, shown, tuple(changed), tuple(moved), tuple(gone), tuple(failures))
 
 
@@ -202,6 +205,12 @@ def is_unchanged(path: Path, record: FileRecord, *, failed: bool) -> bool:
     except OSError:
         return failed  # else its drive may have gone while the end was read
     return (status.st_size, _time(status)) == (record.size, record.mtime_ns)
+
+
+@lru_cache(maxsize=1 << 17)
+def _content(place: str, size: int, time_ns: int) -> str:  # noqa: ARG001 - what it was as it was looked at
+    """Return a file's key: a page that is open looks at files again and again while they are embedded."""
+    return content_key(Path(place))
 
 
 def _holds(path: Path, record: FileRecord) -> bool:

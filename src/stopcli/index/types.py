@@ -249,6 +249,12 @@ def entry_of(
     return replace(entry, numbers=_ascending(numbers, entry.count), ends=_ascending(ends, entry.count))
 
 
+def row_of(entry: Entry) -> tuple[object, ...]:
+    """Return what `entry_of` reads."""
+    numbers, ends = (None if n is None else json.dumps(n) for n in (entry.numbers, entry.ends))
+    return entry.first, entry.count, entry.duration, numbers, entry.begin, ends
+
+
 def _ascending(text: object, count: int) -> tuple[int, ...] | None:
     if text is None:
         return None

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from index_toys import part_of, selection, unit
 
-from stopcli.index.ranking import search
+from stopcli.index.ranking import search, unlike_the_rest
 from stopcli.index.types import Filters, Query
 
 
@@ -20,6 +20,33 @@ def test_neighbours_that_score_are_one_hit():
     assert [(h.path, h.start, h.end) for h in hits[:2]] == [("0.mp4", 0.0, 8.0), ("0.mp4", 16.0, 32.0)]
     assert hits[1].score == pytest.approx(float(unit(1, 0.1, 0)[0]))
     assert [h.rank for h in hits] == [1, 2, 3]
+
+
+@pytest.mark.parametrize("ends", [None, (8000, 16000, 1008000)])
+def test_a_hit_never_crosses_a_gap_of_the_recording(ends):
+    v = np.array([unit(1, 0), unit(1, 0), unit(1, 0), *[unit(0, 1)] * 9])
+    files = replace(
+        selection([3, 9], durations=[1008.0, 72.0]), numbers={0: (0, 8000, 1_000_000)}, shots=True
+    )
+    files = files if ends is None else replace(files, ends={0: ends})
+    hits = search(v, files, [Query("q", unit(1, 0))], Filters(fold=False))
+    assert [(h.start, h.end) for h in hits[:2]] == [(0.0, 16.0 if ends else 72.0), (1000.0, 1008.0)]
+
+
+def test_where_few_are_near_all_are_searched():
+    v = np.array([unit(1, 0.01 * i) for i in range(20)] + [unit(0.9, 1)] * 5)
+    files = selection([20, 1, 1, 1, 1, 1])
+    query = [Query("q", unit(1, 0))]
+    exact = search(v, files, query, Filters(per_file=1, fold=False))
+    assert len(exact) == 6
+    assert search(v, files, query, Filters(per_file=1, fold=False), near=lambda _: np.arange(20)) == exact
+
+
+def test_what_nothing_is_left_to_be_compared_with_is_not_unlike_all():
+    v = np.array([unit(1, 0), unit(1, 0.2), unit(1, 0.5)])
+    found = unlike_the_rest(v, selection([3]), Filters(fold=False))
+    assert all(hit.score < 1 for hit in found)
+    assert unlike_the_rest(v[:2], selection([2]), Filters(fold=False)) == []
 
 
 def test_a_hit_never_crosses_files():

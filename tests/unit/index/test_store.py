@@ -12,7 +12,7 @@ import pytest
 from index_toys import filled_index, space_of, toy_space, unit_rows
 
 from stopcli.errors import CannotWrite, IndexBusy, IndexUnusable
-from stopcli.index.database import FORMAT
+from stopcli.index.database import FORMAT, Database
 from stopcli.index.maintenance import compact, remove
 from stopcli.index.store import DATABASE, Index
 from stopcli.index.types import Fault, FileRecord, NewEntry
@@ -30,6 +30,15 @@ def test_vectors_come_back_where_the_entries_say(tmp_path):
         e = entries[f"c{i}"]
         expected = unit_rows(rng.normal(size=(e.count, 4)))
         assert np.array_equal(matrix[e.first : e.first + e.count], expected)
+
+
+def test_who_may_only_read_sees_what_was_written_last(tmp_path):
+    index = filled_index(tmp_path)
+    assert (tmp_path / "index.sqlite-wal").stat().st_size
+    reader = Database(tmp_path / "index.sqlite", writable=False)
+    assert len(reader.files()) == 6
+    reader.close()
+    index.close()
 
 
 def test_a_killed_writers_tail_is_overwritten(tmp_path):

@@ -245,6 +245,23 @@ def test_windows_before_a_gap_end_before_it(tmp_path):
         assert index.database.entries(space)["c"] == entry
 
 
+def test_of_several_copies_of_what_is_gone_one_has_moved(index, tree):
+    update(index, tree)
+    for name in ("x.mp4", "y.mp4"):
+        (tree / name).write_bytes((tree / "a.mp4").read_bytes())
+    (tree / "a.mp4").unlink()
+    diff = compare(index, tree)
+    assert (len(diff.moved), names(diff.gone), names(diff.changed)) == (1, ["a.mp4"], ["x.mp4", "y.mp4"])
+
+
+def test_files_that_wait_are_hashed_once(index, tree, monkeypatch):
+    hashed = []
+    monkeypatch.setattr(sync, "content_key", lambda path: hashed.append(path.name) or path.name)
+    for _ in range(3):  # as a page looks while they are embedded
+        assert len(compare(index, tree).changed) == 3
+    assert sorted(hashed) == ["a.mp4", "b.mp4", "c.mp4"]
+
+
 def test_a_file_that_is_replaced_while_it_is_read_gets_no_vectors(tmp_path):
     tree, index = tmp_path / "tree", Index(tmp_path / "index")
     tree.mkdir()

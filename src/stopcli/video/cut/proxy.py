@@ -102,7 +102,8 @@ class _Sound:
 
         resampler = av.AudioResampler("fltp", "stereo", SOUND_RATE)
         written = 0
-        for frame in self._frames():
+        for at, frame in self._frames():
+            written = max(written, round((at - self._start) * SOUND_RATE))  # it may begin late, or pause
             for part in resampler.resample(frame):
                 part.pts, part.time_base = written, Fraction(1, SOUND_RATE)
                 written += part.samples
@@ -110,8 +111,8 @@ class _Sound:
         if written:
             yield from self.stream.encode(None)
 
-    def _frames(self) -> Iterator[Any]:
-        """Yield decoded sound that lies within the stretch."""
+    def _frames(self) -> Iterator[tuple[float, Any]]:
+        """Yield decoded sound that lies within the stretch, and when it is heard (seconds)."""
         import av
 
         with closing(Container(self._source, 1)) as container:
@@ -128,6 +129,6 @@ class _Sound:
                             continue
                         if at >= self._end:
                             return
-                        yield frame
+                        yield self._start if at is None else at, frame
             except (av.FFmpegError, OSError, ValueError):
                 return  # sound that cannot be read is left out; the pictures are there

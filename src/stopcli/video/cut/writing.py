@@ -153,7 +153,7 @@ def _write(source: str, target: str, video: Container, moment: Moment, pictures:
     unit = video.stream.time_base
     zero, stop = moment.zero * unit, moment.stop * unit
     trims = starts_in_time(Path(target)) and pictures.mode == "copy"
-    lead = moment.lead * unit if pictures.mode == "copy" else Fraction(0)
+    lead = max(0, moment.lead) * unit if pictures.mode == "copy" else Fraction(0)
     begin = zero - (Fraction(PRIMING) if trims else lead)
     timed = muxer_of(target) != "avi"
     try:
@@ -284,11 +284,12 @@ def _others(
     wanted = [s for s in rest.file.streams if s.index in streams and s.index != rest.stream.index]
     if not wanted:
         return
-    try:
-        rest.seek(float(begin) - LATE / 2)
-    except OSError:
-        rest.rewind()
-        wanted = [s for s in rest.file.streams if s.index in streams and s.index != rest.stream.index]
+    if begin > (rest.stream.start_time or 0) * rest.stream.time_base:  # else sound may come first
+        try:
+            rest.seek(float(begin) - LATE / 2)
+        except OSError:
+            rest.rewind()
+            wanted = [s for s in rest.file.streams if s.index in streams and s.index != rest.stream.index]
     waiting = {s.index for s in wanted if s.type == "audio"}
     early: dict[int, list[Any]] = {}  # pictures of other streams, from the key frame before the moment on
     for packet in rest.file.demux([rest.stream, *wanted]):

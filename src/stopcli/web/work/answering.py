@@ -84,12 +84,12 @@ class Answering:
     def _known(self, moments: list[Moment]) -> list[Moment]:
         """Return moments with what they are called, without those of files that are gone."""
         here = [m for m in moments if m.file in self._space.footage]
-        return [m.model_copy(update={"label": self._space.label_of(m)}) for m in here]
+        return [m.model_copy(update={"label": self._space.label_of(m.id)}) for m in here]
 
     def moment(self, file: str, start: float, end: float) -> Moment:
         """Return a stretch of a file, with what it is called."""
         found = moment(str(self._space.footage.path_of(file)), start, end, 0.0)
-        return found.model_copy(update={"label": self._space.label_of(found)})
+        return found.model_copy(update={"label": self._space.label_of(found.id)})
 
     def classify(self, name: str, labels: list[str]) -> list[dict[str, Any]]:
         """Return how well labels fit a moment, best first."""
@@ -135,18 +135,19 @@ class Answering:
 
             self._audits[key] = self._space.on_lane(work)
         audit = self._audits[key]
-        answers = [self._space.label_near(m) for m in audit.moments]
+        moments = [m for m in audit.moments if m.file in self._space.footage]
+        answers = [self._space.label_near(m) for m in moments]
         right = np.array([a == label for a in takewhile(lambda a: a is not None, answers)], bool)
         said = Audit(
             label=label,
             predicted=audit.predicted,
-            drawn=len(audit.moments),
+            drawn=len(moments),
             judged=len(right),
             right=int(right.sum()),
             share=100 * float(right.mean()) if len(right) else None,
             interval=share_interval(right) if len(right) else None,
         )
-        return [m for m, answer in zip(audit.moments, answers, strict=True) if answer is None], said
+        return [m for m, answer in zip(moments, answers, strict=True) if answer is None], said
 
     def _key(self, q: Question) -> tuple[object, ...]:
         return (q.label, q.model or self._space.model, q.glob, q.min_duration, q.max_duration)

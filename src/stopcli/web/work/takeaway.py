@@ -40,7 +40,7 @@ def hits_of(space: Workspace, moments: Sequence[str], name: str) -> list[Hit]:
     for rank, moment in enumerate(moments, 1):
         file, start, end = split_id(moment)
         path = space.footage.path_of(file)
-        label = space.table.label_of(path, start, end)
+        label = space.label_of(moment)
         hits.append(Hit(label or name or "moment", rank, str(path), start, end, 0.0))
     return hits
 

@@ -203,13 +203,13 @@ class Workspace:
         except InputError:
             return False  # it can be labelled all the same
 
-    def label_of(self, moment: Moment) -> str | None:
-        """Return what a moment is called."""
-        return self.table.label_of(*self._place(moment.id))
+    def label_of(self, moment: str) -> str | None:
+        """Return what the moment of an id is called."""
+        return self.table.label_of(*self._place(moment))
 
     def label_near(self, moment: Moment) -> str | None:
         """Return what a moment is called, or what the same stretch is called with another start and end."""
-        known = self.label_of(moment)
+        known = self.label_of(moment.id)
         if known is None:
             path, middle = self.footage.path_of(moment.file), (moment.start + moment.end) / 2
             name = os.path.abspath(path)  # noqa: PTH100 - resolve() would follow links
