@@ -17,7 +17,6 @@ SEQUENTIAL_SHARE = 0.75  # of the file to be decoded anyway: reading on is cheap
 
 
 PERCEPTIBLE = 0.1  # seconds
-LATE = 0.5  # seconds
 
 
 @dataclass(frozen=True)
@@ -66,8 +65,8 @@ def read_timeline(container: Container) -> Timeline:
         claimed = float(stream.duration * stream.time_base)
     else:
         claimed = (container.file.duration or 0) / 1_000_000
-        if "matroska" in container.file.format.name and (origin or 0.0) > LATE:
-            claimed = 0.0  # it counts from 0, or from the sound, wherever the pictures begin
+        if "matroska" in container.file.format.name:
+            claimed -= max(0.0, origin or 0.0)  # it counts from 0, wherever the pictures begin
     if origin is not None and claimed > 0:
         if indexed is not None:
             if abs(claimed - indexed) <= max(0.5, 0.02 * claimed):
