@@ -70,9 +70,8 @@ class Dataset:
     rows: tuple[Row, ...]
     problems: tuple[Problem, ...] = ()
     notes: tuple[str, ...] = ()  # what was understood in another way than it is written
-    doubtful: frozenset[Path] = (
-        frozenset()
-    )  # files with faults in their rows: what else they show is not known
+    # files with faults in their rows: what else they show is not known
+    doubtful: frozenset[Path] = frozenset()
 
     @property
     def labels(self) -> tuple[str, ...]:

@@ -24,7 +24,7 @@ from stopcli.index.calibration import (
     spread_out,
 )
 from stopcli.index.sync import FileDiff
-from stopcli.index.types import Asked, Entry, Example, Filters, Query, Snapshot, Vectors, spans_of
+from stopcli.index.types import GAP, Asked, Entry, Example, Filters, Query, Snapshot, Vectors, spans_of
 from stopcli.results import Hit
 from stopcli.video.cut.shots import PATIENCE
 
@@ -70,7 +70,7 @@ class Selection:
         if not self.shots:
             return numbers
         longest = 1000 * PATIENCE * (self.window or 0.0)
-        apart = np.diff(numbers) > longest if ends is None else numbers[1:] != np.asarray(ends)[:-1]
+        apart = np.diff(numbers) > longest if ends is None else numbers[1:] - np.asarray(ends)[:-1] > GAP
         chain: NDArray[np.int64] = np.arange(len(numbers)) + np.cumsum([0, *apart])
         return chain
 

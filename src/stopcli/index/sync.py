@@ -18,6 +18,7 @@ from stopcli.fileio import content_key
 from stopcli.index.database import Database
 from stopcli.index.store import Index
 from stopcli.index.types import (
+    GAP,
     PASSING,
     Fault,
     Faults,
@@ -236,5 +237,5 @@ def _place(
     unit = 0.001 if shots else window
     numbers = tuple(round(((c.start or 0.0) - begin) / unit) for c in clips)
     ends = tuple(round((c.until - begin) / unit) for c in clips)
-    apart = shots and ends[:-1] != numbers[1:]  # by a gap in the recording
+    apart = shots and any(n - e > GAP for e, n in zip(ends, numbers[1:], strict=False))
     return None if numbers == tuple(range(len(numbers))) else numbers, begin, ends if apart else None

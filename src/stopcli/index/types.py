@@ -18,6 +18,7 @@ from stopcli.video.cut.shots import PATIENCE
 WINDOW = 8.0  # seconds of a window
 LONGEST, MAX_SIZE = 1e10, 65_536  # seconds of a film, numbers of a vector
 VECTORS = re.compile(r"vectors-\d{1,9}(\.\d{1,9})?\.f32")  # the names of their files: never a path
+GAP = 100  # milliseconds between two windows, from which on they do not follow each other
 SHOTS = "-shots1"  # ends the key of vectors of windows that end at cuts
 Vectors = NDArray[np.float32]
 Paths = Sequence[Path]
