@@ -143,5 +143,5 @@ def test_other_settings_in_the_same_folder_are_refused(run, place, tmp_path):
     command = (*map(str, command), "--seeds", "1", "-o", str(tmp_path / "out"))
     assert run(*command, "--epochs", "1")[0] == 0
     status, _, err = run(*command, "--epochs", "2")
-    assert (status, "--force" in err) == (2, True)
+    assert (status, "--force" in err) == (3, True)
     assert run(*command, "--epochs", "2", "--force")[0] == 0
