@@ -298,7 +298,7 @@ def _connect(path: Path, *, writable: bool) -> sqlite3.Connection:
         db.close()
         log = path.with_name(f"{path.name}-wal")
         if log.exists() and log.stat().st_size:
-            problem = "somebody else has it open; it can be read when they have done"
+            problem = "another user is writing to it; try again when they have finished"
             raise IndexBusy(f"{path}: {problem}") from error
         return connect(f"{uri}ro&immutable=1")
     return db

@@ -211,7 +211,7 @@ def _merge_space(index: Index, source: Index, space: Space) -> int:
     def read() -> tuple[dict[str, Entry], Vectors]:
         now = next((s for s in source.database.spaces() if s.id == space.id), None)
         if now is None:
-            raise IndexUnusable(f"{source.folder}: was made anew meanwhile; merge it again")
+            raise IndexUnusable(f"{source.folder}: was rebuilt during the merge; merge it again")
         bad = _bad_contents(source, now, look=True)
         entries = source.database.entries(now)
         return {c: e for c, e in entries.items() if c not in bad}, source.vectors(now)

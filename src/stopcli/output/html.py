@@ -48,10 +48,9 @@ def timeline_page(classifications: Sequence[Classification], provenance: str) ->
 
 def _length(path: str) -> float:
     try:
-        facts = read_facts(path)
+        return read_facts(path).end
     except InputError:  # it went away since it was classified
         return 1.0
-    return facts.duration + facts.offset
 
 
 def explanation_page(explanation: Explanation, provenance: str) -> str:

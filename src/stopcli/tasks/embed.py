@@ -18,8 +18,8 @@ from stopcli.tasks.vectorfile import (
     Journal,
     Row,
     VectorFile,
-    are_alike,
     check_vector_file,
+    differences,
     load,
     require_alike,
     save,
@@ -188,14 +188,14 @@ def embed_texts(
 def _open(journal: Journal, output: Path, force: bool) -> VectorFile:
     """Return what the output holds, and what an interrupted run had done beside it.
 
-    Where only one of both can be compared with what is asked for, that one: a run with ``force`` was
-    interrupted, or gone back on. Raises FileExists where none can.
+    If only one of them can be compared with the new vectors, only that one is used: a run with ``force``
+    was interrupted, or the user returned to the old settings. Raises FileExists if neither can.
     """
     now = journal.provenance
     if force:
         return VectorFile(now)
     begun = journal.recover()
-    recovered = VectorFile(now, begun.parts if are_alike(begun.provenance, now) else {})
+    recovered = VectorFile(now, {} if differences(begun.provenance, now) else begun.parts)
     if not output.exists():
         if begun.parts:
             require_alike(f"{journal.path}: what an interrupted run has done", begun.provenance, now)
@@ -206,7 +206,7 @@ def _open(journal: Journal, output: Path, force: bool) -> VectorFile:
         if not recovered.parts:
             raise
         return recovered  # a process died while it wrote the output; the journal has all of it
-    if recovered.parts and not are_alike(vectors.provenance, now):
+    if recovered.parts and differences(vectors.provenance, now):
         return recovered
     require_alike(str(output), vectors.provenance, now)
     return VectorFile(now, vectors.parts | recovered.parts)

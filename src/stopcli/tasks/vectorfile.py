@@ -208,19 +208,18 @@ def _is_ours(sidecar: Path) -> bool:
         return False
 
 
-def are_alike(before: dict[str, Any], now: dict[str, Any]) -> bool:
-    """Say whether vectors that were made ``before`` can be compared with those made ``now``."""
-    return all(before.get(name) == now.get(name) for name in ALIKE[now["kind"]])
+def differences(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
+    """Return the settings that keep vectors made ``before`` from being compared with those made ``now``."""
+    return [name for name in ALIKE[now["kind"]] if before.get(name) != now.get(name)]
 
 
 def require_alike(what: str, before: dict[str, Any], now: dict[str, Any]) -> None:
-    """Raise FileExists where vectors cannot be compared: see `are_alike`."""
-    for name in ALIKE[now["kind"]]:
-        if before.get(name) != now.get(name):
-            how = f"with {name} {before.get(name)!r}, now it is {now.get(name)!r}"
-            how = "by a tower with other settings" if name.endswith("_key") else how
-            way = "choose another --output, or start over with --force"
-            raise FileExists(f"{what} was made {how}; such vectors cannot be compared: {way}")
+    """Raise FileExists where vectors cannot be compared: see `differences`."""
+    for name in differences(before, now):
+        how = f"with {name} {before.get(name)!r}, now it is {now.get(name)!r}"
+        how = "by a tower with other settings" if name.endswith("_key") else how
+        way = "choose another --output, or start over with --force"
+        raise FileExists(f"{what} was made {how}; such vectors cannot be compared: {way}")
 
 
 class Journal:
@@ -235,7 +234,7 @@ class Journal:
         self.provenance = provenance
 
     def recover(self) -> VectorFile:
-        """Return what an interrupted run had done and known, on whatever machine, and how it made that."""
+        """Return the rows that an interrupted run kept, with its provenance."""
         vectors = VectorFile({})
         if not self.path.is_file():
             return vectors

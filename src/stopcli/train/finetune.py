@@ -211,7 +211,7 @@ def load_trainable(
 ) -> Encoder:
     """Load the model to train. Where other modes are asked for, keep those of its prompts that still fit.
 
-    What it learned of its labels from clips stays behind: these are not the labels to come.
+    What it learned about its own labels from clips is left out: the new labels are others.
     """
     import torch
 

@@ -45,6 +45,11 @@ class Facts:
     pixels: str = ""  # how they are stored,
     sound_codec: str = ""  # and of the sound
 
+    @property
+    def end(self) -> float:
+        """Seconds of the file until its pictures end."""
+        return self.duration + self.offset
+
 
 class Container:
     """An open file; UnreadableVideo or NoVideoStream if it cannot be opened as a video."""

@@ -74,7 +74,7 @@ def _observation(moments: Sequence[Mark], media: Media, name: str, now: str) -> 
         events += [[round(t, 3), "", mark.text, "", mark.remark] for t in (mark.start, mark.end)]
     facts = media.facts
     info = {
-        "length": {name: facts.duration + facts.offset}, "fps": {name: float(media.rate)},
+        "length": {name: facts.end}, "fps": {name: float(media.rate)},
         "hasVideo": {name: True}, "hasAudio": {name: facts.sound}, "offset": {"1": 0.0},
     }  # fmt: skip
     players = {str(n): [name] if n == 1 else [] for n in range(1, 9)}

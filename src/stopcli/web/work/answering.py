@@ -110,7 +110,7 @@ class Answering:
                 except InputError:
                     continue  # it can be shown no more
             if end <= (row.start or 0.0):
-                continue  # somebody else's mistake, or of a file that is shorter now
+                continue  # edited by hand, or the file is shorter now
             found.append(moment(str(path), row.start, end, 0.0))
             if len(found) == q.top_k:
                 break

@@ -54,7 +54,7 @@ class Media:
     def length(self, path: Path) -> float:
         """Return when a video ends, in seconds on its own clock; raises InputError."""
         facts = self.facts(path)
-        return facts.duration + facts.offset
+        return facts.end
 
     @staticmethod
     def _kept(known: OrderedDict[Stamp, Kept], path: Path, read: Callable[[Path], Kept]) -> Kept:
