@@ -48,7 +48,7 @@ def command(
         target = output or Path(clip_name(video, since, until))
         clip = save_clip(video, since, until, target, exact=cutting.exact, force=force)
         s.output.add(clip)
-        for note in notes_on([clip]):
+        for note in notes_on([clip], exact=cutting.exact):
             s.say(note)
 
 

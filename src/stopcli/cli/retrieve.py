@@ -194,7 +194,7 @@ def saved(
             if clip is not None:
                 clips.append(clip)
             done(str(item.path))
-    for note in notes_on(clips):
+    for note in notes_on(clips, exact=cutting.exact):
         s.say(note)
 
 

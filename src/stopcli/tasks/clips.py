@@ -81,7 +81,7 @@ def _short(name: str) -> str:
     return name
 
 
-def notes_on(clips: Sequence[SavedClip]) -> Iterator[str]:
+def notes_on(clips: Sequence[SavedClip], *, exact: bool = False) -> Iterator[str]:
     """Yield sentences on what clips hold besides their moments, and what they lack."""
     early = [c for c in clips if c.lead > 0]
     if early:
@@ -92,6 +92,8 @@ def notes_on(clips: Sequence[SavedClip]) -> Iterator[str]:
             more = f"clips begin up to {longest:.1f} s early, at a key frame"
         yield f"note: {more}; --exact leaves them out"
     for clip in clips:
+        if clip.mode == "encoded" and not exact:
+            yield f"note: {clip.path} cannot hold its pictures as they are; they were encoded again"
         if clip.sound:
             yield f"note: {clip.path} cannot hold its sound as it is; it was encoded again, as {clip.sound}"
         if clip.left_out:

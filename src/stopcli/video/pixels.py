@@ -108,14 +108,26 @@ def display_matrix(frame: Any) -> tuple[int, int, int, int] | None:
 
 def upright(rgb: NDArray[np.uint8], matrix: tuple[int, int, int, int] | None) -> NDArray[np.uint8]:
     """Turn and mirror a picture (H,W,3); a matrix for anything but quarter turns is ignored."""
-    if matrix is None:
+    turn = quarter_turn(matrix)
+    if turn is None:
         return rgb
+    across, down, left = turn
+    return (rgb.transpose(1, 0, 2) if across else rgb)[:: -1 if down else 1, :: -1 if left else 1]
+
+
+def quarter_turn(matrix: tuple[int, int, int, int] | None) -> tuple[bool, bool, bool] | None:
+    """Return whether rows become columns, and what is then mirrored: top and bottom, left and right.
+
+    None says that the picture stays: without a matrix, or with one for anything but quarter turns.
+    """
+    if matrix is None:
+        return None
     a, b, c, d = matrix
     if min(abs(a), abs(d)) > 50 * max(abs(b), abs(c)):
-        return rgb[:: 1 if d > 0 else -1, :: 1 if a > 0 else -1]
+        return False, d < 0, a < 0
     if min(abs(b), abs(c)) > 50 * max(abs(a), abs(d)):
-        return rgb.transpose(1, 0, 2)[:: 1 if b > 0 else -1, :: 1 if c > 0 else -1]
-    return rgb
+        return True, b < 0, c < 0
+    return None
 
 
 def to_sdr(rgb: NDArray[Any], transfer: int) -> NDArray[np.uint8]:

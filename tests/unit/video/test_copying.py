@@ -14,6 +14,7 @@ from stopcli.tasks.clips import save_clip
 from stopcli.video import container
 from stopcli.video.cut.chapters import write_chapters
 from stopcli.video.cut.proxy import write_proxy
+from stopcli.video.reader import open_video
 from stopcli.video.workers.pool import read_facts
 
 
@@ -80,3 +81,57 @@ def test_copying_says_that_it_goes_on(tmp_path, monkeypatch):
     film = write_video(tmp_path / "a.mp4", frames=75, fps=25)
     write_chapters(str(film), str(tmp_path / "c.mkv"), [(0.0, 1.0, "a")])
     assert len(beats) > 10
+
+
+def turn(path):
+    """Write a quarter turn into the track header of a MOV file, as phones do."""
+    data = bytearray(path.read_bytes())
+    at = data.index(b"tkhd") + 4 + 40
+    one, none, corner = 1 << 16, 0, 1 << 30
+    values = (none, one, none, -one, none, none, none, none, corner)
+    data[at : at + 36] = b"".join(v.to_bytes(4, "big", signed=True) for v in values)
+    path.write_bytes(bytes(data))
+
+
+@pytest.fixture
+def turned(tmp_path):
+    """A film as phones write it: stored on its side, here of pixels wider than high, and of named colors."""
+    colors = "colorprim=bt709:transfer=bt709:colormatrix=bt709"
+    film = write_video(tmp_path / "film.mp4", options={"g": "15", "x264-params": colors})
+    path = tmp_path / "turned.mov"
+    with av.open(str(film)) as source, av.open(str(path), "w") as out:
+        stream = out.add_stream_from_template(source.streams.video[0], opaque=True)
+        stream.codec_context.sample_aspect_ratio = Fraction(4, 3)
+        for packet in source.demux(video=0):
+            if packet.size:
+                packet.stream = stream
+                out.mux(packet)
+    turn(path)
+    return path
+
+
+@pytest.mark.parametrize("exact", [False, True])
+def test_rotation_aspect_and_colors_stay(turned, tmp_path, exact):
+    save_clip(turned, 0.7, 1.6, tmp_path / "clip.mov", exact=exact)
+    with av.open(str(tmp_path / "clip.mov")) as clip, av.open(str(turned)) as whole:
+        a, b = clip.streams.video[0], whole.streams.video[0]
+        assert next(whole.decode(video=0)).rotation == -90
+        assert next(clip.decode(video=0)).rotation == -90
+        assert a.sample_aspect_ratio == b.sample_aspect_ratio == Fraction(4, 3)
+        for field in ("color_primaries", "color_trc", "colorspace", "width", "height"):
+            assert getattr(a.codec_context, field) == getattr(b.codec_context, field), field
+
+
+@pytest.mark.parametrize("suffix", [".webm", ".avi", ".ts"])
+@pytest.mark.parametrize("exact", [False, True])
+def test_turned_pictures_are_upright_in_a_format_that_cannot_say_so(turned, tmp_path, suffix, exact):
+    clip = tmp_path / f"clip{suffix}"
+    assert save_clip(turned, 0.7, 1.6, clip, exact=exact).mode == "encoded"
+    times = np.array([0.05, 0.4, 0.8])
+    with open_video(turned) as whole, open_video(clip) as part:
+        wanted = [p.astype(float) for _, p in whole.frames_at(times + 0.7, 96, whole=True)]
+        got = [p.astype(float) for _, p in part.frames_at(times, 96, whole=True)]
+    for a, b in zip(wanted, got, strict=True):
+        assert a.shape == (171, 96, 3)  # 128 of its pixels are as wide as 170.7 that are square
+        assert b.shape == (170, 96, 3)  # H.264 halves the sides of its colors
+        assert np.abs(a[:170] - b).mean() < 8

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 from stopcli.errors import UnreadableVideo
 from stopcli.video.container import Container
 from stopcli.video.cut.moment import Moment, decoding_stamps, from_key, stamp_of, times_pictures
+from stopcli.video.cut.upright import Upright, is_turned
 
 ENCODERS = {  # by decoder: FFmpeg's encoder, and how it makes pictures that nobody tells from their source
     "h264": ("libx264", {"crf": "16", "preset": "medium"}),
@@ -45,7 +46,7 @@ class Pictures(NamedTuple):
 
     @property
     def header_later(self) -> bool:
-        """Whether they are of another codec than the source, and their first packet tells how to decode."""
+        """Whether they are of another codec than the source, upright, with a header in their first packet."""
         return self.encoder is not None and not self.encoder.flags & GLOBAL_HEADER
 
     def add(self, output: Any, stream: Any) -> Any:
@@ -56,7 +57,7 @@ class Pictures(NamedTuple):
                 self.encoder.codec.canonical_name, rate=self.encoder.framerate, **size
             )
             made.time_base = stream.time_base
-            return made
+            return _described(made, stream)
         made = add_stream(output, stream)
         if self.extradata is not None:
             made.codec_context.extradata = self.extradata
@@ -67,9 +68,7 @@ class Pictures(NamedTuple):
 
 def add_stream(output: Any, stream: Any) -> Any:
     """Add a stream like another: its codec, its rotation and colours, its language, its part in the file."""
-    made = output.add_stream_from_template(stream, opaque=True)
-    made.metadata.update({k: v for k, v in stream.metadata.items() if k != "timecode"})
-    made.disposition = stream.disposition
+    made = _described(output.add_stream_from_template(stream, opaque=True), stream)
     if stream.type == "video":
         if stream.average_rate:
             made.codec_context.framerate = stream.average_rate
@@ -77,6 +76,12 @@ def add_stream(output: Any, stream: Any) -> Any:
             made.codec_context.sample_aspect_ratio = stream.sample_aspect_ratio
     if stream.codec_context is not None and stream.codec_context.codec_tag in TAGS:
         made.codec_context.codec_tag = stream.codec_context.codec_tag
+    return made
+
+
+def _described(made: Any, stream: Any) -> Any:
+    made.metadata.update({k: v for k, v in stream.metadata.items() if k != "timecode"})
+    made.disposition = stream.disposition
     return made
 
 
@@ -136,8 +141,10 @@ def joint(video: Container, moment: Moment) -> Joint | None:
     return Joint(keys[0], last, make, _both(head, encoder.extradata) if prefixed else None, prefixed)
 
 
-def encoded(video: Container, moment: Moment, kind: str | None = None) -> Pictures:
+def encoded(video: Container, moment: Moment, kind: str | None = None, *, in_order: bool = False) -> Pictures:
     """Return all pictures of a moment encoded in its own codec, in H.264 if nothing writes that, or as told.
+
+    In another codec they are upright, and of square pixels. ``in_order`` has them decoded as they are shown.
 
     Raises UnreadableVideo: none of them decodes, or they cannot be encoded.
     """
@@ -146,18 +153,32 @@ def encoded(video: Container, moment: Moment, kind: str | None = None) -> Pictur
     frame = next(_frames(video, moment, moment.zero, moment.stop), None)
     if frame is None:
         raise UnreadableVideo(f"{video.path}: no picture of the moment decodes; damaged or encrypted")
+    frames = _frames(video, moment, moment.zero, moment.stop)
+    if kind is not None or not _writes(video):
+        kind = kind or "libx264"
+        upright = Upright(frame, video.stream.sample_aspect_ratio)
+        frame, frames = next(upright.frames([frame])), upright.frames(frames)
     try:
         try:
-            encoder = _encoder(video, frame, kind=kind)
+            encoder = _encoder(video, frame, kind=kind, in_order=in_order)
         except (av.FFmpegError, ValueError):  # colors that only its own encoder takes
-            encoder = _encoder(video, frame, kind=kind, colors=False)
+            encoder = _encoder(video, frame, kind=kind, in_order=in_order, colors=False)
     except (av.FFmpegError, ValueError) as error:
         what = f"{video.codec.codec.name}, {frame.width}x{frame.height}"
         raise UnreadableVideo(
             f"{video.path}: its pictures ({what}) cannot be encoded here; leave out --exact"
         ) from error
-    packets = _encode(encoder, video, _frames(video, moment, moment.zero, moment.stop))
-    return Pictures("encoded", packets, encoder.extradata or b"", encoder)
+    return Pictures("encoded", _encode(encoder, video, frames), encoder.extradata or b"", encoder)
+
+
+def turned(video: Container, moment: Moment) -> bool:
+    """Say whether the pictures of a moment are shown otherwise than they are stored."""
+    frame = next(_frames(video, moment, moment.zero, moment.stop), None)
+    return frame is not None and is_turned(frame)
+
+
+def _writes(video: Container) -> bool:
+    return video.codec.codec.name in ENCODERS or video.codec.codec.name in QUANTIZED
 
 
 def _encoder(
@@ -166,6 +187,7 @@ def _encoder(
     *,
     kind: str | None = None,
     joined: bool = False,
+    in_order: bool = False,
     header: bool = True,
     colors: bool = True,
 ) -> Any:
@@ -173,10 +195,11 @@ def _encoder(
 
     source = video.codec
     name = source.codec.name
-    own, options = ENCODERS.get(name) or (QUANTIZED.get(name), {})
-    if kind is not None or own is None:  # it can be read, not written
-        name, header = "h264" if kind is None else kind, False
-        own, options = next(e for e in ENCODERS.values() if e[0] == (kind or "libx264"))
+    if kind is not None:
+        name, header = kind, False
+    own, options = next((e for e in ENCODERS.values() if e[0] == kind), None) or (
+        ENCODERS.get(name) or (QUANTIZED[name], {})
+    )
     encoder: Any = av.CodecContext.create(own, "w")
     encoder.width, encoder.height = frame.width, frame.height
     formats = [f.name for f in encoder.codec.video_formats or ()]
@@ -187,13 +210,13 @@ def _encoder(
     rate = Fraction(video.stream.average_rate or 25)
     encoder.framerate = rate
     encoder.time_base = 1 / rate if name in QUANTIZED else video.stream.time_base  # older ones count pictures
-    if video.stream.sample_aspect_ratio:
+    if video.stream.sample_aspect_ratio and kind is None:
         encoder.sample_aspect_ratio = video.stream.sample_aspect_ratio
     for field in ("color_range", "colorspace", "color_primaries", "color_trc"):
         if colors and (fits or field != "color_range"):
             setattr(encoder, field, getattr(source, field))
     encoder.options = dict(options)
-    if joined or not times_pictures(video):
+    if joined or in_order or not times_pictures(video):
         encoder.max_b_frames = 0
     if joined:
         encoder.options |= {"x264-params": f"sps-id={NUMBER}"}

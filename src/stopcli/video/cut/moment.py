@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 from stopcli.errors import UnreadableVideo
@@ -50,6 +51,11 @@ class Moment(NamedTuple):
         shown = sorted({p.stamp for p in self.packets if self.zero <= p.stamp < self.stop})
         step = shown[-1] - shown[-2] if len(shown) > 1 else self.stop - shown[-1]
         return min(shown[-1] + step, self.stop) - self.zero
+
+    @property
+    def reordered(self) -> bool:
+        """Whether pictures are shown in another order than they are decoded in."""
+        return any(a.stamp > b.stamp for a, b in pairwise(self.packets))
 
     @property
     def lead(self) -> int:

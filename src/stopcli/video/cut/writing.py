@@ -13,10 +13,11 @@ import numpy as np
 
 from stopcli.errors import InputError, UnreadableVideo
 from stopcli.video.container import Container, lenient_tags, reason
-from stopcli.video.cut.encoding import Joint, Pictures, add_stream, encoded, joint
+from stopcli.video.cut.encoding import Joint, Pictures, add_stream, encoded, joint, turned
 from stopcli.video.cut.moment import CHANGED, Moment, decoding_stamps, from_key, locate, stamp_of
 from stopcli.video.cut.sound import Sound
 from stopcli.video.cut.timecode import frame_number, timecode
+from stopcli.video.cut.upright import TURNS
 from stopcli.video.reader import check_file, open_video
 
 MUXERS = {  # FFmpeg's formats by suffix: what a moment of such a file can be written as
@@ -87,13 +88,17 @@ def write_moment(source: str, target: str, start: float, end: float, *, exact: b
 
 def _ways(video: Container, moment: Moment, target: str, *, exact: bool) -> Iterator[Pictures]:
     """Yield how the pictures can be written, the best way first; one that fails is followed by the next."""
-    if not exact:
-        yield Pictures("copy", _copied(video, moment))
-    elif (plan := joint(video, moment)) is not None:
-        yield Pictures("joined", plan.packets(video, moment, _copied(video, moment, plan)), plan.extradata)
-    if exact:
-        yield encoded(video, moment)
-    yield encoded(video, moment, "libvpx-vp9" if muxer_of(target) == "webm" else "libx264")
+    muxer = muxer_of(target)
+    in_order = muxer == "avi"  # it tells no times: reordered pictures would come late, beside the sound
+    if (muxer in TURNS or not turned(video, moment)) and not (in_order and moment.reordered):
+        if not exact:
+            yield Pictures("copy", _copied(video, moment))
+        elif (plan := joint(video, moment)) is not None:
+            packets = plan.packets(video, moment, _copied(video, moment, plan))
+            yield Pictures("joined", packets, plan.extradata)
+        if exact:
+            yield encoded(video, moment, in_order=in_order)
+    yield encoded(video, moment, "libvpx-vp9" if muxer == "webm" else "libx264", in_order=in_order)
 
 
 def _agree(source: str, target: str, moment: Moment) -> bool:
@@ -166,7 +171,10 @@ def _write(source: str, target: str, video: Container, moment: Moment, pictures:
                     packet.stream = streams[packet.stream_index]
                     output.mux(packet)
     except (av.FFmpegError, ValueError) as error:
-        raise UnreadableVideo(f"{source}: a moment of it cannot be written ({reason(error)})") from error
+        suffix = Path(target).suffix.lower()
+        other = "" if suffix == suffix_of(Path(source)) else f" as {suffix}; name a file {OTHER}"
+        what = f"a moment of it cannot be written ({reason(error)}){other}"
+        raise UnreadableVideo(f"{source}: {what}") from error
     codec = next((sound.codec for sound in sounds.values()), None)
     if not _decodes(target):
         raise UnreadableVideo(f"{source}: no picture of the moment can be decoded; damaged or encrypted")
