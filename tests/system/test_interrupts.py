@@ -97,7 +97,10 @@ def test_ctrl_c_keeps_what_is_done_and_exits_130(toy, folder, tmp_path):
 
 
 def test_a_watch_killed_and_restarted_tells_every_file_once(tmp_path, toy):
-    """Videos arrive all the while; the watch is killed five times, and two arrive while there is none."""
+    """Videos arrive all the while; the watch is killed five times, and some arrive while there is none.
+
+    One of them has a name without an extension. Then the one that was there at first is asked for, too.
+    """
     folder, ready, log = tmp_path / "in", tmp_path / "ready", tmp_path / "log"
     folder.mkdir()
     ready.mkdir()
@@ -110,8 +113,10 @@ def test_a_watch_killed_and_restarted_tells_every_file_once(tmp_path, toy):
     options = ("--query", "a bar", "--min-confidence", "0", "--settle", "0.5", "--exec", str(tell))
     command = [sys.executable, "-m", "stopcli", "watch", str(folder), "-m", str(toy), *options]
 
-    def start():
-        watch = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
+    def start(*more):
+        watch = subprocess.Popen(
+            [*command, *more], stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True
+        )
         while "watching" not in (line := watch.stderr.readline()):
             assert line, "it ended"
         return watch
@@ -141,11 +146,21 @@ def test_a_watch_killed_and_restarted_tells_every_file_once(tmp_path, toy):
         shutil.copy(ready / f"{i:02d}.mp4", folder)
     watch = start()
     wait_for(13)
+    shutil.copy(write_video(ready / "bare.mp4", frames=30), folder / "bare")
+    (folder / "notes").write_text("no video")
+    wait_for(14)
     time.sleep(2)
     watch.send_signal(signal.SIGINT)
     watch.communicate(timeout=60)
     assert watch.returncode == 130
-    assert sorted(Path(path).name for path in told()) == [f"{i:02d}.mp4" for i in range(1, 14)]
+    names = [*(f"{i:02d}.mp4" for i in range(1, 14)), "bare"]
+    assert sorted(Path(path).name for path in told()) == names
+    watch = start("--existing")
+    wait_for(15)
+    time.sleep(1)
+    watch.kill()
+    watch.communicate()
+    assert sorted(Path(path).name for path in told()) == ["00.mp4", *names]
 
 
 @posix

@@ -73,9 +73,10 @@ def command(
         s.note_cut(query)
         request = SearchRequest(tuple(query), window=window)
         with s.engine(index, cuts) as engine, _seen(s, engine, folder, request, min_confidence) as seen:
-            if seen.new and not existing:
-                here = engine.plan(list(find_videos([folder])), [], window).diff.contents()
-                seen.add({"", *here})  # also where there is none: this watch has begun
+            new = seen.new and not existing
+            seen.skip(engine.plan(list(find_videos([folder])), [], window).diff.contents() if new else ())
+            if existing:
+                seen.take_back()
             for item in _found(s, engine, seen, folder, request, settle, min_confidence, words):
                 s.output.add(item)
 

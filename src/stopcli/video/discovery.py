@@ -31,12 +31,17 @@ def find_videos(paths: Sequence[str | Path]) -> Iterator[Path]:
             yield path
 
 
+def is_video(path: Path) -> bool:
+    """Say whether a file in a folder counts as a video: by its extension; without one, if it opens."""
+    return path.suffix.lower() in EXTENSIONS or (not path.suffix and opens(path))
+
+
 def _walk(top: Path) -> Iterator[Path]:
     waiting = [(top, True)]  # the next one last
     while waiting:
         path, is_folder = waiting.pop()
         if not is_folder:
-            if path.suffix.lower() in EXTENSIONS or (not path.suffix and opens(path)):
+            if is_video(path):
                 yield path
             continue
         try:

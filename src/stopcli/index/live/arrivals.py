@@ -12,17 +12,18 @@ from typing import Any
 from stopcli.errors import FileMissing, UsageError
 from stopcli.fileio import is_folder
 from stopcli.index.database import explain
-from stopcli.video.discovery import EXTENSIONS, find_videos
+from stopcli.video.discovery import EXTENSIONS, find_videos, is_video
 
 TICK = 500  # milliseconds between looks at files that may still grow
 FILE = "watch.sqlite"
+EITHER = "SELECT content FROM seen WHERE watch=? UNION SELECT content FROM skipped WHERE watch=?"
 
 
 class Seen(AbstractContextManager["Seen"]):
     """Which contents a watch has handled, kept in the folder of an index.
 
-    ``watch`` names what is looked for, where and how: another question sees every content anew. Raises
-    IndexUnusable or IndexBusy.
+    ``watch`` names what is looked for, where and how: another question has seen nothing. Contents that were
+    there when the watch began may be skipped instead. Raises IndexUnusable or IndexBusy.
     """
 
     def __init__(self, folder: Path, watch: str) -> None:
@@ -30,18 +31,20 @@ class Seen(AbstractContextManager["Seen"]):
         try:
             self._db = sqlite3.connect(self._path, timeout=60, isolation_level=None)
             self._db.execute("PRAGMA journal_mode=WAL")
-            self._db.execute(
-                "CREATE TABLE IF NOT EXISTS seen (watch TEXT, content TEXT, PRIMARY KEY (watch, content))"
-            )
-            found = self._db.execute("SELECT 1 FROM seen WHERE watch=? LIMIT 1", (watch,)).fetchone()
+            for table in ("seen", "skipped"):
+                self._db.execute(
+                    f"CREATE TABLE IF NOT EXISTS {table}"
+                    " (watch TEXT, content TEXT, PRIMARY KEY (watch, content))"
+                )
+            found = self._db.execute(f"{EITHER} LIMIT 1", (watch, watch)).fetchone()
         except sqlite3.Error as error:
             raise explain(self._path, error) from error
         self.new = found is None  # nothing was ever seen
 
     def __contains__(self, content: str) -> bool:
-        try:  # another watch may have added it meanwhile
+        try:  # another process may have added it
             found = self._db.execute(
-                "SELECT 1 FROM seen WHERE watch=? AND content=?", (self._watch, content)
+                f"SELECT 1 FROM ({EITHER}) WHERE content=?", (self._watch, self._watch, content)
             ).fetchone()
         except sqlite3.Error as error:
             raise explain(self._path, error) from error
@@ -49,10 +52,20 @@ class Seen(AbstractContextManager["Seen"]):
 
     def add(self, contents: Iterable[str]) -> None:
         """Record contents as handled."""
-        rows = [(self._watch, content) for content in contents]
+        self._change("INSERT OR IGNORE INTO seen VALUES (?,?)", contents)
+
+    def skip(self, contents: Iterable[str]) -> None:
+        """Pass over contents, until `take_back`; the watch has begun, even if there are none."""
+        self._change("INSERT OR IGNORE INTO skipped VALUES (?,?)", ["", *contents])
+
+    def take_back(self) -> None:
+        """Look at the skipped contents after all."""
+        self._change("DELETE FROM skipped WHERE watch=? AND content<>?", [""])
+
+    def _change(self, command: str, contents: Iterable[str]) -> None:
         try:
             with self._db:
-                self._db.executemany("INSERT OR IGNORE INTO seen VALUES (?,?)", rows)
+                self._db.executemany(command, [(self._watch, content) for content in contents])
         except sqlite3.Error as error:
             raise explain(self._path, error) from error
 
@@ -82,7 +95,7 @@ def arrivals(folder: Path, settle: float) -> Iterator[Path]:
             known = False
         for path in [path for path, growth in pending.items() if growth.is_over(path, settle)]:
             del pending[path]
-            if path.exists():
+            if path.exists() and is_video(path):
                 yield path
         if not is_folder(folder):
             raise FileMissing(f"{folder}: the folder is gone; start again when it is back")
@@ -103,7 +116,7 @@ def _videos_of(path: Path, folder: Path) -> Iterator[Path]:
     if is_folder(path):
         if not path.is_symlink():
             yield from find_videos([path])
-    elif path.suffix.lower() in EXTENSIONS:
+    elif path.suffix.lower() in EXTENSIONS or not path.suffix:  # what it is shows when it is whole
         yield path
 
 
