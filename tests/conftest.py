@@ -133,6 +133,14 @@ def clips(tmp_path_factory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="module")
+def labelled(tmp_path_factory) -> Path:
+    """A folder of labelled clips, for the tests of one module: some write other tables into it."""
+    from labelled_clips import write_labelled
+
+    return write_labelled(tmp_path_factory.mktemp("labelled"))
+
+
 @pytest.fixture
 def run(capsys):
     """Run a command line: returns (exit status, stdout, stderr)."""

@@ -43,6 +43,10 @@ def write_labelled(folder: Path) -> Path:
     return folder
 
 
+class Killed(Exception):
+    """A process ends here."""
+
+
 class Recorder:
     """A training's callback that keeps what it is told."""
 

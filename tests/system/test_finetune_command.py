@@ -4,17 +4,9 @@ from __future__ import annotations
 
 import json
 
-import pytest
-
-from labelled_clips import write_labelled
 from stopcli.fileio import file_hash
 
 CPU = ("--device", "cpu", "--precision", "fp32")
-
-
-@pytest.fixture(scope="module")
-def labelled(tmp_path_factory):
-    return write_labelled(tmp_path_factory.mktemp("labelled"))
 
 
 def test_a_csv_becomes_a_model_that_every_command_takes(labelled, toy, tmp_path, run, run_json):

@@ -13,18 +13,13 @@ import pytest
 import torch
 
 from conftest import heed_interrupts
-from labelled_clips import gradients, toy_trainer, write_labelled
+from labelled_clips import gradients, toy_trainer
 from stopcli.fileio import file_hash
 from stopcli.train.run_folder import STATE_FILE
 
 TESTS = Path(__file__).parents[1]
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(TESTS)}
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--standalone"]
-
-
-@pytest.fixture(scope="module")
-def labelled(tmp_path_factory):
-    return write_labelled(tmp_path_factory.mktemp("labelled"))
 
 
 STEPPING = """

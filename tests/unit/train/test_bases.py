@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from labelled_clips import CPU, Recorder, table, train, write_labelled
+from labelled_clips import CPU, Killed, Recorder, table, train, write_labelled
 from stopcli.errors import UsageError
 from stopcli.fileio import file_hash
 from stopcli.hub.registry import resolve
@@ -15,15 +15,6 @@ from stopcli.train.finetune import finetune, load_trainable
 from stopcli.train.options import FinetuneOptions
 from stopcli.train.run_folder import BEST_FILE, STATE_FILE
 from stopcli.train.scoring.conclusion import Conclusion
-
-
-@pytest.fixture(scope="module")
-def labelled(tmp_path_factory):
-    return write_labelled(tmp_path_factory.mktemp("labelled"))
-
-
-class Killed(Exception):
-    pass
 
 
 class Dying(Recorder):

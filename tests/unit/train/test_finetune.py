@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from conftest import write_model
-from labelled_clips import Recorder, train, write_labelled
+from labelled_clips import Recorder, train
 from stopcli.data.seen import read_seen
 from stopcli.data.split import with_validation
 from stopcli.data.table import read_dataset
@@ -26,11 +26,6 @@ from stopcli.train.finetune import finetune
 from stopcli.train.options import FinetuneOptions
 from stopcli.train.run_folder import STATE_FILE
 from stopcli.train.trainer import Trainer
-
-
-@pytest.fixture(scope="module")
-def labelled(tmp_path_factory):
-    return write_labelled(tmp_path_factory.mktemp("labelled"))
 
 
 @pytest.fixture

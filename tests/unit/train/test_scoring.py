@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from conftest import write_model
-from labelled_clips import CPU, Recorder, table, train, write_labelled
+from labelled_clips import CPU, Killed, Recorder, table, train
 from stopcli.errors import FileExists, UsageError
 from stopcli.eval.metrics import share_interval
 from stopcli.hub.registry import resolve
@@ -21,15 +21,6 @@ from stopcli.train.finetune import plan
 from stopcli.train.history import History, Pace
 from stopcli.train.options import FinetuneOptions
 from stopcli.train.run import FinetuneRun
-
-
-@pytest.fixture(scope="module")
-def labelled(tmp_path_factory):
-    return write_labelled(tmp_path_factory.mktemp("labelled"))
-
-
-class Killed(Exception):
-    pass
 
 
 class Dying(Recorder):

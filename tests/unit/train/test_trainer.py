@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from labelled_clips import CPU, gradients, toy_trainer, write_labelled
+from labelled_clips import CPU, gradients, toy_trainer
 from stopcli.data.seen import Seen
 from stopcli.data.table import read_dataset
 from stopcli.errors import CheckpointError, UsageError
@@ -19,11 +19,6 @@ from stopcli.train.options import FinetuneOptions
 from stopcli.train.run_folder import RunFolder
 from stopcli.train.trainer import State
 from stopcli.video.cache import FrameCache
-
-
-@pytest.fixture(scope="module")
-def labelled(tmp_path_factory):
-    return write_labelled(tmp_path_factory.mktemp("labelled"))
 
 
 @pytest.fixture
