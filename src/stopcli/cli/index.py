@@ -68,6 +68,7 @@ def update(
                 moved, gone = len(plan.diff.moved), len(plan.diff.gone)
                 s.say(f"{len(plan.todo)} to embed, {moved} moved, {gone - moved} removed")
                 s.output.add_all(Written(path, "would be embedded") for path in plan.todo)
+                s.output.add_all(plan.diff.failures)
                 return
             result = engine.update(videos, s.roots(paths), span)
             folder, moved = str(engine.index.folder), len(result.diff.moved)

@@ -7,6 +7,7 @@ import shlex
 import shutil
 import subprocess
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -16,13 +17,13 @@ import typer
 from stopcli.cli import options as o
 from stopcli.cli.retrieve import Index
 from stopcli.cli.session import Session, session
-from stopcli.errors import FileMissing, UsageError
-from stopcli.fileio import content_key, is_folder
+from stopcli.errors import FileMissing, IndexBusy, UsageError
+from stopcli.fileio import is_folder
 
 if TYPE_CHECKING:
     from stopcli.index.engine import SearchEngine
-    from stopcli.index.live.arrivals import Seen
-    from stopcli.index.types import SearchRequest
+    from stopcli.index.live.seen import Seen
+    from stopcli.index.types import SearchRequest, SearchResult
     from stopcli.results import Failure, Hit
 
 EXAMPLES = """Examples:
@@ -30,6 +31,7 @@ EXAMPLES = """Examples:
   stop watch uploads/ --query "a person" --exec 'sh -c "echo $STOP_PATH at $STOP_START >> people.txt"'"""
 
 STDERR = 2
+EVERY = 1 << 30  # hits: all that are sure enough
 
 _folder = typer.Argument(metavar="DIR", help="The folder to watch, with those below it.")
 _query = typer.Option(metavar="TEXT", help="What to look for; may be given again.")
@@ -65,20 +67,29 @@ def command(
     """
     lines = replace(show, format="quiet" if show.format in ("auto", "table") else show.format)  # type: ignore[arg-type]
     with session("watch", lines, compute, batching, kept="what was seen is kept") as s:
-        from stopcli.index.types import SearchRequest
-        from stopcli.video.discovery import find_videos
+        from stopcli.index.types import Filters, SearchRequest
 
         words = _words(execute)
         _check(folder)
         s.note_cut(query)
-        request = SearchRequest(tuple(query), window=window)
-        with s.engine(index, cuts) as engine, _seen(s, engine, folder, request, min_confidence) as seen:
-            new = seen.new and not existing
-            seen.skip(engine.plan(list(find_videos([folder])), [], window).diff.contents() if new else ())
+        request = SearchRequest(tuple(query), window=window, filters=Filters(top_k=EVERY))
+        with s.engine(index, cuts) as engine, _seen(engine, folder, request, min_confidence) as seen:
+            engine.ask(request)  # a fault of the queries, or of the model, shows now
+            seen.skip(_contents(seen, folder) if seen.new and not existing else ())
             if existing:
                 seen.take_back()
+            s.say(f"watching {folder} for {', '.join(map(repr, query))}; Ctrl-C ends it")
             for item in _found(s, engine, seen, folder, request, settle, min_confidence, words):
                 s.output.add(item)
+
+
+def _contents(seen: Seen, folder: Path) -> Iterator[str]:
+    """Yield what the videos in a folder hold, as far as they can be read."""
+    from stopcli.video.discovery import find_videos
+
+    for path in find_videos([folder]):
+        with suppress(OSError):
+            yield seen.content_of(path)
 
 
 def _check(folder: Path) -> None:
@@ -97,14 +108,13 @@ def _words(execute: str | None) -> list[str]:
     return words
 
 
-def _seen(s: Session, engine: SearchEngine, folder: Path, request: SearchRequest, least: float) -> Seen:
+def _seen(engine: SearchEngine, folder: Path, request: SearchRequest, least: float) -> Seen:
     """Open what this watch has seen: of this folder, for these queries, by this model."""
     from stopcli.fileio import to_json
-    from stopcli.index.live.arrivals import Seen
+    from stopcli.index.live.seen import Seen
 
     place = os.path.abspath(folder)  # noqa: PTH100 - resolve() would follow links
     asked = [place, sorted(request.texts), request.window, least, engine.settings]
-    s.say(f"watching {folder} for {', '.join(map(repr, request.texts))}; Ctrl-C ends it")
     return Seen(engine.index.folder, to_json(asked))
 
 
@@ -124,12 +134,12 @@ def _found(
     from stopcli.index.types import PASSING
     from stopcli.results import Failure
 
-    for path in arrivals(folder, settle):
+    for path in arrivals(folder, settle, s.say):
         try:
-            content = content_key(path)
+            content = seen.content_of(path)
             if content in seen:
                 continue
-            result = engine.search(request, [path], [])
+            result = _searched(s, engine, request, path)
         except OSError as error:
             yield Failure(str(path), "unreadable-video", f"{path}: cannot be read ({error.strerror})")
             continue
@@ -139,7 +149,16 @@ def _found(
                 _run(s, words, hit)
         yield from result.failures
         if not any(failure.error in PASSING for failure in result.failures):
-            seen.add([content])
+            seen.add(content)
+
+
+def _searched(s: Session, engine: SearchEngine, request: SearchRequest, path: Path) -> SearchResult:
+    """Search a video, however long another process writes to the index."""
+    while True:
+        try:
+            return engine.search(request, [path], [])
+        except IndexBusy as error:
+            s.say(f"note: waiting: {error}")
 
 
 def _run(s: Session, words: list[str], hit: Hit) -> None:

@@ -26,9 +26,14 @@ def find_videos(paths: Sequence[str | Path]) -> Iterator[Path]:
     """
     for path in map(Path, paths):
         if is_folder(path):
-            yield from _walk(path)
+            yield from (p for p in find_files(path) if is_video(p) or is_folder(p))
         else:
             yield path
+
+
+def could_be_video(path: Path) -> bool:
+    """Say whether the name of a file in a folder may be a video's."""
+    return not path.suffix or path.suffix.lower() in EXTENSIONS
 
 
 def is_video(path: Path) -> bool:
@@ -36,13 +41,13 @@ def is_video(path: Path) -> bool:
     return path.suffix.lower() in EXTENSIONS or (not path.suffix and opens(path))
 
 
-def _walk(top: Path) -> Iterator[Path]:
+def find_files(top: Path) -> Iterator[Path]:
+    """Yield the files in a folder, of any kind, as `find_videos` walks; and folders that cannot be read."""
     waiting = [(top, True)]  # the next one last
     while waiting:
         path, is_folder = waiting.pop()
         if not is_folder:
-            if is_video(path):
-                yield path
+            yield path
             continue
         try:
             with os.scandir(path) as scan:

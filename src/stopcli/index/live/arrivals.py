@@ -1,123 +1,132 @@
-"""New videos in a folder: each when it is complete, and the same content only once."""
+"""New videos in a folder, each when it is complete."""
 
 from __future__ import annotations
 
-import sqlite3
 import time
-from collections.abc import Iterable, Iterator
-from contextlib import AbstractContextManager, suppress
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from stopcli.errors import FileMissing, UsageError
 from stopcli.fileio import is_folder
-from stopcli.index.database import explain
-from stopcli.video.discovery import EXTENSIONS, find_videos, is_video
+from stopcli.video.discovery import could_be_video, find_files, is_video
 
-TICK = 500  # milliseconds between looks at files that may still grow
-FILE = "watch.sqlite"
-EITHER = "SELECT content FROM seen WHERE watch=? UNION SELECT content FROM skipped WHERE watch=?"
+TICK = 0.5  # seconds between looks at files that may still grow
+LOOK = 60.0  # seconds between looks at the whole folder: network drives bring no news of what others write
+BLIND = 5.0  # the same where the system brings no news at all
+SHARE = 10.0  # a look is followed by at least so many times its length without one
 
-
-class Seen(AbstractContextManager["Seen"]):
-    """Which contents a watch has handled, kept in the folder of an index.
-
-    ``watch`` names what is looked for, where and how: another question has seen nothing. Contents that were
-    there when the watch began may be skipped instead. Raises IndexUnusable or IndexBusy.
-    """
-
-    def __init__(self, folder: Path, watch: str) -> None:
-        self._path, self._watch = folder / FILE, watch
-        try:
-            self._db = sqlite3.connect(self._path, timeout=60, isolation_level=None)
-            self._db.execute("PRAGMA journal_mode=WAL")
-            for table in ("seen", "skipped"):
-                self._db.execute(
-                    f"CREATE TABLE IF NOT EXISTS {table}"
-                    " (watch TEXT, content TEXT, PRIMARY KEY (watch, content))"
-                )
-            found = self._db.execute(f"{EITHER} LIMIT 1", (watch, watch)).fetchone()
-        except sqlite3.Error as error:
-            raise explain(self._path, error) from error
-        self.new = found is None  # nothing was ever seen
-
-    def __contains__(self, content: str) -> bool:
-        try:  # another process may have added it
-            found = self._db.execute(
-                f"SELECT 1 FROM ({EITHER}) WHERE content=?", (self._watch, self._watch, content)
-            ).fetchone()
-        except sqlite3.Error as error:
-            raise explain(self._path, error) from error
-        return found is not None
-
-    def add(self, contents: Iterable[str]) -> None:
-        """Record contents as handled."""
-        self._change("INSERT OR IGNORE INTO seen VALUES (?,?)", contents)
-
-    def skip(self, contents: Iterable[str]) -> None:
-        """Pass over contents, until `take_back`; the watch has begun, even if there are none."""
-        self._change("INSERT OR IGNORE INTO skipped VALUES (?,?)", ["", *contents])
-
-    def take_back(self) -> None:
-        """Look at the skipped contents after all."""
-        self._change("DELETE FROM skipped WHERE watch=? AND content<>?", [""])
-
-    def _change(self, command: str, contents: Iterable[str]) -> None:
-        try:
-            with self._db:
-                self._db.executemany(command, [(self._watch, content) for content in contents])
-        except sqlite3.Error as error:
-            raise explain(self._path, error) from error
-
-    def __exit__(self, *_: object) -> None:
-        self._db.close()
+Looks = tuple[int, int]  # size and time of a file
 
 
-def arrivals(folder: Path, settle: float) -> Iterator[Path]:
+def arrivals(folder: Path, settle: float, say: Callable[[str], None] = lambda _: None) -> Iterator[Path]:
     """Yield the videos in a folder and its subfolders: those that are there, then new and changed ones.
 
-    A file must have kept its size and time for ``settle`` seconds. Raises UsageError without ``watchfiles``,
-    and FileMissing when the folder goes away.
+    A file must have kept its size and time for ``settle`` seconds. What cannot be looked into is yielded,
+    too. ``say`` gets a note where the system brings no news of changes.
+
+    Raises:
+        UsageError: ``watchfiles`` is not installed. FileMissing: the folder is gone.
     """
-    try:
-        import watchfiles
-    except ImportError as error:
-        raise UsageError("stop watch needs watchfiles; install 'stopcli[watch]'") from error
-    changes: Iterator[Any] | None = None
+    news = _News(folder, say)
     pending: dict[Path, _Growth] = {}
+    done: dict[Path, Looks | None] = {}
     known = True
     while True:
-        if changes is None:
-            changes = watchfiles.watch(folder, rust_timeout=TICK, yield_on_timeout=True)
-            with suppress(RuntimeError):
-                next(changes)  # from here on nothing is missed
-            pending |= {path: _Growth(known=known) for path in find_videos([folder])}
-            known = False
+        for path in news.changed():
+            if path not in pending and (path not in done or done[path] != _looks(path)):
+                pending[path] = _Growth(known=known)
+        known = False
         for path in [path for path, growth in pending.items() if growth.is_over(path, settle)]:
-            del pending[path]
-            if path.exists() and is_video(path):
+            done[path] = pending.pop(path).looks
+            if done[path] is None:
+                del done[path]  # it is gone
+            elif is_folder(path) or is_video(path):
                 yield path
-        if not is_folder(folder):
-            raise FileMissing(f"{folder}: the folder is gone; start again when it is back")
+
+
+class _News:
+    """Which files in a folder may have changed: by the system's news, and by looking now and then."""
+
+    def __init__(self, folder: Path, say: Callable[[str], None]) -> None:
+        self._folder, self._say = folder, say
+        self._changes: Iterator[Any] | None = None
+        self._place: tuple[int, int] | None = None
+        self._due = 0.0  # when to look at the whole folder
+
+    def changed(self) -> Iterator[Path]:
+        """Yield files, some of them as they were; it takes `TICK` if there is nothing new."""
         try:
-            for change, name in next(changes):
-                path = _as_given(Path(name), folder)
-                if change != watchfiles.Change.deleted:
-                    for video in _videos_of(path, folder):
-                        pending.setdefault(video, _Growth())
-        except (RuntimeError, StopIteration):  # a name that is no text: look at the whole folder again
-            changes = None
+            status = self._folder.stat()
+        except OSError:
+            status = None
+        if status is None or not is_folder(self._folder):
+            raise FileMissing(f"{self._folder}: the folder is gone; start again when it is back")
+        if (place := (status.st_dev, status.st_ino)) != self._place:  # put in its place, or mounted there
+            self._place, self._changes, self._due = place, None, 0.0
+        if (begun := time.monotonic()) >= self._due:
+            if self._changes is None:
+                self._changes = self._listen()
+            yield from _files(self._folder)
+            took = time.monotonic() - begun
+            self._due = begun + max(BLIND if self._changes is None else LOOK, SHARE * took)
+        yield from self._told()
+
+    def _told(self) -> Iterable[Path]:
+        if self._changes is None:
+            time.sleep(TICK)
+            return
+        import watchfiles
+
+        try:
+            changes = next(self._changes)
+        except (RuntimeError, StopIteration):  # a name that is no text: look instead
+            self._changes, self._due = None, 0.0
+            time.sleep(TICK)
+            return
+        for change, name in changes:
+            if change != watchfiles.Change.deleted:
+                yield from self._at(_as_given(Path(name), self._folder))
+
+    def _listen(self) -> Iterator[Any] | None:
+        """Begin to get the system's news of the folder; None if it has none to give."""
+        try:
+            import watchfiles
+        except ImportError as error:
+            raise UsageError("stop watch needs watchfiles; install 'stopcli[watch]'") from error
+        changes = watchfiles.watch(
+            self._folder,
+            watch_filter=None,
+            rust_timeout=round(TICK * 1000),
+            yield_on_timeout=True,
+            ignore_permission_denied=True,
+        )
+        try:
+            next(changes)  # from here on nothing is missed
+        except (RuntimeError, OSError, StopIteration) as error:
+            self._say(f"note: the system brings no news of changes ({error}); looking every {BLIND:.0f} s")
+            self._say = lambda _: None
+            return None
+        return changes
+
+    def _at(self, path: Path) -> Iterator[Path]:
+        """Yield what `_files` would find at a path: not in hidden folders, nor behind links to folders."""
+        within = path.relative_to(self._folder).parts if path.is_relative_to(self._folder) else (".",)
+        if any(part.startswith(".") for part in within):
+            return
+        if any((self._folder / Path(*within[:depth])).is_symlink() for depth in range(1, len(within))):
+            return
+        if not is_folder(path):
+            if could_be_video(path):
+                yield path
+        elif not path.is_symlink():
+            yield from _files(path)
 
 
-def _videos_of(path: Path, folder: Path) -> Iterator[Path]:
-    """Yield what `find_videos` would find at a path: not hidden files, which are often half copied."""
-    if any(part.startswith(".") for part in path.relative_to(folder).parts):
-        return
-    if is_folder(path):
-        if not path.is_symlink():
-            yield from find_videos([path])
-    elif path.suffix.lower() in EXTENSIONS or not path.suffix:  # what it is shows when it is whole
-        yield path
+def _files(folder: Path) -> Iterator[Path]:
+    """Yield files that may be videos, and folders that cannot be looked into."""
+    return (path for path in find_files(folder) if could_be_video(path))
 
 
 def _as_given(path: Path, folder: Path) -> Path:
@@ -129,22 +138,31 @@ def _as_given(path: Path, folder: Path) -> Path:
     return path
 
 
+def _looks(path: Path) -> Looks | None:
+    """Return a file's size and time; None if there is no such file."""
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_size, status.st_mtime_ns
+
+
 class _Growth:
     """What a file looked like, and since when."""
 
-    def __init__(self, *, known: bool = False) -> None:
+    def __init__(self, *, known: bool) -> None:
         self._known = known  # it was there at the start: its own time says since when
-        self._last: tuple[int, int] | None = None
+        self.looks: Looks | None = None
         self._since = 0.0
 
     def is_over(self, path: Path, settle: float) -> bool:
         """Say whether a file is as it was ``settle`` seconds ago; one that is gone will not change."""
-        try:
-            status = path.stat()
-        except OSError:
+        looks = _looks(path)
+        if looks is None:
+            self.looks = None
             return True
-        looks = (status.st_size, status.st_mtime_ns)
-        if looks != self._last:
-            old = time.time() - status.st_mtime if self._known and self._last is None else 0.0
-            self._last, self._since = looks, time.monotonic() - min(max(0.0, old), settle)
-        return status.st_size > 0 and time.monotonic() - self._since >= settle
+        if looks != self.looks:
+            old = time.time() - looks[1] / 1e9 if self._known and self.looks is None else 0.0
+            self.looks, self._since = looks, time.monotonic() - min(max(0.0, old), settle)
+        whole = looks[0] > 0 or is_folder(path)
+        return whole and time.monotonic() - self._since >= settle
