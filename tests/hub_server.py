@@ -43,6 +43,8 @@ class Hub:
     """What may write."""
     created: dict[str, object] | None = None
     """What a client sent to create the repository."""
+    public: bool | None = None
+    """Whether everyone sees the repository; None: it is not there yet."""
     stored: dict[str, bytes] = field(default_factory=dict)
     """Large files received, by SHA-256."""
     models: list[dict] = field(default_factory=list)
@@ -83,6 +85,8 @@ class _Handler(BaseHTTPRequestHandler):
         if path == "/api/repos/create":
             hub.created = json.loads(data)
             name = "/".join(filter(None, (hub.created.get("organization"), hub.created["name"])))
+            if hub.public is None:
+                hub.public = hub.created.get("visibility") == "public"
             return self._json({"url": f"{hub.endpoint}/{name}"}, 200 if name == hub.repo else 403)
         if path == "/api/validate-yaml":
             card = json.loads(data)["content"]
@@ -154,6 +158,19 @@ class _Handler(BaseHTTPRequestHandler):
                 if set(wanted["filter"]) <= set(m["tags"]) and wanted.get("search", [""])[0] in m["id"]
             ]
             return self._json(found)
+        if path == f"/api/models/{hub.repo}":
+            known = self.headers.get("Authorization") == f"Bearer {hub.token}"
+            if not hub.public and (hub.public is None or not known):
+                return self._error(401, "RepoNotFound")
+            card = hub.files.get("README.md", b"").decode()
+            about = {
+                "id": hub.repo,
+                "sha": hub.commit,
+                "private": not hub.public,
+                "tags": ["stopcli"] if "\nlibrary_name: stopcli\n" in card else [],
+                "siblings": [{"rfilename": name} for name in hub.files],
+            }
+            return self._json(about)
         if path.startswith("/storage/"):
             return self._send(hub.files[path.removeprefix("/storage/")], {}, body=body, large=True)
         head, _, rest = path.partition("/resolve/")

@@ -99,6 +99,30 @@ def test_a_public_model_must_be_asked_for_and_a_card_is_kept(hub, folder):
     assert card.endswith("# My owls\n\nRecorded in spring.\n")
 
 
+def test_a_push_replaces_nothing_of_others_and_publishes_nothing_unasked(hub, folder):
+    hub.files |= {"config.json": b'{"model_type": "bert"}', "README.md": b"Years of work"}
+    hub.public = False
+    status, _, err = stop(hub, "models", "push", folder, "someone/model")
+    assert status == 3
+    assert "holds something else (README.md, config.json)" in err
+    assert hub.files["README.md"] == b"Years of work"
+    hub.public = True
+    status, _, err = stop(hub, "models", "push", folder, "someone/model", "--force")
+    assert status == 4
+    assert "everyone can see it" in err
+    assert hub.files["README.md"] == b"Years of work"
+    status, out, _ = stop(hub, "models", "push", folder, "someone/model", "--force", "--public")
+    assert status == 0
+    assert "public" in out
+    hub.public = False
+    status, out, _ = stop(hub, "models", "push", folder, "someone/model", "--public")  # it is a model now
+    assert status == 0
+    assert out.split()[-1] == "private"
+    status, _, err = stop(hub, "models", "push", folder, "someone/model@v2")
+    assert status == 2
+    assert "leave out @v2" in err
+
+
 def test_a_refused_push_says_what_to_do(hub, folder):
     hub.token = "another"
     status, _, err = stop(hub, "models", "push", folder, "someone/model")

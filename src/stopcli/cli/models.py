@@ -10,7 +10,7 @@ import typer
 from stopcli.cli import options as o
 from stopcli.cli.completion import complete_model
 from stopcli.cli.session import session
-from stopcli.errors import FileMissing, NothingFound
+from stopcli.errors import FileMissing, NothingFound, UsageError
 from stopcli.fileio import is_folder
 
 EXAMPLES = "Examples:\n  stop models list\n  stop models info mini\n  stop models pull hf:org/repo"
@@ -94,7 +94,7 @@ def pull(show: o.Show, name: Name) -> None:
 
     From then on the model works offline.
     """
-    kept = "what has arrived is kept; run the same command to go on"
+    kept = "files that have arrived whole are kept"
     with session("models pull", show, o.Compute(model=name), kept=kept) as s:
         from stopcli.results import Written
 
@@ -112,10 +112,12 @@ def push(
         str | None, typer.Option(metavar="SPDX", help="For the card, such as apache-2.0.")
     ] = None,
     public: Annotated[bool, typer.Option("--public", help="Let everyone see it; default: private.")] = False,
+    force: o.Force = False,
 ) -> None:
     """Send a model folder to the Hub.
 
-    Weights, settings, card and pictures are sent. The repository is private unless --public is given.
+    Weights, settings, card and pictures are sent. The repository is private unless --public is given. One
+    that exists stays as it is, and what is no model of stopcli is replaced with --force only.
     """
     with session("models push", show, kept="nothing was published") as s:
         from stopcli.hub.client import push as send
@@ -125,11 +127,14 @@ def push(
 
         if not is_folder(folder):
             raise FileMissing(f"{folder}: no such folder; name a model folder")
-        name, _ = split_hub_name(f"hf:{repo.removeprefix('hf:')}")
+        name, revision = split_hub_name(f"hf:{repo.removeprefix('hf:')}")
+        if revision is not None:
+            raise UsageError(f"{repo}: a model goes to the main branch; leave out @{revision}")
         files = publishable(folder, license)
         for file, content in files.items():
             size = len(content) if isinstance(content, bytes) else content.stat().st_size
             s.say(f"to be published: {file} ({size / 1e6:.2f} MB)")
-        address = send(files, name, private=not public, message=f"stopcli: {folder.resolve().name}")
-        s.output.add(Written(address, "public" if public else "private"))
+        message = f"stopcli: {folder.resolve().name}"
+        address, private = send(files, name, private=not public, message=message, force=force)
+        s.output.add(Written(address, "private" if private else "public"))
         s.say(f"next, anywhere: stop classify --model hf:{name} VIDEO|DIR...")

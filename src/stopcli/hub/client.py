@@ -12,9 +12,17 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from stopcli.errors import DownloadError, ModelNotFound, OfflineError, StopError, UploadError, UsageError
+from stopcli.errors import (
+    DownloadError,
+    FileExists,
+    ModelNotFound,
+    OfflineError,
+    StopError,
+    UploadError,
+    UsageError,
+)
 from stopcli.model.files import known_hash
 from stopcli.results import ModelEntry
 
@@ -30,6 +38,8 @@ SLOWEST = 20_000  # bytes a second of a download: below that, it is given up
 MOST_FOUND = 200  # models of a search
 LIMIT_JSON = 32 << 20  # bytes of settings
 LIMIT_VOCABULARY = 256 << 20
+GRACE = 5.0  # seconds for a download to put away what it has begun
+ABANDONED = 3600.0  # seconds since the last byte of a file that nobody downloads any more
 LOGIN = "log in with 'hf auth login'"
 
 
@@ -103,14 +113,41 @@ def fetch(
     if size > limit and filename.endswith(".json"):
         problem = f"{-(-size >> 20)} MiB, where {limit >> 20} are the most"
         raise DownloadError(f"{where}: {problem}; nothing was fetched")
+    _remove_halves(repo)
+    end = threading.Event()
+    work = partial(hf_hub_download, repo, filename, revision=revision, tqdm_class=_ending(end))
     try:
         with _calls():
-            slowest = PATIENCE + size / SLOWEST
-            path = Path(_within(slowest, partial(hf_hub_download, repo, filename, revision=revision)))
+            path = Path(_within(PATIENCE + size / SLOWEST, work, end))
     except OSError as error:
         reason = f"the download broke off ({error.__cause__ or error})"
-        raise DownloadError(f"{where}: {reason}; run the command again to continue") from error
+        raise DownloadError(f"{where}: {reason}; run the command again") from error
     return _verified(path, where)
+
+
+def _remove_halves(repo: str) -> None:
+    """Remove what processes that were killed left of a repository's files: nothing takes it up."""
+    from huggingface_hub import constants
+    from huggingface_hub.file_download import repo_folder_name
+
+    folder = Path(constants.HF_HUB_CACHE) / repo_folder_name(repo_id=repo, repo_type="model") / "blobs"
+    for half in folder.glob("*.incomplete"):
+        with suppress(OSError):
+            if time.time() - half.stat().st_mtime > ABANDONED:
+                half.unlink()
+
+
+def _ending(end: threading.Event) -> Any:
+    """Return a progress bar that ends its download when ``end`` is set."""
+    from huggingface_hub.utils.tqdm import tqdm
+
+    class Ending(tqdm):
+        def update(self, n: float | None = 1) -> Any:
+            if end.is_set():
+                raise ConnectionAbortedError("interrupted")
+            return super().update(n)
+
+    return Ending
 
 
 @contextmanager
@@ -125,6 +162,8 @@ def _calls() -> Iterator[None]:
     try:
         yield
     except Exception as error:
+        if type(error) is RuntimeError:  # all that Xet's storage says
+            raise ConnectionError(f"{error}; HF_HUB_DISABLE_XET=1 takes another way") from None
         if isinstance(error, OSError) or not type(error).__module__.startswith(("httpx", "httpcore")):
             raise
         kind = TimeoutError if "Timeout" in type(error).__name__ else ConnectionError
@@ -133,8 +172,11 @@ def _calls() -> Iterator[None]:
         logger.setLevel(level)
 
 
-def _within(seconds: float, work: Callable[[], Result]) -> Result:
-    """Do work in so many seconds, or raise TimeoutError: HTTP clients wait for ever for a byte a second."""
+def _within(seconds: float, work: Callable[[], Result], end: threading.Event | None = None) -> Result:
+    """Do work in so many seconds, or raise TimeoutError: HTTP clients wait for ever for a byte a second.
+
+    ``end`` is set for work that should end, as after Ctrl-C, and put away what it has begun.
+    """
     done: list[Result | BaseException] = []
 
     def run() -> None:
@@ -142,10 +184,16 @@ def _within(seconds: float, work: Callable[[], Result]) -> Result:
             done.append(work())
         except BaseException as error:
             done.append(error)
+        over.set()
 
-    thread = threading.Thread(target=run, daemon=True)
-    thread.start()
-    thread.join(seconds)
+    over = threading.Event()
+    threading.Thread(target=run, daemon=True).start()
+    try:
+        over.wait(seconds)
+    finally:
+        if not done and end is not None:
+            end.set()
+            over.wait(GRACE)
     if not done:
         raise TimeoutError(f"not done after {seconds:.0f} s")
     if isinstance(done[0], BaseException):
@@ -215,7 +263,9 @@ def _refusal(error: HfHubHTTPError, repo: str, revision: str | None, where: str)
         meaning = f"{repo}: request access on the Hub's page, then {LOGIN}"
     elif isinstance(error, hub.RevisionNotFoundError):
         meaning = f"{repo} has no revision {revision}; check the name after the @"
-    elif isinstance(error, hub.RepositoryNotFoundError) or status in (401, 403):
+    elif status == 401 and not isinstance(error, hub.RepositoryNotFoundError):
+        meaning = f"{where}: the Hub rejects your access token; renew HF_TOKEN, unset it, or {LOGIN}"
+    elif isinstance(error, hub.RepositoryNotFoundError) or status == 403:
         meaning = f"no repository {repo} on the Hub, or it is private; check the name, or {LOGIN}"
     elif status == 404:
         meaning = f"{where}: the Hub answered 404; check the name, and HF_ENDPOINT if it is set"
@@ -245,13 +295,17 @@ def _verified(path: Path, where: str) -> Path:
     return path
 
 
-def push(files: Mapping[str, Path | bytes], repo: str, *, private: bool, message: str) -> str:
-    """Send files, by their names there, to the repository ``org/name`` in one commit; return its address.
+def push(
+    files: Mapping[str, Path | bytes], repo: str, *, private: bool, message: str, force: bool = False
+) -> tuple[str, bool]:
+    """Send files, by their names there, to the repository ``org/name`` in one commit.
 
-    It is created if it does not exist, and then ``private`` or not; one that exists stays as it is.
+    It is created if it does not exist, and then ``private`` or not; one that exists stays as it is. Returns
+    its address and whether it is private.
 
     Raises:
-        OfflineError: no request is allowed. UploadError: the Hub refused, or cannot be reached.
+        OfflineError: no request is allowed. FileExists: it holds something else, and not ``force``.
+        UploadError: the Hub refused, or cannot be reached; or it is public and should be ``private``.
     """
     from huggingface_hub import CommitOperationAdd, HfApi
     from huggingface_hub.errors import HfHubHTTPError
@@ -262,9 +316,18 @@ def push(files: Mapping[str, Path | bytes], repo: str, *, private: bool, message
     try:
         with _calls():
             url = api.create_repo(repo, private=private, exist_ok=True)
+            there = api.model_info(repo)
+            if private and not there.private:
+                way = "give --public to publish there, or choose another name"
+                raise UploadError(f"{repo}: exists, and everyone can see it; {way}")
+            names = {file.rfilename for file in there.siblings or ()} & set(files)
+            ours = there.library_name == "stopcli" or "stopcli" in (there.tags or ())
+            if names and not ours and not force:
+                problem = f"holds something else ({', '.join(sorted(names))})"
+                raise FileExists(f"{repo}: {problem}; choose another name, or replace it with --force")
             operations = [CommitOperationAdd(name, content) for name, content in files.items()]
-            api.create_commit(repo, operations, commit_message=message)
-            return str(url)
+            api.create_commit(repo, operations, commit_message=message, parent_commit=there.sha)
+            return str(url), bool(there.private)
     except HfHubHTTPError as error:
         status, advice = error.response.status_code, "try again later"
         if status in (401, 403):

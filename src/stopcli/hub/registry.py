@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import difflib
+import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import replace
-from functools import partial
 from importlib.resources import files as package_files
 from pathlib import Path
 from typing import Any
@@ -36,7 +36,7 @@ OPEN_CLIP_FILE = "open_clip_config.json"
 OPENAI = {"ViT-B-32", "ViT-B-16", "ViT-L-14", "ViT-L-14-336"}  # whose frames are `Preprocess`'s own
 
 
-def resolve(name: str, *, offline: bool = False, refresh: bool = False) -> ModelFiles:
+def resolve(name: str | Path, *, offline: bool = False, refresh: bool = False) -> ModelFiles:
     """Find the files of a built-in name, ``hf:org/repo[@revision]`` or a folder; fetch what is not cached.
 
     ``offline`` makes no request; ``refresh`` asks the Hub for newer files even where all are cached.
@@ -45,7 +45,43 @@ def resolve(name: str, *, offline: bool = False, refresh: bool = False) -> Model
         ModelNotFound: there is no such model. CheckpointError: its folder is not what it should be.
         DownloadError, OfflineError: a file is not cached and could not be fetched.
     """
-    get = partial(fetch, offline=offline, refresh=refresh, model=name)
+    name, asked = os.fspath(name), []
+
+    def get(repo: str, file: str, revision: str | None = None) -> Path:
+        asked.append(repo)
+        return fetch(repo, file, revision, offline=offline, refresh=refresh, model=name)
+
+    try:
+        return _resolve(name, get)
+    except OfflineError:
+        if not refresh:
+            for older in _older_states(asked[-1]):  # a newer one may have arrived in part
+                with suppress(OfflineError, ModelNotFound, CheckpointError):
+                    return _resolve(name, older)
+        raise
+
+
+def _older_states(repo: str) -> Iterator[Fetch]:
+    """Yield what takes a repository's files from a state of it in the cache, the newest first."""
+    from huggingface_hub import constants
+    from huggingface_hub.file_download import repo_folder_name
+
+    folder = Path(constants.HF_HUB_CACHE) / repo_folder_name(repo_id=repo, repo_type="model") / "snapshots"
+    with suppress(OSError):
+        for state in sorted(folder.iterdir(), key=lambda path: path.stat().st_mtime, reverse=True):
+
+            def get(other: str, file: str, revision: str | None = None, state: str = state.name) -> Path:
+                return fetch(
+                    other, file, state if (other, revision) == (repo, None) else revision, offline=True
+                )
+
+            yield get
+
+
+def _resolve(name: str, get: Fetch) -> ModelFiles:
+    if name in ENTRIES and is_file(Path(name) / CONFIG_FILE):
+        problem = f"{name} is a built-in model, and a model folder here"
+        raise UsageError(f"{problem}; write ./{name} for the folder, or rename it")
     if name in ENTRIES and name != MINI:
         entry = ENTRIES[name]
         try:
@@ -80,11 +116,17 @@ def _from_folder(name: str, folder: Path, get: Fetch) -> ModelFiles:
 
 
 def _from_hub(name: str, source: str, get: Fetch) -> ModelFiles:
+    from huggingface_hub import try_to_load_from_cache
+
     repo, revision = split_hub_name(source)
     try:
         path = get(repo, CONFIG_FILE, revision)
         ours = "format" in read_json(path)
     except (ModelNotFound, ValueError, TypeError):
+        ours = False
+    except OfflineError:  # unless the cache holds what an open_clip repository has instead
+        if not isinstance(try_to_load_from_cache(repo, OPEN_CLIP_FILE, revision=revision), str):
+            raise
         ours = False
     if ours:
         folder = path.parent  # its name is the commit: the other files must be of the same state
@@ -93,13 +135,18 @@ def _from_hub(name: str, source: str, get: Fetch) -> ModelFiles:
             get(repo, file, folder.name)
         if (config.backbone_config or {}).get("text_cfg", {}).get("hf_tokenizer_name"):
             for file in TOKENIZER_FILES:  # where it brings its own
-                with suppress(ModelNotFound):
+                with suppress(ModelNotFound, OfflineError):
                     get(repo, f"{TOKENIZER_FOLDER}/{file}", folder.name)
         return _from_folder(name, folder, get)
     path = get(repo, OPEN_CLIP_FILE, revision)  # an open_clip repository: plain CLIP
     towers, preprocess = _open_clip_config(path)
     config = ModelConfig(repo, source, None, 12, backbone_config=towers, preprocess=preprocess)
-    return _with_backbone(name, config, None, get)
+    commit = path.parent.name  # the weights must be of the same state
+
+    def pinned(other: str, file: str, wanted: str | None = None) -> Path:
+        return get(other, file, commit if other == repo else wanted)
+
+    return _with_backbone(name, config, None, pinned)
 
 
 def _open_clip_config(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -144,7 +191,9 @@ def _backbone(config: ModelConfig, folder: Path | None, get: Fetch) -> tuple[Pat
         file = _weights(repo, revision, get)
         with suppress(ModelNotFound):  # not all say how they want their frames
             if not _says_all(config.preprocess):
-                return file, _open_clip_config(get(repo, OPEN_CLIP_FILE, file.parent.name))[1]
+                towers, frames = _open_clip_config(get(repo, OPEN_CLIP_FILE, file.parent.name))
+                _require_activation(config, weights, bool(towers.get("quick_gelu")))
+                return file, frames
         return file, _usual_frames(config)
     import open_clip
 
@@ -152,14 +201,18 @@ def _backbone(config: ModelConfig, folder: Path | None, get: Fetch) -> tuple[Pat
     if not metadata or not metadata.get("hf_hub"):
         tags = ", ".join(open_clip.list_pretrained_tags_by_model(config.architecture)) or "none"
         raise ModelNotFound(f"open_clip has no weights {weights!r} for {config.architecture}; it has {tags}")
-    settings = config.backbone_config or read_architecture(config.architecture) or {}
-    if bool(metadata.get("quick_gelu")) != bool(settings.get("quick_gelu")):
-        name = config.architecture.removesuffix("-quickgelu")
-        other = f"{name}-quickgelu" if metadata.get("quick_gelu") else name
-        problem = f"{config.architecture}: its weights {weights!r} were trained with another activation"
-        raise CheckpointError(f"{problem}; use the architecture {other}")
+    _require_activation(config, weights, bool(metadata.get("quick_gelu")))
     repo, _, file_name = metadata["hf_hub"].rpartition("/")
     return _weights(repo, None, get, re.sub(r"\.(bin|pt|pth)$", ".safetensors", file_name)), metadata
+
+
+def _require_activation(config: ModelConfig, weights: str, quick: bool) -> None:
+    """Raise CheckpointError if weights of OpenAI's quick GELU, or of GELU, would meet the other one."""
+    settings = config.backbone_config or read_architecture(config.architecture) or {}
+    if quick != bool(settings.get("quick_gelu")):
+        name = config.architecture.removesuffix("-quickgelu")
+        problem = f"{config.architecture}: its weights {weights!r} were trained with another activation"
+        raise CheckpointError(f"{problem}; use the architecture {name}{'-quickgelu' if quick else ''}")
 
 
 def _says_all(preprocess: dict[str, Any] | None) -> bool:

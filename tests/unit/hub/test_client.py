@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import os
+import signal
 
 import pytest
 from huggingface_hub import constants
@@ -187,3 +189,41 @@ def test_the_librarys_own_lines_come_back_after_a_fetch(hub):
 def test_a_hub_name_of_another_shape_is_refused(name):
     with pytest.raises(UsageError, match="names no Hub model"):
         registry.resolve(name)
+
+
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="no alarms there")
+def test_an_interrupted_download_leaves_nothing(hub, tmp_path, monkeypatch):
+    monkeypatch.setattr(constants, "DOWNLOAD_CHUNK_SIZE", 10)
+    client.fetch("someone/model", "config.json")
+    hub.drip = 0.001
+
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGALRM, interrupt)
+    signal.setitimer(signal.ITIMER_REAL, 1.5)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            client.fetch("someone/model", "big.bin")
+    finally:
+        signal.signal(signal.SIGALRM, before)
+    assert leftovers(tmp_path) == []
+
+
+def test_what_a_killed_download_left_is_removed_by_the_next(hub, tmp_path):
+    path = client.fetch("someone/model", "config.json")
+    old, new = (path.resolve().with_name(f"{name}.incomplete") for name in ("old", "new"))
+    old.write_bytes(b"half")
+    new.write_bytes(b"half")  # perhaps another process is at it
+    os.utime(old, (0, 0))
+    client.fetch("someone/model", "big.bin")
+    assert leftovers(tmp_path) == [new]
+
+
+def test_a_fault_of_xet_storage_is_one_sentence(hub, monkeypatch):
+    def fail(*_, **__):
+        raise RuntimeError("CAS Client Error")
+
+    monkeypatch.setattr("huggingface_hub.hf_hub_download", fail)
+    with pytest.raises(DownloadError, match="CAS Client Error; HF_HUB_DISABLE_XET=1"):
+        client.fetch("someone/model", "big.bin")

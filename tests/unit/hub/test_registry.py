@@ -9,12 +9,13 @@ import sys
 
 import pytest
 import torch
+from huggingface_hub import hf_hub_download
 from safetensors.torch import save as to_bytes
 
 import toy_words
 from conftest import TOY_CONFIG, write_model
-from hub_server import BIG, Hub, serve
-from stopcli.errors import CheckpointError, DownloadError, ModelNotFound
+from hub_server import BIG, COMMIT, Hub, serve
+from stopcli.errors import CheckpointError, DownloadError, ModelNotFound, UsageError
 from stopcli.hub import client, named, registry
 from stopcli.model.checkpoint import build_backbone, save
 from stopcli.model.config import StopConfig
@@ -51,17 +52,68 @@ def test_pull_asks_for_newer_files_and_nothing_else_does(hub, tmp_path):
     assert registry.resolve(NAME).weights_hash() == first.weights_hash()
 
 
-def test_an_open_clip_repository_is_plain_clip(hub, tmp_path):
+def test_a_pull_that_broke_off_leaves_the_whole_model_of_before(hub, tmp_path):
+    hub.files = repository(tmp_path, stop=StopConfig(regions=0.25, eta=2, hidden=16))
+    first = registry.resolve(NAME)
+    hub.files["config.json"] = hub.files["config.json"].replace(b'"frames": 4', b'"frames": 5')
+    hub.commit = "b" * 40
+    client.fetch("someone/model", "config.json", refresh=True)  # and then it broke off
+    again = registry.resolve(NAME, offline=True)
+    assert (again.config.frames, again.folder) == (4, first.folder)
+    assert registry.resolve(NAME).config.frames == 5
+
+
+def open_clip_repository(tmp_path, **more):
     files = repository(tmp_path)
     settings = {
-        "model_cfg": json.loads(files["config.json"])["backbone"]["config"],
+        "model_cfg": json.loads(files["config.json"])["backbone"]["config"] | more,
         "preprocess_cfg": {"mean": [0.5] * 3, "std": [0.5] * 3},
     }
-    hub.files = {
-        "config.json": b'{"architectures": ["CLIPModel"]}',
+    return {
         "open_clip_config.json": json.dumps(settings).encode(),
         "open_clip_model.safetensors": files["backbone.safetensors"],
     }
+
+
+def test_settings_and_weights_are_of_one_state(hub, tmp_path):
+    hub.files = open_clip_repository(tmp_path)
+    with pytest.raises(ModelNotFound):
+        client.fetch("someone/model", "config.json")
+    client.fetch("someone/model", "open_clip_config.json")  # and then the line broke
+    hub.commit = "b" * 40
+    registry.resolve(NAME)
+    weights = {path for _, path, _ in hub.requests if "/resolve/" in path and "safetensors" in path}
+    assert weights == {f"/someone/model/resolve/{COMMIT}/open_clip_model.safetensors"}
+
+
+def test_a_repository_that_others_cached_works_offline(hub, tmp_path):
+    hub.files = open_clip_repository(tmp_path)
+    for name in hub.files:
+        hf_hub_download("someone/model", name)
+    assert registry.resolve(NAME, offline=True).preprocess.mean == (0.5, 0.5, 0.5)
+
+
+def test_weights_of_another_activation_are_refused_wherever_they_lie(hub, tmp_path):
+    hub.files = open_clip_repository(tmp_path, quick_gelu=True)
+    folder = write_model(tmp_path / "mine")
+    config = json.loads((folder / "config.json").read_text())
+    config["backbone"]["weights"] = NAME
+    config.pop("preprocess", None)
+    (folder / "config.json").write_text(json.dumps(config))
+    with pytest.raises(CheckpointError, match="another activation"):
+        registry.resolve(folder)
+
+
+def test_a_folder_named_like_a_built_in_model_is_not_mistaken_for_it(tmp_path, monkeypatch):
+    write_model(tmp_path / "mini")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UsageError, match=r"write \./mini"):
+        registry.resolve("mini")
+    assert registry.resolve("./mini").config.architecture != "stop-mini"
+
+
+def test_an_open_clip_repository_is_plain_clip(hub, tmp_path):
+    hub.files = {"config.json": b'{"architectures": ["CLIPModel"]}'} | open_clip_repository(tmp_path)
     model = registry.resolve(NAME)
     assert model.config.stop is None
     assert model.preprocess.mean == (0.5, 0.5, 0.5)
