@@ -83,7 +83,7 @@ class ShownExplanation(Explanation):
 
 
 def load(
-    name: str | None = None,
+    name: str | Path | None = None,
     *,
     device: str = "auto",
     precision: str = "auto",
@@ -138,7 +138,7 @@ class Model:
 
         names = None if labels is None else _texts(labels, "labels")
         found = classify(
-            self.encoder, _videos(paths), labels=names, template=template, top_k=top_k, window=window
+            self.encoder, _videos(paths), labels=names, template=template, top_k=top_k, window=_span(window)
         )
         return Results(found)
 
@@ -148,7 +148,7 @@ class Model:
         paths: Paths,
         *,
         unlike: Sequence[str] = (),
-        like: Sequence[tuple[str | Path, float | None]] = (),
+        like: str | Path | Sequence[str | Path | tuple[str | Path, float | None]] = (),
         top_k: int = 10,
         min_score: float | None = None,
         glob: str | None = None,
@@ -156,7 +156,7 @@ class Model:
         max_duration: float | None = None,
         per_file: int | None = None,
         fold: bool = True,
-        images: Sequence[str | Path] = (),
+        images: Paths = (),
         narrow: Sequence[str] = (),
         combine: bool = False,
         window: float | None = WINDOW,
@@ -172,7 +172,7 @@ class Model:
             query: one text or several.
             paths: where to search.
             unlike: texts; moments nearer to one of them are no hits.
-            like: videos as queries, each with a second of it, or None for all of it.
+            like: videos as queries, or pairs of a video and a second of it.
             top_k: hits a query.
             min_score: hits must have at least this cosine.
             glob: what its path is like: ``*/2021/*``.
@@ -190,11 +190,12 @@ class Model:
         from stopcli.index.store import default_folder
 
         texts = (query,) if isinstance(query, str) else tuple(query)
-        examples = tuple(Example(Path(path), at) for path, at in like)
+        pairs = ((e, None) if isinstance(e, (str, Path)) else e for e in _as_list(like))
+        examples = tuple(Example(Path(path), at) for path, at in pairs)
         filters = Filters(top_k, min_score, glob, min_duration, max_duration, per_file, fold)
         without, both = tuple(_texts(unlike, "unlike")), tuple(_texts(narrow, "narrow"))
-        pictures = tuple(map(Path, images))
-        request = SearchRequest(texts, without, examples, pictures, both, combine, window, filters)
+        pictures = tuple(map(Path, _as_list(images)))
+        request = SearchRequest(texts, without, examples, pictures, both, combine, _span(window), filters)
         videos, folders = _videos(paths), [Path(p) for p in _as_list(paths) if is_folder(p)]
         folder, encoder = Path(index) if index is not None else default_folder(), self.encoder
         with SearchEngine(
@@ -209,7 +210,7 @@ class Model:
         >>> model.embed("samples/").vectors.shape
         (8, 192)
         """
-        items = list(self.encoder.encode_videos(_videos(paths), window=window))
+        items = list(self.encoder.encode_videos(_videos(paths), window=_span(window)))
         clips = [i for i in items if not isinstance(i, Failure)]
         rows = (Embedded(c.path, c.start, c.end, n) for n, c in enumerate(clips))
         embeddings = Embeddings([*rows, *(i for i in items if isinstance(i, Failure))])
@@ -222,6 +223,8 @@ class Model:
         >>> model.embed_texts(["a dog", "a cat"]).shape
         (2, 192)
         """
+        if not len(texts):
+            return np.zeros((0, self.encoder.embed_dim), np.float32)
         return self.encoder.encode_texts(_texts(texts, "texts"))
 
     def explain(
@@ -321,7 +324,14 @@ def _videos(paths: Paths) -> list[Path]:
     return videos
 
 
-def _as_list(paths: Paths) -> Sequence[str | Path]:
+def _span(window: float | None) -> float | None:
+    """Return a window's length in seconds as an index keeps it; raises UsageError."""
+    if window is not None and not 0.1 <= window <= 86400:
+        raise UsageError(f"window must be from 0.1 to 86400 seconds, or None for whole files; got {window!r}")
+    return None if window is None else float(window)
+
+
+def _as_list(paths: str | Path | Sequence[Item]) -> Sequence[Item | str | Path]:
     return [paths] if isinstance(paths, (str, Path)) else paths
 
 

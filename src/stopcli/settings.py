@@ -16,10 +16,13 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
+from typing import Literal
 
 import platformdirs
 
 from stopcli.errors import UsageError
+
+Precision = Literal["auto", "fp32", "bf16", "fp16", "int8"]
 
 DEFAULT_MODEL = "vit-b-32"
 MOST_SEED = 2**32 - 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import doctest
+import math
 
 import numpy as np
 import pytest
@@ -54,6 +55,44 @@ def test_names_in_a_notebook_are_escaped(model, tmp_path):
 def test_one_text_is_no_list_of_labels(model, clips):
     with pytest.raises(UsageError, match="labels must be a list of texts"):
         model.classify(clips, labels="a dog")
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"fit": "Crop"},
+        {"sampling": "keyframe"},
+        {"precision": "float16"},
+        {"batch_size": -1},
+        {"frames": 0},
+        {"frames": 2.5},
+    ],
+)
+def test_an_option_that_is_none_is_refused(toy, options):
+    with pytest.raises(UsageError, match=f"{next(iter(options))} must be"):
+        stopcli.load(toy, device="cpu", **options)
+
+
+@pytest.mark.parametrize("window", [0, -4, 1e-7, math.inf, math.nan])
+def test_a_window_that_is_none_leaves_the_index_alone(model, clips, window, tmp_path):
+    with pytest.raises(UsageError, match="window must be from"):
+        model.retrieve("a dog", clips, window=window, index=tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_numbers_of_numpy_are_numbers(toy, clips, tmp_path):
+    model = stopcli.load(toy, device="cpu", precision="fp32", frames=np.int64(4), batch_size=np.int64(2))
+    first = model.retrieve("a dog", clips, window=np.float32(0.5), index=tmp_path)
+    assert first
+    assert model.retrieve("a dog", clips, window=0.5, index=tmp_path) == first
+
+
+def test_one_thing_is_a_list_of_one(model, clips, tmp_path):
+    clip = min(p for p in clips.rglob("*.mp4") if not p.name.startswith("."))
+    whole = model.retrieve([], clips, like=[(clip, None)], window=None, index=tmp_path)
+    assert model.retrieve([], clips, like=clip, window=None, index=tmp_path) == whole
+    assert model.retrieve([], clips, like=[str(clip)], window=None, index=tmp_path) == whole
+    assert model.embed_texts([]).shape == (0, model.embed_texts(["a"]).shape[1])
 
 
 def test_a_missing_file_is_an_error(model):

@@ -13,6 +13,7 @@ from stopcli.cli import options as o
 from stopcli.cli import trials
 from stopcli.cli.session import Session, session
 from stopcli.errors import UsageError
+from stopcli.settings import Precision
 
 if TYPE_CHECKING:
     from stopcli.data.protocols.benchmarks import Benchmark
@@ -131,7 +132,7 @@ def speed(
     how: dict[str, Any] = {"device": device, "frames": frames, "fit": fit, "sampling": sampling}
     compute = o.Compute(model=model, offline=offline, **how)
     with session("benchmark speed", show, compute, o.Batching(batch_size=None, compile=compile)) as s:
-        kinds = _choices("--precisions", precisions, [*get_args(o.Precision)])
+        kinds = _choices("--precisions", precisions, [*get_args(Precision)])
         sizes = [int(n) for n in _choices("--batch-sizes", batch_sizes, [str(n) for n in range(1, 4097)])]
         videos = s.videos(paths) if paths else []
         from stopcli.eval.speed import speed as measure

@@ -147,7 +147,10 @@ def _show(s: Session, result: Finetuned | TrainingPlan, *, first: bool) -> None:
 
 
 def _say_next(s: Session, result: Finetuned) -> None:
-    folder, clips = shlex.quote(result.path), result.clips or {}
+    from stopcli.hub.named import ENTRIES
+
+    path = f"./{result.path}" if result.path in ENTRIES else result.path
+    folder, clips = shlex.quote(path), result.clips or {}
     sure, count = result.validation_interval, clips.get("val", 0)
     if result.validation is None:
         s.say("warning: no clip could be held out, so nothing was measured")

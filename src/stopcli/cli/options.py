@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal, TypeVar, get_type_hints
 import typer
 
 from stopcli.cli.completion import complete_model
-from stopcli.settings import MOST_SEED
+from stopcli.settings import MOST_SEED, Precision
 
 input_option = partial(typer.Option, rich_help_panel="Input")
 model_option = partial(typer.Option, rich_help_panel="Model")
@@ -21,7 +21,6 @@ output_option = partial(typer.Option, rich_help_panel="Output")
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 
-Precision = Literal["auto", "fp32", "bf16", "fp16", "int8"]
 FOCUS = 3.0  # in units of attention logits; docs/results.md has the curve
 Format = Literal["auto", "table", "json", "jsonl", "csv"]
 

@@ -191,6 +191,7 @@ class Database:
             with self.transaction() as db:
                 (new,) = db.execute("SELECT coalesce(max(id), 0) + 1 FROM spaces").fetchone()
                 space = replace(wanted, id=new, rows=0, file=f"vectors-{new}.f32")
+                space_of(*astuple(space))  # what cannot be read back would make the index useless
                 db.execute(f"INSERT INTO spaces ({SPACES}) VALUES (?,?,?,?,?,?,?,?,?)", astuple(space))
         return space
 

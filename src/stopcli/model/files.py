@@ -7,7 +7,7 @@ import json
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from stopcli.errors import CannotWrite, CheckpointError, UsageError
 from stopcli.fileio import file_hash, make_private_folder, write_text
@@ -61,6 +61,8 @@ class ModelFiles:
         """Return this model with frames made square in another way than its tower was trained with."""
         if fit is None or fit == self.preprocess.fit:
             return self
+        if fit not in get_args(Fit):
+            raise UsageError(f"fit must be {', '.join(get_args(Fit))}; got {fit!r}")
         preprocess = replace(self.preprocess, fit=fit)
         config = replace(self.config, preprocess=preprocess.to_dict())
         return replace(self, preprocess=preprocess, config=config)
@@ -71,6 +73,8 @@ class ModelFiles:
 
     def sampled(self, sampling: Sampling | None) -> ModelFiles:
         """Return this model with frames chosen in another way; None leaves it as it is."""
+        if sampling is not None and sampling not in get_args(Sampling):
+            raise UsageError(f"sampling must be {', '.join(get_args(Sampling))}; got {sampling!r}")
         return self if sampling is None else replace(self, config=replace(self.config, sampling=sampling))
 
     @property

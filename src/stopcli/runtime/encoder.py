@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass, fields, replace
 from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 import numpy as np
 import torch
@@ -31,6 +31,7 @@ from stopcli.runtime.graphs import how_to_encode
 from stopcli.runtime.head import Head, LabelScores, head_of, score_labels
 from stopcli.runtime.int8 import Int8Tower
 from stopcli.runtime.text import TextEncoder
+from stopcli.settings import Precision
 from stopcli.video.clips import READER, Frames
 from stopcli.video.pixels import Framing
 from stopcli.video.prefetch import prefetch
@@ -48,6 +49,16 @@ class EncoderOptions:
     batch_size: int | None = None  # clips a batch; None chooses by device
     frames: int | None = None  # frames a clip; None is what the model was made for
     compile: bool = False  # torch.compile, on CUDA: slow to start, faster over many clips
+
+    def __post_init__(self) -> None:
+        if self.precision not in get_args(Precision):
+            raise UsageError(f"precision must be {', '.join(get_args(Precision))}; got {self.precision!r}")
+        for name, most in (("batch_size", 65536), ("frames", 64)):
+            value = getattr(self, name)
+            if value is not None:
+                if not hasattr(value, "__index__") or not 1 <= value <= most:
+                    raise UsageError(f"{name} must be a number from 1 to {most}, got {value!r}")
+                object.__setattr__(self, name, int(value))  # NumPy's numbers are no Python numbers to others
 
 
 class Encoder:
