@@ -16,7 +16,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from stopcli.errors import CannotWrite, FileExists, OutputBusy, UsageError
+from stopcli.errors import CannotWrite, FileExists, InputError, OutputBusy, UsageError
 
 ROOM = 1 << 20  # bytes: a disk with less is full
 _SAMPLE = 1 << 20  # bytes read at the head, in the middle and at the tail
@@ -122,6 +122,10 @@ def replacing(path: Path, *, sync: bool = False) -> Iterator[Path]:
         part.replace(path)
     except OSError as error:
         raise write_error(path, error) from error
+    except InputError as error:
+        if (_room(path) or ROOM) < ROOM:  # FFmpeg's fault is no fault of the input then
+            raise write_error(path, OSError(errno.ENOSPC, "")) from error
+        raise
     finally:
         with suppress(OSError):
             part.unlink(missing_ok=True)
@@ -237,15 +241,17 @@ def alone(path: Path, *, wait: float = 0.0) -> Iterator[None]:
         lock.release()
 
 
+def _room(path: Path) -> int | None:
+    with suppress(OSError):
+        return shutil.disk_usage(path.parent).free
+    return None
+
+
 def write_error(path: Path, error: OSError) -> CannotWrite:
     """Say in one sentence why a file could not be written."""
-    room = None
-    with suppress(OSError):
-        room = shutil.disk_usage(path.parent).free
+    room = _room(path)
     # NumPy does not pass on the number of an error, only that less was written than asked for
-    if error.errno in (errno.ENOSPC, errno.EDQUOT) or (
-        error.errno is None and room is not None and room < ROOM
-    ):
+    if error.errno in (errno.ENOSPC, errno.EDQUOT) or (error.errno is None and (room or ROOM) < ROOM):
         free = "how much is free is not known" if room is None else f"{room / 1e6:.1f} MB free"
         return CannotWrite(f"{path}: the disk is full ({free}); make room and run the command again")
     return CannotWrite(f"{path}: cannot be written ({error.strerror or error})")

@@ -11,7 +11,8 @@ from pathlib import Path
 from stopcli.errors import StopError, UsageError
 from stopcli.fileio import check_output, exists, make_folder, replacing
 from stopcli.results import Failure, Hit, SavedClip
-from stopcli.video.cut.writing import MUXERS, starts_in_time, suffix_of
+from stopcli.video.cut.streams import MUXERS
+from stopcli.video.cut.writing import starts_in_time, suffix_of
 from stopcli.video.workers.pool import write_moment
 
 LONGEST_NAME = 90  # bytes of what comes from a query or a file

@@ -154,6 +154,11 @@ class Container:
             self.close()
             self._open(conceal=conceal)
 
+    @property
+    def sounds(self) -> list[Any]:
+        """The streams of sound of codecs that FFmpeg knows."""
+        return [s for s in self.file.streams.audio if s.codec_context is not None]
+
     def timecode(self) -> str | None:
         """Return the first picture's timecode, hh:mm:ss:ff; a semicolon before ff means drop-frame."""
         every = [*(stream.metadata for stream in self.file.streams), self.file.metadata]

@@ -176,3 +176,25 @@ class Clock:
                 return shown
         self._shown = 0.0 if self._shown is None else self._shown + self._step
         return self._shown
+
+
+def nearest_format(source: Any, formats: list[str], *, exact: bool) -> str:
+    """Return the format of pixels that an encoder takes and that keeps most of the source's.
+
+    RGB becomes the YUV that all players know, but for an ``exact`` encoder, which loses nothing.
+    """
+    from av.codec.codec import find_best_pix_fmt_of_list
+
+    drawn = source.is_rgb or source.has_palette
+    if not formats or (source.name in formats and (exact or not drawn)):
+        return str(source.name)
+    if drawn and not exact:
+        deep = source.components[0].bits > 8 and "yuv420p10le" in formats
+        return "yuv420p10le" if deep else formats[0]
+    best, _ = find_best_pix_fmt_of_list(formats, source, is_clear(source))
+    return str(best.name) if best is not None else formats[0]
+
+
+def is_clear(pixels: Any) -> bool:
+    """Say whether a format of pixels has transparency."""
+    return any(component.is_alpha for component in pixels.components)

@@ -288,7 +288,7 @@ def facts_of(video: VideoReader) -> Facts:
     """Return what an open file says of itself."""
     c = video._container
     size = (c.codec.width, c.codec.height)
-    sounds = c.file.streams.audio
+    sounds = c.sounds
     names = c.file.format.name, c.codec.name, c.codec.pix_fmt or "", sounds[0].codec.name if sounds else ""
     return Facts(video.duration, video.rate, video.offset, *size, bool(sounds), c.timecode(), *names)
 

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from fractions import Fraction
 from pathlib import Path
+from types import SimpleNamespace
 
 import av
 import numpy as np
 import pytest
 
+from clock_films import numbers_in, write_clock
 from conftest import write_video
+from stopcli.errors import CannotWrite, UnreadableVideo
 from stopcli.tasks.clips import save_clip
 from stopcli.video import container
 from stopcli.video.cut.chapters import write_chapters
@@ -135,3 +138,138 @@ def test_turned_pictures_are_upright_in_a_format_that_cannot_say_so(turned, tmp_
         assert a.shape == (171, 96, 3)  # 128 of its pixels are as wide as 170.7 that are square
         assert b.shape == (170, 96, 3)  # H.264 halves the sides of its colors
         assert np.abs(a[:170] - b).mean() < 8
+
+
+def in_order(path):
+    """Return the numbers of a film's pictures as they are shown."""
+    return [number for _, number in sorted(numbers_in(path))]
+
+
+@pytest.mark.parametrize("exact", [False, True])
+def test_pictures_that_a_file_does_not_time_come_in_order(tmp_path, exact):
+    film = write_clock(tmp_path / "film.avi", "mpeg4", "libmp3lame", bf="2")
+    saved = save_clip(film, 2.7, 4.5, tmp_path / "clip.mkv", exact=exact)
+    assert saved.mode == "encoded"
+    assert in_order(tmp_path / "clip.mkv")[:20] == list(range(67, 87))
+
+
+def write_slides(path, sound):
+    """Write four pictures that stay on the screen for twenty seconds each, and a tone."""
+    with av.open(str(path), "w") as out:
+        video = out.add_stream("libx264", rate=25, options={"bf": "0"})
+        video.width = video.height = 64
+        audio = out.add_stream("aac", rate=48000) if sound else None
+        packets = []
+        for i in range(5):
+            frame = av.VideoFrame.from_ndarray(np.full((64, 64, 3), 50 * i, np.uint8), "rgb24")
+            frame.pts, frame.time_base = 500 * i - (i == 4), Fraction(1, 25)
+            packets += video.encode(frame)
+        for i in range(80 * 48000 // 1024 if sound else 0):
+            frame = av.AudioFrame.from_ndarray(np.full((2, 1024), 0.1, np.float32), "fltp", "stereo")
+            frame.sample_rate, frame.pts, frame.time_base = 48000, 1024 * i, Fraction(1, 48000)
+            packets += audio.encode(frame)
+        packets += video.encode() + (audio.encode() if sound else [])
+        out.mux(sorted(packets, key=lambda p: p.dts * p.time_base))
+    return path
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
+@pytest.mark.parametrize("sound", [False, True])
+@pytest.mark.parametrize("exact", [False, True])
+def test_a_picture_that_stays_long_begins_with_the_moment(tmp_path, suffix, sound, exact):
+    slides, clip = write_slides(tmp_path / "slides.mp4", sound), tmp_path / f"clip{suffix}"
+    saved = save_clip(slides, 35, 38, clip, exact=exact)
+    assert (saved.start, saved.duration) == pytest.approx((35, 3))
+    hidden = 0 if exact or suffix == ".mp4" else saved.lead
+    if sound or suffix == ".mp4":  # Matroska does not say how long the last picture stays
+        assert read_facts(clip).duration == pytest.approx(3 + hidden, abs=0.1)
+    with open_video(clip) as film:
+        (_, pixels), *_ = film.frames_at([hidden + 1.0], 32)
+        assert abs(int(pixels.mean()) - 50) < 6
+
+
+@pytest.mark.parametrize("profile", [0, 2, 4])
+def test_a_copy_is_known_by_the_name_of_its_codec(tmp_path, profile):
+    pixels = "yuva444p10le" if profile == 4 else "yuv422p10le"
+    film = write_video(
+        tmp_path / "film.mov", codec="prores_ks", pix_fmt=pixels, options={"profile": str(profile)}
+    )
+    for exact in (False, True):
+        clip = tmp_path / f"clip-{exact}.mov"
+        save_clip(film, 0.5, 1.0, clip, exact=exact)
+        with av.open(str(film)) as ours, av.open(str(clip)) as theirs:
+            a, b = ours.streams.video[0].codec_context, theirs.streams.video[0].codec_context
+            assert exact or a.codec_tag == b.codec_tag
+            assert a.pix_fmt == b.pix_fmt
+
+
+def test_lost_transparency_is_said(tmp_path):
+    film = write_video(tmp_path / "film.mov", codec="qtrle", pix_fmt="argb", options={"g": "15"})
+    saved = save_clip(film, 0.5, 1.0, tmp_path / "clip.mov", exact=True)
+    assert saved.left_out == ("transparency",)
+
+
+def test_sound_of_an_unknown_codec_is_left_out(tmp_path):
+    film = write_clock(tmp_path / "film.mp4", seconds=3)
+    film.write_bytes(film.read_bytes().replace(b"mp4a", b"apac").replace(b"esds", b"free"))
+    assert read_facts(film).sound is False
+    saved = save_clip(film, 0.5, 1.5, tmp_path / "clip.mp4")
+    assert saved.left_out == ("audio stream 1",)
+    assert write_chapters(str(film), str(tmp_path / "chapters.mp4"), [(0.0, 1.0, "a")]) == ["audio stream 1"]
+
+
+def test_a_film_with_chapters_takes_others(tmp_path):
+    film = write_clock(tmp_path / "film.mp4", seconds=3)
+    write_chapters(str(film), str(tmp_path / "once.mp4"), [(0.0, 1.0, "a")])
+    write_chapters(str(tmp_path / "once.mp4"), str(tmp_path / "twice.mp4"), [(1.0, 2.0, "b")])
+    with av.open(str(tmp_path / "twice.mp4")) as made:
+        assert [c["metadata"].get("title") for c in made.chapters() if c["metadata"].get("title")] == ["b"]
+        assert len(made.streams.audio) == 1
+
+
+@pytest.mark.parametrize("codec", ["mpeg4", "mjpeg"])
+def test_encoders_that_count_pictures_keep_odd_times(tmp_path, codec):
+    regular = write_clock(tmp_path / "regular.mkv", codec, None, seconds=4)
+    with av.open(str(regular)) as source, av.open(str(tmp_path / "odd.mkv"), "w") as out:
+        stream = out.add_stream_from_template(source.streams.video[0], opaque=True)
+        for i, packet in enumerate(p for p in source.demux(video=0) if p.size):
+            packet.pts = packet.dts = packet.pts + 13 * (i % 3)  # milliseconds
+            packet.stream = stream
+            out.mux(packet)
+    save_clip(tmp_path / "odd.mkv", 1.0, 3.0, tmp_path / "clip.mkv", exact=True)
+    ours, theirs = numbers_in(tmp_path / "odd.mkv"), numbers_in(tmp_path / "clip.mkv")
+    first = next(time for time, number in ours if number == theirs[0][1])
+    wanted = [(round(t - first, 3), n) for t, n in ours if theirs[0][1] <= n <= theirs[-1][1]]
+    assert [(round(t, 3), n) for t, n in theirs] == wanted
+
+
+@pytest.mark.parametrize(
+    ("name", "video", "audio", "suffix", "codecs"),
+    [
+        ("film.webm", "libvpx-vp9", "libopus", ".mov", ("h264", "aac")),
+        ("film.mkv", "libx264", "flac", ".ts", ("h264", "aac")),
+        ("film.mkv", "libx264", "pcm_s16le", ".ts", ("h264", "aac")),
+        ("film.mkv", "libx265", "aac", ".mp4", ("hevc", "aac")),
+        ("film.mkv", "libx264", "aac", ".avi", ("h264", "aac")),
+    ],
+)
+def test_what_another_format_does_not_hold_is_encoded(tmp_path, name, video, audio, suffix, codecs):
+    film = write_clock(tmp_path / name, video, audio, seconds=3)
+    save_clip(film, 1.0, 2.0, tmp_path / f"clip{suffix}")
+    with av.open(str(tmp_path / f"clip{suffix}")) as made:
+        assert (made.streams.video[0].codec_context.name, made.streams.audio[0].codec_context.name) == codecs
+        if codecs[0] == "hevc":
+            assert made.streams.video[0].codec_context.codec_tag == "hvc1"
+    assert len(numbers_in(tmp_path / f"clip{suffix}")) >= 25
+
+
+def test_a_full_disk_is_no_fault_of_the_video(tmp_path, monkeypatch):
+    film = write_clock(tmp_path / "film.mp4", seconds=2)
+    monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=1000))
+
+    def fail(*_, **__):
+        raise UnreadableVideo("cannot be written")
+
+    monkeypatch.setattr("stopcli.tasks.clips.write_moment", fail)
+    with pytest.raises(CannotWrite, match="the disk is full"):
+        save_clip(film, 0.5, 1.0, tmp_path / "clip.mp4")

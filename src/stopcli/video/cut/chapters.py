@@ -9,9 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from stopcli.errors import UnreadableVideo
-from stopcli.video.container import Container, lenient_tags, reason
-from stopcli.video.cut.encoding import add_stream
-from stopcli.video.cut.writing import is_timecode, muxer_of
+from stopcli.video.container import Container, reason
+from stopcli.video.cut.streams import CannotHold, add_stream, open_like
 from stopcli.video.reader import check_file
 
 CHAPTERED = (".mp4", ".m4v", ".mov", ".mkv", ".webm")
@@ -30,32 +29,33 @@ def write_chapters(source: str, target: str, chapters: Sequence[tuple[float, flo
     try:
         with closing(Container(source, 1)) as video:
             zero = Fraction(video.file.start_time or 0, 1_000_000)
-            options = {"format": muxer_of(target), **lenient_tags()}
-            with av.open(f"file:{target}", "w", **options) as output:
+            named = _without_gaps(chapters, float(zero), (video.file.duration or 0) / 1e6)
+
+            def add(output: Any, stream: Any) -> Any:
+                try:
+                    made = add_stream(output, stream)
+                except (ValueError, av.FFmpegError) as error:
+                    raise (CannotHold if stream.type in ("video", "audio") else ValueError) from error
+                if "timecode" in stream.metadata:
+                    made.metadata["timecode"] = stream.metadata["timecode"]
+                return made
+
+            def finish(output: Any, _: object) -> None:
                 output.metadata.update(video.file.metadata)
-                streams: dict[int, Any] = {}
-                left_out: list[str] = []
-                for stream in video.file.streams:
-                    if is_timecode(stream):
-                        continue
-                    try:
-                        streams[stream.index] = add_stream(output, stream)
-                    except ValueError:
-                        if stream.type in ("video", "audio"):
-                            raise
-                        left_out.append(f"{stream.type} stream {stream.index}")
-                        continue
-                    if "timecode" in stream.metadata:
-                        streams[stream.index].metadata["timecode"] = stream.metadata["timecode"]
-                output.set_chapters(_without_gaps(chapters, float(zero), (video.file.duration or 0) / 1e6))
+                output.set_chapters(named)
+
+            new = open_like(video.file, target, add, finish, encodes=False)
+            with new.output as output:
                 for packet in video.file.demux():
                     video.beat()
-                    if packet.size and packet.stream_index in streams:
-                        packet.stream = streams[packet.stream_index]
+                    if packet.size and packet.stream_index in new.streams:
+                        packet.stream = new.streams[packet.stream_index]
                         output.mux(packet)
-    except (av.FFmpegError, ValueError) as error:
-        raise UnreadableVideo(f"{source}: cannot be copied with chapters ({reason(error)})") from error
-    return left_out
+    except (av.FFmpegError, ValueError, CannotHold) as error:
+        cause = error.__cause__ if isinstance(error, CannotHold) else error
+        why = reason(cause or error)
+        raise UnreadableVideo(f"{source}: cannot be copied with chapters ({why})") from error
+    return list(new.left_out)
 
 
 def _without_gaps(

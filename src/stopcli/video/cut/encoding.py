@@ -7,7 +7,7 @@ parameter sets of another number (ITU-T H.264, 7.4.1.2.1), so that both kinds of
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from fractions import Fraction
 from functools import partial
 from typing import Any, NamedTuple
@@ -15,7 +15,9 @@ from typing import Any, NamedTuple
 from stopcli.errors import UnreadableVideo
 from stopcli.video.container import Container
 from stopcli.video.cut.moment import Moment, decoding_stamps, from_key, stamp_of, times_pictures
+from stopcli.video.cut.streams import add_stream, describe
 from stopcli.video.cut.upright import Upright, is_turned
+from stopcli.video.pixels import is_clear, nearest_format
 
 ENCODERS = {  # by decoder: FFmpeg's encoder, and how it makes pictures that nobody tells from their source
     "h264": ("libx264", {"crf": "16", "preset": "medium"}),
@@ -24,13 +26,12 @@ ENCODERS = {  # by decoder: FFmpeg's encoder, and how it makes pictures that nob
     "libvpx": ("libvpx", {"crf": "6", "b": "20M", "deadline": "good", "cpu-used": "4"}),
     "vp9": ("libvpx-vp9", {"crf": "16", "b": "0", "deadline": "good", "cpu-used": "4"}),
     "libvpx-vp9": ("libvpx-vp9", {"crf": "16", "b": "0", "deadline": "good", "cpu-used": "4"}),
-    "av1": ("libsvtav1", {"crf": "16", "preset": "8"}),
-    "libdav1d": ("libsvtav1", {"crf": "16", "preset": "8"}),
+    "av1": ("libsvtav1", {"crf": "16", "preset": "8", "svtav1-params": "lp=2"}),
+    "libdav1d": ("libsvtav1", {"crf": "16", "preset": "8", "svtav1-params": "lp=2"}),
     "prores": ("prores_ks", {}),
     "ffv1": ("ffv1", {}),
 }
 QUANTIZED = {"mpeg4": "mpeg4", "mpeg2video": "mpeg2video", "mpeg1video": "mpeg1video", "mjpeg": "mjpeg"}
-TAGS = ("hvc1", "avc1")  # what Apple's players want instead of FFmpeg's own choice
 NUMBER = 7  # of our parameter sets in joined H.264; encoders begin with 0
 GLOBAL_HEADER, QSCALE, INTERLACED = 1 << 22, 1 << 1, (1 << 18) | (1 << 29)
 IDR, SPS, PPS = 5, 7, 8  # kinds of units in H.264
@@ -43,6 +44,7 @@ class Pictures(NamedTuple):
     packets: Iterable[Any]
     extradata: bytes | None = None
     encoder: Any = None
+    left_out: tuple[str, ...] = ()
 
     @property
     def header_later(self) -> bool:
@@ -57,32 +59,13 @@ class Pictures(NamedTuple):
                 self.encoder.codec.canonical_name, rate=self.encoder.framerate, **size
             )
             made.time_base = stream.time_base
-            return _described(made, stream)
-        made = add_stream(output, stream)
+            return describe(made, stream)
+        made = add_stream(output, stream, self.encoder)
         if self.extradata is not None:
             made.codec_context.extradata = self.extradata
         if self.encoder is not None:
             made.codec_context.pix_fmt = self.encoder.pix_fmt
         return made
-
-
-def add_stream(output: Any, stream: Any) -> Any:
-    """Add a stream like another: its codec, its rotation and colours, its language, its part in the file."""
-    made = _described(output.add_stream_from_template(stream, opaque=True), stream)
-    if stream.type == "video":
-        if stream.average_rate:
-            made.codec_context.framerate = stream.average_rate
-        if stream.sample_aspect_ratio:
-            made.codec_context.sample_aspect_ratio = stream.sample_aspect_ratio
-    if stream.codec_context is not None and stream.codec_context.codec_tag in TAGS:
-        made.codec_context.codec_tag = stream.codec_context.codec_tag
-    return made
-
-
-def _described(made: Any, stream: Any) -> Any:
-    made.metadata.update({k: v for k, v in stream.metadata.items() if k != "timecode"})
-    made.disposition = stream.disposition
-    return made
 
 
 class Joint(NamedTuple):
@@ -98,7 +81,7 @@ class Joint(NamedTuple):
         """Yield encoded, copied and encoded packets, with one delay between decoding and showing."""
         places = moment.packets
         _, delay = decoding_stamps(places[self.first : self.last])
-        head = (moment.zero, places[self.first].stamp)
+        head = (moment.first, places[self.first].stamp)
         yield from self._encoded(video, moment, head, delay)
         yield from copied
         if self.last < len(places):
@@ -106,7 +89,7 @@ class Joint(NamedTuple):
             yield from self._encoded(video, moment, tail, delay)
 
     def _encoded(self, video: Container, moment: Moment, span: tuple[int, int], delay: int) -> Iterator[Any]:
-        for packet in _encode(self.make(), video, _frames(video, moment, *span)):
+        for packet in _encode(self.make(), video, _frames(video, moment, *span), moment.zero):
             if self.prefixed:
                 packet = _prefixed(packet)
             packet.dts = packet.pts - delay
@@ -131,7 +114,7 @@ def joint(video: Container, moment: Moment) -> Joint | None:
     last = len(places) if moment.ends_clean else keys[-1] if keys else 0
     if not keys or keys[0] >= last:
         return None
-    frame = next(_frames(video, moment, moment.zero, moment.stop), None)
+    frame = next(_frames(video, moment, moment.first, moment.stop), None)
     if frame is None or frame.interlaced_frame or not _begins_anew(video, places[keys[0]].stamp, prefixed):
         return None
     make = partial(_encoder, video, frame, joined=True, header=prefixed)
@@ -150,10 +133,10 @@ def encoded(video: Container, moment: Moment, kind: str | None = None, *, in_ord
     """
     import av
 
-    frame = next(_frames(video, moment, moment.zero, moment.stop), None)
+    frame = next(_frames(video, moment, moment.first, moment.stop), None)
     if frame is None:
         raise UnreadableVideo(f"{video.path}: no picture of the moment decodes; damaged or encrypted")
-    frames = _frames(video, moment, moment.zero, moment.stop)
+    frames = _frames(video, moment, moment.first, moment.stop)
     if kind is not None or not _writes(video):
         kind = kind or "libx264"
         upright = Upright(frame, video.stream.sample_aspect_ratio)
@@ -168,12 +151,15 @@ def encoded(video: Container, moment: Moment, kind: str | None = None, *, in_ord
         raise UnreadableVideo(
             f"{video.path}: its pictures ({what}) cannot be encoded here; leave out --exact"
         ) from error
-    return Pictures("encoded", _encode(encoder, video, frames), encoder.extradata or b"", encoder)
+    clear = is_clear(frame.format) or video.stream.metadata.get("alpha_mode") == "1"  # of VP8 and VP9
+    lost = ("transparency",) if clear and not is_clear(av.VideoFormat(encoder.pix_fmt)) else ()
+    packets = _encode(encoder, video, frames, moment.zero)
+    return Pictures("encoded", packets, encoder.extradata or b"", encoder, lost)
 
 
 def turned(video: Container, moment: Moment) -> bool:
     """Say whether the pictures of a moment are shown otherwise than they are stored."""
-    frame = next(_frames(video, moment, moment.zero, moment.stop), None)
+    frame = next(_frames(video, moment, moment.first, moment.stop), None)
     return frame is not None and is_turned(frame)
 
 
@@ -203,10 +189,8 @@ def _encoder(
     encoder: Any = av.CodecContext.create(own, "w")
     encoder.width, encoder.height = frame.width, frame.height
     formats = [f.name for f in encoder.codec.video_formats or ()]
-    depth = frame.format.name
-    fits = (depth in formats or not formats) and not frame.format.is_rgb
-    deep = frame.format.components[0].bits > 8 and "yuv420p10le" in formats
-    encoder.pix_fmt = depth if fits else "yuv420p10le" if deep else formats[0]
+    encoder.pix_fmt = nearest_format(frame.format, formats, exact=own == "ffv1")
+    fits = encoder.pix_fmt == frame.format.name
     rate = Fraction(video.stream.average_rate or 25)
     encoder.framerate = rate
     encoder.time_base = 1 / rate if name in QUANTIZED else video.stream.time_base  # older ones count pictures
@@ -223,8 +207,8 @@ def _encoder(
     if name in QUANTIZED:
         encoder.flags |= QSCALE
         encoder.global_quality = 2 * 118
-        if own == "mjpeg":
-            encoder.pix_fmt = "yuvj420p" if "yuvj420p" in formats else encoder.pix_fmt
+        if own == "mjpeg" and not fits and "yuvj420p" in formats:
+            encoder.pix_fmt = "yuvj420p"
     if header:
         encoder.flags |= GLOBAL_HEADER
     if frame.interlaced_frame and own in ("libx264", "mpeg2video", "mpeg4"):
@@ -245,7 +229,12 @@ def _frames(video: Container, moment: Moment, first: int, last: int) -> Iterator
         for frame in _decoded(packet):
             stamp = frame.dts if by_order else stamp_of(frame)
             if by_order and stamp is not None:
-                late = stamp - begin if late is None else late
+                if late is None:
+                    late = stamp - begin
+                    if (
+                        video.codec.codec.name in QUANTIZED
+                    ):  # whose key frames may follow pictures that are lost
+                        late = min(late, round(video.codec.has_b_frames * moment.step))
                 stamp -= late
                 frame.pts = stamp
             if stamp is not None and stamp >= last:
@@ -264,26 +253,35 @@ def _decoded(packet: Any) -> list[Any]:
         return []
 
 
-def _encode(encoder: Any, video: Container, frames: Iterable[Any]) -> Iterator[Any]:
-    """Yield packets of pictures, with the times and the place of the stream that they came from."""
-    last: int | None = None
+def _encode(encoder: Any, video: Container, frames: Iterable[Any], zero: int) -> Iterator[Any]:
+    """Yield packets of pictures, with the times and the place of the stream that they came from.
+
+    Encoders that only count pictures know no times. No picture comes before ``zero``, a stamp.
+    """
+    counts = encoder.time_base != video.stream.time_base
+    stamps: list[int] = []
     for frame in frames:
         stamp = stamp_of(frame)
-        if stamp is None or (last is not None and stamp <= last):
+        if stamp is None or (stamps and max(stamp, zero) <= stamps[-1]):
             continue  # of a damaged file
-        last = stamp
+        stamps.append(max(stamp, zero))
         if frame.format.name != encoder.pix_fmt or frame.width != encoder.width:
             frame = frame.reformat(encoder.width, encoder.height, encoder.pix_fmt)
-        frame.pts, frame.time_base, frame.pict_type = stamp, video.stream.time_base, 0
-        yield from _placed(encoder.encode(frame), video)
-    yield from _placed(encoder.encode(None), video)
+        frame.pts, frame.time_base = (len(stamps) - 1 if counts else stamps[-1]), encoder.time_base
+        frame.pict_type = 0
+        yield from _placed(encoder.encode(frame), video, stamps if counts else None)
+    yield from _placed(encoder.encode(None), video, stamps if counts else None)
 
 
-def _placed(packets: Iterable[Any], video: Container) -> Iterator[Any]:
+def _placed(packets: Iterable[Any], video: Container, stamps: Sequence[int] | None) -> Iterator[Any]:
     for packet in packets:
         unit = packet.time_base
         packet.stream = video.stream
         packet.time_base = unit
+        if stamps is not None:
+            packet.pts = packet.dts = stamps[packet.pts]
+            packet.time_base = video.stream.time_base
+            packet.duration = 0
         yield packet
 
 

@@ -16,6 +16,7 @@ from stopcli.video.container import Container
 from stopcli.video.timeline import read_timeline
 
 CLOSE = 1e-6  # seconds: stamps are rounded
+LONG = 0.5  # seconds: a picture that was on the screen for longer already is not shown from its beginning on
 CHANGED = "its packets are others when they are read again"
 EARLY = (0.0, 10.0)  # seconds before a wanted time, to seek to
 
@@ -30,27 +31,40 @@ class Place(NamedTuple):
 class Moment(NamedTuple):
     """Packets in decoding order, from the key frame on that the first shown picture needs.
 
-    Pictures from ``zero`` on and before ``stop`` (stamps) are shown; ``start`` is the first one's time in
-    seconds, as players show it.
+    Pictures from ``first`` on and before ``stop`` are shown, from ``zero`` on: stamps. The first one begins
+    there, unless it stays on the screen for long. ``start`` is ``zero`` in seconds, as players count.
     """
 
     packets: Sequence[Place]
+    first: int
     zero: int
     stop: int
+    end: int  # of the video
     start: float
     unit: float  # seconds of a stamp
 
     @property
     def shown(self) -> int:
         """How many pictures are shown."""
-        return len({p.stamp for p in self.packets if self.zero <= p.stamp < self.stop})
+        return len(self._stamps())
+
+    @property
+    def step(self) -> float:
+        """How long after each other pictures come on average, as a stamp's difference."""
+        return (self.packets[-1].stamp - self.packets[0].stamp) / max(1, len(self.packets) - 1)
+
+    @property
+    def last(self) -> int:
+        """When the last picture comes, as a stamp."""
+        return max(self.zero, *self._stamps())
 
     @property
     def length(self) -> int:
-        """How long they are shown, as a stamp's difference; the last one as long as that before it."""
-        shown = sorted({p.stamp for p in self.packets if self.zero <= p.stamp < self.stop})
-        step = shown[-1] - shown[-2] if len(shown) > 1 else self.stop - shown[-1]
-        return min(shown[-1] + step, self.stop) - self.zero
+        """How long they are shown, as a stamp's difference."""
+        return min(self.stop, max(self.end, self.last + 1)) - self.zero
+
+    def _stamps(self) -> set[int]:
+        return {p.stamp for p in self.packets if self.first <= p.stamp < self.stop}
 
     @property
     def reordered(self) -> bool:
@@ -60,7 +74,8 @@ class Moment(NamedTuple):
     @property
     def lead(self) -> int:
         """How long before the first shown picture the packets begin, as a stamp's difference."""
-        return self.zero - self.packets[0].stamp
+        begin = self.packets[0].stamp
+        return self.zero - (self.zero if begin == self.first else begin)
 
     def closed(self, number: int) -> bool:
         """Say whether no picture after this key frame in decoding order is shown before it."""
@@ -102,8 +117,9 @@ def locate(container: Container, start: float, end: float) -> Moment:
     last = timeline.duration + timeline.offset
     if start >= last:
         raise UnreadableVideo(f"{container.path}: it ends at {last:.2f} s, but {start:.2f} s was wanted")
-    zero = max((p.stamp for p in found if p.stamp <= limit), default=limit)
-    moment = Moment(found, zero, stop, zero * unit - base, unit)
+    first = max((p.stamp for p in found if p.stamp <= limit), default=limit)
+    zero = first if (limit - first) * unit <= LONG else limit
+    moment = Moment(found, first, zero, stop, math.ceil((base + last) / unit), zero * unit - base, unit)
     if not moment.shown:
         raise UnreadableVideo(
             f"{container.path}: no picture between {start:.2f} and {end:.2f} s can be shown"

@@ -94,7 +94,7 @@ class _Sound:
     def of(cls, source: str, output: Any, start: float, end: float) -> _Sound | None:
         """Return the sound of a file, if it has any."""
         with closing(Container(source, 1)) as container:
-            return cls(source, output, start, end) if container.file.streams.audio else None
+            return cls(source, output, start, end) if container.sounds else None
 
     def packets(self) -> Iterator[Any]:
         """Yield the encoded sound; nothing where it cannot be decoded."""
@@ -116,7 +116,7 @@ class _Sound:
         import av
 
         with closing(Container(self._source, 1)) as container:
-            stream = container.file.streams.audio[0]
+            stream = container.sounds[0]
             begin = (container.file.start_time or 0) / 1_000_000
             stamp = round((self._start + begin) / float(stream.time_base))
             try:

@@ -10,6 +10,7 @@ CODECS = {  # by FFmpeg's format: without loss where it can be
     "mpegts": "aac", "flv": "aac", "avi": "libmp3lame", "mxf": "pcm_s16le",
 }  # fmt: skip
 OPUS_RATE = 48_000  # samples a second
+BY_COUNT = {1: "mono", 2: "stereo", 3: "3.0", 4: "quad", 5: "5.0", 6: "5.1", 7: "6.1", 8: "7.1"}  # channels
 
 
 class Sound:
@@ -19,7 +20,7 @@ class Sound:
         self.codec = CODECS[muxer]
         rate = OPUS_RATE if self.codec == "libopus" else source.codec_context.sample_rate
         self.stream = output.add_stream(self.codec, rate=rate)
-        self.stream.codec_context.layout = source.codec_context.layout.name
+        self.stream.codec_context.layout = _layout(source.codec_context.layout)
         self._source = source
         self._resampler: Any = None
 
@@ -43,6 +44,12 @@ class Sound:
             one.stream = self._source  # by which it is known
             one.time_base = unit
         return made
+
+
+def _layout(source: Any) -> str:
+    """Return the name of an arrangement of channels as encoders know it."""
+    named = source.name.removesuffix("(side)")  # other places for the same two
+    return str(named) if named in BY_COUNT.values() else BY_COUNT.get(source.nb_channels, str(named))
 
 
 def _decoded(packet: Any) -> list[Any]:

@@ -12,26 +12,31 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from stopcli.errors import InputError, UnreadableVideo
-from stopcli.video.container import Container, lenient_tags, reason
-from stopcli.video.cut.encoding import Joint, Pictures, add_stream, encoded, joint, turned
-from stopcli.video.cut.moment import CHANGED, Moment, decoding_stamps, from_key, locate, stamp_of
+from stopcli.video.container import Container, reason
+from stopcli.video.cut.encoding import Joint, Pictures, encoded, joint, turned
+from stopcli.video.cut.moment import (
+    CHANGED,
+    LONG,
+    Moment,
+    decoding_stamps,
+    from_key,
+    locate,
+    stamp_of,
+    times_pictures,
+)
 from stopcli.video.cut.sound import Sound
+from stopcli.video.cut.streams import MUXERS, CannotHold, NewFile, add_stream, muxer_of, open_like
 from stopcli.video.cut.timecode import frame_number, timecode
 from stopcli.video.cut.upright import TURNS
 from stopcli.video.reader import check_file, open_video
 
-MUXERS = {  # FFmpeg's formats by suffix: what a moment of such a file can be written as
-    ".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".3gp": "3gp", ".mkv": "matroska", ".webm": "webm",
-    ".ts": "mpegts", ".mts": "mpegts", ".m2ts": "mpegts", ".avi": "avi", ".flv": "flv",
-    ".nut": "nut", ".mxf": "mxf",
-}  # fmt: skip
 TRIMS = ("mp4", "mov", "3gp")  # players show such a file from its edit list's time on
 OTHER = ".mkv"  # of moments of all other files: it takes nearly every codec
 PRIMING = 0.1  # seconds of sound that its decoder needs before it sounds right
+READ = 15.0  # seconds for which a subtitle may stay on the screen
 LATE = 2.0  # seconds: how much later in the file sound may stand than the picture that it belongs to
 CHECKED = 32  # pixels: enough to see what a picture shows
 COMPARED, UNLIKE = 9, 12.0  # pictures of a joined moment, and grey levels that are another picture
-OPTIONAL = ("data", "subtitle", "attachment")
 
 
 class WrittenMoment(NamedTuple):
@@ -45,18 +50,9 @@ class WrittenMoment(NamedTuple):
     sound: str | None  # the codec in which sound was encoded again, for the format cannot hold its own
 
 
-class _CannotHold(Exception):
-    """The format takes no pictures of this codec."""
-
-
 def suffix_of(source: Path) -> str:
     """Return the suffix of a moment of a file: its own, where such a file can be written."""
     return source.suffix.lower() if source.suffix.lower() in MUXERS else OTHER
-
-
-def muxer_of(path: str | Path) -> str:
-    """Return FFmpeg's name of a file's format."""
-    return MUXERS[Path(path).suffix.lower()]
 
 
 def starts_in_time(path: Path) -> bool:
@@ -77,10 +73,17 @@ def write_moment(source: str, target: str, start: float, end: float, *, exact: b
     with closing(Container(source, 0)) as video:
         moment = locate(video, start, end)
         for pictures in _ways(video, moment, target, exact=exact):
-            with suppress(_CannotHold):
+            try:
                 written = _write(source, target, video, moment, pictures)
-                if pictures.mode != "joined" or _agree(source, target, moment):
-                    return written
+            except CannotHold:
+                continue
+            except UnreadableVideo:
+                as_it_is = suffix_of(Path(source)) == Path(target).suffix.lower()
+                if pictures.mode == "encoded" or (pictures.mode == "copy" and as_it_is):
+                    raise
+                continue
+            if pictures.mode != "joined" or _agree(source, target, moment):
+                return written
     raise UnreadableVideo(
         f"{source}: a {Path(target).suffix} file holds no such pictures; name a file {OTHER}"
     )
@@ -90,13 +93,14 @@ def _ways(video: Container, moment: Moment, target: str, *, exact: bool) -> Iter
     """Yield how the pictures can be written, the best way first; one that fails is followed by the next."""
     muxer = muxer_of(target)
     in_order = muxer == "avi"  # it tells no times: reordered pictures would come late, beside the sound
+    untold = not times_pictures(video) and bool(video.codec.has_b_frames)  # nor when to show them elsewhere
     if (muxer in TURNS or not turned(video, moment)) and not (in_order and moment.reordered):
-        if not exact:
+        if not exact and (in_order or not untold):
             yield Pictures("copy", _copied(video, moment))
-        elif (plan := joint(video, moment)) is not None:
+        elif exact and (plan := joint(video, moment)) is not None:
             packets = plan.packets(video, moment, _copied(video, moment, plan))
             yield Pictures("joined", packets, plan.extradata)
-        if exact:
+        if exact or untold:
             yield encoded(video, moment, in_order=in_order)
     yield encoded(video, moment, "libvpx-vp9" if muxer == "webm" else "libx264", in_order=in_order)
 
@@ -165,8 +169,11 @@ def _write(source: str, target: str, video: Container, moment: Moment, pictures:
         with closing(Container(source, 1)) as rest:
             output, streams, sounds, left_out = _open(target, video, rest, moment, pictures)
             with output:
-                others = _others(rest, streams, sounds, begin, stop, timed=timed)
+                shown = zero if trims else begin
+                others = _others(rest, streams, sounds, (begin, shown, stop), timed=timed)
                 for packet in heapq.merge(pictures.packets, others, key=_time):
+                    if packet.stream_index == video.stream.index:
+                        _fit(packet, moment)
                     _shift(packet, zero)
                     packet.stream = streams[packet.stream_index]
                     output.mux(packet)
@@ -179,7 +186,12 @@ def _write(source: str, target: str, video: Container, moment: Moment, pictures:
     if not _decodes(target):
         raise UnreadableVideo(f"{source}: no picture of the moment can be decoded; damaged or encrypted")
     return WrittenMoment(
-        moment.start, float(moment.length * unit), float(lead), pictures.mode, tuple(left_out), codec
+        moment.start,
+        float(moment.length * unit),
+        float(lead),
+        pictures.mode,
+        (*left_out, *pictures.left_out),
+        codec,
     )
 
 
@@ -195,6 +207,22 @@ def _time(packet: Any) -> Fraction:
     return time
 
 
+def _fit(packet: Any, moment: Moment) -> None:
+    """Let the first picture come when the moment begins, and the last one stay until it ends."""
+    unit = Fraction(moment.unit).limit_denominator(10**9) / packet.time_base
+    if packet.pts is not None and packet.pts == round(moment.first * unit):
+        late = round(moment.zero * unit) - packet.pts
+        packet.pts += late
+        packet.dts += late if moment.first == moment.packets[0].stamp else 0
+        packet.duration = max(0, (packet.duration or 0) - late)
+    if packet.pts is None or packet.pts != round(moment.last * unit):
+        return
+    left = round((moment.zero + moment.length - moment.last) * unit)
+    long = LONG / float(packet.time_base)
+    if not packet.duration or left > packet.duration or packet.duration - left > long:
+        packet.duration = left
+
+
 def _shift(packet: Any, zero: Fraction) -> None:
     """Count a packet's times from ``zero`` (seconds)."""
     by = round(zero / packet.time_base)
@@ -202,51 +230,26 @@ def _shift(packet: Any, zero: Fraction) -> None:
     packet.dts = None if packet.dts is None else packet.dts - by
 
 
-def _open(
-    target: str, video: Container, rest: Container, moment: Moment, pictures: Pictures
-) -> tuple[Any, dict[int, Any], dict[int, Sound], list[str]]:
-    """Open a file with the streams of another; those that it cannot hold are named and left out."""
+def _open(target: str, video: Container, rest: Container, moment: Moment, pictures: Pictures) -> NewFile:
+    """Open a file for a moment of another, with as many of its streams as it can hold."""
     import av
 
-    left_out: list[str] = []
-    for kinds in (OPTIONAL, ()):
-        options = {"mpegts_m2ts_mode": "1"} if Path(target).suffix.lower() in (".mts", ".m2ts") else {}
-        output = av.open(f"file:{target}", "w", format=muxer_of(target), options=options, **lenient_tags())
-        streams: dict[int, Any] = {}
-        sounds: dict[int, Sound] = {}
-        left_out = []
-        for stream in rest.file.streams:
-            if is_timecode(stream):
-                continue  # made anew
-            try:
-                if stream.type in OPTIONAL and stream.type not in kinds:
-                    raise ValueError(stream.type)
-                ours = stream.index == video.stream.index
-                if not ours and not _may_stay(stream, pictures, target):
-                    raise ValueError(stream.type)
-                add = pictures.add if ours else add_stream
-                streams[stream.index] = add(output, stream)
-            except (ValueError, av.FFmpegError) as error:
-                if stream.index == video.stream.index:
-                    output.close()
-                    raise _CannotHold from error
-                if stream.type == "audio":
-                    sounds[stream.index] = sound = Sound(output, stream, muxer_of(target))
-                    streams[stream.index] = sound.stream
-                    continue
-                left_out.append(f"{stream.type} stream {stream.index}")
+    def add(output: Any, stream: Any) -> Any:
+        if stream.index != video.stream.index:
+            if not _may_stay(stream, pictures, target):
+                raise ValueError(stream.type)
+            return add_stream(output, stream)
+        try:
+            return pictures.add(output, stream)
+        except (ValueError, av.FFmpegError) as error:
+            raise CannotHold from error
+
+    def finish(output: Any, streams: dict[int, Any]) -> None:
         output.metadata.update({k: v for k, v in rest.file.metadata.items() if k != "timecode"})
         if (began := rest.timecode()) is not None:
             streams[video.stream.index].metadata["timecode"] = _later(began, video, moment, pictures, target)
-        try:
-            if not pictures.header_later:
-                output.start_encoding()
-        except (av.FFmpegError, ValueError):
-            if not kinds:
-                raise
-            continue
-        return output, streams, sounds, left_out
-    raise AssertionError
+
+    return open_like(rest.file, target, add, finish, copied=pictures.mode == "copy")
 
 
 def _later(began: str, video: Container, moment: Moment, pictures: Pictures, target: str) -> str:
@@ -269,37 +272,34 @@ def _may_stay(stream: Any, pictures: Pictures, target: str) -> bool:
     return pictures.mode == "copy"
 
 
-def is_timecode(stream: Any) -> bool:
-    """Say whether a stream is a timecode track: muxers make it anew from what the pictures say."""
-    return stream.type == "data" and "timecode" in stream.metadata
-
-
 def _others(
     rest: Container,
     streams: dict[int, Any],
     sounds: dict[int, Sound],
-    begin: Fraction,
-    stop: Fraction,
+    span: tuple[Fraction, Fraction, Fraction],
     *,
     timed: bool,
 ) -> Iterator[Any]:
-    """Yield the packets of all streams but the pictures' that are heard or read in ``[begin, stop)``.
+    """Yield the packets of all streams but the pictures' that are heard, or read, in a span.
 
+    It says from when on they are heard, from when on they are read, and until when, in seconds.
     Where the file will not tell times, all streams begin together: the nearest packet comes first.
     """
     from av.stream import Disposition
 
+    begin, zero, stop = span
     wanted = [s for s in rest.file.streams if s.index in streams and s.index != rest.stream.index]
     if not wanted:
         return
+    early = READ if any(s.type == "subtitle" for s in wanted) else LATE / 2
     if begin > (rest.stream.start_time or 0) * rest.stream.time_base:  # else sound may come first
         try:
-            rest.seek(float(begin) - LATE / 2)
+            rest.seek(float(begin) - early)
         except OSError:
             rest.rewind()
             wanted = [s for s in rest.file.streams if s.index in streams and s.index != rest.stream.index]
     waiting = {s.index for s in wanted if s.type == "audio"}
-    early: dict[int, list[Any]] = {}  # pictures of other streams, from the key frame before the moment on
+    before: dict[int, list[Any]] = {}  # pictures of other streams, from the key frame before the moment on
     for packet in rest.file.demux([rest.stream, *wanted]):
         rest.beat()
         if not packet.size or (packet.dts is None and packet.pts is None):
@@ -316,18 +316,20 @@ def _others(
         elif since >= stop:
             waiting.discard(packet.stream_index)
         elif kind == "video" and since <= begin:
-            held = early.setdefault(packet.stream_index, [])
+            held = before.setdefault(packet.stream_index, [])
             if packet.is_keyframe:
                 held.clear()
             if held or packet.is_keyframe:
                 held.append(packet)
         elif kind == "video":
-            yield from early.pop(packet.stream_index, ())
+            yield from before.pop(packet.stream_index, ())
             yield packet
         elif until > begin and packet.stream_index in sounds:
             yield from sounds[packet.stream_index].packets(packet, begin)
-        elif until > begin:
-            yield _within(packet, begin, stop) if kind == "subtitle" else packet
+        elif kind == "subtitle" and until > zero:
+            yield _within(packet, zero, stop)
+        elif until > begin and kind != "subtitle":
+            yield packet
     for sound in sounds.values():
         yield from sound.packets(None, begin)
 
