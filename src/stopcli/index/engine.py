@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from stopcli.data.labels import null_sentences, prompts_for
-from stopcli.errors import FileMissing, IndexUnusable, StopError, UsageError
+from stopcli.errors import FileMissing, IndexUnusable, StopError, UnreadableVideo, UsageError
 from stopcli.fileio import content_key, is_file, is_folder
 from stopcli.index import ann, sync
 from stopcli.index.maintenance import forget_lost, lost_spaces
@@ -37,7 +37,8 @@ from stopcli.model.files import ModelFiles
 from stopcli.results import Hit
 from stopcli.runtime.text import TextEncoder, check_texts
 from stopcli.video.clips import READER
-from stopcli.video.workers.pool import read_frames, read_photo
+from stopcli.video.cut.shots import SIGHT, STEP, shot_at
+from stopcli.video.workers.pool import read_facts, read_frames, read_photo, read_pictures
 
 if TYPE_CHECKING:
     from stopcli.runtime.encoder import Encoder
@@ -143,6 +144,8 @@ class SearchEngine(AbstractContextManager["SearchEngine"]):
         """
         if not (request.texts or request.examples or request.pictures):
             raise UsageError("nothing to look for: a text, an example or a picture")
+        window = None if self._cuts is False else request.window  # else windows cross cuts
+        request = request._replace(examples=tuple(_placed(e, window) for e in request.examples))
         asked = self.ask(request)
         update = self.update(videos, roots, request.window)
         selection = select(update.diff, update.state, request.filters)
@@ -230,9 +233,6 @@ class SearchEngine(AbstractContextManager["SearchEngine"]):
         return [Query(text, vectors[text]) for text in texts]
 
     def _query(self, example: Example, window: float | None) -> Query:
-        if not is_file(example.path):
-            problem = "is a folder" if is_folder(example.path) else "no such file"
-            raise FileMissing(f"{example.path}: {problem}; --like takes one video to look for")
         start, end = example.span(window)
         frames = read_frames(example.path, self._encoder.frames, self._encoder.framing, start=start, end=end)
         (vector,) = self._encoder.encode_pixels(frames.pixels[None])
@@ -243,3 +243,21 @@ class SearchEngine(AbstractContextManager["SearchEngine"]):
         frame = read_photo(path, self._encoder.framing)
         (vector,) = self._encoder.encode_pixels(np.stack([frame] * self._encoder.frames)[None])
         return Query(str(path), vector)
+
+
+def _placed(example: Example, window: float | None) -> Example:
+    """Return an example with the shot that its time lies in."""
+    if not is_file(example.path):
+        problem = "is a folder" if is_folder(example.path) else "no such file"
+        raise FileMissing(f"{example.path}: {problem}; --like takes one video to look for")
+    if example.at is None:
+        return example
+    end = read_facts(example.path).end
+    if example.at >= end:
+        problem = f"it ends at {end:.2f} s, but {example.at:.2f} s was wanted"
+        raise UnreadableVideo(f"{example.path}: {problem}")
+    if window is None:
+        return example
+    start, stop = max(0.0, example.at - window / 2), example.at + window / 2
+    times = [float(t) for t in np.arange(start, min(stop, end), STEP)]
+    return example._replace(shot=shot_at(times, read_pictures(example.path, times, SIGHT), example.at))

@@ -26,7 +26,7 @@ from stopcli.index.calibration import (
 from stopcli.index.sync import FileDiff
 from stopcli.index.types import GAP, Asked, Entry, Example, Filters, Query, Snapshot, Vectors, spans_of
 from stopcli.results import Hit
-from stopcli.video.cut.shots import PATIENCE
+from stopcli.video.cut.shots import PATIENCE, STEP
 
 MERGE = 0.25  # of the way from a hit's score down to the mean: neighbours above it belong to the hit
 POOL = 32  # candidates sorted for each hit wanted
@@ -338,7 +338,8 @@ def _left_out(state: Snapshot, selection: Selection, example: Example, content: 
     if start is None or end is None or window is None:
         return tuple(range(entry.first, entry.first + entry.count))
     spans = entry.spans(window, shots=selection.shots)
-    return tuple(entry.first + i for i, (a, b) in enumerate(spans) if a < end and start < b)
+    shared = ((min(b, end) - max(a, start), min(STEP, (b - a) / 2)) for a, b in spans)
+    return tuple(entry.first + i for i, (length, least) in enumerate(shared) if length > least)
 
 
 def together(queries: Sequence[Query]) -> Query:

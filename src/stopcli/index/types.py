@@ -164,6 +164,7 @@ class Example(NamedTuple):
 
     path: Path
     at: float | None = None
+    shot: tuple[float, float] | None = None  # from where to where the film shows the same around that time
 
     @property
     def name(self) -> str:
@@ -172,7 +173,9 @@ class Example(NamedTuple):
     def span(self, window: float | None) -> tuple[float, float] | tuple[None, None]:
         """Return from where to where (seconds) to look; a window long, unless all of it is the example."""
         half = (window or WINDOW) / 2
-        return (None, None) if self.at is None else (max(0.0, self.at - half), self.at + half)
+        if self.at is None:
+            return None, None
+        return self.shot or (max(0.0, self.at - half), self.at + half)
 
 
 class SearchRequest(NamedTuple):

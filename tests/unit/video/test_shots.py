@@ -7,8 +7,9 @@ import pytest
 
 from conftest import write_video
 from stopcli.video.clips import read_windows
-from stopcli.video.cut.shots import Look, between, pieces, read_shots
+from stopcli.video.cut.shots import STEP, Look, between, pieces, read_shots, shot_at
 from stopcli.video.pixels import Framing
+from stopcli.video.workers.pool import read_pictures
 
 FPS, T, SIDE = 24, 8, 64
 
@@ -43,6 +44,14 @@ def test_pieces_end_at_cuts(tmp_path):
     film = write_film(tmp_path / "film.mp4", 3, 1.5, 5, 2.5)
     assert [b for _, b in spans(film)] == pytest.approx([3, 4.5, 9.5, 12], abs=0.15)
     assert [a for a, _ in spans(film)] == [0.0, *(b for _, b in spans(film)[:-1])]
+
+
+@pytest.mark.parametrize(("at", "shot"), [(1.0, (0, 3)), (3.4, (3, 4.5)), (4.8, (4.5, 7.8))])
+def test_the_shot_around_a_time_ends_at_cuts(tmp_path, at, shot):
+    film = write_film(tmp_path / "film.mp4", 3, 1.5, 5)
+    times = [float(t) for t in np.arange(max(0.0, at - 3), at + 3, STEP)]
+    looks = np.array(read_pictures(film, times, SIDE))
+    assert shot_at(times, looks, at) == pytest.approx(shot if at > 3 else (0, 3), abs=0.3)
 
 
 def test_frames_of_a_piece_are_those_of_one_shot(tmp_path):

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain, groupby
 from operator import attrgetter
 from pathlib import Path
@@ -24,6 +24,7 @@ from stopcli.video.reader import VideoReader, open_video
 from stopcli.video.sampling import LONGEST, count_windows, sample_times
 
 STEP = 0.25  # seconds between looks, at most
+SIGHT = 96  # pixels a side: what is enough to see a cut
 CELLS, FEW = 12, 48  # a side: a look is summed up in so many squares, of so many of its pixels
 PICTURE = (14.0, 2.4)  # grey levels, and times the changes around it (plus one): what makes a cut
 COLORS = (12.0, 3.2)  # the same, of the colors
@@ -136,6 +137,25 @@ def pieces(
         held, start = held[len(done) :], start + window
     if held:
         yield held, start, end
+
+
+def shot_at(times: Sequence[float], pictures: Sequence[NDArray[np.uint8]], at: float) -> tuple[float, float]:
+    """Return when the shot around a time begins and ends, as far as pictures (H,W,3) at ascending times show.
+
+    They are at most `STEP` seconds apart, and a cut is somewhere between two of them.
+    """
+    looks = [Look(t, p, _sight(_square(p))) for t, p in zip(times, pictures, strict=False)]
+    half = (times[1] - times[0]) / 2 if len(times) > 1 else 0.0
+    cuts = [look.time - half for cut, look in _cuts([look] for look in looks) if cut]
+    start = max((c for c in cuts if c <= at), default=times[0])
+    return float(start), float(min((c for c in cuts if c > at), default=times[-1] + 2 * half))
+
+
+def _square(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Return the middle of a picture."""
+    side = min(pixels.shape[:2])
+    top, left = ((n - side) // 2 for n in pixels.shape[:2])
+    return pixels[top : top + side, left : left + side]
 
 
 def _before(held: list[Look], time: float) -> list[Look]:
