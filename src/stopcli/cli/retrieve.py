@@ -29,7 +29,7 @@ EXAMPLES = """Examples:
   stop retrieve --like example.mp4 --whole videos/ -q -0 | xargs -0 ls -l"""
 
 search_option = partial(typer.Option, rich_help_panel="Search")
-_query = search_option(metavar="TEXT", help="What to look for; may be given again.")
+_query = search_option(metavar="TEXT|@FILE", help="What to look for; may be given again.")
 _unlike = search_option("--not", metavar="TEXT", help="Leave out what this describes better.")
 _like = search_option(metavar="FILE[@TIME]", help="What to be like: a video, or a moment (1:23.5) of it.")
 _image = search_option(metavar="FILE", help="A picture as a query; may be given again.")
@@ -37,7 +37,11 @@ _and = search_option("--and", metavar="TEXT", help="Hits must fit this too; may 
 _combine = search_option("--combine", help="All queries are one: what is like all of them.")
 _min_score = search_option(metavar="COSINE", help="Leave out hits below this.")
 _sure = search_option(
-    metavar="0..1", min=0, max=1, help="Leave out hits less sure than this. Default: one must reach 0.9."
+    metavar="0..1",
+    min=0,
+    max=1,
+    help="Leave out hits less sure than this. Default: one must reach 0.9; all of them with -q, --export or "
+    "--save-clips.",
 )
 _per_file = search_option(metavar="N", min=1, help="At most N hits of one file.")
 _all = search_option("--all", help="Show copies of a moment in other files as hits of their own.")
@@ -78,6 +82,7 @@ class Search:
 
     def request(self) -> SearchRequest:
         """Return what the index is asked; raises UsageError if nothing is looked for."""
+        from stopcli.data.labels import expanded
         from stopcli.index.types import Filters, SearchRequest
 
         if not (self.query or self.like or self.image):
@@ -88,24 +93,36 @@ class Search:
         filters = Filters(
             self.top_k, self.min_score, self.glob, *lengths, self.per_file, fold=not self.unfolded
         )
-        texts, unlike, narrow = (
-            tuple(dict.fromkeys(t or ())) for t in (self.query, self.unlike, self.narrow)
-        )
+        texts, unlike, narrow = map(expanded, (self.query, self.unlike, self.narrow))
         pictures = tuple(self.image or ())
         return SearchRequest(texts, unlike, examples, pictures, narrow, self.combine, window, filters)
 
-    def sort_out(self, result: SearchResult) -> tuple[list[Hit], list[Failure]]:
-        """Return the hits to show, and what is said of queries that nothing matches."""
+    def _filters(self) -> dict[str, object]:
+        return {
+            "--glob": self.glob,
+            "--min-score": self.min_score is not None,
+            "--min-duration": self.min_duration,
+            "--max-duration": self.max_duration is not None,
+            "--not": self.unlike,
+        }
+
+    def sort_out(self, result: SearchResult, *, every: bool) -> tuple[list[Hit], list[Failure]]:
+        """Return the hits to show, and what is said of queries that nothing matches.
+
+        With ``every``, each hit must be so sure by itself, for something is done with it.
+        """
         from stopcli.errors import NoMatch
         from stopcli.index.calibration import SURE, stand_out
         from stopcli.results import Failure, span
 
         least = SURE if self.min_confidence is None else self.min_confidence
-        hits, nearest = stand_out(result.hits, least, every=self.min_confidence is not None)
+        every = every or self.min_confidence is not None
+        hits, nearest = stand_out(result.hits, least, every=every)
         missed = []
         if not result.hits:
-            message = "no hits; a lower --min-score or a wider filter may find some"
-            missed.append(Failure(None, NoMatch().kind, message))
+            given = [name for name, value in self._filters().items() if value]
+            why = f"nothing passes {' and '.join(given)}" if given else "there is nothing to look at"
+            missed.append(Failure(None, NoMatch().kind, f"no hits: {why}"))
         for hit in nearest:
             moment = f"{hit.path} {span(hit.start, hit.end)}".strip()
             near = f"nearest: {moment} (confidence {hit.confidence or 0:.2f})"
@@ -145,7 +162,8 @@ def command(
         s.note_cut([*request.texts, *request.narrow, *request.unlike])
         with s.engine(index, search.cuts) as engine:
             result = engine.search(request, videos, s.roots(search.paths))
-        hits, missed = search.sort_out(result)
+        acted = save_clips is not None or files.export is not None or s.output.format == "quiet"
+        hits, missed = search.sort_out(result, every=acted)
         s.output.add_all([*saved(s, hits, save_clips, cutting, files.force), *missed, *result.failures])
         files.write(s, "hits_page")
         if preview:

@@ -34,7 +34,7 @@ STDERR = 2
 EVERY = 1 << 30  # hits: all that are sure enough
 
 _folder = typer.Argument(metavar="DIR", help="The folder to watch, with those below it.")
-_query = typer.Option(metavar="TEXT", help="What to look for; may be given again.")
+_query = typer.Option(metavar="TEXT|@FILE", help="What to look for; may be given again.")
 _command = o.output_option("--exec", metavar="CMD", help="Run this for each moment, without a shell.")
 _settle = o.input_option(
     metavar="SECONDS", min=0.1, help="A file is whole when it has not changed for so long."
@@ -67,10 +67,12 @@ def command(
     """
     lines = replace(show, format="quiet" if show.format in ("auto", "table") else show.format)  # type: ignore[arg-type]
     with session("watch", lines, compute, batching, kept="what was seen is kept") as s:
+        from stopcli.data.labels import expanded
         from stopcli.index.types import Filters, SearchRequest
 
         words = _words(execute)
         _check(folder)
+        query = list(expanded(query))
         s.note_cut(query)
         request = SearchRequest(tuple(query), window=window, filters=Filters(top_k=EVERY))
         with s.engine(index, cuts) as engine, _seen(engine, folder, request, min_confidence) as seen:

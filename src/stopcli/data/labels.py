@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from importlib.resources import files as package_files
+from itertools import chain
 from pathlib import Path
 
 from stopcli.data.tablefile import read_text
@@ -85,18 +86,7 @@ def parse_labels(text: str, say: Callable[[str], object] = lambda _: None) -> li
     Raises:
         UsageError: fewer than two labels. InputError: the file cannot be read.
     """
-    labels = text.split(",")
-    if text.startswith("@"):
-        path = Path(text[1:])
-        try:
-            lines = read_text(path).split("\n")
-        except OSError as error:
-            raise InputError(f"{path}: {error.strerror}") from error
-        except ValueError as error:
-            raise InputError(f"{path}: {error}") from error
-        labels = [line for line in lines if not line.lstrip().startswith("#")]
-        if not any(map(str.strip, labels)):
-            raise InputError(f"{path}: no label in it; write one a line")
+    labels = read_lines(Path(text[1:])) if text.startswith("@") else text.split(",")
     labels = [" ".join(label.split()) for label in labels if label.strip()]
     spelling, notes = one_spelling(labels)
     notes += [f"label {t!r} is given {n} times, and taken once" for t, n in Counter(labels).items() if n > 1]
@@ -105,6 +95,26 @@ def parse_labels(text: str, say: Callable[[str], object] = lambda _: None) -> li
     labels = [label for label in dict.fromkeys(labels) if spelling[label] == label]
     check_labels(labels)
     return labels
+
+
+def read_lines(path: Path) -> list[str]:
+    """Return the lines of a file that hold anything, without those that begin with #; raises InputError."""
+    try:
+        lines = read_text(path).split("\n")
+    except OSError as error:
+        raise InputError(f"{path}: {error.strerror}") from error
+    except ValueError as error:
+        raise InputError(f"{path}: {error}") from error
+    found = [line.strip() for line in lines if line.strip() and not line.lstrip().startswith("#")]
+    if not found:
+        raise InputError(f"{path}: no text in it; write one a line")
+    return found
+
+
+def expanded(texts: Iterable[str] | None) -> tuple[str, ...]:
+    """Return texts, each once, with the lines of the file for one that is ``@FILE``; raises InputError."""
+    every = (read_lines(Path(t[1:])) if t.startswith("@") else [t] for t in texts or ())
+    return tuple(dict.fromkeys(chain.from_iterable(every)))
 
 
 def check_labels(labels: Sequence[str]) -> None:

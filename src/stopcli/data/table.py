@@ -9,6 +9,7 @@ fault of the table, with its row; what else a table must be is for those who tra
 
 from __future__ import annotations
 
+import difflib
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -28,6 +29,7 @@ Clip = tuple[Path, float | None, float | None]  # a file, and the seconds of it:
 SPLITS = ("train", "val", "test")
 ALSO = {"valid": "val", "validation": "val", "training": "train", "testing": "test"}  # how others write them
 MOST_TEXT = 2000  # characters of a label or caption
+CLOSE = 0.75  # how much alike the name of a column and a known one are, from 0 to 1, if it is misspelt
 MOST_LISTED = 20  # problems that are listed
 TEXT_COLUMN: dict[Task, str] = {"classification": "label", "retrieval": "caption"}
 
@@ -129,6 +131,8 @@ def read_dataset(source: Path) -> Dataset:
 
 
 def _from_records(source: Path, records: list[Record], notes: list[str]) -> Dataset:
+    if not records:
+        raise BadDataset(f"{source}: has no rows; write one a clip, below a header with 'path' and 'label'")
     columns = list(dict.fromkeys(name for _, r in records if isinstance(r, dict) for name in r))
     if "path" not in columns or not {"label", "caption"} & set(columns):
         raise BadDataset(
@@ -138,11 +142,17 @@ def _from_records(source: Path, records: list[Record], notes: list[str]) -> Data
     if {"label", "caption"} <= set(columns):
         raise BadDataset(f"{source}: has both 'label' and 'caption'; keep the one that you mean")
     task: Task = "classification" if "label" in columns else "retrieval"
-    problems = [
-        Problem(1, f"unknown column {short(name)!r}; the columns are {', '.join(COLUMNS)}")
-        for name in columns
-        if name not in (*COLUMNS, *MEASURED)
-    ]
+    problems: list[Problem] = []
+    for name in columns:
+        if name not in (*COLUMNS, *MEASURED):
+            close = difflib.get_close_matches(name, set(COLUMNS) - set(columns), 1, CLOSE)
+            if close:
+                message = (
+                    f"unknown column {short(name)!r}; did you mean {close[0]!r}? if not, call it otherwise"
+                )
+                problems.append(Problem(1, message))
+            else:
+                notes.append(f"the column {short(name)!r} is not read")
     rows: list[Row] = []
     doubtful: set[Path] = set()
     seen: dict[tuple[object, ...], Row] = {}

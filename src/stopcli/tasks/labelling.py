@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from stopcli.data.background import BACKGROUND
-from stopcli.data.tablefile import COLUMNS, NAMES, read_records, read_text
+from stopcli.data.tablefile import NAMES, read_records, read_text
 from stopcli.errors import BadDataset, UsageError
 from stopcli.fileio import alone, exists, is_file, make_folder, replacing
 from stopcli.results import printable, read_clock
@@ -151,7 +151,7 @@ class LabelTable(AbstractContextManager["LabelTable"]):
             if isinstance(cells, str):
                 raise BadDataset(f"{self.path}: row {number}: {cells}; fix it, or name another table")
             row = {name: "" if value is None else str(value) for name, value in cells.items()}
-            if "caption" in row or not {"path", "label"} <= set(row) or not set(row) <= set(COLUMNS):
+            if "caption" in row or not {"path", "label"} <= set(row):
                 expected = "path, start, end, label"
                 raise BadDataset(f"{self.path}: its columns are {', '.join(row)}; expected {expected}")
             columns += [name for name in row if name not in columns]

@@ -39,7 +39,7 @@ def test_a_label_may_be_called_as_a_split_is(videos, tmp_path):
         ("", "empty"),
         ("name,label\n00.mp4,a\n", "needs a column 'path'"),
         ("path,label,caption\n00.mp4,a,b\n", "both"),
-        ("path,label\n", "needs a column"),
+        ("path,label\n", "has no rows"),
     ],
 )
 def test_a_table_that_is_none_is_refused(videos, text, words):

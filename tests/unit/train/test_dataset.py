@@ -43,11 +43,10 @@ def lines_of(error):
 
 def test_all_faults_of_a_table_are_told_before_a_model_is_resolved_or_a_clip_decoded(videos):
     told = Recorder()
-    with pytest.raises(BadDataset, match=r"10 problems, nothing was trained; .* --skip-bad") as error:
+    with pytest.raises(BadDataset, match=r"9 problems, nothing was trained; .* --skip-bad") as error:
         finetune(no_model, table(videos, FAULTS), videos / "never", told)
     lines = lines_of(error)
     expected = {
-        1: "unknown column 'colour'",
         6: "no file nowhere.mp4",
         8: "label is empty",
         9: "is in row 2 already",
@@ -63,6 +62,16 @@ def test_all_faults_of_a_table_are_told_before_a_model_is_resolved_or_a_clip_dec
         assert words in line
     assert told.clips == 0
     assert not (videos / "never").exists()
+
+
+def test_other_columns_are_left_alone_and_misspelt_ones_are_told(videos):
+    data = read_dataset(table(videos, "path,label,colour,observer\n00.mp4,run,red,Ann\n"))
+    assert data.problems == ()
+    assert data.notes == ("the column 'colour' is not read", "the column 'observer' is not read")
+    data = read_dataset(table(videos, "path,label,strat\n00.mp4,run,0.5\n"))
+    assert "did you mean 'start'?" in data.problems[0].message
+    with pytest.raises(BadDataset, match="has no rows"):
+        read_dataset(table(videos, "path,label\n"))
 
 
 def test_videos_that_cannot_be_read_are_told_next(videos, toy):
@@ -81,11 +90,11 @@ def test_videos_that_cannot_be_read_are_told_next(videos, toy):
 def test_skip_bad_goes_on_without_them(videos, toy):
     data = table(videos, FAULTS)
     _, told = train(data, toy, videos / "some", more={"skip_bad": True}, epochs=2)
-    assert len(told.problems) == 11
+    assert len(told.problems) == 10
     assert told.problems[-1].startswith("row 7: ")
     config = json.loads((videos / "some" / "config.json").read_text())
     assert config["labels"] == ["jump", "run"]
-    assert config["training"]["data"]["rows skipped"] == 11
+    assert config["training"]["data"]["rows skipped"] == 10
 
 
 @pytest.mark.parametrize(
