@@ -3,10 +3,38 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
+import numpy as np
+
+from conftest import write_video
 from stopcli.fileio import file_hash
 
 CPU = ("--device", "cpu", "--precision", "fp32")
+
+
+def test_what_was_learned_of_a_label_is_searched_for(toy, tmp_path, run, run_json):
+    """Words that the model does not know: clips alone say what they mean."""
+
+    def colored(i):
+        color = (200 - 9 * i, 40, 30) if i % 2 else (30, 40, 200 - 9 * i)
+        return lambda _, width, height: np.full((height, width, 3), color, np.uint8)
+
+    clips = tmp_path / "clips"
+    clips.mkdir()
+    for i in range(16):
+        write_video(clips / f"{i}.mp4", frames=8, fps=4, draw=colored(i))
+    rows = [f"clips/{i}.mp4,{'ab'[i % 2]},train" for i in range(12)]
+    (tmp_path / "words.csv").write_text("\n".join(["path,label,split", *rows]))
+    model = tmp_path / "learned"
+    how = ("-m", toy, "-o", model, "--epochs", 0, "--head", "prototype")
+    assert run("finetune", tmp_path / "words.csv", *how, *CPU)[0] == 0
+    for label in "ab":
+        how = ("-m", model, "--all", "--whole", "-k", 16, "--min-confidence", 0.5)
+        status, found = run_json("retrieve", "--query", label, clips, *how, *CPU)
+        assert status == 0
+        assert {int(Path(hit["path"]).stem) % 2 for hit in found["data"]} == {"ab".index(label)}
+        assert len(found["data"]) == 8
 
 
 def test_a_csv_becomes_a_model_that_every_command_takes(labelled, toy, tmp_path, run, run_json):

@@ -153,7 +153,7 @@ def _say_next(s: Session, result: Finetuned) -> None:
     folder, clips = shlex.quote(path), result.clips or {}
     sure, count = result.validation_interval, clips.get("val", 0)
     if result.validation is None:
-        s.say("warning: no clip could be held out, so nothing was measured")
+        s.say("warning: no clip could be held out, so nothing was measured; add clips of other files")
     elif sure and count < FEW and not result.cross_validation and clips.get("test", 0) < FEW:
         more = (
             f"; --folds 5 measures on all {count + clips.get('train', 0)}"

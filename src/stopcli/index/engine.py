@@ -31,10 +31,12 @@ from stopcli.index.types import (
     SearchResult,
     Snapshot,
     Space,
+    Vectors,
 )
 from stopcli.index.vectors import UNIT
 from stopcli.model.files import ModelFiles
 from stopcli.results import Hit
+from stopcli.runtime.head import Head, head_of, shares_of
 from stopcli.runtime.text import TextEncoder, check_texts
 from stopcli.video.clips import READER
 from stopcli.video.cut.shots import SIGHT, STEP, shot_at
@@ -154,7 +156,7 @@ class SearchEngine(AbstractContextManager["SearchEngine"]):
     def ask(self, request: SearchRequest) -> Asked:
         """Embed all that a search asks for; errors as `search`.
 
-        A label of the model stands for the sentence that it was trained in.
+        A label of the model stands for the sentence that it was trained in, and for what was learned of it.
         """
         asked = [*request.texts, *request.narrow, *request.unlike]
         known = self._files.config.labels or ()
@@ -162,7 +164,7 @@ class SearchEngine(AbstractContextManager["SearchEngine"]):
         texts = [q._replace(name=t) for q, t in zip(self._embed(sentences), asked, strict=True)]
         seen = [self._query(example, request.window) for example in request.examples]
         seen += [self._picture(path) for path in request.pictures]
-        written = [texts.pop(0) for _ in request.texts]
+        written = _as_learned([texts.pop(0) for _ in request.texts], self._files, self._say)
         narrow = [texts.pop(0) for _ in request.narrow]
         return Asked(tuple(written), tuple(seen), tuple(narrow), tuple(text.vector for text in texts))
 
@@ -261,3 +263,25 @@ def _placed(example: Example, window: float | None) -> Example:
     start, stop = max(0.0, example.at - window / 2), example.at + window / 2
     times = [float(t) for t in np.arange(start, min(stop, end), STEP)]
     return example._replace(shot=shot_at(times, read_pictures(example.path, times, SIGHT), example.at))
+
+
+def _as_learned(queries: list[Query], files: ModelFiles, say: Say) -> list[Query]:
+    """Return queries; those for labels, by what the model learned of them from clips, if it did."""
+    head = head_of(files, queries[0].vector.size) if queries else None
+    learned = [q.name for q in queries if head and q.name in head.labels]
+    if head is None or not learned:
+        return queries
+    many = f"the model's {len(head.labels)} labels"
+    say(f"note: {', '.join(learned)}: learned from clips, and as sure as among {many}")
+    return [_learned(q, head) if q.name in learned else q for q in queries]
+
+
+def _learned(query: Query, head: Head) -> Query:
+    """Return the query for a label by what was learned of it from clips."""
+    at = head.labels.index(query.name)
+
+    def sure(row: Vectors) -> float:
+        return float(shares_of(head.logits(row[None]))[0, at])
+
+    vector = head.vectors[at] / max(float(np.linalg.norm(head.vectors[at])), 1e-12)
+    return query._replace(vector=vector, sure=sure)

@@ -156,7 +156,8 @@ def search(
             order[_cosines(matrix, rows, unwanted) >= scores] = -np.inf
         for found, hit in folded(_moments(order, mean, chosen, filters), matrix, filters, alike):
             score = float(matrix[found] @ query.vector)
-            known = [c.confidence_of(matrix[found], q.vector) for q, c in asked if c is not None]
+            fits = (q.sure or (c and partial(c.confidence_of, query=q.vector)) for q, c in asked)
+            known = [fit(matrix[found]) for fit in fits if fit]
             sure = min((k for k in known if k is not None), default=None)
             yield replace(hit, query=query.name, score=score, confidence=sure)
 
@@ -333,8 +334,7 @@ def _left_out(state: Snapshot, selection: Selection, example: Example, content: 
     entry = state.entries.get(content)
     if entry is None:
         return ()
-    start, end = example.span(selection.window)
-    window = selection.window
+    start, end = example.span(window := selection.window)
     if start is None or end is None or window is None:
         return tuple(range(entry.first, entry.first + entry.count))
     spans = entry.spans(window, shots=selection.shots)

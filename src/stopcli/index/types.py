@@ -194,13 +194,15 @@ class SearchRequest(NamedTuple):
 class Query(NamedTuple):
     """A text, an example or a picture, by name, and its vector (E,).
 
-    ``nulls`` (M,E) are what else could have been asked; rows ``without`` are the example itself.
+    ``nulls`` (M,E) are what else could have been asked; rows ``without`` are the example itself. ``sure``
+    says how sure it is that a row (E,) fits, where that was learned.
     """
 
     name: str
     vector: Vectors
     nulls: Vectors | None = None
     without: tuple[int, ...] = ()
+    sure: Callable[[Vectors], float] | None = None
 
 
 class Asked(NamedTuple):

@@ -85,8 +85,14 @@ def score_labels(clips: Vectors, texts: Vectors, scale: float, head: Head | None
     """Score clips (B,E) by labels' texts (C,E) at CLIP's temperature ``scale``, or by their head."""
     cosines = clips @ texts.T
     logits = scale * cosines if head is None else head.logits(clips)
+    return LabelScores(logits, shares_of(logits), cosines)
+
+
+def shares_of(logits: Vectors) -> Vectors:
+    """Return the softmax of each row (B,C)."""
     odds = np.exp(logits - logits.max(1, keepdims=True))
-    return LabelScores(logits, (odds / odds.sum(1, keepdims=True)).astype(np.float32), cosines)
+    shares: Vectors = (odds / odds.sum(1, keepdims=True)).astype(np.float32)
+    return shares
 
 
 def head_of(files: ModelFiles, size: int) -> Head | None:
