@@ -228,3 +228,24 @@ def test_a_second_page_on_one_table_is_told_who_has_it(home, tmp_path):
     with served(videos, "--model", "mini", **settings), pytest.raises(RuntimeError, match="is writing it"):
         served(videos, "--model", "mini", **settings).__enter__()
     assert Path(tmp_path / ".labels.csv.lock").exists()
+
+
+def test_a_download_that_broke_off_is_fetched_again(home, tmp_path):
+    videos = tmp_path / "videos"
+    list(copy_samples(videos))
+    with served(videos, "--model", "mini", "--table", tmp_path / "labels.csv", home=home) as server:
+        server.indexed()
+        moments = server.json("POST", "/api/search", {"query": "a"})["moments"][:2]
+        job = server.json("POST", "/api/take", {"moments": [m["id"] for m in moments], "kind": ".zip"})
+        server.until(lambda s: any(j["id"] == job["id"] and j["result"] for j in s["jobs"]), "packed")
+        (done,) = (j for j in server.json("GET", "/api/jobs") if j["id"] == job["id"])
+        link = f"/taken/{done['result']['file']}"
+        first = server.ask("GET", link)
+        assert first[0] == 200
+        assert server.ask("GET", link)[2] == first[2]  # as after a line that broke
+        clip = f"/media/{moments[0]['file']}/clip?start=0&end=1"
+        whole = server.ask("GET", clip)[2]
+        status, _, part = server.ask("GET", clip, headers={"Range": "bytes=10-99"})
+        assert (status, part) == (206, whole[10:100])
+        server.ask("HEAD", clip)
+        assert len(list(home.rglob("taken/*"))) == 1  # the archive: clips are made once, among what is shown

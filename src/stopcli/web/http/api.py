@@ -18,6 +18,7 @@ from stopcli import __version__
 from stopcli.errors import FileMissing, InputError, StopError, UsageError
 from stopcli.fileio import keep_latest, make_private_folder, replacing
 from stopcli.web.work.answering import Answering
+from stopcli.web.work.media import forget_old
 from stopcli.web.work.question import Answer, Judgement, Label, MomentId, Question, Strict
 from stopcli.web.work.takeaway import MOST, take, take_model
 from stopcli.web.work.workspace import Workspace
@@ -185,6 +186,7 @@ class Api:
         return {"model": model}
 
     def take(self, body: Take) -> dict[str, Any]:
+        forget_old(self._space.taken)
         what = (body.moments, body.kind, body.name, self._space.taken)
         job = self._space.jobs.start("writing", lambda j: take(self._space, *what, j), secrets.token_hex(8))
         return job.to_dict()

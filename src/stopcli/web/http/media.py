@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from anyio import CapacityLimiter, to_thread
-from starlette.background import BackgroundTask
 from starlette.requests import Request
 from starlette.responses import FileResponse, Response
 from starlette.routing import Route
 
 from stopcli.errors import FileMissing, StopError, UsageError
-from stopcli.fileio import is_file, make_private_folder
+from stopcli.fileio import is_file
 from stopcli.results import printable
-from stopcli.tasks.clips import clip_name, save_clip
+from stopcli.tasks.clips import clip_name
 from stopcli.web.http.api import Json, error_of
 from stopcli.web.work.workspace import Workspace
 
@@ -75,11 +73,7 @@ def media_routes(space: Workspace) -> list[Route]:
 
     def clip(request: Request, path: Path) -> Response:
         start, end = span(request)
-        name = clip_name(path, start, end)
-        make_private_folder(space.taken)
-        target = space.taken / f"{os.urandom(8).hex()}{Path(name).suffix}"
-        saved = save_clip(path, start, end, target)
-        return FileResponse(saved.path, filename=printable(name), background=_removing(target, request))
+        return FileResponse(media.clip(path, start, end), filename=printable(clip_name(path, start, end)))
 
     limiter = CapacityLimiter(AT_ONCE)
 
@@ -110,7 +104,7 @@ def _taken(space: Workspace) -> Callable[[Request], Any]:
         file = space.taken / name
         if not TAKEN.fullmatch(name) or not file.is_file():
             return Json({"error": "file-missing", "message": "that is gone; take it away again"}, 404)
-        return FileResponse(file, filename=name.partition("-")[2], background=_removing(file, request))
+        return FileResponse(file, filename=name.partition("-")[2])
 
     return answer
 
@@ -126,9 +120,3 @@ def _made(path: Path, request: Request) -> Response:
     if request.headers.get("if-none-match") == headers["ETag"]:
         return Response(status_code=304, headers=headers)
     return _file(path, **headers)
-
-
-def _removing(path: Path, request: Request) -> BackgroundTask | None:
-    """Return what removes a file once it was fetched, which a part of it is not."""
-    whole = request.method == "GET" and "range" not in request.headers
-    return BackgroundTask(path.unlink, missing_ok=True) if whole else None

@@ -13,10 +13,11 @@ from pathlib import Path
 from typing import TypeVar
 
 from stopcli.errors import FileMissing, StopError
-from stopcli.fileio import content_key, make_private_folder, replacing
+from stopcli.fileio import content_key, make_private_folder, remove_folder, replacing
 from stopcli.output.html import jpeg_bytes
 from stopcli.video.container import Facts
 from stopcli.video.cut.proxy import LONGEST
+from stopcli.video.cut.writing import suffix_of
 from stopcli.video.workers.pool import read_facts, read_pictures, write_moment, write_proxy
 
 LIMIT = 2 << 30  # bytes of what was made
@@ -105,6 +106,14 @@ class Media:
 
         return self._made(path, f"loop {start:.3f} {end:.3f}", ".mp4", make)
 
+    def clip(self, path: Path, start: float, end: float) -> Path:
+        """Return a moment as a file to keep, its packets as they are."""
+
+        def make(part: Path) -> None:
+            write_moment(path, part, start, end, exact=False)
+
+        return self._made(path, f"clip {start:.3f} {end:.3f}", suffix_of(path), make)
+
     def copy(self, path: Path, start: float, end: float, *, encode: bool = False) -> Path:
         """Return a stretch as a file that browsers play, with its sound.
 
@@ -161,8 +170,8 @@ class Media:
 
 
 def forget_old(folder: Path) -> None:
-    """Remove what nobody fetched for a day."""
-    for file in folder.iterdir() if folder.is_dir() else ():
+    """Remove what has waited to be fetched for a day, and what a killed job left."""
+    for entry in folder.iterdir() if folder.is_dir() else ():
         with suppress(OSError):
-            if time.time() - file.stat().st_mtime > KEPT:
-                file.unlink()
+            if time.time() - entry.stat().st_mtime > KEPT:
+                remove_folder(entry) if entry.is_dir() else entry.unlink()
