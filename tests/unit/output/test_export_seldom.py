@@ -10,8 +10,10 @@ from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
+import opentimelineio as otio
 import pytest
 
+from clock_films import write_clock
 from conftest import write_video
 from stopcli.data.table import read_dataset
 from stopcli.output.export import export
@@ -91,3 +93,45 @@ def test_a_name_that_is_no_text_has_an_eaf(films, tmp_path):
     shutil.copy(films / "pal.mp4", film)
     text = written(tmp_path / "hits.eaf", [hit(film, 0, 2)]).read_text()
     assert 'RELATIVE_MEDIA_URL="./caf%E9.mp4"' in text
+
+
+def spans_of(timeline, kind):
+    """Return where in its file each clip begins and how long it is (seconds), by kind of track."""
+    tracks = [t for t in timeline.tracks if t.kind == kind]
+    ranges = [c.source_range for track in tracks for c in track.find_clips()]
+    return [(r.start_time.to_seconds(), r.duration.to_seconds()) for r in ranges]
+
+
+@pytest.mark.parametrize("suffix", [".otio", ".xml", ".edl"])
+def test_a_timeline_has_the_sound_of_its_clips(films, tmp_path, suffix):
+    loud = write_clock(tmp_path / "loud.mp4", seconds=8)
+    records = [
+        hit(loud, 2, 4),
+        replace(hit(films / "pal.mp4", 0, 2), rank=2),
+        replace(hit(loud, 5, 6), rank=3),
+    ]
+    read = otio.adapters.read_from_file(str(written(tmp_path / f"hits{suffix}", records)))
+    timeline = read if isinstance(read, otio.schema.Timeline) else next(iter(read))
+    assert spans_of(timeline, "Video") == [(2, 2), (0, 2), (5, 1)]
+    heard = spans_of(timeline, "Audio")
+    assert set(heard) == {(2, 2), (5, 1)}
+    beginnings = next(t for t in timeline.tracks if t.kind == "Audio").range_of_all_children().items()
+    at = sorted(r.start_time.to_seconds() for c, r in beginnings if isinstance(c, otio.schema.Clip))
+    assert at == [0, 4]
+
+
+@pytest.mark.parametrize("suffix", [".otio", ".edl"])
+@pytest.mark.parametrize(
+    ("rate", "standard"), [(120, 60), (Fraction(120000, 1001), Fraction(60000, 1001)), (240, 60)]
+)
+def test_a_timeline_of_slow_motion_has_a_rate_that_editors_know(tmp_path, suffix, rate, standard):
+    film = write_video(
+        tmp_path / "fast.mp4", frames=round(3 * rate), fps=rate, size=(64, 48), options={"g": "60"}
+    )
+    path = written(tmp_path / f"hits{suffix}", [hit(film, 1, 2)])
+    options = {"rate": float(standard)} if suffix == ".edl" else {}
+    timeline = otio.adapters.read_from_file(str(path), **options)
+    timeline = timeline if isinstance(timeline, otio.schema.Timeline) else next(iter(timeline))
+    assert timeline.global_start_time is None or timeline.global_start_time.rate == float(standard)
+    ((start, length),) = spans_of(timeline, "Video")
+    assert (start, length) == pytest.approx((1, 1), abs=0.02)

@@ -89,8 +89,14 @@ def cut_of(marks: Sequence[Mark], media: Mapping[str, Media]) -> Cut:
             clips.append(Clip(media[path], 0, media[path].frames, Path(path).name, markers))
     rates = Counter(clip.media.rate for clip in clips)
     title = texts[0] if len(texts) == 1 else "stop"
-    rate = rates.most_common(1)[0][0]
-    return Cut(title[:TITLE], min(RATES, key=lambda r: abs(r - rate)), clips)
+    return Cut(title[:TITLE], _standard(rates.most_common(1)[0][0]), clips)
+
+
+def _standard(rate: Fraction) -> Fraction:
+    """Return the rate of a timeline for a video's: editors and timecode know none above 60."""
+    while rate > 61:
+        rate /= 2
+    return min((r for r in RATES if r <= 60), key=lambda r: abs(r - rate))
 
 
 def edl(cut: Cut) -> str:
@@ -104,7 +110,8 @@ def edl(cut: Cut) -> str:
         drop = drops(cut.rate) and (own is None or own[8] != ":")
         times = [timecode(f, cut.rate, drop=drop) for f in (source, source + length)]
         times += [timecode(f, cut.rate) for f in (at, at + length)]
-        lines.append(f"{number:03d}  AX       V     C        {' '.join(times)}")
+        channels = "AA/V" if clip.media.facts.sound else "V"
+        lines.append(f"{number:03d}  AX       {channels:5} C        {' '.join(times)}")
         lines.append(f"* FROM CLIP NAME: {_plain(Path(clip.media.path).name)}")
         begin = cut.frames(clip.first, clip.media)
         for marker in clip.markers:
@@ -201,13 +208,19 @@ def timeline(cut: Cut) -> Any:
 
     made = schema.Timeline(cut.title, global_start_time=opentime.RationalTime(cut.start, float(cut.rate)))
     track = schema.Track("V1", kind=schema.TrackKind.Video)
+    sound = schema.Track("A1", kind=schema.TrackKind.Audio)
     made.tracks.append(track)
+    if any(clip.media.facts.sound for clip in cut.clips):
+        made.tracks.append(sound)
     for clip in cut.clips:
         media, first = clip.media, clip.media.first
         available = span(first, first + media.frames, media.rate)
         source = schema.ExternalReference(address(media.path), available)
         source.name = Path(media.path).name
-        item = schema.Clip(clip.name, source, span(first + clip.first, first + clip.end, media.rate))
+        shown = span(first + clip.first, first + clip.end, media.rate)
+        silent = schema.Gap(source_range=shown)
+        sound.append(schema.Clip(clip.name, source.clone(), shown) if media.facts.sound else silent)
+        item = schema.Clip(clip.name, source, shown)
         for m in clip.markers:
             facts = {"label": m.mark.text, "score": m.mark.score, "start": m.mark.start, "end": m.mark.end}
             marker = schema.Marker(m.mark.text, span(first + m.first, first + m.end, media.rate), m.color)
