@@ -58,6 +58,7 @@ class Problem:
 
     row: int
     message: str
+    absent: bool = False  # its file is not there
 
     def __str__(self) -> str:
         return f"row {self.row}: {self.message}"
@@ -168,7 +169,7 @@ def _from_records(source: Path, records: list[Record], notes: list[str]) -> Data
                 raise ValueError(f"{short(record['path'])} is in row {first.number} already, {same}")
             rows.append(row)
         except ValueError as error:
-            problems.append(Problem(number, str(error)))
+            problems.append(Problem(number, str(error), isinstance(error, _Absent)))
             if isinstance(record, dict):
                 doubtful.add(_path(source, str(record.get("path") or "").strip()))
     if task == "classification":
@@ -176,6 +177,10 @@ def _from_records(source: Path, records: list[Record], notes: list[str]) -> Data
         notes = [*notes, *said]
         rows = [replace(row, text=spelling[row.text]) for row in rows]
     return Dataset(source, task, tuple(rows), tuple(problems), tuple(notes), frozenset(doubtful))
+
+
+class _Absent(ValueError):
+    """The file of a row is not there."""
 
 
 def _annotated(source: Path, files: list[Path]) -> Dataset:
@@ -206,7 +211,7 @@ def _row(source: Path, number: int, record: dict[str, Any], task: Task) -> Row:
         raise ValueError(f"the {TEXT_COLUMN[task]} has {len(text)} characters; {MOST_TEXT} are the most")
     path = _path(source, given)
     if not is_file(path):
-        raise ValueError(f"no file {short(given)}")
+        raise _Absent(f"no file {short(given)}")
     start, end = (_seconds(name, record.get(name), cell(name)) for name in ("start", "end"))
     if end is not None and end <= (start or 0):
         raise ValueError(f"it ends at {end:g} s, before it starts ({start or 0:g} s)")

@@ -113,6 +113,30 @@ class LabelTable(AbstractContextManager["LabelTable"]):
             self._write(changes)
         self._undo.append(changes)
 
+    def follow(self, moved: Mapping[Path, Path]) -> None:
+        """Keep the labels of files that lie at another place now; raises CannotWrite."""
+        self.refresh()
+
+        def there(place: Place | int) -> Place | int:
+            if (
+                isinstance(place, int)
+                or place[0] not in moved
+                or str(moved[place[0]]) != _plain(moved[place[0]])
+            ):
+                return place
+            return (moved[place[0]], *place[1:])
+
+        rows: dict[Place | int, dict[str, str]] = {}
+        for old, row in self._rows.items():
+            new = there(old)
+            if new != old and isinstance(new, tuple):
+                row = {**row, "path": _shown(new[0], self.path.parent)}
+            rows.setdefault(new if new == old or new not in self._rows else old, row)
+        if rows.keys() != self._rows.keys():
+            self._rows = rows
+            self._write([])
+            self._undo.clear()  # it names the places of before
+
     def _change(self, place: Place, label: str | None) -> _Change:
         before, after = self._rows.get(place), None
         if label is not None:

@@ -249,3 +249,22 @@ def test_a_download_that_broke_off_is_fetched_again(home, tmp_path):
         assert (status, part) == (206, whole[10:100])
         server.ask("HEAD", clip)
         assert len(list(home.rglob("taken/*"))) == 1  # the archive: clips are made once, among what is shown
+
+
+def test_labels_follow_files_that_moved_and_a_training_goes_without_those_that_are_gone(toy_page):
+    folder, options, settings = toy_page
+    with served(*options, **settings) as server:
+        server.indexed()
+        counts = server.json("GET", "/api/status")["counts"]
+        clips = sorted(folder.glob("*.mp4"))
+        (folder / "moved").mkdir()
+        clips[0].rename(folder / "moved" / "elsewhere.mp4")
+        server.json("POST", "/api/rescan")
+        server.indexed()
+        (row,) = (r for r in rows(folder / "labels.csv") if r["path"].endswith("elsewhere.mp4"))
+        assert row["path"] == "moved/elsewhere.mp4"
+        assert server.json("GET", "/api/status")["counts"] == counts
+        assert not any(r["path"] == clips[0].name for r in rows(folder / "labels.csv"))
+        clips[1].unlink()
+        name = server.json("POST", "/api/train", {"epochs": 0})["name"]
+        assert state(server, name, {"failed", "finished", "stopped"})["state"] == "finished"

@@ -18,6 +18,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from stopcli.data.table import read_dataset
 from stopcli.errors import UsageError
 from stopcli.fileio import append_line, read_json, to_json, write_text
 from stopcli.model.config import CONFIG_FILE
@@ -201,7 +202,9 @@ class Adapting:
         return self.table.parent / f".{name}.{kind}"
 
     def _spawn(self, name: str, base: str, options: list[str], *, resume: bool = False) -> Run:
-        settings = ["--model", base, *options, "--format", "json", *(["--resume"] if resume else [])]
+        faults = read_dataset(self.table).problems
+        skip = ["--skip-bad"] if faults and all(fault.absent for fault in faults) else []
+        settings = ["--model", base, *options, *skip, "--format", "json", *(["--resume"] if resume else [])]
         command = ["finetune", str(self.table), "-o", str(self._folder(name)), *settings]
         log = self._file(name, "log")
         append_line(log, f"$ stop {' '.join(command)}")

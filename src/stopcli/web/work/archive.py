@@ -8,7 +8,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -111,9 +111,11 @@ class Archive:
         *,
         precision: str | None = None,
         frames: int | None = None,
+        follow: Callable[[Mapping[Path, Path]], None] = lambda _: None,
     ) -> None:
         self.footage, self.files, self.window = footage, files, window
         self._load, self._index, self._precision, self._frames = load, index, precision, frames
+        self._follow = follow  # is given what has moved
         self._encoder: Encoder | None = None
         self._loading = threading.Lock()
         self._quick: SearchEngine | None = None
@@ -188,6 +190,8 @@ class Archive:
 
         with self._engine(progress) as engine:
             update = engine.update(videos, self.footage.roots, self.window)
+        if update.diff.moved:
+            self._follow(dict(update.diff.moved))
         self._view, self.failures = View(update, self.window), update.failures
         return {"embedded": update.embedded, "failed": len(update.failures)}
 

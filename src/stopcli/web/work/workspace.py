@@ -117,6 +117,7 @@ class Workspace:
                 s.window,
                 precision=s.precision,
                 frames=s.frames,
+                follow=self._follow,
             )
             self.on_lane(archive.open)
             self._lane.submit(archive.warm)
@@ -142,6 +143,10 @@ class Workspace:
             raise UsageError(
                 f"the model {name!r} is not open; those that are: {', '.join(self._archives)}"
             ) from None
+
+    def _follow(self, moved: Mapping[Path, Path]) -> None:
+        with self.lock:
+            self.table.follow(moved)
 
     def rescan(self) -> list[dict[str, Any]]:
         """Look for new videos, and embed them as heavy work with every model that is open."""
