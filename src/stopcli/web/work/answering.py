@@ -68,7 +68,7 @@ class Answering:
         )
 
     def _found(self, q: Question, archive: Archive) -> list[Moment]:
-        picture = self._space.picture(q.picture)
+        picture = self._space.settings.picture(q.picture)
         try:
             return self._space.on_lane(lambda: Asking(archive).find(q, picture))
         except UnreadableVideo as error:
@@ -187,7 +187,9 @@ class Answering:
             def work(archive: Archive = archive) -> list[Moment]:
                 asking = Asking(archive)
                 judged = asking.judged((), rows).rows.tolist()
-                return asking.find(q, self._space.picture(q.picture), [*judged, *_rows_seen(archive, seen)])
+                return asking.find(
+                    q, self._space.settings.picture(q.picture), [*judged, *_rows_seen(archive, seen)]
+                )
 
             moments = self._known(self._space.on_lane(work))
             took = time.perf_counter() - began

@@ -56,6 +56,15 @@ class Settings:
     training: tuple[str, ...] = ()  # options of `stop finetune`
     side: str = "search"  # or label
 
+    def picture(self, name: str | None) -> Path | None:
+        """Return a picture that was sent; raises UsageError if it is gone."""
+        if name is None:
+            return None
+        file = self.cache / "page" / "pictures" / name
+        if not file.is_file():
+            raise UsageError("that picture is gone; drop it in again")
+        return file
+
 
 class _Order:
     """The labels to choose from: each keeps its place, and so its key, whatever is labelled."""
@@ -249,15 +258,6 @@ class Workspace:
             return {"name": self.adapting.start(self.base, given).name}
 
         return self.jobs.start("starting the training", start).to_dict()
-
-    def picture(self, name: str | None) -> Path | None:
-        """Return a picture that was sent; raises UsageError if it is gone."""
-        if name is None:
-            return None
-        file = self.settings.cache / "page" / "pictures" / name
-        if not file.is_file():
-            raise UsageError("that picture is gone; drop it in again")
-        return file
 
     def status(self) -> dict[str, Any]:
         """Return what changes while nobody asks: work, trainings, labels."""
