@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from importlib.resources import files
 from pathlib import Path
@@ -67,3 +68,22 @@ def test_what_ships_is_small_and_tells_its_making():
     assert len(config["labels"]) == 480
     # the figures were measured on these very weights
     assert config["metrics"]["stop"]["provenance"]["weights"] == resolve("mini").weights_hash()
+
+
+def test_scripts_get_what_is_sure_and_people_see_what_is_near(run, tmp_path):
+    ask = ("retrieve", ASSETS / "samples", "-m", "mini", "--query", "a dog moving left")
+    status, out, _ = run(*ask, "-q", "--whole")
+    assert status == 0
+    assert [Path(line).name for line in out.splitlines()] == ["a-dog-moving-left.mp4"]
+    assert len(json.loads(run(*ask, "--format", "json")[1])["data"]) > 1
+    assert run(*ask, "--export", tmp_path / "hits.csv", "--query", "an owl moving down")[0] == 0
+    rows = list(csv.DictReader((tmp_path / "hits.csv").read_text().splitlines()))
+    assert {(Path(r["path"]).stem, r["label"]) for r in rows} == {
+        ("a-dog-moving-left", "a dog moving left"),
+        ("an-owl-moving-down", "an owl moving down"),
+    }
+    (tmp_path / "queries.txt").write_text("# mine\na dog moving left\n\nan owl moving down\n")
+    _, out, _ = run(
+        *ask[:-2], "--query", f"@{tmp_path / 'queries.txt'}", "-q", "--whole", "--glob", "*/samples/*"
+    )
+    assert len(out.splitlines()) == 2

@@ -59,7 +59,7 @@ def command(
         rows, failures = _embedded(s, videos, text, output, window, force=force)
         s.output.add_all([*rows, *failures])
         if rows:
-            s.say(f"{output}: {len(rows)} vectors")
+            s.say(f"{output}: holds {len(rows)} vectors of these {'texts' if text else 'videos'}")
 
 
 def _embedded(

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import groupby, islice
+from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -28,6 +31,7 @@ EXAMPLES = """Examples:
   stop retrieve "a goal" match.mkv --save-clips goals/ --pad 2
   stop retrieve --like example.mp4 --whole videos/ -q -0 | xargs -0 ls -l"""
 
+DEEP = 200  # hits of a query that are looked at for those that are sure
 search_option = partial(typer.Option, rich_help_panel="Search")
 _query = search_option(metavar="TEXT|@FILE", help="What to look for; may be given again.")
 _unlike = search_option("--not", metavar="TEXT", help="Leave out what this describes better.")
@@ -80,8 +84,11 @@ class Search:
     files_from: o.FilesFrom = None
     top_k: o.TopK = 10
 
-    def request(self) -> SearchRequest:
-        """Return what the index is asked; raises UsageError if nothing is looked for."""
+    def request(self, *, every: bool) -> SearchRequest:
+        """Return what the index is asked; raises UsageError if nothing is looked for.
+
+        With ``every``, more than is shown: what is sure may come behind what is not.
+        """
         from stopcli.data.labels import expanded
         from stopcli.index.types import Filters, SearchRequest
 
@@ -91,7 +98,12 @@ class Search:
         examples = tuple(example(text) for text in self.like or ())
         lengths = self.min_duration, self.max_duration
         filters = Filters(
-            self.top_k, self.min_score, self.glob, *lengths, self.per_file, fold=not self.unfolded
+            max(self.top_k, DEEP) if every else self.top_k,
+            self.min_score,
+            self.glob,
+            *lengths,
+            self.per_file,
+            fold=not self.unfolded,
         )
         texts, unlike, narrow = map(expanded, (self.query, self.unlike, self.narrow))
         pictures = tuple(self.image or ())
@@ -116,8 +128,8 @@ class Search:
         from stopcli.results import Failure, span
 
         least = SURE if self.min_confidence is None else self.min_confidence
-        every = every or self.min_confidence is not None
         hits, nearest = stand_out(result.hits, least, every=every)
+        hits = [hit for _, mine in groupby(hits, attrgetter("query")) for hit in islice(mine, self.top_k)]
         missed = []
         if not result.hits:
             given = [name for name, value in self._filters().items() if value]
@@ -125,7 +137,8 @@ class Search:
             missed.append(Failure(None, NoMatch().kind, f"no hits: {why}"))
         for hit in nearest:
             moment = f"{hit.path} {span(hit.start, hit.end)}".strip()
-            near = f"nearest: {moment} (confidence {hit.confidence or 0:.2f})"
+            sure = math.floor(100 * (hit.confidence or 0)) / 100  # 0.899 is not 0.9
+            near = f"nearest: {moment} (confidence {sure:.2f})"
             message = f"no confident match for {hit.query!r}; {near}; --min-confidence 0 shows more"
             missed.append(Failure(None, NoMatch().kind, message))
         return hits, missed
@@ -154,7 +167,8 @@ def command(
         if given is not search and (given.query or given.like or given.image):
             sentence = (search.query or [""])[0]
             s.say(f"note: no file is called {sentence!r}, so it is looked for as a sentence")
-        request = search.request()
+        every = _each(search, files, save_clips, quiet=s.output.format == "quiet")
+        request = search.request(every=every)
         if save_clips is not None and search.whole:
             raise UsageError("--save-clips saves moments; leave out --whole")
         files.check(moments=not search.whole)
@@ -162,12 +176,16 @@ def command(
         s.note_cut([*request.texts, *request.narrow, *request.unlike])
         with s.engine(index, search.cuts) as engine:
             result = engine.search(request, videos, s.roots(search.paths))
-        acted = save_clips is not None or files.export is not None or s.output.format == "quiet"
-        hits, missed = search.sort_out(result, every=acted)
+        hits, missed = search.sort_out(result, every=every)
         s.output.add_all([*saved(s, hits, save_clips, cutting, files.force), *missed, *result.failures])
         files.write(s, "hits_page")
         if preview:
             _show_preview(s)
+
+
+def _each(search: Search, files: Files, clips: Path | None, *, quiet: bool) -> bool:
+    """Say whether each hit must be sure by itself: where that is asked for, or something is done with it."""
+    return search.min_confidence is not None or quiet or clips is not None or files.export is not None
 
 
 def first_word(search: Search) -> Search:

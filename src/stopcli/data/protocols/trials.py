@@ -199,16 +199,18 @@ def _of_table(kind: Kind, path: Path, shots: Sequence[int], seeds: Sequence[int]
         for name, labels in parts.items()
     }
     trainable = replace(data, rows=tuple(r for r in rows["train"] if r.text in base))
+    sizes = Counter(r.text for r in trainable.rows)
+    shots = list(dict.fromkeys(min(count, max(sizes.values(), default=count)) for count in shots))
     trials = [
         Trial(count, seed, tuple(map(_item, few_shots(trainable, count, seed).rows)))
         for count in shots
         for seed in seeds
     ]
-    what = (
-        f"few shots: top-1 of {len(tests['test'].items)} clips, {len(base)} classes"
-        if kind == "few-shot"
-        else ""
-    )
+    what = ""
+    if kind == "few-shot":
+        what = f"few shots: top-1 of {len(tests['test'].items)} clips, {len(base)} classes"
+        few, count = min(sizes.items(), key=lambda item: item[1], default=("", 0))
+        what += f"; {few!r} has {count} clips to train on" if count < max(shots) else ""
     return Protocol(path.name, kind, what or _base_words(tests), tuple(trials), tests)
 
 

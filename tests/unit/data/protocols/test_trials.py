@@ -180,3 +180,14 @@ def test_too_few_classes_are_said(tmp_path):
     path = table(tmp_path, [(f"{c}{i}.mp4", f"class {c}", "") for c in "abc" for i in range(4)])
     with pytest.raises(BadDataset, match="has 3 labels; base-to-novel needs at least 4"):
         load_protocol("base-to-novel", str(path), [], [2], [1])
+
+
+def test_a_table_without_so_many_clips_has_no_row_for_them(tmp_path):
+    lines = ["path,label,split"]
+    for i in range(10):
+        (tmp_path / f"{i}.mp4").write_bytes(b"")
+        lines.append(f"{i}.mp4,{'ab'[i % 2]},{'train' if i < 7 else 'test'}")
+    (tmp_path / "data.csv").write_text("\n".join(lines))
+    found = load_protocol("few-shot", str(tmp_path / "data.csv"), [], [2, 4, 8, 16], [1])
+    assert [(t.shots, len(t.training)) for t in found.trials] == [(2, 4), (4, 7)]
+    assert "'b' has 3 clips to train on" in found.description
