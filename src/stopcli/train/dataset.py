@@ -6,15 +6,18 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from functools import cache
 from typing import Any
 
 from stopcli.data.table import MOST_LISTED, SPLITS, Clip, Dataset, Problem, unique_clips
-from stopcli.errors import BadDataset, InputError, StopError
+from stopcli.errors import BadDataset, InputError, StopError, UnreadableVideo
 from stopcli.train import distributed
 from stopcli.train.batches import ClipReader
 from stopcli.train.options import TrainingCallback
 from stopcli.video.prefetch import prefetch
+from stopcli.video.workers.pool import read_facts
 
+BEYOND = 1.0  # seconds: a clip may end so much after its file, as times that were rounded do
 ADVICE = "nothing was trained; fix these rows, or skip them with --skip-bad"
 
 
@@ -50,7 +53,15 @@ def check_videos(data: Dataset, reader: ClipReader, callback: TrainingCallback, 
     mine = distributed.every_nth(unique_clips(data.rows))
     callback.decoding(len(mine))
     own_faults: dict[Clip, InputError] = {}
-    for clip, item in prefetch(lambda clip: [reader.read(clip)], mine):
+    end_of = cache(lambda path: read_facts(path).end)
+
+    def read(clip: Clip) -> list[object]:
+        path, _, end = clip
+        if end is not None and end > end_of(path) + BEYOND:
+            raise UnreadableVideo(f"{path}: it ends at {end_of(path):.2f} s, but {end:.2f} s was wanted")
+        return [reader.read(clip)]
+
+    for clip, item in prefetch(read, mine):
         if isinstance(item, InputError):
             own_faults[clip] = item
         elif isinstance(item, StopError):

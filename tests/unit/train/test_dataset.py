@@ -64,6 +64,13 @@ def test_all_faults_of_a_table_are_told_before_a_model_is_resolved_or_a_clip_dec
     assert not (videos / "never").exists()
 
 
+def test_a_clip_that_ends_long_after_its_file_is_told(videos, toy):
+    rows = [f"{i:02d}.mp4,{'run' if i % 2 else 'fly'},0,{60 if i == 3 else 1.5}" for i in range(8)]
+    data = table(videos, "\n".join(["path,label,start,end", *rows]))
+    with pytest.raises(BadDataset, match=r"row 5: .*03\.mp4: it ends at .* s, but 60\.00 s was wanted"):
+        train(data, toy, videos / "never")
+
+
 def test_other_columns_are_left_alone_and_misspelt_ones_are_told(videos):
     data = read_dataset(table(videos, "path,label,colour,observer\n00.mp4,run,red,Ann\n"))
     assert data.problems == ()
