@@ -123,7 +123,7 @@ def replacing(path: Path, *, sync: bool = False) -> Iterator[Path]:
     except OSError as error:
         raise write_error(path, error) from error
     except InputError as error:
-        if (_room(path) or ROOM) < ROOM:  # FFmpeg's fault is no fault of the input then
+        if _is_full(path):  # FFmpeg's fault is no fault of the input then
             raise write_error(path, OSError(errno.ENOSPC, "")) from error
         raise
     finally:
@@ -247,11 +247,16 @@ def _room(path: Path) -> int | None:
     return None
 
 
+def _is_full(path: Path) -> bool:
+    room = _room(path)
+    return room is not None and room < ROOM
+
+
 def write_error(path: Path, error: OSError) -> CannotWrite:
     """Say in one sentence why a file could not be written."""
     room = _room(path)
     # NumPy does not pass on the number of an error, only that less was written than asked for
-    if error.errno in (errno.ENOSPC, errno.EDQUOT) or (error.errno is None and (room or ROOM) < ROOM):
+    if error.errno in (errno.ENOSPC, errno.EDQUOT) or (error.errno is None and _is_full(path)):
         free = "how much is free is not known" if room is None else f"{room / 1e6:.1f} MB free"
         return CannotWrite(f"{path}: the disk is full ({free}); make room and run the command again")
     return CannotWrite(f"{path}: cannot be written ({error.strerror or error})")

@@ -31,6 +31,7 @@ EXAMPLES = """Examples:
   stop watch uploads/ --query "a person" --exec 'sh -c "echo $STOP_PATH at $STOP_START >> people.txt"'"""
 
 STDERR = 2
+ALARM = 0.99  # confidence: every new file is another chance of a false alarm
 EVERY = 1 << 30  # hits: all that are sure enough
 
 _folder = typer.Argument(metavar="DIR", help="The folder to watch, with those below it.")
@@ -40,7 +41,9 @@ _settle = o.input_option(
     metavar="SECONDS", min=0.1, help="A file is whole when it has not changed for so long."
 )
 _existing = o.input_option("--existing", help="Look at the videos that are there already, too.")
-_sure = typer.Option(metavar="0..1", min=0, max=1, help="Only moments at least so sure.")
+_sure = typer.Option(
+    metavar="0..1", min=0, max=1, help="Only moments at least so sure. Default: 0.99; 0.9 for learned labels."
+)
 
 
 @o.shares(o.Focused, o.Batching, o.Show)
@@ -48,7 +51,7 @@ def command(
     *,
     folder: Annotated[Path, _folder],
     query: Annotated[list[str], _query],
-    min_confidence: Annotated[float, _sure] = 0.99,
+    min_confidence: Annotated[float | None, _sure] = None,
     window: o.SearchWindow = 8.0,
     cuts: o.Cuts = "auto",
     settle: Annotated[float, _settle] = 3.0,
@@ -75,14 +78,24 @@ def command(
         query = list(expanded(query))
         s.note_cut(query)
         request = SearchRequest(tuple(query), window=window, filters=Filters(top_k=EVERY))
-        with s.engine(index, cuts) as engine, _seen(engine, folder, request, min_confidence) as seen:
+        least = _least(s, query) if min_confidence is None else min_confidence
+        with s.engine(index, cuts) as engine, _seen(engine, folder, request, least) as seen:
             engine.ask(request)  # a fault of the queries, or of the model, shows now
             seen.skip(_contents(seen, folder) if seen.new and not existing else ())
             if existing:
                 seen.take_back()
             s.say(f"watching {folder} for {', '.join(map(repr, query))}; Ctrl-C ends it")
-            for item in _found(s, engine, seen, folder, request, settle, min_confidence, words):
+            for item in _found(s, engine, seen, folder, request, settle, least, words):
                 s.output.add(item)
+
+
+def _least(s: Session, queries: list[str]) -> float:
+    """Return how sure a moment must be: what was learned of a label is measured by the other labels."""
+    from stopcli.index.calibration import SURE
+
+    config = s.files.config
+    learned = config.head is not None and not set(queries).isdisjoint(config.labels or ())
+    return SURE if learned else ALARM
 
 
 def _contents(seen: Seen, folder: Path) -> Iterator[str]:
@@ -136,21 +149,30 @@ def _found(
     from stopcli.index.types import PASSING
     from stopcli.results import Failure
 
-    for path in arrivals(folder, settle, s.say):
+    again: set[Path] = set()  # what could not be read may be readable later
+    told: set[Failure] = set()
+    for path in arrivals(folder, settle, s.say, again):
+        again.discard(path)
         try:
             content = seen.content_of(path)
             if content in seen:
                 continue
             result = _searched(s, engine, request, path)
         except OSError as error:
-            yield Failure(str(path), "unreadable-video", f"{path}: cannot be read ({error.strerror})")
+            failure = Failure(str(path), "unreadable-video", f"{path}: cannot be read ({error.strerror})")
+            again.add(path)
+            yield from {failure} - told
+            told.add(failure)
             continue
         for hit in stand_out(result.hits, least, every=True)[0]:
             yield hit
             if words:
                 _run(s, words, hit)
-        yield from result.failures
-        if not any(failure.error in PASSING for failure in result.failures):
+        yield from set(result.failures) - told
+        told |= set(result.failures)
+        if any(failure.error in PASSING for failure in result.failures):
+            again.add(path)
+        else:
             seen.add(content)
 
 

@@ -9,7 +9,6 @@ fault of the table, with its row; what else a table must be is for those who tra
 
 from __future__ import annotations
 
-import difflib
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -18,7 +17,7 @@ from typing import Any, Literal
 
 from stopcli.data.annotations import CERTAIN, READERS, as_records, read_annotations
 from stopcli.data.labels import one_spelling
-from stopcli.data.tablefile import COLUMNS, MEASURED, Record, read_records, short
+from stopcli.data.tablefile import COLUMNS, MEASURED, Record, meant, read_records, short
 from stopcli.errors import BadDataset, FileMissing
 from stopcli.fileio import is_file, is_folder
 from stopcli.results import LONGEST, read_clock
@@ -29,7 +28,6 @@ Clip = tuple[Path, float | None, float | None]  # a file, and the seconds of it:
 SPLITS = ("train", "val", "test")
 ALSO = {"valid": "val", "validation": "val", "training": "train", "testing": "test"}  # how others write them
 MOST_TEXT = 2000  # characters of a label or caption
-CLOSE = 0.75  # how much alike the name of a column and a known one are, from 0 to 1, if it is misspelt
 MOST_LISTED = 20  # problems that are listed
 TEXT_COLUMN: dict[Task, str] = {"classification": "label", "retrieval": "caption"}
 
@@ -146,11 +144,8 @@ def _from_records(source: Path, records: list[Record], notes: list[str]) -> Data
     problems: list[Problem] = []
     for name in columns:
         if name not in (*COLUMNS, *MEASURED):
-            close = difflib.get_close_matches(name, set(COLUMNS) - set(columns), 1, CLOSE)
-            if close:
-                message = (
-                    f"unknown column {short(name)!r}; did you mean {close[0]!r}? if not, call it otherwise"
-                )
+            if close := meant(name, columns):
+                message = f"unknown column {short(name)!r}; did you mean {close!r}? if not, rename it"
                 problems.append(Problem(1, message))
             else:
                 notes.append(f"the column {short(name)!r} is not read")

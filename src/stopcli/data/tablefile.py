@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import codecs
 import csv
+import difflib
 import io
 import json
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -26,11 +27,22 @@ ALIASES = {
     "path": ("file", "filename", "file_name", "filepath", "file_path", "video", "video_path", "clip"),
     "label": ("class", "category"),
     "caption": ("text", "sentence", "description"),
-    "start": ("begin", "start_time", "from"),
-    "end": ("stop", "end_time", "to"),
+    "start": (
+        "begin",
+        "start_time",
+        "from",
+        "start_sec",
+        "start_seconds",
+        "start_s",
+        "start_(s)",
+        "starttime",
+    ),
+    "end": ("stop", "end_time", "to", "end_sec", "end_seconds", "end_s", "end_(s)", "endtime"),
     "split": ("subset", "set", "partition"),
 }
 NAMES = {alias: name for name, aliases in ALIASES.items() for alias in (name, *aliases)}
+TIMES = {"start": "start", "begin": "start", "end": "end", "stop": "end", "split": "split"}  # words in a name
+CLOSE = 0.75  # how much alike the name of a column and a known one are, from 0 to 1, if it is misspelt
 MARKS = {codecs.BOM_UTF8: "utf-8-sig", codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
 MOST_BYTES = 256 << 20  # of a file of texts
 MOST_TEXT = 80  # characters of a cell that a message repeats
@@ -109,11 +121,21 @@ def _columns(path: Path, cells: list[str]) -> list[str]:
     while given and not given[-1]:
         given.pop()
     names = [NAMES.get(name.lower().replace(" ", "_"), name) for name in given]
+    if names.count("") > 1:
+        raise BadDataset(f"{path}: {names.count('')} columns without a name; name them")
     name, count = Counter(n for n in names if n).most_common(1)[0] if any(names) else ("", 0)
     if count > 1:
         twice = ", ".join(repr(short(g)) for g, n in zip(given, names, strict=True) if n == name)
         raise BadDataset(f"{path}: {count} columns that mean {short(name)!r}: {twice}; keep one")
     return names
+
+
+def meant(name: str, columns: Collection[str]) -> str | None:
+    """Return the column that a name which is none was perhaps meant to be, if there is no such column."""
+    missing = [column for column in COLUMNS if column not in columns]
+    words = [TIMES[word] for word in re.findall("[a-z]+", name.lower()) if word in TIMES]
+    close = [w for w in words if w in missing] + difflib.get_close_matches(name, missing, 1, CLOSE)
+    return close[0] if close else None
 
 
 def _cells(columns: list[str], cells: list[str], delimiter: str) -> dict[str, Any] | str:

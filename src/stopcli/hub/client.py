@@ -186,15 +186,15 @@ def _within(seconds: float, work: Callable[[], Result], end: threading.Event | N
             done.append(error)
         over.set()
 
-    over = threading.Event()
+    over, in_time = threading.Event(), False
     threading.Thread(target=run, daemon=True).start()
     try:
-        over.wait(seconds)
+        in_time = over.wait(seconds)
     finally:
-        if not done and end is not None:
+        if not in_time and end is not None:
             end.set()
             over.wait(GRACE)
-    if not done:
+    if not in_time:
         raise TimeoutError(f"not done after {seconds:.0f} s")
     if isinstance(done[0], BaseException):
         raise done[0]

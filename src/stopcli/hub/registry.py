@@ -45,7 +45,9 @@ def resolve(name: str | Path, *, offline: bool = False, refresh: bool = False) -
         ModelNotFound: there is no such model. CheckpointError: its folder is not what it should be.
         DownloadError, OfflineError: a file is not cached and could not be fetched.
     """
-    name, asked = os.fspath(name), []
+    asked: list[str] = []
+    if isinstance(name, Path):  # which drops the dot that tells a folder from a built-in model
+        name = str(name) if name.is_absolute() else f".{os.sep}{name}"
 
     def get(repo: str, file: str, revision: str | None = None) -> Path:
         asked.append(repo)
@@ -62,13 +64,20 @@ def resolve(name: str | Path, *, offline: bool = False, refresh: bool = False) -
 
 
 def _older_states(repo: str) -> Iterator[Fetch]:
-    """Yield what takes a repository's files from a state of it in the cache, the newest first."""
+    """Yield what takes a repository's files from an earlier state of its main branch in the cache.
+
+    The newest comes first. States that other branches and tags name are none of it.
+    """
     from huggingface_hub import constants
     from huggingface_hub.file_download import repo_folder_name
 
     folder = Path(constants.HF_HUB_CACHE) / repo_folder_name(repo_id=repo, repo_type="model") / "snapshots"
-    with suppress(OSError):
-        for state in sorted(folder.iterdir(), key=lambda path: path.stat().st_mtime, reverse=True):
+    with suppress(OSError, ValueError):
+        refs = {f: f.read_text().strip() for f in (folder.parent / "refs").rglob("*") if f.is_file()}
+        main = folder.parent / "refs" / "main"
+        others = {commit for file, commit in refs.items() if file != main}
+        states = [state for state in folder.iterdir() if main in refs and state.name not in others]
+        for state in sorted(states, key=lambda path: path.stat().st_mtime, reverse=True):
 
             def get(other: str, file: str, revision: str | None = None, state: str = state.name) -> Path:
                 return fetch(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -75,6 +75,7 @@ class SearchEngine(AbstractContextManager["SearchEngine"]):
         self._texts, self._words = TextEncoder(files), files.text_key()
         self.index = Index(folder, wait=wait)
         self._plain = self._weights = files.video_key(READER)
+        self._once = cache(say)  # notes that are said once
         self._graph: tuple[tuple[str, int], ann.ANNIndex] | None = None
 
     def __exit__(self, *_: object) -> None:
@@ -163,8 +164,10 @@ class SearchEngine(AbstractContextManager["SearchEngine"]):
         sentences = [prompts_for([t], self._files.config)[0] if t in known else t for t in asked]
         texts = [q._replace(name=t) for q, t in zip(self._embed(sentences), asked, strict=True)]
         seen = [self._query(example, request.window) for example in request.examples]
-        seen += [self._picture(path) for path in request.pictures]
-        written = _as_learned([texts.pop(0) for _ in request.texts], self._files, self._say)
+        seen += [_picture(path, self._encoder) for path in request.pictures]
+        written = [texts.pop(0) for _ in request.texts]
+        if not (request.narrow or request.combine):  # there, all are measured alike: by words
+            written = _as_learned(written, self._files, self._once)
         narrow = [texts.pop(0) for _ in request.narrow]
         return Asked(tuple(written), tuple(seen), tuple(narrow), tuple(text.vector for text in texts))
 
@@ -240,12 +243,6 @@ class SearchEngine(AbstractContextManager["SearchEngine"]):
         (vector,) = self._encoder.encode_pixels(frames.pixels[None])
         return Query(example.name, vector)
 
-    def _picture(self, path: Path) -> Query:
-        """Return a picture as a query: a video of so many frames in which nothing moves."""
-        frame = read_photo(path, self._encoder.framing)
-        (vector,) = self._encoder.encode_pixels(np.stack([frame] * self._encoder.frames)[None])
-        return Query(str(path), vector)
-
 
 def _placed(example: Example, window: float | None) -> Example:
     """Return an example with the shot that its time lies in."""
@@ -285,3 +282,10 @@ def _learned(query: Query, head: Head) -> Query:
 
     vector = head.vectors[at] / max(float(np.linalg.norm(head.vectors[at])), 1e-12)
     return query._replace(vector=vector, sure=sure)
+
+
+def _picture(path: Path, encoder: Encoder) -> Query:
+    """Return a picture as a query: a video of so many frames in which nothing moves."""
+    frame = read_photo(path, encoder.framing)
+    (vector,) = encoder.encode_pixels(np.stack([frame] * encoder.frames)[None])
+    return Query(str(path), vector)

@@ -102,7 +102,7 @@ def select(diff: FileDiff, state: Snapshot, filters: Filters) -> Selection:
         entry, shown = state.entries.get(record.content), diff.shown[path]
         if entry is None or not (filters.min_duration or 0.0) <= entry.duration <= longest:
             continue
-        if filters.glob is None or fnmatch(shown, filters.glob) or fnmatch(str(path), filters.glob):
+        if filters.glob is None or any(fnmatch(name, filters.glob) for name in (shown, f"/{shown}")):
             chosen.setdefault(entry.first, (entry, shown))
     kept = [chosen[first] for first in sorted(chosen)]
     return Selection(

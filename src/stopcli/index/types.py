@@ -152,7 +152,7 @@ class Filters(NamedTuple):
 
     top_k: int = 10
     min_score: float | None = None  # cosine
-    glob: str | None = None  # of the path as shown, or the whole one; ``*`` matches slashes too: ``*/2021/*``
+    glob: str | None = None  # of the path as shown; ``*`` matches slashes too: ``*/2021/*``
     min_duration: float | None = None
     max_duration: float | None = None
     per_file: int | None = None  # hits of one file, at most

@@ -94,7 +94,7 @@ def notes_on(clips: Sequence[SavedClip], *, exact: bool = False) -> Iterator[str
         yield f"note: {more}; --exact leaves them out"
     for clip in clips:
         if clip.mode == "encoded" and not exact:
-            yield f"note: {clip.path} cannot hold its pictures as they are; they were encoded again"
+            yield f"note: the pictures of {clip.path} could not be copied; they were encoded again"
         if clip.sound:
             yield f"note: {clip.path} cannot hold its sound as it is; it was encoded again, as {clip.sound}"
         if clip.left_out:

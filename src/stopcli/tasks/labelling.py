@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from stopcli.data.background import BACKGROUND
-from stopcli.data.tablefile import NAMES, read_records, read_text
+from stopcli.data.tablefile import COLUMNS, NAMES, meant, read_records, read_text
 from stopcli.errors import BadDataset, UsageError
 from stopcli.fileio import alone, exists, is_file, make_folder, replacing
 from stopcli.results import printable, read_clock
@@ -178,6 +178,9 @@ class LabelTable(AbstractContextManager["LabelTable"]):
             if "caption" in row or not {"path", "label"} <= set(row):
                 expected = "path, start, end, label"
                 raise BadDataset(f"{self.path}: its columns are {', '.join(row)}; expected {expected}")
+            for name in row:
+                if name not in columns and name not in COLUMNS and (close := meant(name, row)):
+                    raise BadDataset(f"{self.path}: unknown column {name!r}; did you mean {close!r}?")
             columns += [name for name in row if name not in columns]
             place = _read_place(self.path.parent, row)
             rows[number if place is None or place in rows else place] = row

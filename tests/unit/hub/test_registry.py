@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -15,7 +16,7 @@ from safetensors.torch import save as to_bytes
 import toy_words
 from conftest import TOY_CONFIG, write_model
 from hub_server import BIG, COMMIT, Hub, serve
-from stopcli.errors import CheckpointError, DownloadError, ModelNotFound, UsageError
+from stopcli.errors import CheckpointError, DownloadError, ModelNotFound, OfflineError, UsageError
 from stopcli.hub import client, named, registry
 from stopcli.model.checkpoint import build_backbone, save
 from stopcli.model.config import StopConfig
@@ -61,6 +62,14 @@ def test_a_pull_that_broke_off_leaves_the_whole_model_of_before(hub, tmp_path):
     again = registry.resolve(NAME, offline=True)
     assert (again.config.frames, again.folder) == (4, first.folder)
     assert registry.resolve(NAME).config.frames == 5
+
+
+def test_no_other_branch_stands_in_for_the_main_one(hub, tmp_path):
+    hub.files = repository(tmp_path, stop=StopConfig(regions=0.25, eta=2, hidden=16))
+    registry.resolve(f"{NAME}@v1")
+    with pytest.raises(OfflineError):
+        registry.resolve(NAME, offline=True)
+    assert registry.resolve(f"{NAME}@v1", offline=True).config.stop is not None
 
 
 def open_clip_repository(tmp_path, **more):
@@ -110,6 +119,7 @@ def test_a_folder_named_like_a_built_in_model_is_not_mistaken_for_it(tmp_path, m
     with pytest.raises(UsageError, match=r"write \./mini"):
         registry.resolve("mini")
     assert registry.resolve("./mini").config.architecture != "stop-mini"
+    assert registry.resolve(Path("./mini")).config.architecture != "stop-mini"
 
 
 def test_an_open_clip_repository_is_plain_clip(hub, tmp_path):

@@ -77,6 +77,12 @@ def test_other_columns_are_left_alone_and_misspelt_ones_are_told(videos):
     assert data.notes == ("the column 'colour' is not read", "the column 'observer' is not read")
     data = read_dataset(table(videos, "path,label,strat\n00.mp4,run,0.5\n"))
     assert "did you mean 'start'?" in data.problems[0].message
+    data = read_dataset(table(videos, "path,label,begin at,Ende\n00.mp4,run,0.5,1\n"))
+    assert "did you mean 'start'?" in data.problems[0].message
+    data = read_dataset(table(videos, "path,label,start (s),end_sec\n00.mp4,run,0.5,1\n"))
+    assert (data.rows[0].start, data.rows[0].end) == (0.5, 1)
+    with pytest.raises(BadDataset, match="2 columns without a name"):
+        read_dataset(table(videos, ",path,label,,note\n0,00.mp4,run,1,x\n"))
     with pytest.raises(BadDataset, match="has no rows"):
         read_dataset(table(videos, "path,label\n"))
 

@@ -263,9 +263,10 @@ def test_what_another_format_does_not_hold_is_encoded(tmp_path, name, video, aud
     assert len(numbers_in(tmp_path / f"clip{suffix}")) >= 25
 
 
-def test_a_full_disk_is_no_fault_of_the_video(tmp_path, monkeypatch):
+@pytest.mark.parametrize("free", [0, 1000])
+def test_a_full_disk_is_no_fault_of_the_video(tmp_path, monkeypatch, free):
     film = write_clock(tmp_path / "film.mp4", seconds=2)
-    monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=1000))
+    monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=free))
 
     def fail(*_, **__):
         raise UnreadableVideo("cannot be written")

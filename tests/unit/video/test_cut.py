@@ -302,7 +302,7 @@ def test_a_note_says_what_else_is_in_the_files(films, tmp_path):
     assert "hidden from players" in " ".join(notes_on([trimmed, exact]))
     assert "0.8 s early" in " ".join(notes_on([early]))
     assert list(notes_on([exact], exact=True)) == []
-    assert "pictures as they are" in " ".join(notes_on([replace(exact, mode="encoded")]))
+    assert "could not be copied" in " ".join(notes_on([replace(exact, mode="encoded")]))
     assert "data stream 2" in " ".join(notes_on([replace(exact, left_out=("data stream 2",))]))
 
 

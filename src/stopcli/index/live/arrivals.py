@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -14,17 +14,21 @@ from stopcli.video.discovery import could_be_video, find_files, is_video
 
 TICK = 0.5  # seconds between looks at files that may still grow
 LOOK = 60.0  # seconds between looks at the whole folder: network drives bring no news of what others write
+GONE = 10.0  # seconds without the folder, as while it is mounted again, that are borne
 BLIND = 5.0  # the same where the system brings no news at all
 SHARE = 10.0  # a look is followed by at least so many times its length without one
 
-Looks = tuple[int, int]  # size and time of a file
+Looks = tuple[int, int, int]  # size and times of a file: of its content, and of its rights
 
 
-def arrivals(folder: Path, settle: float, say: Callable[[str], None] = lambda _: None) -> Iterator[Path]:
+def arrivals(
+    folder: Path, settle: float, say: Callable[[str], None] = lambda _: None, again: Collection[Path] = ()
+) -> Iterator[Path]:
     """Yield the videos in a folder and its subfolders: those that are there, then new and changed ones.
 
-    A file must have kept its size and time for ``settle`` seconds. What cannot be looked into is yielded,
-    too. ``say`` gets a note where the system brings no news of changes.
+    A file must have kept its size and times for ``settle`` seconds. What cannot be looked into is yielded,
+    too. ``say`` gets a note where the system brings no news of changes. A file that is among ``again`` when
+    the whole folder is looked at is yielded once more.
 
     Raises:
         UsageError: ``watchfiles`` is not installed. FileMissing: the folder is gone.
@@ -35,7 +39,7 @@ def arrivals(folder: Path, settle: float, say: Callable[[str], None] = lambda _:
     known = True
     while True:
         for path in news.changed():
-            if path not in pending and (path not in done or done[path] != _looks(path)):
+            if path not in pending and (path in again or done.get(path) != _looks(path)):
                 pending[path] = _Growth(known=known)
         known = False
         for path in [path for path, growth in pending.items() if growth.is_over(path, settle)]:
@@ -53,6 +57,7 @@ class _News:
         self._folder, self._say = folder, say
         self._changes: Iterator[Any] | None = None
         self._place: tuple[int, int] | None = None
+        self._there = time.monotonic()  # when the folder was there last
         self._due = 0.0  # when to look at the whole folder
 
     def changed(self) -> Iterator[Path]:
@@ -62,7 +67,11 @@ class _News:
         except OSError:
             status = None
         if status is None or not is_folder(self._folder):
-            raise FileMissing(f"{self._folder}: the folder is gone; start again when it is back")
+            if time.monotonic() > self._there + GONE:
+                raise FileMissing(f"{self._folder}: the folder is gone; start again when it is back")
+            time.sleep(TICK)
+            return
+        self._there = time.monotonic()
         if (place := (status.st_dev, status.st_ino)) != self._place:  # put in its place, or mounted there
             self._place, self._changes, self._due = place, None, 0.0
         if (begun := time.monotonic()) >= self._due:
@@ -144,7 +153,7 @@ def _looks(path: Path) -> Looks | None:
         status = path.stat()
     except OSError:
         return None
-    return status.st_size, status.st_mtime_ns
+    return status.st_size, status.st_mtime_ns, status.st_ctime_ns
 
 
 class _Growth:

@@ -16,7 +16,7 @@ from stopcli.errors import UnreadableVideo
 from stopcli.video.container import Container
 from stopcli.video.cut.moment import Moment, decoding_stamps, from_key, stamp_of, times_pictures
 from stopcli.video.cut.streams import add_stream, describe
-from stopcli.video.cut.upright import Upright, is_turned
+from stopcli.video.cut.upright import TURNS, Upright, is_turned
 from stopcli.video.pixels import is_clear, nearest_format
 
 ENCODERS = {  # by decoder: FFmpeg's encoder, and how it makes pictures that nobody tells from their source
@@ -32,6 +32,7 @@ ENCODERS = {  # by decoder: FFmpeg's encoder, and how it makes pictures that nob
     "ffv1": ("ffv1", {}),
 }
 QUANTIZED = {"mpeg4": "mpeg4", "mpeg2video": "mpeg2video", "mpeg1video": "mpeg1video", "mjpeg": "mjpeg"}
+REORDERED = 2  # seconds: no picture is decoded so much later than it is shown
 NUMBER = 7  # of our parameter sets in joined H.264; encoders begin with 0
 GLOBAL_HEADER, QSCALE, INTERLACED = 1 << 22, 1 << 1, (1 << 18) | (1 << 29)
 IDR, SPS, PPS = 5, 7, 8  # kinds of units in H.264
@@ -158,7 +159,12 @@ def encoded(video: Container, moment: Moment, kind: str | None = None, *, in_ord
 
 
 def turned(video: Container, moment: Moment) -> bool:
-    """Say whether the pictures of a moment are shown otherwise than they are stored."""
+    """Say whether a file has the pictures of a moment shown otherwise than they are stored.
+
+    Where its format cannot say so, the pictures themselves do, and a copy keeps that.
+    """
+    if not set(TURNS) & set(video.file.format.name.split(",")):
+        return False
     frame = next(_frames(video, moment, moment.first, moment.stop), None)
     return frame is not None and is_turned(frame)
 
@@ -192,6 +198,7 @@ def _encoder(
     encoder.pix_fmt = nearest_format(frame.format, formats, exact=own == "ffv1")
     fits = encoder.pix_fmt == frame.format.name
     rate = Fraction(video.stream.average_rate or 25)
+    rate = min(encoder.codec.frame_rates or [rate], key=lambda known: abs(known - rate))  # MPEG-2 knows a few
     encoder.framerate = rate
     encoder.time_base = 1 / rate if name in QUANTIZED else video.stream.time_base  # older ones count pictures
     if video.stream.sample_aspect_ratio and kind is None:
@@ -225,15 +232,15 @@ def _frames(video: Container, moment: Moment, first: int, last: int) -> Iterator
     by_order, late = not times_pictures(video), None
     if by_order:
         video.decode_singly()
+    bound = last + round(REORDERED / video.stream.time_base)
     for packet in from_key(video, begin):
-        for frame in _decoded(packet):
+        over = packet.dts is not None and packet.dts >= bound  # else damage would be read to the end
+        for frame in _decoded(packet if not over else None, video):
             stamp = frame.dts if by_order else stamp_of(frame)
             if by_order and stamp is not None:
                 if late is None:
                     late = stamp - begin
-                    if (
-                        video.codec.codec.name in QUANTIZED
-                    ):  # whose key frames may follow pictures that are lost
+                    if video.codec.codec.name in QUANTIZED:  # pictures before a key frame may be lost
                         late = min(late, round(video.codec.has_b_frames * moment.step))
                 stamp -= late
                 frame.pts = stamp
@@ -241,14 +248,16 @@ def _frames(video: Container, moment: Moment, first: int, last: int) -> Iterator
                 return
             if stamp is not None and stamp >= first:
                 yield frame
+        if over:
+            return
 
 
-def _decoded(packet: Any) -> list[Any]:
-    """Return the pictures that come of a packet: none of a damaged one."""
+def _decoded(packet: Any | None, video: Container) -> list[Any]:
+    """Return the pictures that come of a packet, or at last of None: none of a damaged one."""
     import av
 
     try:
-        return packet.decode()  # type: ignore[no-any-return]
+        return video.codec.decode(None) if packet is None else packet.decode()  # type: ignore[no-any-return]
     except (av.FFmpegError, ValueError):
         return []
 

@@ -98,7 +98,7 @@ def _with(new: NewFile, stream: Any, add: Add, muxer: str, *, again: bool, kinds
 
     known = stream.codec_context is not None
     try:
-        if (stream.type in OPTIONAL and stream.type not in kinds) or (stream.type == "audio" and not known):
+        if stream.type not in kinds if stream.type in OPTIONAL else not known:
             raise ValueError(stream.type)
         if again and stream.type == "audio":
             raise ValueError(stream.type)

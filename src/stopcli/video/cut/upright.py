@@ -24,7 +24,10 @@ class Upright:
         across, down, left = quarter_turn(display_matrix(frame)) or (False, False, False)
         width, height = frame.width, frame.height
         wide = 2 * round(width * (aspect or 1) / 2) if aspect and aspect > 0 else width
-        stretch = [("scale", f"{wide}:{height}"), ("setsar", "1")] if abs(wide - width) > 1 else []
+        wide = wide if abs(wide - width) > 1 else width
+        stretch = [("scale", f"{wide}:{height}"), ("setsar", "1")] if wide != width else []
+        if wide % 2 or height % 2:  # most codecs halve the sides of their colors
+            stretch.append(("crop", f"{wide - wide % 2}:{height - height % 2}:0:0"))
         turns = (("transpose", "cclock_flip", across), ("vflip", "", down), ("hflip", "", left))
         self._steps = [*stretch, *((name, how) for name, how, wanted in turns if wanted)]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import heapq
 from collections.abc import Iterator
 from contextlib import closing, suppress
@@ -31,6 +32,7 @@ from stopcli.video.cut.upright import TURNS
 from stopcli.video.reader import check_file, open_video
 
 TRIMS = ("mp4", "mov", "3gp")  # players show such a file from its edit list's time on
+SYSTEM = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EFBIG)  # what another way would not mend
 OTHER = ".mkv"  # of moments of all other files: it takes nearly every codec
 PRIMING = 0.1  # seconds of sound that its decoder needs before it sounds right
 READ = 15.0  # seconds for which a subtitle may stay on the screen
@@ -77,9 +79,10 @@ def write_moment(source: str, target: str, start: float, end: float, *, exact: b
                 written = _write(source, target, video, moment, pictures)
             except CannotHold:
                 continue
-            except UnreadableVideo:
+            except UnreadableVideo as error:
                 as_it_is = suffix_of(Path(source)) == Path(target).suffix.lower()
-                if pictures.mode == "encoded" or (pictures.mode == "copy" and as_it_is):
+                system = getattr(error.__cause__, "errno", None) in SYSTEM
+                if system or pictures.mode == "encoded" or (pictures.mode == "copy" and as_it_is):
                     raise
                 continue
             if pictures.mode != "joined" or _agree(source, target, moment):
@@ -101,7 +104,8 @@ def _ways(video: Container, moment: Moment, target: str, *, exact: bool) -> Iter
             packets = plan.packets(video, moment, _copied(video, moment, plan))
             yield Pictures("joined", packets, plan.extradata)
         if exact or untold:
-            yield encoded(video, moment, in_order=in_order)
+            with suppress(UnreadableVideo):  # its own encoder may not take it
+                yield encoded(video, moment, in_order=in_order)
     yield encoded(video, moment, "libvpx-vp9" if muxer == "webm" else "libx264", in_order=in_order)
 
 

@@ -189,9 +189,10 @@ class Archive:
             yield step
 
         with self._engine(progress) as engine:
+            moved = dict(engine.plan(videos, self.footage.roots, self.window).diff.moved)
+            if moved:
+                self._follow(moved)  # before the index forgets where they were
             update = engine.update(videos, self.footage.roots, self.window)
-        if update.diff.moved:
-            self._follow(dict(update.diff.moved))
         self._view, self.failures = View(update, self.window), update.failures
         return {"embedded": update.embedded, "failed": len(update.failures)}
 
