@@ -27,6 +27,7 @@ EXAMPLES = """Examples:
   stop finetune clips/ --shots 16 --epochs 30      # a folder of class folders\n"""
 
 ESTIMATED = 10  # steps: from here on the time that is left is known
+UNMEASURED = "no clip is held out, for those of a file stay together: nothing is measured; add other files"
 FEW = 30  # clips: a score on fewer says little
 
 
@@ -141,6 +142,8 @@ def _show(s: Session, result: Finetuned | TrainingPlan, *, first: bool) -> None:
 
     if first:
         s.output.add(result)
+        if not ((result.clips or {}).get("val") or getattr(result, "cross_validation", None)):
+            s.say(f"warning: {UNMEASURED}")
     else:
         s.output.format = "none"
     distributed.shutdown()
@@ -152,9 +155,7 @@ def _say_next(s: Session, result: Finetuned) -> None:
     path = f"./{result.path}" if result.path in ENTRIES else result.path
     folder, clips = shlex.quote(path), result.clips or {}
     sure, count = result.validation_interval, clips.get("val", 0)
-    if result.validation is None:
-        s.say("warning: no clip could be held out, so nothing was measured; add clips of other files")
-    elif sure and count < FEW and not result.cross_validation and clips.get("test", 0) < FEW:
+    if sure and count < FEW and not result.cross_validation and clips.get("test", 0) < FEW:
         more = (
             f"; --folds 5 measures on all {count + clips.get('train', 0)}"
             if result.task == "classification"
@@ -209,6 +210,8 @@ class Progress:
         self._twentieths, self._score = 0, ""
         split = ", ".join(f"{n} {s}" for s, n in plan.clips.items() if n)
         classes = f" of {plan.classes} classes" if plan.classes else ""
+        if plan.steps and not plan.clips.get("val"):
+            self._say(f"warning: {UNMEASURED}")
         if not plan.steps:
             self._say(f"clips: {split}{classes}; no prompts are trained, labels are learnt from the clips")
             return
