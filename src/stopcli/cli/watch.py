@@ -150,7 +150,7 @@ def _found(
     from stopcli.results import Failure
 
     again: set[Path] = set()  # what could not be read may be readable later
-    told: set[Failure] = set()
+    reported: set[Failure] = set()
     for path in arrivals(folder, settle, s.say, again):
         again.discard(path)
         try:
@@ -161,15 +161,15 @@ def _found(
         except OSError as error:
             failure = Failure(str(path), "unreadable-video", f"{path}: cannot be read ({error.strerror})")
             again.add(path)
-            yield from {failure} - told
-            told.add(failure)
+            yield from {failure} - reported
+            reported.add(failure)
             continue
         for hit in stand_out(result.hits, least, every=True)[0]:
             yield hit
             if words:
                 _run(s, words, hit)
-        yield from set(result.failures) - told
-        told |= set(result.failures)
+        yield from set(result.failures) - reported
+        reported |= set(result.failures)
         if any(failure.error in PASSING for failure in result.failures):
             again.add(path)
         else:

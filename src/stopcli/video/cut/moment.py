@@ -75,7 +75,7 @@ class Moment(NamedTuple):
     def lead(self) -> int:
         """How long before the first shown picture the packets begin, as a stamp's difference."""
         begin = self.packets[0].stamp
-        return self.zero - (self.zero if begin == self.first else begin)
+        return 0 if begin == self.first else self.zero - begin
 
     def closed(self, number: int) -> bool:
         """Say whether no picture after this key frame in decoding order is shown before it."""

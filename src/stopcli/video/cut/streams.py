@@ -151,5 +151,5 @@ def describe(made: Any, stream: Any) -> Any:
 
 
 def is_timecode(stream: Any) -> bool:
-    """Say whether a stream is a timecode track: muxers make it anew from what the pictures say."""
+    """Say whether a stream is a timecode track: muxers write a new one from the pictures' timecode."""
     return stream.type == "data" and "timecode" in stream.metadata

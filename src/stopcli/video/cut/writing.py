@@ -177,7 +177,7 @@ def _write(source: str, target: str, video: Container, moment: Moment, pictures:
                 others = _others(rest, streams, sounds, (begin, shown, stop), timed=timed)
                 for packet in heapq.merge(pictures.packets, others, key=_time):
                     if packet.stream_index == video.stream.index:
-                        _fit(packet, moment)
+                        _fit(packet, moment, unit / packet.time_base)
                     _shift(packet, zero)
                     packet.stream = streams[packet.stream_index]
                     output.mux(packet)
@@ -211,9 +211,11 @@ def _time(packet: Any) -> Fraction:
     return time
 
 
-def _fit(packet: Any, moment: Moment) -> None:
-    """Let the first picture come when the moment begins, and the last one stay until it ends."""
-    unit = Fraction(moment.unit).limit_denominator(10**9) / packet.time_base
+def _fit(packet: Any, moment: Moment, unit: Fraction) -> None:
+    """Let the first picture come when the moment begins, and the last one stay until it ends.
+
+    ``unit`` is a stamp of the moment in the packet's own units.
+    """
     if packet.pts is not None and packet.pts == round(moment.first * unit):
         late = round(moment.zero * unit) - packet.pts
         packet.pts += late
