@@ -50,7 +50,7 @@ lint: $(STAMP)
 # CUDA's own packages are left out: torch names them itself, and its CPU build has none
 lock:
 	$(BIN)/pip install --quiet uv
-	$(BIN)/uv pip compile --quiet --universal --python-version 3.10 --all-extras --group dev --no-header \
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --all-extras --group dev --no-header \
 		--no-annotate pyproject.toml > $(LOCK).new
 	(echo "# The versions that the tests are run with, made by 'make lock'. CPU and CUDA builds alike."; \
 		grep -vE '^(nvidia|cuda|triton)' $(LOCK).new) > $(LOCK) && rm $(LOCK).new

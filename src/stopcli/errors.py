@@ -105,6 +105,10 @@ class PartUnfinished(InputError):
     """A process of a shared run has not done all of its files yet."""
 
 
+class ReadFailed(InputError):
+    """The drive gave an error, or no answer, while a file was read."""
+
+
 class VideoTimeout(InputError):
     """Decoding made no progress, or took longer than the limit."""
 

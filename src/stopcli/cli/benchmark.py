@@ -46,7 +46,9 @@ _moments = o.input_option(metavar="NAME|TABLE", help="qvhighlights, charades-sta
 _videos = o.input_option(metavar="DIR", help="Where the data set's videos are.")
 _annotations = o.input_option(metavar="FILE|DIR", help="As published; may be given several times.")
 _output = o.output_option("--output", "-o", metavar="DIR", help="Write results.json, .csv, .md and more.")
-_raw = o.input_option("--raw-pixels", help="Score reduced pictures too: does the set tell itself apart?")
+_raw = o.input_option(
+    "--raw-pixels", help="Score tiny pictures alone too: do place and light give the labels away?"
+)
 _paths = typer.Argument(metavar="[VIDEO|DIR]...", help="What to decode; default: made for the run.")
 _batch_sizes = o.model_option(metavar="N,N,...", help="Clips a batch.")
 _precisions = o.model_option(metavar="P,P,...", help="auto, fp32, bf16, fp16, int8.")
@@ -93,6 +95,8 @@ def accuracy(
             report = measure(encoders, benchmark, missing=missing, progress=done, **how)
         if report.left_out:
             s.say(f"note: not scored, because a model was trained on them: {report.left_out} of the clips")
+        for note in report.notes:
+            s.say(f"note: {note}")
         s.output.add_all([*report.failures, *report.scores])
         if output is not None:
             s.say(f"written: {', '.join(map(str, write_report(output, report)))}")
@@ -159,18 +163,24 @@ def moments(
     """
     with session("benchmark moments", show, compute, batching) as s:
         from stopcli.data.protocols.moments import load_moments
+        from stopcli.data.seen import read_seen
         from stopcli.eval.moments import moments as measure
+        from stopcli.eval.moments import unseen
         from stopcli.index.live.single import VideoSearch
         from stopcli.results.measured import BenchmarkScore
 
         asked, missing = load_moments(dataset, annotations or [], videos)
         if missing:
             s.say(f"missing: {len(missing)} videos, such as {', '.join(missing[:3])}; scores are on the rest")
+        left = asked if s.files.folder is None else unseen(asked, read_seen(s.files.folder))
+        if len(left) < len(asked):
+            count = f"{len(asked) - len(left)} of {len(asked)} questions"
+            s.say(f"note: not asked, because the model was trained on their moments: {count}")
         search = VideoSearch(s.encoder, window)
         how = s.encoder.describe() | {"window": window, "command": shlex.join(["stop", *sys.argv[1:]])}
         blank = BenchmarkScore(s.files.name, dataset, "moments", {}, {}, 0, len(missing), False, how)
-        with s.progress("searching", len({a.item for a in asked})) as done:
-            score, failures = measure(asked, search.find, blank, done)
+        with s.progress("searching", len({a.item for a in left})) as done:
+            score, failures = measure(left, search.find, blank, done)
         s.output.add_all([score, *failures])
 
 

@@ -16,7 +16,7 @@ _html = o.output_option(metavar="FILE", help="Write a page with pictures, for a 
 _export = o.output_option(
     metavar="FILE",
     help="Write the moments for other programs: .otio, .edl, .fcpxml, .xml; .srt, .vtt; .eaf, .boris, .json, "
-    ".csv; .mp4 or .mkv with chapters.",
+    ".csv; .mp4, .mov, .mkv or .webm with chapters.",
 )
 
 

@@ -32,7 +32,9 @@ FEW = 30  # clips: a score on fewer says little
 
 
 _epochs = o.training_option(
-    metavar="N", min=0, help="Passes over the clips; 0 trains no prompts, in seconds."
+    metavar="N",
+    min=0,
+    help="Passes over the clips; default: as suits their number. 0 trains no prompts, and takes seconds.",
 )
 _lr = o.training_option(metavar="RATE", min=1e-9, max=1, help="Highest learning rate.")
 _batch_size = o.training_option(metavar="auto|N", parser=o.number_or_auto, help="Clips a step.")
@@ -41,13 +43,14 @@ _attention = o.training_option(
     help="What patches attend to: all frames (joint) or their own (frame); default: the model's."
 )
 _flip = o.training_option(
-    "--flip/--no-flip", help="Mirror half of the clips; default: if no label says left."
+    "--flip/--no-flip",
+    help="Mirror half of the clips; default: unless a label says left, right or clockwise.",
 )
 _background = o.training_option(
     "--background", help="Learn unlabelled stretches of files with intervals as 'background'."
 )
 _color = o.training_option(
-    "--color/--no-color", help="Vary the clips' colors; default: if no label names one."
+    "--color/--no-color", help="Vary the clips' colors; default: unless a label names one."
 )
 _keep = o.training_option(
     "--keep-zero-shot", help="Keep what the model knows of other words, where it costs nothing."
@@ -58,7 +61,8 @@ _folds = o.training_option(
 _head = o.training_option(help="What labels are recognized by: their text, prototypes from clips, or both.")
 _data = typer.Argument(
     metavar="DATA|DIR",
-    help="A table of path and label or caption, class folders, or a file of BORIS, ELAN or Label Studio.",
+    help="A table of path and label or caption, class folders, or a file of BORIS, ELAN, Label Studio, "
+    "OpenTimelineIO or subtitles.",
 )
 _output = o.output_option("--output", "-o", metavar="DIR", help="Model folder to make; default: NAME-model.")
 _resume = typer.Option("--resume", help="Go on where an interrupted run stopped.")

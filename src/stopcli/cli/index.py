@@ -5,6 +5,8 @@ from __future__ import annotations
 import shlex
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, cast
 
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
     from stopcli.index.engine import SearchEngine
     from stopcli.index.store import Index as OpenIndex
     from stopcli.runtime.encoder import Encoder
+    from stopcli.settings import Precision
 
 EXAMPLES = "Examples:\n  stop index update videos/\n  stop index ls videos/ --format csv\n  stop index info"
 app = typer.Typer(help="Manage the index that retrieve searches.", no_args_is_help=True)
@@ -78,9 +81,13 @@ def update(
         s.output.add_all(result.failures)
 
 
+_known = typer.Argument(metavar="FILE|DIR...", help="Files of the index, or folders of them.")
+Known = Annotated[list[Path] | None, _known]
+
+
 @app.command("ls", epilog="Examples:\n  stop index ls\n  stop index ls videos/ --format csv")
 @o.shares(o.Show)
-def ls(show: o.Show, paths: o.Paths = None, index: Index = None) -> None:
+def ls(show: o.Show, paths: Known = None, index: Index = None) -> None:
     """List the files of the index, and how many vectors each has."""
     with session("index ls", show) as s, s.index(index) as opened:
         from stopcli.index.maintenance import listing
@@ -93,7 +100,7 @@ def ls(show: o.Show, paths: o.Paths = None, index: Index = None) -> None:
 @o.shares(o.Show)
 def rm(
     show: o.Show,
-    paths: o.Paths = None,
+    paths: Known = None,
     everything: Annotated[bool, typer.Option("--all", help="Empty the index.")] = False,
     index: Index = None,
 ) -> None:
@@ -176,18 +183,24 @@ def _update_part(
     """Embed one process's share of what the index lacks."""
     from stopcli.data.runs import Shard
     from stopcli.index.scale.shards import update_part
+    from stopcli.index.store import default_folder
     from stopcli.results import IndexChange
 
     def later(count: int) -> None:
         what = f"note: {count} file{'s' if count > 1 else ''} came after the run was planned"
         s.say(f"{what}; update without --shard takes them")
 
+    number, encoder = Shard.parse(shard), s.encoder
+    s.compute = replace(
+        s.compute, precision=cast("Precision", encoder.precision)
+    )  # what is there in another is not looked at
+
     def open_part(folder: Path, shots: bool) -> SearchEngine:
         return s.engine(folder, "on" if shots else "off")
 
-    number = Shard.parse(shard)
-    with s.engine(index, cuts) as engine:
-        part = update_part(engine, s.encoder, number, videos, roots, window, cuts, open_part, later)
+    main = partial(s.engine, index, cuts)
+    what = videos, roots, window, cuts, open_part, later
+    part = update_part(index or default_folder(), main, encoder, number, *what)
     s.output.add(IndexChange(str(part.folder), embedded=part.embedded))
     s.output.add_all(part.failures)
     where = "" if index is None else f" --index {shlex.quote(str(index))}"

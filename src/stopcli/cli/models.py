@@ -116,8 +116,8 @@ def push(
 ) -> None:
     """Send a model folder to the Hub.
 
-    Weights, settings, card and pictures are sent. The repository is private unless --public is given. One
-    that exists stays as it is, and what is no model of stopcli is replaced with --force only.
+    Weights, settings, card and pictures are sent. A new repository is private unless --public is given; one
+    that exists stays as it is. Files that are no model of stopcli are replaced with --force only.
     """
     with session("models push", show, kept="nothing was published") as s:
         from stopcli.hub.client import push as send

@@ -83,7 +83,8 @@ class Session:
         from stopcli.settings import default_model
 
         name = name or self.compute.model or default_model()
-        return resolve(name, offline=self.compute.offline, refresh=refresh)
+        say = lambda words: self.say(f"note: {words}")  # noqa: E731
+        return resolve(name, offline=self.compute.offline, refresh=refresh, say=say)
 
     def find(self, name: str | None = None) -> ModelFiles:
         """Find the files of a model to work with, and say of the bundled one what it knows."""

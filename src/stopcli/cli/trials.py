@@ -27,7 +27,10 @@ _annotations = o.input_option(metavar="FILE|DIR", help="Split files and labels; 
 _videos = o.input_option(metavar="DIR", help="Where the data set's videos are.")
 _shots = o.input_option(metavar="K,K,...", help="Clips of each class to train on.")
 _base_shots = o.input_option(metavar="K", min=1, help="Clips of each class to train on, of a table.")
-_seeds = o.input_option(metavar="N,N,...", help="A model for each; of split files, a list for each.")
+_seeds = o.input_option(
+    metavar="N,N,...",
+    help="Seeds; a model is trained for each. Split files that have a list for each are read so.",
+)
 _epochs = o.training_option(metavar="N", min=1, help="Passes over the clips.")
 _lr = o.training_option(metavar="RATE", min=1e-9, max=1, help="Highest learning rate.")
 _mix = o.training_option("--mix", help="Score mixtures with the untrained model too.")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -32,8 +33,8 @@ def _held_out(rows: list[Row], by_class: bool, seed: int) -> set[int]:
     """Choose the numbers of rows to hold out."""
     rng = np.random.default_rng([seed, 1])
     units = defaultdict[str, list[Row]](list)  # what must stay together
-    for row in rows:
-        units[unit_of(row)].append(row)
+    for row, name in zip(rows, units_of(rows), strict=True):
+        units[name].append(row)
 
     def count(members: list[Row]) -> Counter[str]:
         return Counter(row.text if by_class else "" for row in members)
@@ -66,8 +67,8 @@ def folds_of(data: Dataset, count: int, seed: int) -> list[set[int]]:
     rng = np.random.default_rng([seed, 5])
     rows = [r for r in data.rows if r.split != "test"]
     units = defaultdict[str, list[Row]](list)
-    for row in rows:
-        units[unit_of(row)].append(row)
+    for row, name in zip(rows, units_of(rows), strict=True):
+        units[name].append(row)
     homes = defaultdict[str, set[str]](set)
     for name, members in units.items():
         for row in members:
@@ -101,9 +102,21 @@ def _divided(units: dict[str, list[Row]], count: int, rng: np.random.Generator) 
     return parts
 
 
-def unit_of(row: Row) -> str:
-    """Name what a row stays together with: its group, else its file."""
-    return row.group if row.group is not None else f"\0{row.path}"
+def units_of(rows: Sequence[Row]) -> list[str]:
+    """Name for each row what it stays with: its file and its group, and all rows that share one of them."""
+    above: dict[str, str] = {}
+
+    def top(name: str) -> str:
+        while (up := above.setdefault(name, name)) != name:
+            above[name] = name = above[up]
+        return name
+
+    for row in rows:
+        file = f"\0{row.path}"
+        both = top(file), top(file if row.group is None else row.group)
+        first, last = sorted(both, key=lambda name: (name.startswith("\0"), name))
+        above[last] = first
+    return [top(f"\0{row.path}") for row in rows]
 
 
 def few_shots(data: Dataset, shots: int, seed: int) -> Dataset:

@@ -17,7 +17,7 @@ from typing import Any, Literal
 
 from stopcli.data.annotations import CERTAIN, READERS, as_records, read_annotations
 from stopcli.data.labels import one_spelling
-from stopcli.data.tablefile import COLUMNS, MEASURED, Record, meant, read_records, short
+from stopcli.data.tablefile import COLUMNS, MEASURED, Record, json_table, meant, read_records, short
 from stopcli.errors import BadDataset, FileMissing
 from stopcli.fileio import is_file, is_folder
 from stopcli.results import LONGEST, read_clock
@@ -124,6 +124,8 @@ def read_dataset(source: Path) -> Dataset:
             f"{source}: no such file or folder; give a CSV, a JSONL, or a folder of class folders"
         )
     notes: list[str] = []
+    if (table := json_table(source)) is not None:
+        return _from_records(source, table, notes)
     cells = read_annotations(source, notes)
     records = list(read_records(source)) if cells is None else as_records(source, cells, notes)
     return _from_records(source, records, notes)
@@ -171,7 +173,22 @@ def _from_records(source: Path, records: list[Record], notes: list[str]) -> Data
         spelling, said = one_spelling([row.text for row in rows])
         notes = [*notes, *said]
         rows = [replace(row, text=spelling[row.text]) for row in rows]
+    notes += _divided_groups(rows)
     return Dataset(source, task, tuple(rows), tuple(problems), tuple(notes), frozenset(doubtful))
+
+
+def _divided_groups(rows: Sequence[Row]) -> list[str]:
+    """Return a note where clips of one group are in several splits: those held out are no longer new."""
+    splits: dict[str, set[str]] = {}
+    for row in rows:
+        if row.group is not None:
+            splits.setdefault(row.group, set()).add(row.split or "train")
+    divided = [(group, sorted(found)) for group, found in splits.items() if len(found) > 1]
+    if not divided:
+        return []
+    (group, found), more = divided[0], f" and {len(divided) - 1} more groups" if len(divided) > 1 else ""
+    where = " and ".join(found)
+    return [f"clips of the group {short(group)!r}{more} are in {where}: those held out are not wholly new"]
 
 
 class _Absent(ValueError):

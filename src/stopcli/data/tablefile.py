@@ -163,10 +163,33 @@ def _jsonl(path: Path, text: str) -> Iterator[Record]:
             raise BadDataset(f"{path}: line {number} is no JSON ({short(error)})") from error
         if not isinstance(record, dict):
             raise BadDataset(f"{path}: line {number} must be an object, got {short(line)!r}")
-        names = {name: NAMES.get(name.lower().replace(" ", "_"), name) for name in map(str, record)}
-        name, count = Counter(names.values()).most_common(1)[0] if names else ("", 0)
-        if count > 1:
-            twice = ", ".join(repr(short(given)) for given, meant in names.items() if meant == name)
-            yield number, f"{count} names that mean {short(name)!r}: {twice}; keep one"
-        else:
-            yield number, {names[str(given)]: value for given, value in record.items()}
+        yield number, _named(record)
+
+
+def json_table(path: Path) -> list[Record] | None:
+    """Return the rows of a JSON file that is a list of them, as pandas writes one; None for other files."""
+    if path.suffix.lower() != ".json":
+        return None
+    try:
+        rows = json.loads(read_text(path))
+    except (OSError, ValueError, RecursionError):
+        return None
+    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+        return None
+    named = [_named(row) for row in rows]
+    known = {name for row in named if isinstance(row, dict) for name in row}
+    flat = all(
+        value is None or isinstance(value, (str, int, float)) for row in rows for value in row.values()
+    )
+    tabular = "path" in known and known & TEXTS and not known & {"annotator", "annotation_id"}
+    return list(enumerate(named, 1)) if flat and tabular else None
+
+
+def _named(record: dict[Any, Any]) -> dict[str, Any] | str:
+    """Return cells by the names of this project, or what is wrong with them."""
+    names = {name: NAMES.get(name.lower().replace(" ", "_"), name) for name in map(str, record)}
+    name, count = Counter(names.values()).most_common(1)[0] if names else ("", 0)
+    if count > 1:
+        twice = ", ".join(repr(short(given)) for given, meant in names.items() if meant == name)
+        return f"{count} names that mean {short(name)!r}: {twice}; keep one"
+    return {names[str(given)]: value for given, value in record.items()}

@@ -64,6 +64,7 @@ class Report:
     missing: tuple[str, ...]
     failures: list[Failure]
     left_out: int = 0  # clips that a model was trained on
+    notes: list[str] = field(default_factory=list)  # what was scored in another way than one may think
     scores: list[BenchmarkScore] = field(default_factory=list)
     # of each method, in classification: true and predicted class of every clip, over all splits
     predictions: dict[str, Predictions] = field(default_factory=dict)
@@ -117,7 +118,8 @@ def accuracy(
     failures = [Failure.of(clip[0], fault) for clip, fault in faults.items() if clip in scored]
     report = Report(benchmark, missing, failures, left_out)
     clips, absent = len(benchmark.clips), len(missing) + len(scored & faults.keys())
-    for name, encoder, embedded in zip(_names(methods), methods, vectors, strict=True):
+    heads = [_head(encoder, benchmark, template, report) for encoder in methods]
+    for name, encoder, head, embedded in zip(_names(methods, heads), methods, heads, vectors, strict=True):
         how = encoder.describe() | {"protocol": benchmark.protocol, "command": command, "seed": seed}
         blank = BenchmarkScore(name, benchmark.name, "", {}, {}, clips, absent, False, how)
         if benchmark.task == "retrieval":
@@ -125,7 +127,8 @@ def accuracy(
             continue
         around, *prompts = prompts_for(["{}", *benchmark.labels], encoder.files.config, template)
         blank.provenance["template"] = around
-        head = encoder.head.of(benchmark.labels, template) if encoder.head else None
+        if head is None:
+            blank.provenance.pop("head", None)
         texts, clips_scored = encoder.encode_texts(prompts), _stacked(benchmark, embedded)
         rows = {name: encoder.label_scores(clips_scored, texts, head).logits}
         if encoder.files.config.stop is None and head is None:
@@ -192,9 +195,22 @@ def _with_plain(encoders: Sequence[Encoder]) -> list[Encoder]:
     return [*(twin for name, twin in plain.items() if name not in given), *encoders]
 
 
-def _names(methods: Sequence[Encoder]) -> list[str]:
+def _head(encoder: Encoder, benchmark: Benchmark, template: str | None, report: Report) -> Head | None:
+    """Return what a model learned of the labels from clips, if it knows them all; else note why not."""
+    if encoder.head is None or benchmark.task == "retrieval":
+        return None
+    head = encoder.head.of(benchmark.labels, template)
+    if head is None:
+        new = [label for label in benchmark.labels if not encoder.head.knows(label)]
+        why = f"{new[0]!r} is none of its labels" if new else "with another template"
+        report.notes.append(f"{encoder.files.name} is scored by words, not by what it learned: {why}")
+    return head
+
+
+def _names(methods: Sequence[Encoder], heads: Sequence[Head | None]) -> list[str]:
     """Name each method by its prompts; by its model too where that does not tell them apart."""
-    kinds = [method_name(m.files.config.stop) + (", head" if m.head else "") for m in methods]
+    learned = zip(methods, heads, strict=True)
+    kinds = [method_name(m.files.config.stop) + (", head" if head else "") for m, head in learned]
     return [
         kind if kinds.count(kind) == 1 else f"{kind} ({m.files.name})"
         for kind, m in zip(kinds, methods, strict=True)
@@ -275,8 +291,8 @@ def _classify(
     ends = np.cumsum([len(split) for split in benchmark.splits])[:-1]
     each = [accuracy_scores(part, len(classes)) for part in np.split(ranks, ends)]
     mean = {name: float(np.mean([scores[name] for scores in each])) for name in each[0]}
-    files = [item.path for item in items]
-    sure = {f"top-{k}": share_interval(ranks <= k, files) for k in tops(len(classes))}
+    groups = [item.group or item.path for item in items]
+    sure = {f"top-{k}": share_interval(ranks <= k, groups) for k in tops(len(classes))}
     provenance = blank.provenance | {"splits": [scores["top-1"] for scores in each]}
     score = replace(blank, direction="classification", scores=mean, interval=sure, provenance=provenance)
     return score, (truth, logits.argmax(1))

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stopcli.data.protocols.moments import Asked
+from stopcli.data.seen import Seen
 from stopcli.errors import InputError, StopError
 from stopcli.eval.metrics import share_interval
 from stopcli.results import Failure, Hit
@@ -67,6 +68,15 @@ def moments(
     return BenchmarkScore(
         method, blank.dataset, "moments", scores, sure, len(first), missing, False, how
     ), failures
+
+
+def unseen(asked: Sequence[Asked], seen: Seen) -> list[Asked]:
+    """Return the questions of whose moments a model was trained on none; InputError where it was on all."""
+    left = [a for a in asked if not any(seen.has((a.item.clip[0], *span)) for span in a.spans)]
+    if asked and not left:
+        way = "ask of others, or mark some rows as test in a column 'split' and train again"
+        raise InputError(f"the model was trained on all {len(asked)} moments; {way}")
+    return left
 
 
 def overlaps(predicted: Spans, true: Spans) -> NDArray[np.float64]:

@@ -16,7 +16,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from stopcli.errors import InputError, StopError
 from stopcli.model.files import ModelFiles
+from stopcli.results import Failure
 from stopcli.results.measured import Speed
 from stopcli.video.prefetch import prefetch
 from stopcli.video.workers.pool import read_frames
@@ -39,11 +41,12 @@ def speed(
     precisions: Sequence[str],
     batch_sizes: Sequence[int],
     say: Callable[[str], None],
-) -> Iterator[Speed]:
+) -> Iterator[Speed | Failure]:
     """Measure stage by stage; tell ``say`` in a sentence what bounds the whole.
 
     Plain CLIP on the model's backbone is measured beside it, on the same frames. Without paths, videos to
     decode (10 s of 640x360, H.264) are made for the time of the run. Batch sizes are in clips.
+    Files that cannot be read are not measured; raises InputError where none can be.
     """
     from stopcli.runtime.encoder import Encoder
 
@@ -58,6 +61,11 @@ def speed(
         for precision in precisions:
             encoder = Encoder(files, replace(options, precision=precision))
             if decoding is None:
+                faults = _faults(encoder, videos)
+                yield from (Failure.of(path, fault) for path, fault in faults.items())
+                videos = [path for path in videos if path not in faults]
+                if not videos:
+                    raise InputError("none of the videos can be read; nothing was measured")
                 decoding = _decode(encoder, videos)
                 yield decoding
             product = _matrix_product(encoder)
@@ -77,11 +85,19 @@ def speed(
             say(_verdict(encoder, decoding.per_second / encoder.frames, best, whole.per_second))
 
 
-def _decode(encoder: Encoder, videos: Sequence[Path]) -> Speed:
+def _read(encoder: Encoder, videos: Sequence[Path]) -> Iterator[tuple[Path, int | StopError]]:
     def read(path: Path) -> list[int]:
         return [len(read_frames(path, encoder.frames, encoder.framing, threads=1).pixels)]
 
-    ((seconds, spread),) = interleaved([lambda: list(prefetch(read, videos))])
+    yield from prefetch(read, videos)
+
+
+def _faults(encoder: Encoder, videos: Sequence[Path]) -> dict[Path, StopError]:
+    return {path: found for path, found in _read(encoder, videos) if isinstance(found, StopError)}
+
+
+def _decode(encoder: Encoder, videos: Sequence[Path]) -> Speed:
+    ((seconds, spread),) = interleaved([lambda: list(_read(encoder, videos))])
     return Speed("decode", "", "", len(videos), len(videos) * encoder.frames / seconds, "frames", spread)
 
 

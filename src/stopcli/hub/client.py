@@ -65,11 +65,13 @@ def fetch(
     offline: bool = False,
     refresh: bool = False,
     model: str | None = None,
+    stale: Callable[[Path], object] = lambda _: None,
 ) -> Path:
     """Return a file of the repository ``org/name`` from the cache, or fetch it whole into the cache.
 
     What arrives is compared with the hash that the Hub announced; huggingface_hub looks at sizes only.
-    ``refresh`` asks the Hub whether what is cached is still the newest. Messages call the model ``model``.
+    ``refresh`` asks the Hub whether what is cached is still the newest; ``stale`` is called with what is
+    taken from the cache because the Hub cannot be reached. Messages call the model ``model``.
 
     Raises:
         ModelNotFound: the repository, revision or file does not exist, or needs a login.
@@ -106,6 +108,7 @@ def fetch(
         raise _refusal(error, repo, revision, where) from error
     except OSError as error:
         if isinstance(cached, str):
+            stale(Path(cached))
             return _verified(Path(cached), where)
         reason = f"the Hub cannot be reached ({error})"
         raise OfflineError(f"{where} is not in the cache, and {reason}; {way_out}") from error

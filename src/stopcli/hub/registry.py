@@ -36,10 +36,17 @@ OPEN_CLIP_FILE = "open_clip_config.json"
 OPENAI = {"ViT-B-32", "ViT-B-16", "ViT-L-14", "ViT-L-14-336"}  # whose frames are `Preprocess`'s own
 
 
-def resolve(name: str | Path, *, offline: bool = False, refresh: bool = False) -> ModelFiles:
+def resolve(
+    name: str | Path,
+    *,
+    offline: bool = False,
+    refresh: bool = False,
+    say: Callable[[str], object] = lambda _: None,
+) -> ModelFiles:
     """Find the files of a built-in name, ``hf:org/repo[@revision]`` or a folder; fetch what is not cached.
 
-    ``offline`` makes no request; ``refresh`` asks the Hub for newer files even where all are cached.
+    ``offline`` makes no request; ``refresh`` asks the Hub for newer files even where all are cached. ``say``
+    is told where older files are taken, because the Hub cannot be reached.
 
     Raises:
         ModelNotFound: there is no such model. CheckpointError: its folder is not what it should be.
@@ -51,16 +58,22 @@ def resolve(name: str | Path, *, offline: bool = False, refresh: bool = False) -
 
     def get(repo: str, file: str, revision: str | None = None) -> Path:
         asked.append(repo)
-        return fetch(repo, file, revision, offline=offline, refresh=refresh, model=name)
+        return fetch(repo, file, revision, offline=offline, refresh=refresh, model=name, stale=stale.append)
 
+    stale: list[Path] = []
     try:
-        return _resolve(name, get)
+        found = _resolve(name, get)
     except OfflineError:
         if not refresh:
             for older in _older_states(asked[-1]):  # a newer one may have arrived in part
                 with suppress(OfflineError, ModelNotFound, CheckpointError):
-                    return _resolve(name, older)
+                    files = _resolve(name, older)
+                    say(f"{name}: the newest state is not whole in the cache; an older one is used")
+                    return files
         raise
+    if stale:
+        say(f"{name}: the Hub cannot be reached, so nothing newer was asked for; what is cached is used")
+    return found
 
 
 def _older_states(repo: str) -> Iterator[Fetch]:

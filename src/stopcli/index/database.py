@@ -66,7 +66,7 @@ PRAGMA user_version={FORMAT}
 def explain(path: Path, error: sqlite3.Error, writer: str = "another process") -> StopError:
     """Say in one sentence why SQLite refuses: it is busy, the disk is full, or the file is of no use."""
     reason = str(error)
-    if reason == "database is locked":  # SQLITE_BUSY; Python 3.10 does not give the number
+    if getattr(error, "sqlite_errorcode", 0) == sqlite3.SQLITE_BUSY:
         return IndexBusy(f"{path}: {writer} is writing to the index; try again when it is done")
     if reason == "database or disk is full":
         return write_error(path, OSError(errno.ENOSPC, reason))
@@ -253,6 +253,8 @@ class Database:
         new = [(space.id, content, *fault) for content, fault in faults.items()]
         with self.transaction() as db:
             _set_entries(db, space, entries)
+            older = [(space.id, content) for content in entries]  # faults: this time they could be read
+            db.executemany("DELETE FROM faults WHERE space=? AND content=?", older)
             db.executemany("INSERT OR IGNORE INTO faults VALUES (?,?,?,?)", new)
             _set_files(db, files)
             db.execute("UPDATE spaces SET rows=? WHERE id=?", (rows, space.id))

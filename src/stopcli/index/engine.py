@@ -73,7 +73,7 @@ class SearchEngine(AbstractContextManager["SearchEngine"]):
         self._frames = frames or files.config.frames
         self._say, self._progress, self._cuts = say, progress, cuts
         self._texts, self._words = TextEncoder(files), files.text_key()
-        self.index = Index(folder, wait=wait)
+        self.index, self._held = Index(folder, wait=wait, say=say), precision
         self._plain = self._weights = files.video_key(READER)
         self._once = cache(say)  # notes that are said once
         self._graph: tuple[tuple[str, int], ann.ANNIndex] | None = None
@@ -92,20 +92,22 @@ class SearchEngine(AbstractContextManager["SearchEngine"]):
         return [self._plain, self._frames]
 
     def _choose(self, diff: FileDiff, window: float | None) -> None:
-        """Choose between windows that end at cuts and windows that do not: files go on as they began."""
-        keys = (self._plain, self._plain + SHOTS)
-        use = bool(self._cuts)
-        if self._cuts is None:
-            spaces = [self.index.database.find_space(k, self._precision, self._frames, window) for k in keys]
-            known = [len(self.index.database.every_entry(s, diff.contents())) if s else 0 for s in spaces]
-            use = known[0] <= known[1]
-        self._weights = keys[use and window is not None]
+        """Choose windows that end at cuts or that do not, and a precision: files go on as they began."""
+        cuts = self._cuts is not False and window is not None
+        keys = [self._plain] if not cuts else [self._plain + SHOTS]
+        if cuts and self._cuts is None:
+            keys.insert(0, self._plain)
+        how = self._precision, self._frames, window
+        space = sync.best_known(self.index.database, keys, *how, diff.contents())
+        self._weights, self._held = keys[-1], self._precision
+        if space is not None:
+            self._weights, self._held = space.weights, space.precision
 
     def plan(self, videos: Paths, roots: Paths, window: float | None) -> Update:
         """Return how files, and folders that were walked whole, differ from the index; change nothing."""
         diff = sync.compare(self.index.database, videos, roots)
         self._choose(diff, window)
-        return Update(diff, self._snapshot(diff, window, self._precision))
+        return Update(diff, self._snapshot(diff, window, self._held))
 
     def update(self, videos: Paths, roots: Paths, window: float | None) -> Update:
         """Make the index agree with the files, or raise IndexBusy, CannotWrite or ModelError."""
@@ -125,7 +127,7 @@ class SearchEngine(AbstractContextManager["SearchEngine"]):
             if not plan.todo:
                 sync.settle(database, plan.diff, ())
                 return plan
-            encoder = self._encoder
+            encoder = self._encoder = _in_precision(self._encoder, self._held, self._once)
             key = (self._files.title, self._weights, encoder.precision, self._frames, window)
             space = database.make_space(Space(*key, encoder.embed_dim))
             todo = plan.diff.missing(self._snapshot(plan.diff, window, space.precision))
@@ -242,6 +244,19 @@ class SearchEngine(AbstractContextManager["SearchEngine"]):
         frames = read_frames(example.path, self._encoder.frames, self._encoder.framing, start=start, end=end)
         (vector,) = self._encoder.encode_pixels(frames.pixels[None])
         return Query(example.name, vector)
+
+
+def _in_precision(encoder: Encoder, held: str | None, say: Say) -> Encoder:
+    """Return the model in the precision of the vectors that are there, if this device computes in it."""
+    if held in (None, encoder.precision):
+        return encoder
+    try:
+        found = encoder.in_precision(held)
+    except StopError as error:
+        say(f"note: the index holds vectors in {held}; they are made again in {encoder.precision} ({error})")
+        return encoder
+    say(f"note: the index holds vectors in {held}, and goes on in it; --precision chooses another")
+    return found
 
 
 def _placed(example: Example, window: float | None) -> Example:

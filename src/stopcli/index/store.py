@@ -26,6 +26,7 @@ from stopcli.settings import data_folder
 
 Result = TypeVar("Result")
 
+TURN, PATIENCE = 0.2, 1.0  # seconds: of one attempt to be the writer; until it is said who is
 READS = 3  # attempts at reading while others compact
 DATABASE, LOCK, HOLDER = "index.sqlite", "writer.lock", "writer.txt"
 
@@ -36,10 +37,15 @@ def default_folder() -> Path:
 
 
 class Index(AbstractContextManager["Index"]):
-    """An index folder, made if need be, or IndexUnusable; another writer is waited for ``wait`` seconds."""
+    """An index folder, made if need be, or IndexUnusable; another writer is waited for ``wait`` seconds.
 
-    def __init__(self, folder: Path, *, wait: float = 600.0) -> None:
-        self.folder, self._wait, self._locked = folder, wait, False
+    ``say`` is told of whom.
+    """
+
+    def __init__(
+        self, folder: Path, *, wait: float = 600.0, say: Callable[[str], object] = lambda _: None
+    ) -> None:
+        self.folder, self._wait, self._say, self._locked = folder, wait, say, False
         try:
             make_private_folder(folder)
         except CannotWrite as error:
@@ -69,21 +75,37 @@ class Index(AbstractContextManager["Index"]):
             raise IndexUnusable(f"{self.folder}: is read-only; name another place with --index")
         lock, holder = None, self.folder / HOLDER
         try:
-            lock = sqlite3.connect(self.folder / LOCK, timeout=self._wait)
-            lock.execute("BEGIN EXCLUSIVE")
+            lock = sqlite3.connect(self.folder / LOCK, timeout=min(TURN, self._wait))
+            self._take(lock)
             with suppress(CannotWrite):
                 write_text(holder, f"process {os.getpid()} on {socket.gethostname()} (since {time.ctime()})")
             self._locked = True
             yield
         except sqlite3.Error as error:
-            writer = "another process"
-            with suppress(OSError, ValueError):
-                writer = holder.read_text(encoding="utf-8")
-            raise explain(self.folder / DATABASE, error, writer) from error
+            raise explain(self.folder / DATABASE, error, self._writer()) from error
         finally:
             self._locked = False
             if lock is not None:
                 lock.close()
+
+    def _take(self, lock: sqlite3.Connection) -> None:
+        """Take the lock, by many short attempts: within one, Python would hear of no Ctrl-C."""
+        began, told = time.monotonic(), False
+        while True:
+            try:
+                lock.execute("BEGIN EXCLUSIVE")
+                return
+            except sqlite3.OperationalError as error:
+                if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() - began >= self._wait:
+                    raise
+            if not told and time.monotonic() - began > PATIENCE:
+                told = True
+                self._say(f"waiting: {self._writer()} is writing to the index")
+
+    def _writer(self) -> str:
+        with suppress(OSError, ValueError):
+            return (self.folder / HOLDER).read_text(encoding="utf-8")
+        return "another process"
 
     def add(self, space: Space, new: Sequence[NewEntry], faults: Faults, files: Files) -> Space:
         """Add contents, their faults and where they lie, all or nothing; return the space as it is then.

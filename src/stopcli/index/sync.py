@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from itertools import groupby
 from pathlib import Path
@@ -117,12 +117,32 @@ def compare(database: Database, videos: Paths, roots: Iterable[Path]) -> FileDif
             unseen.append(below(place))
     changed = [path for path, record in present.items() if record != known.get(path)]
     lost = [path for path in known if path not in present and str(path).startswith(inside)]
-    gone = [path for path in lost if not below(str(path)).startswith(tuple(unseen))]
+    lost = [path for path in lost if not below(str(path)).startswith(tuple(unseen))]
+    gone = [path for path in lost if not os.path.lexists(path)]  # a walk skips links, and what is hidden
     left = {known[path].content: path for path in gone}
     new = [path for path in changed if path not in known and present[path].content in left]
     # of several copies of what is gone, one has moved
     moved = [(old, path) for path in new if (old := left.pop(present[path].content, None)) is not None]
     return FileDiff(present, shown, tuple(changed), tuple(moved), tuple(gone), tuple(failures))
+
+
+def best_known(
+    database: Database,
+    weights: Sequence[str],
+    precision: str | None,
+    frames: int,
+    window: float | None,
+    contents: set[str],
+) -> Space | None:
+    """Return the space that knows most of some contents; None if none knows any.
+
+    ``precision`` None means any. Of equals it is the one of the last ``weights``, then the largest.
+    """
+    like = [s for s in database.spaces() if s.weights in weights and (s.frames, s.window) == (frames, window)]
+    some = [s for s in like if precision in (None, s.precision)]
+    known = [len(database.every_entry(space, contents)) for space in some]
+    order = sorted(range(len(some)), key=lambda i: (known[i], weights.index(some[i].weights), some[i].rows))
+    return some[order[-1]] if order and known[order[-1]] else None
 
 
 def below(folder: str) -> str:

@@ -117,7 +117,13 @@ def spans_of(
             yield begin + number * window, begin + (number + 1) * window
 
 
-PASSING = {"file-missing", "file-changed", "decoder-crashed", "video-timeout"}  # not the content's fault
+PASSING = {
+    "file-missing",
+    "file-changed",
+    "decoder-crashed",
+    "read-failed",
+    "video-timeout",
+}  # not its content's
 
 
 class VideoEncoder(Protocol):

@@ -117,7 +117,8 @@ class ModelFiles:
         ``reader`` is the version of what decodes them.
         """
         stop = self.config.stop.to_dict() if self.config.stop else None
-        text = [self.text_key(), stop, asdict(self.preprocess), self.focus, reader]
+        seeing = {name: value for name, value in (self.settings or {}).items() if name != "text_cfg"}
+        text = [self.weights_hash(), seeing, stop, asdict(self.preprocess), self.focus, reader]
         if self.config.sampling != "exact":
             text += [self.config.sampling, KEYS]
         return hashlib.sha256(json.dumps(text, sort_keys=True).encode()).hexdigest()

@@ -259,7 +259,7 @@ VIEWS: dict[type, View] = {
     r.Classification: View(_classifications, lambda c: f"{_place(c)}\t{c.scores[0].label}", _flat_scores),
     r.Hit: View(_hits, lambda hit: _place(hit)),
     r.SavedClip: View(_saved),
-    r.Embedded: View(_embedded),
+    r.Embedded: View(_embedded, lambda e: _place(e)),
     t.Finetuned: View(_finetuned),
     t.TrainingPlan: View(_plan, lambda plan: f"{plan.steps}\t{plan.seconds:.0f}"),
     m.BenchmarkScore: View(

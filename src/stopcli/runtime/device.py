@@ -47,7 +47,10 @@ def choose_device(wanted: str, model: Stop, frames: int) -> tuple[torch.device, 
     if torch.cuda.is_available():
         return torch.device("cuda"), "CUDA is available"
     if torch.backends.mps.is_available():
-        cosine = agreement(model, frames, torch.device("mps"))
+        try:
+            cosine = agreement(model, frames, torch.device("mps"))
+        except (RuntimeError, NotImplementedError) as error:  # an operation that this torch lacks there
+            return torch.device("cpu"), f"MPS cannot run this model ({str(error)[:80]})"
         if cosine >= AGREEMENT:
             return torch.device("mps"), f"MPS agrees with the CPU (cosine {cosine:.5f})"
         return torch.device("cpu"), f"MPS disagrees with the CPU (cosine {cosine:.5f})"
@@ -62,11 +65,13 @@ def agreement(model: Stop, frames: int, device: torch.device) -> float:
     size = model.backbone.preprocess.size
     noise = torch.randn(2, frames, 3, size, size, generator=torch.Generator().manual_seed(0))
     home, dtype = next((p.device, p.dtype) for p in model.parameters())
-    with torch.no_grad():
-        model.to("cpu", torch.float32)
-        reference = model.encode_video(noise)
-        model.to(device)
-        found = model.encode_video(noise.to(device)).cpu()
+    try:
+        with torch.no_grad():
+            model.to("cpu", torch.float32)
+            reference = model.encode_video(noise)
+            model.to(device)
+            found = model.encode_video(noise.to(device)).cpu()
+    finally:
         model.to(home, dtype)
     return float((reference * found).sum(-1).min())
 

@@ -78,11 +78,7 @@ class Encoder:
         self.options = options or EncoderOptions()
         self.frames = self.options.frames or files.config.frames
         model = load_model(files)
-        self.logit_scale = float(model.backbone.logit_scale)
-        """CLIP's temperature: softmax(logit_scale * cosine) are the scores."""
-        if not 0 < self.logit_scale < 1e4:
-            problem = f"its temperature (logit_scale) is {self.logit_scale:g}; its weights are damaged"
-            raise CheckpointError(f"{files.name}: {problem}")
+        self.logit_scale = _temperature(model, files)  # softmax(logit_scale * cosine) are the scores
         preprocess = model.backbone.preprocess
         keys = files.config.sampling == "keyframes"
         self.framing = Framing(preprocess.size, preprocess.fit, preprocess.interpolation, keys)
@@ -124,6 +120,10 @@ class Encoder:
         twin.files, twin.head = replace(self.files, config=config, folder=None, focus=0.0), None
         twin._adopt(Stop(self.model.backbone, None).eval())
         return twin
+
+    def in_precision(self, name: str) -> Encoder:
+        """Return the same model in another precision; errors as of the class."""
+        return Encoder(self.files, replace(self.options, precision=name))
 
     def encode_texts(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """Embed texts -> (N,E) float32 of unit length, each once; raises UsageError for one that is empty."""
@@ -261,6 +261,15 @@ class Encoder:
             "device": device_name(self.device),
             "precision": self.precision,
         }
+
+
+def _temperature(model: Stop, files: ModelFiles) -> float:
+    """Return CLIP's temperature; raises CheckpointError for one that cannot be."""
+    found = float(model.backbone.logit_scale)
+    if not 0 < found < 1e4:
+        problem = f"its temperature (logit_scale) is {found:g}; its weights are damaged"
+        raise CheckpointError(f"{files.name}: {problem}")
+    return found
 
 
 def _versions() -> dict[str, str]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import product
 from pathlib import Path
 from typing import NamedTuple
@@ -52,10 +53,20 @@ class Head:
 
     def of(self, labels: Sequence[str], template: str | None = None) -> Head | None:
         """Return the head of some labels, in this order; None if not all are known, in the same sentence."""
-        if not set(labels) <= set(self.labels) or template not in (None, self.template):
+        if not all(map(self.knows, labels)) or template not in (None, self.template):
             return None
-        rows = [self.labels.index(label) for label in labels]
+        rows = [self._rows.get(label, self._rows.get(label.casefold(), 0)) for label in labels]
         return Head(tuple(labels), self.vectors[rows], self.bias[rows], self.template)
+
+    def knows(self, label: str) -> bool:
+        """Say whether a label is among them, in capitals or not."""
+        return label in self._rows or label.casefold() in self._rows
+
+    @cached_property
+    def _rows(self) -> dict[str, int]:
+        """Rows by label; by the label without capitals too, where that is no label itself."""
+        rows = {label.casefold(): i for i, label in reversed(list(enumerate(self.labels)))}
+        return rows | {label: i for i, label in enumerate(self.labels)}
 
     def save(self, file: Path) -> None:
         """Write vectors and biases; raises CannotWrite."""
@@ -97,24 +108,24 @@ def shares_of(logits: Vectors) -> Vectors:
 
 def head_of(files: ModelFiles, size: int) -> Head | None:
     """Read a model's head, if it has one; ``size`` numbers are a vector. CheckpointError: it does not fit."""
-    from safetensors import SafetensorError
-    from safetensors.numpy import load_file
+    from safetensors import SafetensorError, safe_open
 
     config, labels = files.config, files.config.labels or ()
     if config.head is None or files.folder is None:
         return None
-    file = files.folder / HEAD_FILE
+    file, shapes = files.folder / HEAD_FILE, {"vectors": (len(labels), size), "bias": (len(labels),)}
     try:
-        held = load_file(file)
-        vectors, bias = held["vectors"].astype(np.float32), held["bias"].astype(np.float32)
+        with safe_open(file, "np") as held:
+            fits = all(tuple(held.get_slice(n).get_shape()) == shape for n, shape in shapes.items())
+            # nothing is read that is larger than it should be
+            parts = [held.get_tensor(name).astype(np.float32) for name in shapes] if fits else []
     except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
         raise CheckpointError(
             f"{file}: damaged or absent ({error}); fetch or copy the model again"
         ) from error
-    fits = vectors.shape == (len(labels), size) and bias.shape == (len(labels),)
-    if not fits or not (np.isfinite(vectors).all() and np.isfinite(bias).all()):
+    if not parts or not all(np.isfinite(part).all() for part in parts):
         raise CheckpointError(f"{file}: does not belong to the {len(labels)} labels of its config.json")
-    return Head(labels, vectors, bias, config.template)
+    return Head(labels, parts[0], parts[1], config.template)
 
 
 def fit_head(

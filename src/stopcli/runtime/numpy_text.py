@@ -89,10 +89,12 @@ class _Tower:
         with safe_open(file, "np") as tensors:
             names = set(tensors.keys())
             self._prefix = "text." if "text.positional_embedding" in names else ""
+            names = {n for n in names if n.startswith(tuple(self._prefix + part for part in own))}
+            if sum(math.prod(tensors.get_slice(n).get_shape()) for n in names) > _most_numbers(settings):
+                raise ValueError("larger than its settings say")
             self._weights: dict[str, Array] = {
                 name.removeprefix(self._prefix): tensors.get_tensor(name).astype(np.float32, copy=False)
                 for name in names
-                if name.startswith(tuple(self._prefix + part for part in own))
             }
         self._file = file
         self._heads, self._layers = int(text["heads"]), int(text["layers"])
@@ -147,6 +149,14 @@ class _Tower:
         x = x - x.mean(-1, keepdims=True)
         x = x / np.sqrt(np.square(x).mean(-1, keepdims=True) + self._eps)
         return x * self._weights[f"{name}weight"] + self._weights[f"{name}bias"]
+
+
+def _most_numbers(settings: dict[str, Any]) -> float:
+    """Return how many numbers a text tower may have: half as many again as its settings need."""
+    text, embed = settings["text_cfg"], int(settings["embed_dim"])
+    width = int(text["width"])
+    block = width * width * (4 + 2 * float(text.get("mlp_ratio", 4))) + 13 * width
+    return 1.5 * (int(text["layers"]) * block + width * (int(text["context_length"]) + embed + 2) + embed)
 
 
 def _quick_gelu(x: Array) -> Array:

@@ -175,6 +175,7 @@ class LabelTable(AbstractContextManager["LabelTable"]):
             if isinstance(cells, str):
                 raise BadDataset(f"{self.path}: row {number}: {cells}; fix it, or name another table")
             row = {name: "" if value is None else str(value) for name, value in cells.items()}
+            row |= {"label": " ".join(row["label"].split())} if "label" in row else {}
             if "caption" in row or not {"path", "label"} <= set(row):
                 expected = "path, start, end, label"
                 raise BadDataset(f"{self.path}: its columns are {', '.join(row)}; expected {expected}")

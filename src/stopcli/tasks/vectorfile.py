@@ -134,7 +134,8 @@ def _load_parquet(path: Path) -> Loaded:
 
     with path.open("rb") as stream:
         table = pq.read_table(stream)
-    matrix = np.array(table["vector"].to_pylist(), np.float32)
+    flat = table["vector"].combine_chunks().flatten().to_numpy(zero_copy_only=False)
+    matrix = flat.astype(np.float32, copy=False).reshape(len(table), -1)
     rows = [Row(*values) for values in zip(*(table[n].to_pylist() for n in COLUMNS), strict=True)]
     rows = [replace(row, path=os.fsdecode(row.path)) for row in rows]
     return matrix, rows, json.loads(table.schema.metadata[b"stopcli"])
@@ -238,23 +239,22 @@ class Journal:
         vectors = VectorFile({})
         if not self.path.is_file():
             return vectors
-        lines = self.path.read_text(encoding="utf-8", errors="replace").split("\n")
         try:
-            vectors.provenance = dict(json.loads(lines[0]))
-            for line in lines[1:]:
-                entry = json.loads(line)
-                rows = [Row(**row) for row in entry["rows"]]
-                vectors.put(rows, [np.frombuffer(bytes.fromhex(v), np.float32) for v in entry["vectors"]])
+            with self.path.open(encoding="utf-8", errors="replace", newline="\n") as lines:
+                vectors.provenance = dict(json.loads(next(lines, "")))
+                for line in lines:
+                    entry = json.loads(line)
+                    rows = [Row(**row) for row in entry["rows"]]
+                    vectors.put(rows, [np.frombuffer(bytes.fromhex(v), np.float32) for v in entry["vectors"]])
         except (KeyError, TypeError, ValueError):  # the line that was being written
             pass
         return vectors
 
     def begin(self, vectors: VectorFile) -> None:
         """Start the journal over with what is already known, before anything that holds it is replaced."""
-        first = json.dumps(self.provenance) + "\n"
-        if vectors.parts:
-            first += _entry(vectors.rows, vectors.matrix()) + "\n"
-        write_text(self.path, first)
+        with replacing(self.path) as part, part.open("w", encoding="utf-8", newline="\n") as out:
+            out.write(json.dumps(self.provenance) + "\n")
+            out.writelines(_entry(*known) + "\n" for known in vectors.parts.values())
 
     def append(self, rows: Sequence[Row], vectors: Sequence[NDArray[np.float32]]) -> None:
         """Add the rows of one file."""

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from stopcli.data.table import Clip, Row, Task
 from stopcli.errors import StopError, UsageError
 from stopcli.train import distributed
+from stopcli.train.history import VALIDATIONS
 from stopcli.train.options import FinetuneOptions
 from stopcli.video.cache import AROUND, FrameCache
 from stopcli.video.pixels import Framing
@@ -58,6 +59,15 @@ class Schedule:
     def steps(self) -> int:
         """Steps in all."""
         return self.epochs * self.steps_per_epoch
+
+    @property
+    def validate_every(self) -> int:
+        """Steps between validations."""
+        return max(1, self.epochs // VALIDATIONS) * self.steps_per_epoch
+
+    def validates(self, step: int) -> bool:
+        """Say whether the weights are scored after a step."""
+        return step > 0 and (step % self.validate_every == 0 or step == self.steps)
 
     def rate(self, step: int) -> float:
         """Return the learning rate of a step: linear warm-up, then a cosine to zero."""

@@ -64,6 +64,7 @@ def finetune(
     folder = RunFolder(output)
     folder.check(resume=resume, force=force)
     if resume and folder.finished:
+        callback.noted(f"{output}: the run was finished already, and stays as it is; --force trains again")
         return folder.result(read_config(output))
     table = _checked_table(source, callback, options, skip_bad=skip_bad)
     with alone(output) if distributed.rank() == 0 else nullcontext():
@@ -115,9 +116,20 @@ def _checked_table(
         raise UsageError("--folds needs labels: of captions, how many there are decides the score")
     if options.folds is not None and distributed.world_size() > 1:
         raise UsageError("--folds runs in one process; leave it out, or leave out torchrun")
+    if options.epochs == 0 and distributed.world_size() > 1:
+        raise UsageError("--epochs 0 runs in one process; leave out torchrun")
+    if table.task == "retrieval":
+        _check_for_captions(options)
     for note in table.notes:
         callback.noted(note)
     return check_table(table, callback, skip_bad=skip_bad)
+
+
+def _check_for_captions(options: FinetuneOptions) -> None:
+    """Raise UsageError for what is learned of labels only."""
+    given = {"--epochs 0": options.epochs == 0, "--shots": options.shots, "--head": options.head != "auto"}
+    if wrong := next((name for name, value in given.items() if value), None):
+        raise UsageError(f"{wrong} needs labels; this table has captions")
 
 
 class _Workshop:

@@ -28,6 +28,11 @@ class History:
     losses: list[tuple[int, float]] = field(default_factory=list)
     scores: list[tuple[int, float]] = field(default_factory=list)
 
+    @property
+    def last_validated(self) -> int:
+        """The step after which the weights were last scored; without clips to score, were last written."""
+        return max(self.best_step, self.scores[-1][0] if self.scores else 0)
+
     def validated(self, step: int, score: float, loss: float) -> bool:
         """Take note of a validation; say whether its weights are the best so far."""
         self.scores.append((step, score))

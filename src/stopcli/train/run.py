@@ -28,7 +28,7 @@ from stopcli.train.run_folder import METRIC, RunFolder, require_same_settings
 from stopcli.train.scoring.conclusion import Conclusion
 from stopcli.train.scoring.judge import Evaluation, Judge
 from stopcli.train.scoring.retention import Retention
-from stopcli.train.trainer import State, Trainer
+from stopcli.train.trainer import State, Trainer, uninterrupted
 
 if TYPE_CHECKING:
     from stopcli.runtime.encoder import Encoder
@@ -96,7 +96,7 @@ class FinetuneRun:
         To ``measure`` how long it will take, two steps are computed and not taken.
         """
         history, schedule, started = self.history, self.schedule, time.monotonic()
-        if resume and self.folder.state_file.exists():
+        if resume and self.folder.has_state():
             self._restore()
             history, done = self.history, self.step_number
             expected = history.seconds / max(1, done) * (schedule.steps - done)
@@ -142,8 +142,9 @@ class FinetuneRun:
             self._validate()
             return
         trainer, schedule, history = self.trainer, self.schedule, self.history
+        if schedule.validates(trainer.step_number) and history.last_validated != trainer.step_number:
+            self._validate()  # a validation that was interrupted
         choices = len(self.sentences) if self.by_class else schedule.batch_size
-        validate_every = max(1, schedule.epochs // VALIDATIONS) * schedule.steps_per_epoch
         began, saved = time.monotonic() - history.seconds, time.monotonic()
         spares = self.options.epochs is None  # who says how many epochs gets them all
         if spares and history.settled(trainer.step_number, schedule.steps):  # of a run that was resumed
@@ -151,13 +152,14 @@ class FinetuneRun:
         with closing(self.batches.ahead(trainer.step_number)) as ahead:
             mark = time.monotonic()
             for rows, pixels in ahead:
-                loss = trainer.step(rows, pixels)
-                step, history.seconds = trainer.step_number, time.monotonic() - began
-                self._pace.step(time.monotonic() - mark)
-                history.losses.append((step, loss))
-                rate = schedule.rate(step - 1)
-                self.folder.log({"step": step, "loss": loss, "lr": rate, "seconds": history.seconds})
-                validates = step % validate_every == 0 or step == schedule.steps
+                with uninterrupted():
+                    loss = trainer.step(rows, pixels)
+                    step, history.seconds = trainer.step_number, time.monotonic() - began
+                    self._pace.step(time.monotonic() - mark)
+                    history.losses.append((step, loss))
+                    rate = schedule.rate(step - 1)
+                    self.folder.log({"step": step, "loss": loss, "lr": rate, "seconds": history.seconds})
+                validates = schedule.validates(step)
                 mark = time.monotonic()
                 score = self._validate() if validates else None
                 may_end = spares and validates and step < schedule.steps
@@ -169,7 +171,9 @@ class FinetuneRun:
                     self._pace.validation(time.monotonic() - mark)
                 epoch = (step - 1) // schedule.steps_per_epoch + 1
                 plateau = history.plateau(choices) if step % PLATEAU == 0 else None
-                left = self._pace.left(schedule.steps - step, (schedule.steps - step) // validate_every)
+                left = self._pace.left(
+                    schedule.steps - step, (schedule.steps - step) // schedule.validate_every
+                )
                 yield StepReport(
                     step, schedule.steps, epoch, loss, score, history.best, plateau, left, settled
                 )
@@ -181,15 +185,16 @@ class FinetuneRun:
         """Score the weights on the validation clips; write them where they are the best so far."""
         history, step = self.history, self.step_number
         result = self.judge.evaluate(self.encoder, self.validation)
-        if result is None:
-            history.best_step = step
-            self._write_model({})
-            return None
-        score = result.scores[self.metric]
-        self.folder.log({"step": step, "validation": result.scores, "validation_loss": result.loss})
-        if history.validated(step, score, result.loss):
-            self._write_model({"validation": {self.metric: score}})
-        return score
+        with uninterrupted():
+            if result is None:
+                history.best_step = step
+                self._write_model({})
+                return None
+            score = result.scores[self.metric]
+            self.folder.log({"step": step, "validation": result.scores, "validation_loss": result.loss})
+            if history.validated(step, score, result.loss):
+                self._write_model({"validation": {self.metric: score}})
+            return score
 
     def finish(
         self,

@@ -41,6 +41,7 @@ METRICS_FILE, CURVE_FILE, CONFUSION_FILE = "metrics.jsonl", "curve.png", "confus
 PREDICTIONS_FILE = "predictions.csv"  # of held-out clips; never published, it names files
 STATE_FILE, BEST_FILE, FOLDS = ".state.safetensors", ".best.safetensors", ".folds"
 BESIDE = (CURVE_FILE, CONFUSION_FILE, PREDICTIONS_FILE, FOLDS)
+SIGNS = (STATE_FILE, BEST_FILE, FOLDS, SEEN_FILE)  # of a run; none else has such
 OURS = (
     CONFIG_FILE,
     WEIGHTS_FILE,
@@ -73,7 +74,7 @@ class RunFolder:
             raise FileExists(f"{nearest}: is a file; -o names the folder of the model to make")
         if not os.access(nearest, os.W_OK):
             raise CannotWrite(f"{path}: the folder {nearest} cannot be written to; choose another -o")
-        ours = any(exists(path / name) for name in OURS)
+        ours = self._is_ours()
         if ours and not resume and not force:
             advice = "go on with --resume, start over with --force, or choose another -o"
             raise FileExists(f"{path}: holds a model already; {advice}")
@@ -84,12 +85,30 @@ class RunFolder:
         if exists(path) and not ours and any(path.iterdir()):
             raise FileExists(f"{path}: is not empty and holds no run; choose another -o")
 
+    def _is_ours(self) -> bool:
+        """Say whether a model or a run lies here; a README, a picture or a table may be anyone's."""
+        if any(exists(self.path / name) for name in SIGNS):
+            return True
+        try:
+            read_config(self.path)
+        except CheckpointError:
+            return False
+        return True
+
     @property
     def finished(self) -> bool:
         """Whether a run came to its end here; one that was interrupted has left its state."""
         done = (self.path / CARD_FILE, self.path / METRICS_FILE)
         begun = (self.state_file, self.path / FOLDS)  # of a run that goes on, or of one that starts over
         return all(file.exists() for file in done) and not any(sign.exists() for sign in begun)
+
+    def has_state(self) -> bool:
+        """Say whether a state was saved; raises UsageError where not all processes see it."""
+        seen = distributed.gather_dict({distributed.rank(): self.state_file.exists()})
+        if len(set(seen.values())) > 1:
+            problem = "not every machine sees the state to resume"
+            raise UsageError(f"{self.path}: {problem}; put -o on a folder that they share")
+        return seen[0]
 
     def begin(self, step: int, config: ModelConfig, clips: Sequence[Clip], seen: Seen) -> None:
         """Make the folder ready for the steps after ``step``; note which clips it is trained on, and was.
@@ -110,11 +129,11 @@ class RunFolder:
                 shutil.rmtree(self.path / TOKENIZER_FOLDER, ignore_errors=True)
         except OSError as error:
             raise write_error(self.path, error) from error
+        write_seen(self.path, clips, seen)
         log = self.path / METRICS_FILE
         lines = log.read_text(encoding="utf-8").splitlines() if log.exists() else []
         kept = [line for line in lines if line.endswith("}") and json.loads(line)["step"] <= step]
         write_text(log, "".join(f"{line}\n" for line in kept))
-        write_seen(self.path, clips, seen)
 
     def log(self, record: dict[str, Any]) -> None:
         """Add a line to the metrics; raises CannotWrite."""

@@ -9,9 +9,12 @@ from __future__ import annotations
 
 import json
 import math
+import signal
+import threading
 import time
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -188,6 +191,28 @@ def parameter_groups(parameters: dict[str, torch.Tensor], weight_decay: float) -
         (0.0, GAMMA_PACE): [p for n, p in parameters.items() if n == "gamma"],
     }
     return [{"params": p, "weight_decay": d, "pace": pace} for (d, pace), p in groups.items() if p]
+
+
+@contextmanager
+def uninterrupted() -> Iterator[None]:
+    """Do what belongs together to its end before Ctrl-C counts; a second one counts at once."""
+    held: list[int] = []
+
+    def hold(number: int, _: object) -> None:
+        if held:
+            raise KeyboardInterrupt
+        held.append(number)
+
+    if threading.current_thread() is not threading.main_thread():  # signals reach the main thread only
+        yield
+        return
+    before = signal.signal(signal.SIGINT, hold)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+    if held:
+        raise KeyboardInterrupt
 
 
 @dataclass

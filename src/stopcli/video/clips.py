@@ -18,7 +18,7 @@ from stopcli.video.pixels import Framing
 from stopcli.video.reader import VideoReader, open_video
 from stopcli.video.sampling import count_windows, sample_times, windows
 
-READER = 2  # counts up whenever the frames of some file become others
+READER = 3  # counts up whenever the frames of some file become others
 MANY = 5000  # windows: so many must be in a file, not in its header only
 
 
@@ -59,16 +59,22 @@ def read_frames(
     with open_video(path, threads=threads) as video:
         begin = max(0.0, start - video.offset) if start is not None else 0.0
         if begin >= video.duration and start is not None:
-            last = video.duration + video.offset
-            raise UnreadableVideo(f"{path}: it ends at {last:.2f} s, but {start:.2f} s was wanted")
+            raise _too_late(path, video, start)
         if end is not None and end <= video.offset:
             raise UnreadableVideo(f"{path}: its picture begins at {video.offset:.2f} s, after {end:.2f} s")
         stop = min(end - video.offset, video.duration) if end is not None else video.duration
         clip = _read_part(video, begin, stop, frames, size)
-        if end is None and video.duration < stop * 0.98 - 0.05:
+        if video.duration < stop * 0.98 - 0.05:
             # the file ended early: sample what is really there
+            if start is not None and begin >= video.duration:
+                raise _too_late(path, video, start)
             clip = _read_part(video, begin, video.duration, frames, size)
         return clip
+
+
+def _too_late(path: str | Path, video: VideoReader, start: float) -> UnreadableVideo:
+    last = video.duration + video.offset
+    return UnreadableVideo(f"{path}: it ends at {last:.2f} s, but {start:.2f} s was wanted")
 
 
 def _read_part(video: VideoReader, start: float, end: float, frames: int, size: int | Framing) -> Frames:

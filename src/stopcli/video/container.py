@@ -5,6 +5,7 @@ Nothing is decoded here.
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import time
@@ -13,10 +14,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from stopcli.errors import InputError, NoVideoStream, UnreadableVideo, VideoTimeout
+from stopcli.errors import InputError, NoVideoStream, ReadFailed, UnreadableVideo, VideoTimeout
 
 STALL_SECONDS = 20.0  # without a new frame: the decoder hangs
-TIME_LIMIT = 1800.0  # seconds for one file
+TIME_LIMIT = 1800.0  # seconds for one file, and one more for each
+SLOWEST = 100_000  # bytes of it
+DRIVE = {errno.ESTALE, errno.ETIMEDOUT, errno.ENXIO, errno.ENODEV, errno.ENOTCONN}  # not the file's fault
+AHEAD = 64 << 20  # bytes behind the last packet in which a fault of the drive is looked for
 GRACE = 2.0  # seconds for noticing that a process was stopped
 FORMATS = (  # of films, by FFmpeg's names; none that opens other files (concat, hls, dash), no still pictures
     "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,mpegvideo,flv,asf,ogg,mxf,rm,gif,h264,hevc,m4v,"
@@ -44,6 +48,8 @@ class Facts:
     codec: str = ""  # of its pictures,
     pixels: str = ""  # how they are stored,
     sound_codec: str = ""  # and of the sound
+    aspect: float = 1.0  # a stored pixel's width by its height
+    turned: bool = False  # rows are shown as columns; only a look at a picture tells it
 
     @property
     def end(self) -> float:
@@ -57,7 +63,8 @@ class Container:
     def __init__(self, path: str | Path, threads: int) -> None:
         self.path = path
         self._threads = threads
-        self._deadline = self.clock() + TIME_LIMIT
+        self._limit = TIME_LIMIT + Path(path).stat().st_size / SLOWEST
+        self._deadline, self._place = self.clock() + self._limit, 0
         self._open(conceal=False)
 
     def _open(self, *, conceal: bool) -> None:
@@ -112,7 +119,10 @@ class Container:
         on_packet()
 
     def packets(self) -> Iterator[Any]:
-        """Yield the stream's packets until the end or the first unreadable one; VideoTimeout if too slow."""
+        """Yield the stream's packets until the end or the first unreadable one.
+
+        Raises VideoTimeout: it takes too long. ReadFailed: the drive fails.
+        """
         import av
 
         self._at_start = False
@@ -120,12 +130,33 @@ class Container:
         while True:
             try:
                 packet = next(packets)
-            except (StopIteration, av.FFmpegError):
+            except StopIteration:
+                return
+            except av.FFmpegError as error:
+                if self._is_of_drive(error):
+                    raise ReadFailed(f"{self.path}: reading it failed ({reason(error)}); skipped") from error
                 return
             self.beat()
             if self.is_past(self._deadline):
-                raise VideoTimeout(f"{self.path}: not done after {TIME_LIMIT:.0f} s; skipped")
+                raise VideoTimeout(f"{self.path}: not done after {self._limit:.0f} s; skipped")
+            self._place = packet.pos if packet.size and packet.pos is not None else self._place
             yield packet
+
+    def _is_of_drive(self, error: Any) -> bool:
+        """Say whether a fault is the drive's; of files that are cut off, FFmpeg may say EIO too."""
+        import av
+
+        if isinstance(error, av.error.ExitError) or error.errno in DRIVE:
+            return True
+        if error.errno != errno.EIO:
+            return False
+        try:
+            with Path(self.path).open("rb") as stream:
+                stream.seek(max(0, self._place))
+                stream.read(AHEAD)
+        except OSError:
+            return True
+        return False
 
     def decode_singly(self) -> None:
         """Decode without threads: each of them holds a frame back, and key frames may be far apart."""

@@ -17,6 +17,10 @@ EXTENSIONS = frozenset({
 })  # fmt: skip
 
 
+SHARED = {".ts", ".mod"}  # of films, and of TypeScript and of Go
+MOST_TEXT, HEAD = 4 << 20, 4096  # bytes: of a text, and of its beginning
+
+
 def find_videos(paths: Sequence[str | Path]) -> Iterator[Path]:
     """Yield files as given, and the videos in folders, recursively, in sorted order.
 
@@ -38,7 +42,22 @@ def could_be_video(path: Path) -> bool:
 
 def is_video(path: Path) -> bool:
     """Say whether a file in a folder counts as a video: by its extension; without one, if it opens."""
-    return path.suffix.lower() in EXTENSIONS or (not path.suffix and opens(path))
+    kind = path.suffix.lower()
+    if kind in SHARED:
+        return not _is_text(path)
+    return kind in EXTENSIONS or (not kind and opens(path))
+
+
+def _is_text(path: Path) -> bool:
+    """Say whether a file is small and holds no zero byte, as text does and no film."""
+    try:
+        if path.stat().st_size > MOST_TEXT:
+            return False
+        with path.open("rb") as stream:
+            head = stream.read(HEAD)
+    except OSError:
+        return False  # reading it will say what is wrong with it
+    return bool(head) and b"\0" not in head
 
 
 def find_files(top: Path) -> Iterator[Path]:

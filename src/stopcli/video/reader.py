@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from stopcli.errors import FileMissing, UnreadableVideo, VideoTimeout, VideoTooLarge
 from stopcli.video.container import MAX_PIXELS, STALL_SECONDS, Container, Facts, reason
-from stopcli.video.pixels import Clock, Framing, Scaler
+from stopcli.video.pixels import Clock, Framing, Scaler, display_matrix, quarter_turn
 from stopcli.video.sampling import film_times, sample_times
 from stopcli.video.timeline import SEQUENTIAL_SHARE, read_timeline, scan_stamps
 
@@ -284,13 +284,24 @@ class VideoReader:
                 raise VideoTimeout(f"{self._container.path}: no frame for {STALL_SECONDS:.0f} s; skipped")
 
 
-def facts_of(video: VideoReader) -> Facts:
-    """Return what an open file says of itself."""
+def facts_of(video: VideoReader, *, look: bool = False) -> Facts:
+    """Return what an open file says of itself; with a ``look`` at a picture, whether that is turned too."""
     c = video._container
-    size = (c.codec.width, c.codec.height)
-    sounds = c.sounds
+    size, sounds, aspect = (c.codec.width, c.codec.height), c.sounds, c.stream.sample_aspect_ratio
     names = c.file.format.name, c.codec.name, c.codec.pix_fmt or "", sounds[0].codec.name if sounds else ""
-    return Facts(video.duration, video.rate, video.offset, *size, bool(sounds), c.timecode(), *names)
+    shape = float(aspect) if aspect and aspect > 0 else 1.0
+    lengths = video.duration, video.rate, video.offset
+    turned = look and _is_turned(video)
+    return Facts(*lengths, *size, bool(sounds), c.timecode(), *names, shape, turned)
+
+
+def _is_turned(video: VideoReader) -> bool:
+    """Say whether rows of the first picture are shown as columns; False where none can be decoded."""
+    with suppress(_Distrusted):
+        for _, frame in video._decode():
+            turn = quarter_turn(display_matrix(frame))
+            return turn is not None and turn[0]
+    return False
 
 
 def check_size(path: str | Path, width: int, height: int) -> None:

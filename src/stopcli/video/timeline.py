@@ -17,6 +17,7 @@ SEQUENTIAL_SHARE = 0.75  # of the file to be decoded anyway: reading on is cheap
 
 
 PERCEPTIBLE = 0.1  # seconds
+RATE = 25  # frames a second of a stream that does not say
 
 
 @dataclass(frozen=True)
@@ -117,10 +118,14 @@ def scan_stamps(container: Container) -> NDArray[np.float64]:
 
 
 def _packet_times(container: Container) -> NDArray[np.float64]:
-    times = []
+    """Return the packets' times, ascending; of a raw stream, which has none, by counting its pictures."""
+    times, pictures = [], 0
     for packet in container.packets():
         stamp = packet.pts if packet.pts is not None else packet.dts
+        pictures += packet.size > 0
         if stamp is not None:
             times.append(float(stamp * packet.time_base))
     container.rewind()
+    if not times:
+        return np.arange(pictures) / float(container.stream.average_rate or RATE)
     return np.sort(np.array(times, np.float64))

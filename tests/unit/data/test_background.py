@@ -6,7 +6,7 @@ import pytest
 
 from labelled_clips import Recorder, table
 from stopcli.data.background import BACKGROUND, MARGIN, with_background
-from stopcli.data.split import folds_of
+from stopcli.data.split import folds_of, units_of
 from stopcli.data.table import read_dataset
 from stopcli.errors import BadDataset, UsageError
 from stopcli.train.dataset import check_table
@@ -74,7 +74,7 @@ def test_what_has_no_background_is_told(videos, text, length, error, words):
 
 
 def test_folds_keep_groups_whole_and_classes_alike(videos):
-    lines = [f"0{i % 3}.mp4,{'ab'[i % 2]},{i},{i + 1},g{i // 4}" for i in range(24)]
+    lines = [f"0{i // 4}.mp4,{'ab'[i % 2]},{i},{i + 1},g{i // 4}" for i in range(24)]
     data = read_dataset(table(videos, "path,label,start,end,group\n" + "\n".join(lines)))
     parts = folds_of(data, 3, 0)
     assert sorted(n for part in parts for n in part) == [r.number for r in data.rows]
@@ -103,3 +103,25 @@ def test_no_part_holds_all_of_a_label(videos):
     for seed in range(20):
         for part in folds_of(data, 4, seed):
             assert {r.text for r in data.rows if r.number not in part} == {"a", "b", "c"}
+
+
+def test_clips_of_one_file_stay_together_whatever_their_groups(videos):
+    """A match of anna's and ben's, one of ben's and cleo's: all are alike. The others are on their own."""
+    rows = "00.mp4,a,0,1,anna\n00.mp4,b,1,2,ben\n01.mp4,a,0,1,ben\n01.mp4,b,1,2,\n01.mp4,a,2,3,cleo\n"
+    rows += "02.mp4,a,0,1,\n02.mp4,b,1,2,\n03.mp4,a,0,1,dan\n04.mp4,b,0,1,dan\n"
+    data = read_dataset(table(videos, f"path,label,start,end,group\n{rows}"))
+    units = units_of(data.rows)
+    assert [units.index(name) for name in units] == [0, 0, 0, 0, 0, 5, 5, 7, 7]
+    assert units[0] == "anna"
+    for seed in range(5):
+        held = {
+            name
+            for row, name in zip(data.rows, units, strict=True)
+            if row.number in folds_of(data, 3, seed)[0]
+        }
+        rest = {
+            name
+            for row, name in zip(data.rows, units, strict=True)
+            if row.number not in folds_of(data, 3, seed)[0]
+        }
+        assert not held & rest

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from stopcli.data.labels import parse_labels
@@ -176,3 +178,27 @@ def test_endless_files_are_not_read_to_the_end(tmp_path, monkeypatch):
     (tmp_path / "big.csv").write_text("path,label\n" + "x,y\n" * 1000)
     with pytest.raises(BadDataset, match="larger than"):
         read_dataset(tmp_path / "big.csv")
+
+
+def test_a_json_file_of_rows_is_a_table(read):
+    rows = [
+        {"video": "d1.mp4", "label": "serve", "start": 3, "end": 5.5, "split": "train"},
+        {"video": "d1.mp4", "label": "volley", "start": 9, "end": 11, "split": "test"},
+    ]
+    data = read(json.dumps(rows), "labels.json")
+    assert not data.problems
+    assert [(r.text, r.start, r.end, r.split) for r in data.rows] == [
+        ("serve", 3.0, 5.5, "train"),
+        ("volley", 9.0, 11.0, "test"),
+    ]
+    exported = [{"id": 1, "video": "d1.mp4", "label": "serve", "annotator": 1, "annotation_id": 2}] * 2
+    assert texts(read(json.dumps(exported[:1]), "studio.json")) == ["serve"]  # Label Studio's JSON-MIN
+
+
+def test_a_group_on_both_sides_of_a_split_is_noted(read):
+    rows = (
+        "path,label,split,group\nd1.mp4,a,train,anna\nd2.mp4,a,test,anna\nr1.mp4,b,,ben\nr2.mp4,b,train,ben\n"
+    )
+    assert read(rows).notes == (
+        "clips of the group 'anna' are in test and train: those held out are not wholly new",
+    )

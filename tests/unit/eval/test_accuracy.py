@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -16,8 +17,9 @@ from stopcli.errors import FileExists, InputError
 from stopcli.eval.accuracy import accuracy, published
 from stopcli.eval.report import check_folder, write_report
 from stopcli.hub.registry import resolve
-from stopcli.model.config import StopConfig
+from stopcli.model.config import HEAD_FILE, StopConfig
 from stopcli.runtime.encoder import Encoder, EncoderOptions
+from stopcli.runtime.head import Head
 from stopcli.tasks.classify import classify
 
 
@@ -192,3 +194,30 @@ def test_raw_pixels_tell_that_a_set_is_easy(encoders, tmp_path):
         assert raw.scores["top-1"] == right
         assert "weights" not in raw.provenance
     assert not any("raw" in s.method for s in accuracy(encoders[:1], benchmark).scores)
+
+
+def test_a_head_counts_where_it_knows_the_labels_in_capitals_or_not(videos, tmp_path):
+    folder = write_model(tmp_path / "model", labels=["A thing", "B thing"])
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"head": {"share": 0.5, "ridge": 1.0}}))
+    Head(("A thing", "B thing"), np.eye(2, 32, dtype=np.float32), np.zeros(2, np.float32)).save(
+        folder / HEAD_FILE
+    )
+    encoder = Encoder(resolve(str(folder)), EncoderOptions("cpu", "fp32"))
+    benchmark = own(videos, tmp_path)
+    report = accuracy([encoder], benchmark)
+    assert "plain CLIP, head" in [s.method for s in report.scores]
+    assert not report.notes
+    report = accuracy([encoder], replace(benchmark, labels=(*benchmark.labels, "c thing")))
+    assert not any(", head" in s.method or "head" in s.provenance for s in report.scores)
+    assert report.notes == [
+        f"{folder} is scored by words, not by what it learned: 'c thing' is none of its labels"
+    ]
+
+
+def test_clips_of_one_group_widen_the_interval(encoders, videos, tmp_path):
+    alone = own(videos, tmp_path)
+    (items,) = alone.splits
+    together = replace(alone, splits=(tuple(replace(item, group="one person") for item in items),))
+    wide, narrow = (accuracy(encoders[:1], b).scores[0].interval["top-1"] for b in (together, alone))
+    assert wide[1] - wide[0] > narrow[1] - narrow[0]

@@ -9,8 +9,9 @@ import pytest
 
 from stopcli.data.protocols.benchmarks import Item
 from stopcli.data.protocols.moments import Asked
+from stopcli.data.seen import read_seen, write_seen
 from stopcli.errors import InputError
-from stopcli.eval.moments import average_precision, moments, overlaps
+from stopcli.eval.moments import average_precision, moments, overlaps, unseen
 from stopcli.results import Hit
 from stopcli.results.measured import BenchmarkScore
 
@@ -90,3 +91,17 @@ def test_nothing_that_can_be_read_is_an_error():
 
     with pytest.raises(InputError, match="none of its videos"):
         moments([asked("a", "x", (0, 1))], find, BLANK)
+
+
+def test_moments_that_a_model_was_trained_on_are_not_asked(tmp_path):
+    (tmp_path / "a.mp4").write_bytes(b"film a")
+    (tmp_path / "b.mp4").write_bytes(b"film b")
+    write_seen(tmp_path, [(tmp_path / "a.mp4", 2.0, 5.0)])
+    questions = [
+        Asked("x", Item("a", (), path=tmp_path / "a.mp4"), ((0.0, 2.0),)),
+        Asked("y", Item("a", (), path=tmp_path / "a.mp4"), ((7.0, 9.0), (4.0, 6.0))),
+        Asked("z", Item("b", (), path=tmp_path / "b.mp4"), ((2.0, 5.0),)),
+    ]
+    assert [a.text for a in unseen(questions, read_seen(tmp_path))] == ["x", "z"]
+    with pytest.raises(InputError, match="trained on all 1 moments"):
+        unseen(questions[1:2], read_seen(tmp_path))

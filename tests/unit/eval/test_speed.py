@@ -5,8 +5,10 @@ from __future__ import annotations
 import pytest
 
 from conftest import write_video
+from stopcli.errors import InputError
 from stopcli.eval.speed import speed
 from stopcli.hub.registry import resolve
+from stopcli.results import Failure
 from stopcli.runtime.encoder import EncoderOptions
 
 
@@ -42,3 +44,17 @@ def test_speed_measures_every_stage_and_says_what_bounds_the_whole(toy, tmp_path
     assert batch.startswith("note: in batches of 2, a clip takes ")
     assert verdict.startswith("fp32: b")
     assert "clips/s" in verdict
+
+
+def test_files_that_cannot_be_read_are_not_measured(toy, tmp_path, monkeypatch):
+    monkeypatch.setattr("stopcli.eval.speed.LEAST", 0.01)
+    monkeypatch.setattr("stopcli.eval.speed.ROUNDS", 1)
+    video = write_video(tmp_path / "clip.mp4", frames=8, fps=4)
+    (tmp_path / "broken.mp4").write_bytes(b"no film" * 99)
+    what = resolve(str(toy)), EncoderOptions("cpu")
+    how = {"precisions": ["fp32"], "batch_sizes": [1], "say": lambda _: None}
+    failure, decode, *_ = speed(*what, [tmp_path / "broken.mp4", video], **how)
+    assert isinstance(failure, Failure)
+    assert (decode.stage, decode.batch_size) == ("decode", 1)
+    with pytest.raises(InputError, match="none of the videos can be read"):
+        list(speed(*what, [tmp_path / "broken.mp4"], **how))

@@ -119,3 +119,13 @@ def test_rm_merge_compact_and_info(run, run_json, toy, clips, tmp_path):
     assert run_json("index", "rm", "--all")[1]["data"][0]["removed"] == 2
     assert json.loads(run("index", "ls", "--format", "json")[1])["data"] == []
     assert run("index", "rm")[0] == 2
+
+
+def test_merge_forgets_that_a_file_could_not_be_read_here(tmp_path):
+    a, b = filled_index(tmp_path / "a", files=3), filled_index(tmp_path / "b", files=6)
+    with a.writing():
+        a.add(space_of(a), [], {c: Fault("video-too-large", "m") for c in ("c4", "c5", "else")}, {})
+    with b.writing():
+        b.add(space_of(b), [], {"c5": Fault("unreadable-video", "read in part")}, {})
+    merge(a, b)
+    assert set(a.database.faults(space_of(a))) == {"c5", "else"}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import signal
 import sqlite3
 from pathlib import Path
 
@@ -166,3 +167,18 @@ def test_files_are_found_by_place_and_by_folder(tmp_path):
         many = [f"/nothing/{i}" for i in range(1200)]
         assert set(map(str, index.database.files_at([*many, "/a", "/ab/4.mp4"]))) == {"/a", "/ab/4.mp4"}
         assert len(index.database.files_below(["/"])) == len(names)
+
+
+def test_a_writer_that_waits_says_for_whom_and_can_be_interrupted(tmp_path):
+    told: list[str] = []
+    index = filled_index(tmp_path)
+    with Index(tmp_path, wait=60, say=told.append) as second, index.writing():
+        before = signal.signal(signal.SIGALRM, signal.default_int_handler)
+        signal.setitimer(signal.ITIMER_REAL, 1.5)
+        try:
+            with pytest.raises(KeyboardInterrupt), second.writing():
+                pass
+        finally:
+            signal.signal(signal.SIGALRM, before)
+    (words,) = told
+    assert words.startswith(f"waiting: process {os.getpid()} on ")

@@ -279,3 +279,33 @@ def test_a_file_that_is_replaced_while_it_is_read_gets_no_vectors(tmp_path):
         film.write_bytes(b"aaaa")
         os.utime(film, ns=(status.st_mtime_ns, status.st_mtime_ns))
         assert update(index, tree) == 1
+
+
+def test_what_a_walk_skips_is_not_gone(index, tree):
+    """A link to a folder, a hidden file, an unknown extension: named, they are indexed."""
+    (tree / "clip.dat").write_bytes(b"video d")
+    (tree / ".raw.mp4").write_bytes(b"video e")
+    update(index, tree)
+    walked = [p for p in tree.rglob("*.mp4") if not p.name.startswith(".")]
+    assert sync.compare(index.database, walked, [tree]).gone == ()
+    (tree / "clip.dat").unlink()
+    assert names(sync.compare(index.database, walked, [tree]).gone) == ["clip.dat"]
+
+
+def test_the_space_that_knows_most_of_the_files_is_gone_on_with(index):
+    record = {}
+    with index.writing():
+        for precision, contents in (("bf16", "abcd"), ("fp32", "xy")):
+            space = index.database.make_space(toy_space(precision=precision))
+            index.add(space, [NewEntry(c, 8.0, np.ones((1, 4), np.float32)) for c in contents], {}, record)
+
+    def best(precision, contents, weights=("w" * 64,)):
+        found = sync.best_known(index.database, weights, precision, 4, 8.0, set(contents))
+        return found and found.precision
+
+    assert best(None, "abx") == "bf16"
+    assert best(None, "ax") == "bf16"  # of equals the largest
+    assert best(None, "axy") == "fp32"
+    assert best("bf16", "axy") == "bf16"
+    assert best(None, "new") is None
+    assert best(None, "ab", weights=("other",)) is None

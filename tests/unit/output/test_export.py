@@ -10,13 +10,14 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 from xml.etree import ElementTree
 
+import av
 import opentimelineio as otio
 import pympi
 import pytest
 import srt
 import webvtt
 
-from conftest import write_video
+from conftest import pattern, write_video
 from stopcli.data.table import read_dataset
 from stopcli.errors import FileExists, UsageError
 from stopcli.output.export import SUFFIXES, check_export, export
@@ -330,3 +331,17 @@ def test_frames_are_counted_from_the_first_picture_and_the_cameras_own_timecode(
     assert (late.frame(0.5), late.frame(1.5), late.first) == (0, 25, 900_000)
     assert Media("a.mp4", Facts(10.0, 29.97)).rate == NTSC
     assert Media("a.mp4", Facts(10.0, 29.8333)).rate == Fraction(29.8333).limit_denominator(1001)
+
+
+def test_fcpxml_says_how_large_pictures_are_when_they_are_shown(tmp_path):
+    with av.open(str(tmp_path / "phone.mp4"), "w") as out:
+        stream = out.add_stream("libx264", rate=30)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        stream.codec_context.sample_aspect_ratio = Fraction(4, 3)
+        stream.set_display_rotation(90)
+        for i in range(30):
+            out.mux(stream.encode(av.VideoFrame.from_ndarray(pattern(i, 64, 48), format="rgb24")))
+        out.mux(stream.encode())
+    film = hit(tmp_path / "phone.mp4", 0.0, 0.5)
+    shape = ElementTree.parse(written(tmp_path / "a.fcpxml", [film])).getroot().find(".//format").attrib
+    assert [shape[k] for k in ("width", "height", "paspH", "paspV")] == ["48", "64", "3", "4"]

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import csv
+import json
 import os
 import shutil
 import subprocess
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
+from xml.etree import ElementTree
 
 import opentimelineio as otio
 import pytest
@@ -135,3 +137,40 @@ def test_a_timeline_of_slow_motion_has_a_rate_that_editors_know(tmp_path, suffix
     assert timeline.global_start_time is None or timeline.global_start_time.rate == float(standard)
     ((start, length),) = spans_of(timeline, "Video")
     assert (start, length) == pytest.approx((1, 1), abs=0.02)
+
+
+def with_timecode(films, name, code):
+    film = films / f"coded_{name}"
+    command = ["ffmpeg", "-y", "-v", "error", "-i", films / name, "-c", "copy", "-timecode", code, film]
+    subprocess.run(list(map(str, command)), check=True)
+    return film
+
+
+@pytest.mark.skipif(shutil.which("ffmpeg") is None, reason="writes a camera's timecode with ffmpeg")
+def test_premiere_counts_markers_from_the_media_and_reads_drop_frame(films, tmp_path):
+    film = with_timecode(films, "ntsc.mp4", "10:00:00;00")
+    root = ElementTree.parse(written(tmp_path / "hits.xml", [hit(film, 2, 4)])).getroot()
+    (marker,) = root.iter("marker")
+    assert [marker.findtext(name) for name in ("in", "out")] == ["60", "60"]
+    codes = {(t.findtext("string"), t.findtext("displayformat")) for t in root.iter("timecode")}
+    assert codes == {("01:00:00;00", "DF"), ("10:00:00;00", "DF")}
+    read = otio.adapters.read_from_file(str(written(tmp_path / "hits.otio", [hit(film, 2, 4)])))
+    (clip,) = read.video_tracks()[0]
+    assert clip.markers[0].marked_range.start_time == clip.source_range.start_time
+
+
+def test_moments_of_one_label_that_share_time_are_one_where_programs_know_no_others(films, tmp_path):
+    film = films / "pal.mp4"
+    found = [hit(film, *span, "serve") for span in ((0, 5), (2, 3), (4, 6), (6, 7))] + [
+        hit(film, 1, 2, "volley")
+    ]
+    project = json.loads(written(tmp_path / "a.boris", found).read_text())
+    (observation,) = project["observations"].values()
+    assert [(e[0], e[2]) for e in observation["events"]] == [
+        (0, "serve"), (1, "volley"), (2, "volley"), (6, "serve"), (6, "serve"), (7, "serve"),
+    ]  # fmt: skip
+    for suffix in (".boris", ".eaf"):
+        data = read_dataset(written(tmp_path / f"b{suffix}", found))
+        assert sorted((r.text, r.start, r.end) for r in data.rows) == [
+            ("serve", 0.0, 6.0), ("serve", 6.0, 7.0), ("volley", 1.0, 2.0),
+        ]  # fmt: skip

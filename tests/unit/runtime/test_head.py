@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from stopcli.errors import CheckpointError
 from stopcli.hub.registry import resolve, weight_files
 from stopcli.model.config import HEAD_FILE
 from stopcli.runtime.encoder import Encoder, EncoderOptions
-from stopcli.runtime.head import Head, _ridge, alike, fit_head
+from stopcli.runtime.head import Head, _ridge, alike, fit_head, head_of
 
 LABELS = ("zib", "wof", "kal")
 
@@ -115,3 +116,26 @@ def test_a_head_is_kept_read_and_refused(tmp_path, toy):
     (folder / HEAD_FILE).write_bytes(b"no head")
     with pytest.raises(CheckpointError, match="damaged or absent"):
         Encoder(resolve(str(folder)), options)
+
+
+def test_a_head_that_is_larger_than_its_labels_is_not_read(tmp_path, toy):
+    folder = shutil.copytree(toy, tmp_path / "model")
+    config = json.loads((folder / "config.json").read_text())
+    config |= {"labels": list(LABELS), "head": {"share": 0.5, "ridge": 1.0}}
+    (folder / "config.json").write_text(json.dumps(config))
+    Head(LABELS, np.zeros((3, 1 << 20), np.float32), np.zeros(3, np.float32)).save(folder / HEAD_FILE)
+    files = resolve(str(folder))
+    for measured in (False, True):
+        tracemalloc.start()
+        with pytest.raises(CheckpointError, match="does not belong to the 3 labels"):
+            head_of(files, 32)
+        most = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        assert most < 1 << 20 or not measured  # at first, modules are imported
+
+
+def test_labels_are_known_in_capitals_or_not():
+    head = Head(("Serve", "serve", "Volley"), np.eye(3, 4, dtype=np.float32), np.zeros(3, np.float32))
+    assert head.of(("volley", "serve")).vectors.argmax(1).tolist() == [2, 1]
+    assert head.of(("VOLLEY", "Serve")).vectors.argmax(1).tolist() == [2, 0]
+    assert not head.knows("lob")

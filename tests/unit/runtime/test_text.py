@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 import toy_words
 from conftest import TOY_CONFIG
@@ -82,7 +82,7 @@ def test_a_real_architecture_is_known_by_name(tmp_path):
     np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
-@pytest.mark.parametrize("change", ["another tower", "bf16", "pickled", "not of this layout"])
+@pytest.mark.parametrize("change", ["another tower", "bf16", "pickled", "not of this layout", "too large"])
 def test_what_it_does_not_know_it_leaves_to_torch(tmp_path, plain, change):
     files = resolve(str(shutil.copytree(plain, tmp_path / "model")))
     if change == "another tower":
@@ -93,6 +93,9 @@ def test_what_it_does_not_know_it_leaves_to_torch(tmp_path, plain, change):
         save_file({"positional_embedding": torch.ones(2, 2, dtype=torch.bfloat16)}, files.backbone)
     elif change == "pickled":
         files = replace(files, backbone=files.backbone.with_suffix(".pt"))
+    elif change == "too large":
+        tensors = load_file(files.backbone) | {"transformer.x": torch.ones(1 << 20)}
+        save_file(tensors, files.backbone)
     else:
         save_file({"positional_embedding": torch.ones(2, 2)}, files.backbone)
     assert embed_texts(files, ["a fox"]) is None

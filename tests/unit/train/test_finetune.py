@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import signal
 
 import numpy as np
 import pytest
@@ -24,7 +25,8 @@ from stopcli.runtime.encoder import Encoder, EncoderOptions
 from stopcli.tasks.classify import classify
 from stopcli.train.finetune import finetune
 from stopcli.train.options import FinetuneOptions
-from stopcli.train.run_folder import STATE_FILE
+from stopcli.train.run_folder import METRICS_FILE, STATE_FILE, RunFolder
+from stopcli.train.scoring.judge import Judge
 from stopcli.train.trainer import Trainer
 
 
@@ -94,10 +96,13 @@ def test_nothing_is_overwritten(tmp_path, adapt):
     with pytest.raises(FileExists, match="not empty"):
         adapt(out)
     (out / "thesis.txt").unlink()
-    (out / "model.safetensors").write_bytes(b"weights")
-    with pytest.raises(FileExists, match="--resume"):
-        adapt(out)
-    assert (out / "model.safetensors").read_bytes() == b"weights"
+    others = {"model.safetensors": "weights", "README.md": "my project", "config.json": "{}"}
+    for name, text in others.items():
+        (out / name).write_text(text)
+    for force in (False, True):
+        with pytest.raises(FileExists, match="holds no run"):
+            adapt(out, force=force)
+    assert {file.name: file.read_text() for file in out.iterdir()} == others
     (tmp_path / "file").write_text("")
     for path in (tmp_path / "file", tmp_path / "file" / "below"):
         with pytest.raises(FileExists, match="is a file"):
@@ -255,6 +260,37 @@ def test_an_interrupted_run_resumes_to_the_same_bits(tmp_path, adapt, labelled, 
     assert not (out / STATE_FILE).exists()
 
 
+@pytest.mark.parametrize("epochs", [1, 4])
+@pytest.mark.parametrize("place", ["evaluate", "write_model"])
+def test_ctrl_c_in_the_middle_of_a_validation_loses_nothing(tmp_path, adapt, monkeypatch, place, epochs):
+    """While clips are scored, and while the model is written."""
+    settings = {"epochs": epochs, "batch_size": 4}
+    adapt(tmp_path / "whole", **settings)
+    owner = Judge if place == "evaluate" else RunFolder
+    real, calls = getattr(owner, place), []
+
+    def interrupted(self, *arguments):
+        calls.append(arguments)
+        if len(calls) == 2 - (place == "write_model"):  # plain CLIP is scored before the first step
+            signal.raise_signal(signal.SIGINT)
+        return real(self, *arguments)
+
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with monkeypatch.context() as patch:
+            patch.setattr(owner, place, interrupted)
+            with pytest.raises(KeyboardInterrupt):
+                adapt(tmp_path / "broken", **settings)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    _, told = adapt(tmp_path / "broken", resume=True, **settings)
+    assert told.plans[0].resumed == 3
+    written = [json.loads(line) for line in (tmp_path / "broken" / METRICS_FILE).read_text().splitlines()]
+    assert [line["step"] for line in written if "validation" in line] == list(range(3, 3 * epochs + 1, 3))
+    for name in ("model.safetensors", "backbone.safetensors"):
+        assert file_hash(tmp_path / "broken" / name) == file_hash(tmp_path / "whole" / name)
+
+
 def test_a_finished_run_answers_without_training_or_loading(tmp_path, adapt, labelled):
     first, _ = adapt(tmp_path / "out", epochs=2)
 
@@ -265,6 +301,7 @@ def test_a_finished_run_answers_without_training_or_loading(tmp_path, adapt, lab
 
     told = Recorder()
     assert finetune(never, labelled / "data.csv", tmp_path / "out", told, resume=True) == first
+    assert "finished already" in told.notes[0]
     assert not told.plans
     assert not told.clips
 

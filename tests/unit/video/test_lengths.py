@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import errno
 from fractions import Fraction
+from types import SimpleNamespace
 
 import av
 import numpy as np
 import pytest
 
+from conftest import write_video
+from stopcli.errors import ReadFailed, UnreadableVideo
+from stopcli.index.types import PASSING
+from stopcli.video.clips import read_frames, read_windows
+from stopcli.video.container import Container
 from stopcli.video.workers.pool import read_facts
 
 
@@ -31,3 +38,68 @@ def test_a_film_whose_sound_begins_first_is_as_long_as_its_pictures(tmp_path, su
         out.mux(sound.encode())
     facts = read_facts(film)
     assert (facts.duration, facts.offset) == pytest.approx((5.0, 3.0), abs=0.1)
+
+
+@pytest.mark.parametrize(
+    ("suffix", "codec", "kind"), [("h264", "libx264", "h264"), ("hevc", "libx265", "hevc")]
+)
+def test_a_raw_stream_without_times_is_as_long_as_its_pictures(tmp_path, suffix, codec, kind):
+    film = tmp_path / f"film.{suffix}"
+    with av.open(str(film), "w", format=kind) as out:
+        stream = out.add_stream(codec, rate=25)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        for i in range(100):
+            out.mux(stream.encode(av.VideoFrame.from_ndarray(np.full((48, 64, 3), 2 * i, np.uint8), "rgb24")))
+        out.mux(stream.encode())
+    read = read_frames(film, 4, 16)
+    assert (read.start, read.end) == pytest.approx((0, 4.0), abs=0.05)
+    assert read.pixels.mean((1, 2, 3)) == pytest.approx([25, 75, 125, 175], abs=4)
+    windows = list(read_windows(film, 2, 16, 1.0))
+    assert [w.start for w in windows] == pytest.approx([0, 1, 2, 3])
+
+
+def test_what_begins_behind_the_real_end_of_a_file_is_refused(tmp_path):
+    """The header of half a download still promises the whole film."""
+    whole = write_video(tmp_path / "whole.mp4", frames=200, fps=20, container={"movflags": "faststart"})
+    half = tmp_path / "half.mp4"
+    half.write_bytes(whole.read_bytes()[: whole.stat().st_size // 2])
+    with pytest.raises(UnreadableVideo, match=r"but 9\.00 s was wanted"):
+        read_frames(half, 4, 16, start=9.0, end=9.8)
+    real = read_frames(half, 4, 16).end
+    part = read_frames(half, 4, 16, start=real - 1, end=9.8)
+    assert part.end == pytest.approx(real, abs=0.2)
+    assert len(set(part.times.tolist())) == 4
+
+
+def test_a_drive_that_fails_is_no_end_of_the_film(tmp_path, monkeypatch):
+    film = write_video(tmp_path / "film.mkv", frames=60, fps=20)
+
+    class Failing:
+        """A container's packets, of which the tenth cannot be read."""
+
+        def __init__(self, packets):
+            self.packets, self.count = packets, 0
+
+        def __iter__(self):
+            return self
+
+        def __next__(self):
+            self.count += 1
+            if self.count == 10:
+                raise av.error.FFmpegError(errno.ESTALE, "Stale file handle")
+            return next(self.packets)
+
+    real = Container.packets
+
+    def packets(self):
+        file = self.file
+        self.file = SimpleNamespace(demux=lambda stream: Failing(file.demux(stream)), format=file.format)
+        try:
+            yield from real(self)
+        finally:
+            self.file = file
+
+    monkeypatch.setattr(Container, "packets", packets)
+    with pytest.raises(ReadFailed, match="reading it failed"):
+        read_frames(film, 4, 16)
+    assert ReadFailed().kind in PASSING

@@ -218,3 +218,10 @@ def test_a_link_to_a_table_stays_one_and_keeps_its_mode(tmp_path):
     assert link.is_symlink()
     assert len(rows(real)) == 1
     assert real.stat().st_mode & 0o777 == 0o600
+
+
+def test_a_label_is_one_label_however_it_is_spaced(tmp_path):
+    table = tmp_path / "labels.csv"
+    table.write_text("path,start,end,label\na.mp4, 0, 8, serve\na.mp4,8,16,big  serve \n")
+    with LabelTable(table) as labels:
+        assert labels.counts() == {"serve": 1, "big serve": 1}

@@ -18,6 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from stopcli.data.labels import kinetics400
+from stopcli.data.protocols.lists import class_names, lines, listed, stem, words
+from stopcli.data.split import units_of
 from stopcli.data.table import Clip, Task, read_dataset
 from stopcli.errors import BadDataset, FileMissing, UsageError
 from stopcli.fileio import exists, is_file, is_folder
@@ -33,6 +35,7 @@ class Item:
     start: float | None = None
     end: float | None = None
     path: Path | None = None
+    group: str | None = None  # clips of one are alike
 
     @property
     def clip(self) -> Clip:
@@ -214,38 +217,9 @@ def _vatex(files: Sequence[Path]) -> tuple[Splits, Labels]:
     return _retrieval({video: texts for video, texts in captions.items() if video in wanted})
 
 
-def _listed(files: Sequence[Path]) -> tuple[Splits, Labels]:
-    """Read lists of ``file number`` beside a list of class names, as research code keeps them."""
-    names = _class_names(files)
-    splits = []
-    for file in files:
-        rows = [line.rsplit(" ", 1) for line in lines(file)]
-        if rows and all(len(r) == 2 and r[1].isdigit() and re.search(r"\.\w{2,4}$", r[0]) for r in rows):
-            splits.append([Item(stem(video), (names[int(number)],)) for video, number in rows])
-    return splits, names
-
-
-def _class_names(files: Sequence[Path]) -> list[str]:
-    found = class_lists(files)
-    if not found:
-        raise ValueError("a list of the class names is needed, such as classInd.txt or label_map.txt")
-    return found[0]
-
-
-def class_lists(files: Sequence[Path]) -> list[list[str]]:
-    """Return the lists of class names among files, each by its numbers: lines, or ``id,name``."""
-    found: list[list[str]] = []
-    for file in files:
-        if not re.search("label|class", file.stem, re.IGNORECASE):
-            continue
-        if file.suffix == ".csv":
-            with file.open(encoding="utf-8-sig", newline="") as stream:
-                rows = [row for row in csv.reader(stream) if len(row) >= 2 and row[0].isdecimal()]
-            ordered = sorted(rows, key=lambda row: int(row[0]))
-            found.append([words(",".join(row[1:]).strip()) for row in ordered])
-        elif file.suffix == ".txt":
-            found.append([words(re.sub(r"^\d+ ", "", line)) for line in lines(file)])
-    return found
+def _of_lists(files: Sequence[Path]) -> tuple[Splits, Labels]:
+    lists, names = listed(files)
+    return [[Item(video, (label,)) for video, label in clips] for clips in lists], names
 
 
 @_published("hmdb51", "the folder testTrainMulti_7030_splits", "HMDB51: mean of {} official test split(s)")
@@ -260,7 +234,7 @@ def _hmdb51(files: Sequence[Path]) -> tuple[Splits, Labels]:
                 video, _, use = line.rpartition(" ")
                 if use == "2":
                     official[match[2]].append(Item(stem(video.strip()), (label,)))
-    return ([official[k] for k in sorted(official)], list(labels)) if official else _listed(files)
+    return ([official[k] for k in sorted(official)], list(labels)) if official else _of_lists(files)
 
 
 @_published("ucf101", "classInd.txt and testlist01.txt to 03", "UCF101: mean of {} official test split(s)")
@@ -269,7 +243,7 @@ def _ucf101(files: Sequence[Path]) -> tuple[Splits, Labels]:
     for file in sorted((f for f in files if re.fullmatch(r".*testlist\d+", f.stem)), key=lambda f: f.stem):
         rows = [line.split()[0].split("/") for line in lines(file)]
         splits.append([Item(stem(video), (words(label),)) for label, video in rows])
-    return splits, _class_names(files)
+    return splits, class_names(files)
 
 
 @_published("ssv2", "its -validation.json and its -labels.json", "Something-Something v2 validation")
@@ -278,14 +252,14 @@ def _ssv2(files: Sequence[Path]) -> tuple[Splits, Labels]:
     entries = next((v for v in published if isinstance(v, list)), None)
     names = next((sorted(v, key=lambda k: int(v[k])) for v in published if isinstance(v, dict)), None)
     if entries is None or names is None:
-        return _listed(files)
+        return _of_lists(files)
     return [[Item(str(e["id"]), (re.sub(r"[\[\]]", "", e["template"]),)) for e in entries]], names
 
 
 @_published("kinetics400", "the validation CSV with label, youtube_id", "Kinetics-400 validation")
 def _kinetics400(files: Sequence[Path]) -> tuple[Splits, Labels]:
     if not any(f.suffix == ".csv" for f in files):
-        return _listed(files)
+        return _of_lists(files)
     items = [
         Item(f"{r['youtube_id']}_{int(r['time_start']):06d}_{int(r['time_end']):06d}", (r["label"],))
         for r in _csv(files)
@@ -305,9 +279,11 @@ def _own_table(path: Path) -> Benchmark:
     if labels and len(labels) < 2:
         raise BadDataset(f"{path}: two or more labels are needed to choose between, found {labels[0]!r} only")
     texts = defaultdict[Clip, list[str]](list)
-    for row in data.of(split) if split else data.rows:
+    rows = data.of(split) if split else data.rows
+    groups = dict(zip((row.clip for row in rows), units_of(rows), strict=True))
+    for row in rows:
         texts[row.clip].append(row.text)
-    items = tuple(Item(p.stem, tuple(t), start, end, p) for (p, start, end), t in texts.items())
+    items = tuple(Item(c[0].stem, tuple(t), c[1], c[2], c[0], groups[c]) for c, t in texts.items())
     training = tuple(Item(r.path.stem, (r.text,), r.start, r.end, r.path) for r in data.of("train") if split)
     what = f"{path.name}: {split or 'all'} rows"
     return Benchmark(path.name, what, data.task, (items,), labels, training)
@@ -327,24 +303,3 @@ def _csv(files: Sequence[Path]) -> list[dict[str, str]]:
 
 def _json(file: Path) -> Any:
     return json.loads(file.read_text(encoding="utf-8"))
-
-
-def lines(file: Path) -> list[str]:
-    """Return the lines of a text file that are not empty."""
-    try:
-        every = file.read_text(encoding="utf-8-sig").splitlines()
-    except UnicodeDecodeError:
-        raise ValueError(f"{file.name}: no text in UTF-8") from None
-    return [line.strip() for line in every if line.strip()]
-
-
-def stem(name: str) -> str:
-    """Return the name of a video without folders and suffix."""
-    return re.sub(r"\.\w{2,4}$", "", name.rpartition("/")[2])
-
-
-def words(name: str) -> str:
-    """Turn ``brush_hair`` or ``BrushHair`` into ``brush hair``."""
-    if " " in name:
-        return name
-    return re.sub(r"(?<=[a-z])(?=[A-Z])|_", " ", name).lower() if re.search(r"[A-Z_]", name) else name

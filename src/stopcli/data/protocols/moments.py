@@ -13,7 +13,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
-from stopcli.data.protocols.benchmarks import Benchmark, Item, find_files, lines, locate
+from stopcli.data.protocols.benchmarks import Benchmark, Item, find_files, locate
+from stopcli.data.protocols.lists import lines
 from stopcli.data.table import read_dataset
 from stopcli.errors import BadDataset, FileMissing, UsageError
 from stopcli.fileio import exists
@@ -103,7 +104,7 @@ def _of_table(path: Path) -> list[Asked]:
     data = read_dataset(path)
     data.require_sound("nothing was scored; fix these rows")
     spans = defaultdict[tuple[str, Path], list[tuple[float, float]]](list)
-    rows = data.of("test") or data.rows
+    rows = data.of("test") or data.of("val") or data.rows
     for row in rows:
         if row.end is None:
             raise BadDataset(f"{path}: row {row.number} has no end; moments need start and end")

@@ -13,16 +13,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from stopcli.data.protocols.benchmarks import (
-    Benchmark,
-    Item,
-    class_lists,
-    find_files,
-    lines,
-    locate,
-    stem,
-    words,
-)
+from stopcli.data.protocols.benchmarks import Benchmark, Item, find_files, locate
+from stopcli.data.protocols.lists import ASKED, TRAIN, class_lists, lines, stem, words
 from stopcli.data.split import few_shots, with_validation
 from stopcli.data.table import Dataset, Row, read_dataset
 from stopcli.errors import BadDataset, FileMissing, UsageError
@@ -34,9 +26,6 @@ LAYOUTS = {
     "few-shot": "train1_few_shot_K.txt for each K (or train1.txt, or official lists), val1.txt, and labels",
     "base-to-novel": "fs_base_s1_train.txt (s2, s3), base_val.txt, novel_val.txt, and the labels of both",
 }
-PART = r"_(temporal|static)\d+"  # TC-CLIP's classes that need time to tell, and those that do not
-TRAIN = rf"train(list)?(0?1)?|train{PART}"
-ASKED = rf"val1?|validation|test(list)?(0?1)?|val(idation)?{PART}"
 
 
 class Trial(NamedTuple):

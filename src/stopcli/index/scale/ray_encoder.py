@@ -80,6 +80,7 @@ class RayEncoder:
         absolute: dict[str, Any] = {n: p.absolute() for n, p in places.items() if isinstance(p, Path)}
         self._how = replace(files, **absolute), options  # a worker has a current folder of its own
         gpus = int(ray.cluster_resources().get("GPU", 0)) if options.device in ("auto", "cuda") else 0
+        self._asked = actors
         self._actors, self._gpus = actors or max(1, gpus), 1.0 if gpus else 0.0
         try:
             facts = ray.get(ray.remote(num_gpus=self._gpus)(_facts).remote(*self._how))
@@ -87,6 +88,11 @@ class RayEncoder:
             raise _own(error) from error
         self.precision, self.embed_dim = facts["precision"], facts["embed_dim"]
         self.frames, self.framing, self.batch_size = facts["frames"], facts["framing"], facts["batch_size"]
+
+    def in_precision(self, name: str) -> RayEncoder:
+        """Return the same model in another precision, as `Encoder.in_precision` does."""
+        files, options = self._how
+        return RayEncoder(files, replace(options, precision=name), self._asked)
 
     def encode_videos(
         self, paths: Sequence[str | Path], *, window: float | None = None, shots: bool = False, **_: object

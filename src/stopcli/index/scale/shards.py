@@ -8,9 +8,9 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from stopcli.data.runs import Input, Run, Shard, lost_or_kept, remove_manifest, share, with_seconds
+from stopcli.data.runs import WAIT, Input, Run, Shard, lost_or_kept, remove_manifest, share, with_seconds
 from stopcli.errors import IndexUnusable, InputError, PartUnfinished, StopError
-from stopcli.fileio import remove_folder
+from stopcli.fileio import alone, make_private_folder, remove_folder
 from stopcli.index.engine import SearchEngine
 from stopcli.index.maintenance import forget_lost, merge
 from stopcli.index.store import DATABASE, Index
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 KIND = "index"
 PARTS = "shards"  # the folder of an index where its parts are made
+TURN = "turn"  # whose it is to look at the index
 
 
 class Part(NamedTuple):
@@ -42,7 +43,8 @@ class Joined(NamedTuple):
 
 
 def update_part(
-    engine: SearchEngine,
+    folder: Path,
+    open_index: Callable[[], SearchEngine],
     encoder: Encoder,
     shard: Shard,
     videos: Paths,
@@ -54,10 +56,36 @@ def update_part(
 ) -> Part:
     """Embed one process's share of what an index lacks into a part of its own.
 
-    ``cuts`` is what was asked for: auto, on or off. ``open_part`` opens an index to search, given its folder
-    and whether windows end at cuts; ``later`` is called with the number of files that came after the run was
-    planned. Raises what `share` does.
+    One process at a time has the index open: SQLite keeps it whole on one machine only. ``cuts`` is what was
+    asked for: auto, on or off. ``open_part`` opens an index to search, given its folder and whether windows
+    end at cuts; ``later`` is called with the number of files that came after the run was planned. Raises what
+    `share` does.
     """
+    make_private_folder(folder)
+    make_private_folder(folder / PARTS)
+    with alone(folder / PARTS / TURN, wait=WAIT), open_index() as engine:
+        run = _planned(engine, encoder, shard, videos, roots, window, cuts)
+        places = {absolute(str(path)) for path in videos} - {item.path for item in run.inputs}
+        more = len(places) - len(engine.index.database.files_at(places))
+    if more:
+        later(more)
+    mine, lost = lost_or_kept(run.of(shard))
+    with open_part(run.part(shard), str(run.settings["weights"]).endswith(SHOTS)) as part:
+        forget_lost(part.index, look=True)  # what a power cut left of them
+        result = part.update([Path(item.path) for item in mine], [], window)
+    return Part(run.part(shard), result.embedded, (*lost, *result.failures))
+
+
+def _planned(
+    engine: SearchEngine,
+    encoder: Encoder,
+    shard: Shard,
+    videos: Paths,
+    roots: Paths,
+    window: float | None,
+    cuts: str,
+) -> Run:
+    """Return the run that a process is part of, planned by whoever comes first."""
     key, frames = engine.settings
     settings = {
         "kind": KIND,
@@ -84,15 +112,7 @@ def update_part(
         done = _done(engine.index, before, before.inputs) if _of_index(before) else {}
         return not lost_or_kept([item for item in before.inputs if item.content not in done])[0]
 
-    run = share(engine.index.folder / PARTS, shard, settings, encoder.describe(), plan, over)
-    places = {absolute(str(path)) for path in videos} - {item.path for item in run.inputs}
-    if more := len(places) - len(engine.index.database.files_at(places)):
-        later(more)
-    mine, lost = lost_or_kept(run.of(shard))
-    with open_part(run.part(shard), str(run.settings["weights"]).endswith(SHOTS)) as part:
-        forget_lost(part.index, look=True)  # what a power cut left of them
-        result = part.update([Path(item.path) for item in mine], [], window)
-    return Part(run.part(shard), result.embedded, (*lost, *result.failures))
+    return share(engine.index.folder / PARTS, shard, settings, encoder.describe(), plan, over)
 
 
 def join(index: Index, run: Run, *, move: bool) -> Joined:

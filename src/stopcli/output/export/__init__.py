@@ -50,7 +50,7 @@ def export(
     media: dict[str, Media] = {}
     for video in by_video(marks):
         try:
-            media[video] = Media(video, read_facts(video))
+            media[video] = Media(video, read_facts(video, look=path.suffix.lower() == ".fcpxml"))
         except InputError as error:
             yield Failure.of(video, error)
     marks = [m for m in marks if m.path in media]
@@ -82,7 +82,8 @@ def _written(path: Path, marks: Sequence[Mark], media: dict[str, Media], moves: 
 
         try:
             with replacing(path) as part:
-                adapters.write_to_file(editors.timeline(editors.cut_of(marks, media)), str(part))
+                made = editors.timeline(editors.cut_of(marks, media), xml=path.suffix.lower() == ".xml")
+                adapters.write_to_file(made, str(part))
         except ValueError as error:  # of frame rates that the format does not know
             problem = f"{path.suffix} cannot hold these videos ({error})"
             raise UsageError(f"--export {path}: {problem}; .otio and .fcpxml can") from error

@@ -9,14 +9,14 @@ import csv
 import io
 import os
 from collections.abc import Mapping, Sequence
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import quote
 from xml.etree import ElementTree
 
 from stopcli import __version__
 from stopcli.fileio import to_json
-from stopcli.output.export.marks import Mark, Media
+from stopcli.output.export.marks import Mark, Media, apart
 from stopcli.output.html import address
 from stopcli.output.sink import safe_cell
 from stopcli.results import printable
@@ -48,7 +48,7 @@ def table(marks: Marks, media: Mapping[str, Media], names: Mapping[str, str]) ->
 
 def boris(marks: Marks, media: Mapping[str, Media], names: Mapping[str, str]) -> str:
     """Return a whole BORIS project: an observation of each video, a state event for each moment."""
-    now = datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%S")
+    now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S")
     codes = list(dict.fromkeys(m.text for moments in marks.values() for m in moments))
     behaviors = {
         str(i): {
@@ -70,7 +70,7 @@ def boris(marks: Marks, media: Mapping[str, Media], names: Mapping[str, str]) ->
 
 def _observation(moments: Sequence[Mark], media: Media, name: str, now: str) -> dict[str, Any]:
     events: list[list[Any]] = []
-    for mark in moments:
+    for mark in apart(moments):
         events += [[round(t, 3), "", mark.text, "", mark.remark] for t in (mark.start, mark.end)]
     facts = media.facts
     info = {
@@ -88,13 +88,14 @@ def _observation(moments: Sequence[Mark], media: Media, name: str, now: str) -> 
 
 def elan(moments: Sequence[Mark], video: Media, name: str) -> str:
     """Return an ELAN document (EAF 3.0) of one video: a tier a query, or one of all labels."""
-    now = datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%S+00:00")
+    now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S+00:00")
     made = {"AUTHOR": "stopcli", "DATE": now, "FORMAT": "3.0", "VERSION": "3.0"}
     root = ElementTree.Element("ANNOTATION_DOCUMENT", {**made, ELAN[0]: ELAN[1]})
     head = ElementTree.SubElement(root, "HEADER", MEDIA_FILE="", TIME_UNITS="milliseconds")
     kind = "video/mp4" if name.lower().endswith((".mp4", ".m4v", ".mov")) else "video/*"
     places = {"MEDIA_URL": address(video.path), "RELATIVE_MEDIA_URL": quote(os.fsencode(f"./{name}"))}
     ElementTree.SubElement(head, "MEDIA_DESCRIPTOR", {**places, "MIME_TYPE": kind})
+    moments = apart(moments)
     order = ElementTree.SubElement(root, "TIME_ORDER")
     times = sorted({round(1000 * t) for mark in moments for t in (mark.start, mark.end)})
     slots = {time: f"ts{i}" for i, time in enumerate(times, 1)}

@@ -19,6 +19,7 @@ from stopcli.output.export.annotators import as_xml, xml_text
 from stopcli.output.export.marks import RATES, Mark, Media, by_video, nudged
 from stopcli.output.html import address
 from stopcli.results import printable
+from stopcli.video.container import Facts
 from stopcli.video.cut.timecode import drops, frame_number, timecode
 
 COLORS = ("RED", "GREEN", "BLUE", "YELLOW", "CYAN", "MAGENTA", "PURPLE", "ORANGE", "PINK")
@@ -130,11 +131,11 @@ def fcpxml(cut: Cut) -> str:
     """Return a project for Final Cut Pro, and for Resolve; all times are whole frames as fractions."""
     root = ElementTree.Element("fcpxml", version="1.9")
     resources = ElementTree.SubElement(root, "resources")
-    formats: dict[tuple[Fraction, int, int], str] = {}
+    formats: dict[tuple[Fraction, int, int, Fraction], str] = {}
     assets: dict[str, str] = {}
     for clip in cut.clips:
         facts, rate = clip.media.facts, clip.media.rate
-        key = (rate, facts.width, facts.height)
+        key = (rate, *_shape(facts))
         if key not in formats:
             formats[key] = f"r{len(formats) + len(assets) + 1}"
             ElementTree.SubElement(resources, "format", _format(formats[key], *key))
@@ -185,8 +186,19 @@ def fcpxml(cut: Cut) -> str:
     return as_xml(root, "<!DOCTYPE fcpxml>\n")
 
 
-def _format(name: str, rate: Fraction, width: int, height: int) -> dict[str, str]:
-    return {"id": name, "frameDuration": _seconds(1, rate), "width": str(width), "height": str(height)}
+def _shape(facts: Facts) -> tuple[int, int, Fraction]:
+    """Return the width and height of pictures as they are shown, and the shape of their pixels."""
+    aspect = Fraction(facts.aspect).limit_denominator(100)
+    aspect = aspect if abs(aspect - 1) > Fraction(1, 100) else Fraction(1)
+    if facts.turned:
+        return facts.height, facts.width, 1 / aspect
+    return facts.width, facts.height, aspect
+
+
+def _format(name: str, rate: Fraction, width: int, height: int, aspect: Fraction) -> dict[str, str]:
+    size = {"width": str(width), "height": str(height)}
+    pixel = {"paspH": str(aspect.numerator), "paspV": str(aspect.denominator)} if aspect != 1 else {}
+    return {"id": name, "frameDuration": _seconds(1, rate), **size, **pixel}
 
 
 def _name(clip: Clip) -> str:
@@ -198,15 +210,20 @@ def _seconds(frames: int, rate: Fraction) -> str:
     return f"{time.numerator}/{time.denominator}s" if time.denominator > 1 else f"{time.numerator}s"
 
 
-def timeline(cut: Cut) -> Any:
-    """Return an OpenTimelineIO timeline; needs ``stopcli[editors]``."""
+def timeline(cut: Cut, *, xml: bool = False) -> Any:
+    """Return an OpenTimelineIO timeline; needs ``stopcli[editors]``.
+
+    For Final Cut Pro 7's ``xml`` markers count from the media's first frame, and drop-frame is told apart.
+    """
     from opentimelineio import opentime, schema
 
     def span(first: int, end: int, rate: Fraction) -> Any:
         start, length = (opentime.RationalTime(n, float(rate)) for n in (first, end - first))
         return opentime.TimeRange(start, length)
 
+    counted = {"fcp_xml": {"timecode": {"displayformat": "DF"}}} if xml else {}
     made = schema.Timeline(cut.title, global_start_time=opentime.RationalTime(cut.start, float(cut.rate)))
+    made.metadata.update(counted if drops(cut.rate) else {})
     track = schema.Track("V1", kind=schema.TrackKind.Video)
     sound = schema.Track("A1", kind=schema.TrackKind.Audio)
     made.tracks.append(track)
@@ -217,13 +234,16 @@ def timeline(cut: Cut) -> Any:
         available = span(first, first + media.frames, media.rate)
         source = schema.ExternalReference(address(media.path), available)
         source.name = Path(media.path).name
+        own = media.facts.timecode
+        source.metadata.update(counted if own and own[8] != ":" and drops(media.rate) else {})
         shown = span(first + clip.first, first + clip.end, media.rate)
         silent = schema.Gap(source_range=shown)
         sound.append(schema.Clip(clip.name, source.clone(), shown) if media.facts.sound else silent)
         item = schema.Clip(clip.name, source, shown)
         for m in clip.markers:
             facts = {"label": m.mark.text, "score": m.mark.score, "start": m.mark.start, "end": m.mark.end}
-            marker = schema.Marker(m.mark.text, span(first + m.first, first + m.end, media.rate), m.color)
+            zero = 0 if xml else first
+            marker = schema.Marker(m.mark.text, span(zero + m.first, zero + m.end, media.rate), m.color)
             marker.metadata["stopcli"] = facts
             item.markers.append(marker)
         track.append(item)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from itertools import groupby
 
@@ -91,6 +91,21 @@ def by_video(marks: Sequence[Mark]) -> dict[str, list[Mark]]:
     order = {path: i for i, path in enumerate(dict.fromkeys(m.path for m in marks))}
     ordered = sorted(marks, key=lambda m: (order[m.path], m.start, m.end))
     return {path: list(group) for path, group in groupby(ordered, key=lambda m: m.path)}
+
+
+def apart(marks: Sequence[Mark]) -> list[Mark]:
+    """Return ascending marks; of one text, those that share time are one: some programs know no others."""
+    last: dict[str, int] = {}
+    out: list[Mark] = []
+    for mark in sorted(marks, key=lambda m: (m.start, m.end)):
+        at = last.get(mark.text)
+        if at is not None and mark.start < out[at].end:
+            end, score = max(out[at].end, mark.end), max(out[at].score, mark.score)
+            out[at] = replace(out[at], end=end, score=score)
+        else:
+            last[mark.text] = len(out)
+            out.append(mark)
+    return out
 
 
 def nudged(frames: Iterable[int]) -> list[int]:

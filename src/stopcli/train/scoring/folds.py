@@ -17,7 +17,7 @@ from typing import Any, Protocol, TypeVar
 
 import numpy as np
 
-from stopcli.data.split import folds_of, unit_of
+from stopcli.data.split import folds_of, units_of
 from stopcli.data.table import Dataset, Row
 from stopcli.eval.metrics import share_interval
 from stopcli.fileio import read_json, to_json, write_text
@@ -73,5 +73,5 @@ def cross_validate(
         hits |= dict(zip([r.number for r in run.test], found, strict=True))
     judged = [r for r in rows if r.number in hits]
     right = np.array([hits[r.number] for r in judged])
-    sure = share_interval(right, [unit_of(r) for r in judged])
+    sure = share_interval(right, units_of(judged))
     return CrossValidation(float(right.mean() * 100), sure, len(judged), len(parts))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from stopcli.data.split import unit_of
+from stopcli.data.split import units_of
 from stopcli.data.table import Row, unique_clips
 from stopcli.eval.metrics import accuracy_scores, confusion, cross_entropy, label_ranks, share_interval
 from stopcli.eval.retrieval import caption_scores
@@ -56,7 +56,7 @@ class Judge:
         truth, count = self.truth(rows), len(self.sentences)
         found = encoder.label_scores(vectors, self.texts(encoder), encoder.head)
         ranks, answers = label_ranks(found.logits, truth), found.logits.argmax(1)
-        groups = [unit_of(row) for row in rows]
+        groups = units_of(rows)
         return Evaluation(
             accuracy_scores(ranks, count),
             share_interval(ranks <= 1, groups),

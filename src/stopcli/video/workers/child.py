@@ -73,9 +73,9 @@ def _read_photo(path: str, options: dict[str, Any]) -> Iterator[Message]:
     yield {"shape": picture.shape}, [picture]
 
 
-def _facts(path: str, _: dict[str, Any]) -> Iterator[Message]:
+def _facts(path: str, options: dict[str, Any]) -> Iterator[Message]:
     with open_video(path) as video:
-        yield asdict(facts_of(video)), []
+        yield asdict(facts_of(video, **options)), []
 
 
 def _write_moment(path: str, options: dict[str, Any]) -> Iterator[Message]:

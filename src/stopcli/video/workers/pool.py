@@ -113,10 +113,10 @@ def _plain(size: int | Framing) -> dict[str, Any]:
     return asdict(Framing.of(size))
 
 
-def read_facts(path: str | Path) -> Facts:
-    """Return how long a video is, its frame rate and more; raises InputError."""
+def read_facts(path: str | Path, *, look: bool = False) -> Facts:
+    """Return what a video says of itself, as `stopcli.video.reader.facts_of` does; raises InputError."""
     (facts,) = _decoded(
-        "facts", path, {}, lambda head, _: Facts(**{f.name: head[f.name] for f in fields(Facts)})
+        "facts", path, {"look": look}, lambda head, _: Facts(**{f.name: head[f.name] for f in fields(Facts)})
     )
     return facts
 
@@ -238,9 +238,17 @@ def _decoded(
         raise DecoderCrashed(f"{path}: its decoder sent nothing; skipped")
 
 
+def _cwd() -> str:
+    """Return the current folder, or nothing where it is gone: paths that are absolute need none."""
+    try:
+        return str(Path.cwd())
+    except OSError:
+        return ""
+
+
 def _ask(call: str, path: str | Path, options: dict[str, Any]) -> Generator[Message, None, None]:
     """Have a worker do something with a file; yield its answers, or raise what it came to."""
-    request = {"call": call, "path": str(path), "cwd": str(Path.cwd()), "options": options}
+    request = {"call": call, "path": str(path), "cwd": _cwd(), "options": options}
     worker, done, fault = _borrow(), False, None
     if not worker.takes(line := json.dumps(request).encode() + b"\n"):  # it went while it was idle
         worker.kill()

@@ -140,7 +140,8 @@ async function take(kind) {
 const typing = target => target.closest?.('input:not([type=checkbox]):not([type=file]), textarea, select');
 
 document.addEventListener('keydown', event => {
-  if (event.ctrlKey || event.metaKey || event.altKey || event.isComposing) return;
+  const bracket = event.key === '[' || event.key === ']';  // which some keyboards type with Alt, or AltGr
+  if ((event.ctrlKey || event.metaKey || event.altKey) && !bracket || event.isComposing) return;
   if (event.repeat && !event.key.startsWith('Arrow')) return;  // a key that is held gives one label
   if (typing(event.target)) {
     if (event.key === 'Escape') { event.target.blur(); filters.open = false; }
@@ -183,6 +184,6 @@ for (const dialog of document.querySelectorAll('dialog')) {
 const {label, side} = document.body.dataset;
 const query = new URLSearchParams(location.search).get('q') ?? document.body.dataset.query;
 field.value = query;
-Object.assign(state.question, {query, label: side === 'label' && label ? label : null});
+Object.assign(state.question, {query, label: side === 'label' && label && !query ? label : null});
 begin();
 show().then(() => { if (document.activeElement === document.body) focus(cards(place())[0]); });

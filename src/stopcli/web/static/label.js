@@ -47,10 +47,11 @@ async function judge(answers) {
 }
 
 // returns whether the label is on the disk
-export async function giveMoment(moment, label) {
+export async function giveMoment(moment, label, instead = moment) {
   return await trying(async () => {
-    await judge({[moment]: label});
-    say(label === NONE ? 'None of the labels. U takes it back.' : `Labelled “${label}”. U takes it back.`);
+    await judge(instead === moment ? {[moment]: label} : {[instead]: null, [moment]: label});
+    const moved = instead === moment ? '' : ', with its new start and end';
+    say(`${label === NONE ? 'None of the labels' : `Labelled “${label}”`}${moved}. U takes it back.`);
     return true;
   }) ?? false;
 }
@@ -69,9 +70,10 @@ export async function give(card, label) {
   }
   return trying(async () => {
     if (!inGrid) return showSide();
-    const all = cards(), at = all.indexOf(card);
-    (all[at + 1] ?? all[at - 1])?.focus({preventScroll: true});  // on to the next, whatever comes
-    if (state.question.label === null && label !== NONE) {
+    const all = cards(), at = all.findIndex(one => one.dataset.id === card.dataset.id);
+    if (at >= 0) (all[at + 1] ?? all[at - 1])?.focus({preventScroll: true});  // on to the next, whatever comes
+    const {label: wanted, queue} = state.question;
+    if (wanted === null && queue === 'best' && label !== NONE) {
       ask({label, queue: 'best'});  // from here on, answers rank
     } else {
       await show({keep: true});
@@ -83,7 +85,7 @@ export async function give(card, label) {
 // the label of a digit; the first one is what was looked for, where there are none yet
 export function labelOf(number) {
   const label = state.labels[number - 1];
-  const query = state.question.query.trim();
+  const query = state.question.query.trim().replace(/\s+/g, ' ');
   if (label) return label;
   if (number === 1 && query && !state.labels.length) return query.slice(0, 200);
   say(state.labels.length ? `There is no label ${number}.` : 'Add a label first, or search for something.', true);
@@ -108,7 +110,7 @@ export async function accept() {
   const answers = {}, counts = {};
   for (const card of row(here)) {
     const label = card.dataset.suggestion;
-    if (!label) continue;
+    if (!label || card.dataset.taken) continue;  // what was just judged is not what was suggested
     answers[card.dataset.id] = label;
     counts[label] = (counts[label] ?? 0) + 1;
   }

@@ -113,7 +113,8 @@ function chosen() {
 }
 
 async function label(name) {
-  if (!name || !await giveMoment(chosen(), name)) return;
+  const moment = chosen();
+  if (!name || !await giveMoment(moment, name, look.dataset.labelled ? look.dataset.id : moment)) return;
   close();
   await show({keep: true});
 }

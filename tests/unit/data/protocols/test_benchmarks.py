@@ -162,3 +162,19 @@ def test_faults_of_a_table_are_told_without_the_advice_of_training(tmp_path):
     assert "--skip-bad" not in str(error.value)
     with pytest.raises(BadDataset, match="two or more labels are needed"):
         benchmarks.load(own(tmp_path, "path,label\n0.mp4,a\n1.mp4,a\n"), [])
+
+
+LABELS = "id,name\n0,brush hair\n1,cartwheel\n"
+
+
+def test_of_the_lists_of_research_code_those_for_scoring_are_scored(tmp_path):
+    write(tmp_path / "hmdb_51_labels.csv", LABELS)
+    for name, line in (("train1", "a.avi 0"), ("train1_few_shot_2", "b.avi 1"), ("val1", "c.avi 1")):
+        write(tmp_path / f"{name}.txt", f"{line}\n")
+    benchmark = benchmarks.load("hmdb51", [tmp_path])
+    assert [items(benchmark, i) for i in range(len(benchmark.splits))] == [{"c": ("cartwheel",)}]
+    (tmp_path / "val1.txt").rename(tmp_path / "mine.txt")  # by another name, it is no list for training
+    assert items(benchmarks.load("hmdb51", [tmp_path])) == {"c": ("cartwheel",)}
+    (tmp_path / "mine.txt").unlink()
+    with pytest.raises(BadDataset, match="nothing to score"):
+        benchmarks.load("hmdb51", [tmp_path])
