@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 
 KIND = "index"
 PARTS = "shards"  # the folder of an index where its parts are made
-TURN = "turn"  # whose it is to look at the index
 
 
 class Part(NamedTuple):
@@ -62,8 +61,7 @@ def update_part(
     `share` does.
     """
     make_private_folder(folder)
-    make_private_folder(folder / PARTS)
-    with alone(folder / PARTS / TURN, wait=WAIT), open_index() as engine:
+    with alone(folder / PARTS, wait=WAIT), open_index() as engine:
         run = _planned(engine, encoder, shard, videos, roots, window, cuts)
         places = {absolute(str(path)) for path in videos} - {item.path for item in run.inputs}
         more = len(places) - len(engine.index.database.files_at(places))
