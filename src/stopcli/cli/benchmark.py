@@ -175,7 +175,7 @@ def moments(
         left = asked if s.files.folder is None else unseen(asked, read_seen(s.files.folder))
         if len(left) < len(asked):
             count = f"{len(asked) - len(left)} of {len(asked)} questions"
-            s.say(f"note: not asked, because the model was trained on their moments: {count}")
+            s.say(f"note: {count} are not asked, because the model was trained on their moments")
         search = VideoSearch(s.encoder, window)
         how = s.encoder.describe() | {"window": window, "command": shlex.join(["stop", *sys.argv[1:]])}
         blank = BenchmarkScore(s.files.name, dataset, "moments", {}, {}, 0, len(missing), False, how)

@@ -263,7 +263,7 @@ def check(show: o.Show, repair: Annotated[bool, _repair] = False, index: Index =
         from stopcli.index.maintenance import check as look
         from stopcli.results import Failure
 
-        found = look(s.index_folder(index), repair=repair)
+        found = look(s.index_folder(index), repair=repair, say=s.say)
         s.output.add(found)
         if not repair:
             s.output.add_all(Failure(found.folder, "index-unusable", p) for p in found.problems)

@@ -250,7 +250,7 @@ class Session:
         """Open an index alone, as `index_folder` finds it."""
         from stopcli.index.store import Index
 
-        return Index(self.index_folder(folder, create=create))
+        return Index(self.index_folder(folder, create=create), say=self.say)
 
 
 @contextmanager

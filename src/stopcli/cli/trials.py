@@ -29,7 +29,7 @@ _shots = o.input_option(metavar="K,K,...", help="Clips of each class to train on
 _base_shots = o.input_option(metavar="K", min=1, help="Clips of each class to train on, of a table.")
 _seeds = o.input_option(
     metavar="N,N,...",
-    help="Seeds; a model is trained for each. Split files that have a list for each are read so.",
+    help="A model is trained for each. Where split files have a list for each, that list is used.",
 )
 _epochs = o.training_option(metavar="N", min=1, help="Passes over the clips.")
 _lr = o.training_option(metavar="RATE", min=1e-9, max=1, help="Highest learning rate.")

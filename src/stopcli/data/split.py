@@ -62,7 +62,7 @@ def folds_of(data: Dataset, count: int, seed: int) -> list[set[int]]:
 
     There are ``count`` parts, of like size and like classes, groups whole, if there are as many groups.
 
-    Raises BadDataset where a label has one group or clip only: it could be learnt or judged, not both.
+    Raises BadDataset where all clips of a label stay together: it could be learnt or judged, not both.
     """
     rng = np.random.default_rng([seed, 5])
     rows = [r for r in data.rows if r.split != "test"]
@@ -75,8 +75,8 @@ def folds_of(data: Dataset, count: int, seed: int) -> list[set[int]]:
             homes[row.text].add(name)
     alone = sorted(label for label, names in homes.items() if len(names) < 2)
     if alone:
-        found = f"label {alone[0]!r} has one group or file only; --folds needs at least two"
-        raise BadDataset(f"{data.source}: {found}; leave out --folds, or label more")
+        found = f"label {alone[0]!r} has one clip only, or clips that share files or groups"
+        raise BadDataset(f"{data.source}: {found}; label more of other files, or leave out --folds")
     for _ in range(DIVISIONS):
         parts = _divided(units, min(count, len(units)), rng)
         rest = [{r.text for r in rows if r.number not in part} for part in parts]

@@ -186,9 +186,9 @@ def _divided_groups(rows: Sequence[Row]) -> list[str]:
     divided = [(group, sorted(found)) for group, found in splits.items() if len(found) > 1]
     if not divided:
         return []
-    (group, found), more = divided[0], f" and {len(divided) - 1} more groups" if len(divided) > 1 else ""
+    (group, found), more = divided[0], f" ({len(divided)} groups are divided)" if len(divided) > 1 else ""
     where = " and ".join(found)
-    return [f"clips of the group {short(group)!r}{more} are in {where}: those held out are not wholly new"]
+    return [f"clips of the group {short(group)!r} are in {where}{more}: those held out are not wholly new"]
 
 
 class _Absent(ValueError):
@@ -201,6 +201,10 @@ def _annotated(source: Path, files: list[Path]) -> Dataset:
     found: list[Any] = []
     for file in files:
         first = len(found) + 1
+        if (rows := json_table(file)) is not None:
+            if len(files) > 1:
+                raise BadDataset(f"{file}: is a table, which is read alone; name it instead of its folder")
+            return _from_records(file, rows, notes)
         found += read_annotations(file, notes) or ()
         notes.append(f"rows {first} to {len(found)} are those of {file.name}")
     return _from_records(source / files[0].name, as_records(source, found, notes), notes)

@@ -105,7 +105,10 @@ def accuracy(
     """
     check_template(template)
     benchmark, left_out = _unseen(encoders, benchmark)
-    methods = _with_plain(encoders)
+    notes: list[str] = []
+    learned = [_head(encoder, benchmark, template, notes) for encoder in encoders]
+    methods = _with_plain(encoders, learned)
+    heads = [*[None] * (len(methods) - len(encoders)), *learned]  # plain CLIP, which has none, comes first
     learnt = tuple(dict.fromkeys(item.clip for item in benchmark.training if benchmark.labels))
     raw: Vectors | None = {} if raw_pixels and benchmark.task == "classification" else None
     vectors, faults = _embed(methods, tuple(dict.fromkeys((*benchmark.clips, *learnt))), progress, raw)
@@ -116,9 +119,8 @@ def accuracy(
     training = tuple(item for item in benchmark.training if item.clip not in faults)
     benchmark = replace(benchmark, splits=tuple(filter(None, splits)), training=training)
     failures = [Failure.of(clip[0], fault) for clip, fault in faults.items() if clip in scored]
-    report = Report(benchmark, missing, failures, left_out)
+    report = Report(benchmark, missing, failures, left_out, notes)
     clips, absent = len(benchmark.clips), len(missing) + len(scored & faults.keys())
-    heads = [_head(encoder, benchmark, template, report) for encoder in methods]
     for name, encoder, head, embedded in zip(_names(methods, heads), methods, heads, vectors, strict=True):
         how = encoder.describe() | {"protocol": benchmark.protocol, "command": command, "seed": seed}
         blank = BenchmarkScore(name, benchmark.name, "", {}, {}, clips, absent, False, how)
@@ -184,26 +186,27 @@ def _simple_heads(benchmark: Benchmark, vectors: Vectors, texts: NDArray[np.floa
     return simple_heads(benchmark.labels, texts, clips, truth)
 
 
-def _with_plain(encoders: Sequence[Encoder]) -> list[Encoder]:
+def _with_plain(encoders: Sequence[Encoder], heads: Sequence[Head | None]) -> list[Encoder]:
     """Put before the models the plain CLIP of each backbone, once, unless it is given itself."""
 
     def key(encoder: Encoder) -> tuple[object, ...]:
         return encoder.files.weights_hash(), encoder.frames, encoder.framing
 
-    given = {key(e) for e in encoders if e.files.config.stop is None and e.head is None}
+    both = zip(encoders, heads, strict=True)
+    given = {key(e) for e, head in both if e.files.config.stop is None and head is None}
     plain = {key(twin): twin for twin in (encoder.without_prompts() for encoder in encoders)}
     return [*(twin for name, twin in plain.items() if name not in given), *encoders]
 
 
-def _head(encoder: Encoder, benchmark: Benchmark, template: str | None, report: Report) -> Head | None:
+def _head(encoder: Encoder, benchmark: Benchmark, template: str | None, notes: list[str]) -> Head | None:
     """Return what a model learned of the labels from clips, if it knows them all; else note why not."""
     if encoder.head is None or benchmark.task == "retrieval":
         return None
     head = encoder.head.of(benchmark.labels, template)
     if head is None:
         new = [label for label in benchmark.labels if not encoder.head.knows(label)]
-        why = f"{new[0]!r} is none of its labels" if new else "with another template"
-        report.notes.append(f"{encoder.files.name} is scored by words, not by what it learned: {why}")
+        why = f"{new[0]!r} is none of its labels" if new else f"that was in {encoder.head.template!r}"
+        notes.append(f"{encoder.files.name} is scored by words, not by what it learned: {why}")
     return head
 
 

@@ -75,7 +75,7 @@ def unseen(asked: Sequence[Asked], seen: Seen) -> list[Asked]:
     left = [a for a in asked if not any(seen.has((a.item.clip[0], *span)) for span in a.spans)]
     if asked and not left:
         way = "ask of others, or mark some rows as test in a column 'split' and train again"
-        raise InputError(f"the model was trained on all {len(asked)} moments; {way}")
+        raise InputError(f"the model was trained on moments of each of the {len(asked)} questions; {way}")
     return left
 
 

@@ -72,7 +72,7 @@ def resolve(
                     return files
         raise
     if stale:
-        say(f"{name}: the Hub cannot be reached, so nothing newer was asked for; what is cached is used")
+        say(f"{name}: the Hub cannot be reached, so the cached files are used; there may be newer ones")
     return found
 
 

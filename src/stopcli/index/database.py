@@ -63,10 +63,13 @@ PRAGMA user_version={FORMAT}
 """
 
 
+BUSY = "database is locked"  # SQLite's words for each kind of it
+
+
 def explain(path: Path, error: sqlite3.Error, writer: str = "another process") -> StopError:
     """Say in one sentence why SQLite refuses: it is busy, the disk is full, or the file is of no use."""
     reason = str(error)
-    if getattr(error, "sqlite_errorcode", 0) == sqlite3.SQLITE_BUSY:
+    if reason == BUSY:
         return IndexBusy(f"{path}: {writer} is writing to the index; try again when it is done")
     if reason == "database or disk is full":
         return write_error(path, OSError(errno.ENOSPC, reason))

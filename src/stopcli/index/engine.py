@@ -98,10 +98,9 @@ class SearchEngine(AbstractContextManager["SearchEngine"]):
         if cuts and self._cuts is None:
             keys.insert(0, self._plain)
         how = self._precision, self._frames, window
-        space = sync.best_known(self.index.database, keys, *how, diff.contents())
-        self._weights, self._held = keys[-1], self._precision
-        if space is not None:
-            self._weights, self._held = space.weights, space.precision
+        space, known = sync.best_known(self.index.database, keys, *how, diff.contents())
+        self._weights = space.weights if space is not None and known else keys[-1]
+        self._held = self._precision if space is None else space.precision
 
     def plan(self, videos: Paths, roots: Paths, window: float | None) -> Update:
         """Return how files, and folders that were walked whole, differ from the index; change nothing."""
@@ -127,7 +126,8 @@ class SearchEngine(AbstractContextManager["SearchEngine"]):
             if not plan.todo:
                 sync.settle(database, plan.diff, ())
                 return plan
-            encoder = self._encoder = _in_precision(self._encoder, self._held, self._once)
+            encoder = self._encoder
+            _go_on_in(encoder, self._held, self._once)
             key = (self._files.title, self._weights, encoder.precision, self._frames, window)
             space = database.make_space(Space(*key, encoder.embed_dim))
             todo = plan.diff.missing(self._snapshot(plan.diff, window, space.precision))
@@ -246,17 +246,16 @@ class SearchEngine(AbstractContextManager["SearchEngine"]):
         return Query(example.name, vector)
 
 
-def _in_precision(encoder: Encoder, held: str | None, say: Say) -> Encoder:
-    """Return the model in the precision of the vectors that are there, if this device computes in it."""
+def _go_on_in(encoder: Encoder, held: str | None, say: Say) -> None:
+    """Have the model compute in the precision of the vectors that are there, if this device can."""
     if held in (None, encoder.precision):
-        return encoder
+        return
+    before = encoder.precision
     try:
-        found = encoder.in_precision(held)
+        encoder.change_precision(held)
+        say(f"note: the index holds vectors in {held}, and goes on in it; --precision chooses another")
     except StopError as error:
-        say(f"note: the index holds vectors in {held}; they are made again in {encoder.precision} ({error})")
-        return encoder
-    say(f"note: the index holds vectors in {held}, and goes on in it; --precision chooses another")
-    return found
+        say(f"note: the index holds vectors in {held}; new ones are made in {before} ({error})")
 
 
 def _placed(example: Example, window: float | None) -> Example:

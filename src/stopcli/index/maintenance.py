@@ -14,7 +14,7 @@ from stopcli.fileio import replacing, write_error
 from stopcli.index.database import FORMAT, unusable
 from stopcli.index.store import DATABASE, READS, Index
 from stopcli.index.sync import absolute, below
-from stopcli.index.types import PASSING, Entry, Files, NewEntry, Paths, Space, Vectors
+from stopcli.index.types import PASSING, Entry, Files, NewEntry, Paths, Say, Space, Vectors
 from stopcli.index.vectors import broken_rows, whole_rows
 from stopcli.results import IndexCheck, IndexedFile, IndexInfo, IndexSpace
 
@@ -131,11 +131,11 @@ def _problems(index: Index) -> list[str]:
     return found
 
 
-def check(folder: Path, *, repair: bool = False) -> IndexCheck:
+def check(folder: Path, *, repair: bool = False, say: Say = lambda _: None) -> IndexCheck:
     """Look at all of an index; ``repair`` forgets what is lost, and sets aside what cannot be read."""
     dropped = 0
     try:
-        with Index(folder) as index:
+        with Index(folder, say=say) as index:
             found = problems(index)
             if found and repair:
                 dropped = forget_lost(index, look=True)

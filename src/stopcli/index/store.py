@@ -20,7 +20,7 @@ import numpy as np
 from stopcli.errors import CannotWrite, IndexUnusable
 from stopcli.fileio import make_private_folder, write_text
 from stopcli.index import vectors
-from stopcli.index.database import Database, explain
+from stopcli.index.database import BUSY, Database, explain
 from stopcli.index.types import PASSING, Entry, Faults, Files, NewEntry, Snapshot, Space, Vectors
 from stopcli.settings import data_folder
 
@@ -96,7 +96,7 @@ class Index(AbstractContextManager["Index"]):
                 lock.execute("BEGIN EXCLUSIVE")
                 return
             except sqlite3.OperationalError as error:
-                if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() - began >= self._wait:
+                if str(error) != BUSY or time.monotonic() - began >= self._wait:
                     raise
             if not told and time.monotonic() - began > PATIENCE:
                 told = True

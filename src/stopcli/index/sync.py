@@ -118,7 +118,9 @@ def compare(database: Database, videos: Paths, roots: Iterable[Path]) -> FileDif
     changed = [path for path, record in present.items() if record != known.get(path)]
     lost = [path for path in known if path not in present and str(path).startswith(inside)]
     lost = [path for path in lost if not below(str(path)).startswith(tuple(unseen))]
-    gone = [path for path in lost if not os.path.lexists(path)]  # a walk skips links, and what is hidden
+    spelled = {str(path).casefold() for path in present} if lost else set()  # Clip.MP4 may be clip.mp4 now
+    there = (str(path).casefold() not in spelled and os.path.lexists(path) for path in lost)
+    gone = [path for path, is_there in zip(lost, there, strict=True) if not is_there]  # walks skip some
     left = {known[path].content: path for path in gone}
     new = [path for path in changed if path not in known and present[path].content in left]
     # of several copies of what is gone, one has moved
@@ -133,8 +135,8 @@ def best_known(
     frames: int,
     window: float | None,
     contents: set[str],
-) -> Space | None:
-    """Return the space that knows most of some contents; None if none knows any.
+) -> tuple[Space | None, int]:
+    """Return the space that knows most of some contents, and how many; None where there is no such space.
 
     ``precision`` None means any. Of equals it is the one of the last ``weights``, then the largest.
     """
@@ -142,7 +144,7 @@ def best_known(
     some = [s for s in like if precision in (None, s.precision)]
     known = [len(database.every_entry(space, contents)) for space in some]
     order = sorted(range(len(some)), key=lambda i: (known[i], weights.index(some[i].weights), some[i].rows))
-    return some[order[-1]] if order and known[order[-1]] else None
+    return (some[order[-1]], known[order[-1]]) if order else (None, 0)
 
 
 def below(folder: str) -> str:

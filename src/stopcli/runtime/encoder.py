@@ -121,9 +121,9 @@ class Encoder:
         twin._adopt(Stop(self.model.backbone, None).eval())
         return twin
 
-    def in_precision(self, name: str) -> Encoder:
-        """Return the same model in another precision; errors as of the class."""
-        return Encoder(self.files, replace(self.options, precision=name))
+    def change_precision(self, name: str) -> None:
+        """Compute in another precision from now on; errors as of the class."""
+        vars(self).update(vars(Encoder(self.files, replace(self.options, precision=name))))
 
     def encode_texts(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """Embed texts -> (N,E) float32 of unit length, each once; raises UsageError for one that is empty."""

@@ -107,7 +107,8 @@ class LabelTable(AbstractContextManager["LabelTable"]):
             if end is not None and end <= (start or 0.0):
                 raise UsageError(f"{path.name}: a moment must end after it starts, got {start} and {end}")
         self.refresh()
-        changes = [self._change(place, label) for place, label in named.items()]
+        moved = {place[0]: place for place, label in named.items() if label is None}
+        changes = [self._change(place, label, moved.get(place[0])) for place, label in named.items()]
         changes = [change for change in changes if change.before != change.after]
         if changes:
             self._write(changes)
@@ -137,12 +138,14 @@ class LabelTable(AbstractContextManager["LabelTable"]):
             self._write([])
             self._undo.clear()  # it names the places of before
 
-    def _change(self, place: Place, label: str | None) -> _Change:
+    def _change(self, place: Place, label: str | None, instead: Place | None) -> _Change:
+        """Return what becomes of a row; a new one takes over what is known of the row that it replaces."""
         before, after = self._rows.get(place), None
         if label is not None:
             path, start, end = place
             new = {"path": _shown(path, self.path.parent), "start": _seconds(start), "end": _seconds(end)}
-            after = {**(before or new), "label": label}
+            kept = self._rows.get(instead, {}) if instead is not None else {}
+            after = {**(before or {**kept, **new}), "label": label}
         return _Change(place, before, after)
 
     def undo(self) -> list[Labelled]:

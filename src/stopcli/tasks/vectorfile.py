@@ -130,12 +130,18 @@ def _load_npy(path: Path) -> Loaded:
 
 
 def _load_parquet(path: Path) -> Loaded:
+    import pyarrow as pa
     import pyarrow.parquet as pq
 
     with path.open("rb") as stream:
         table = pq.read_table(stream)
-    flat = table["vector"].combine_chunks().flatten().to_numpy(zero_copy_only=False)
-    matrix = flat.astype(np.float32, copy=False).reshape(len(table), -1)
+    lists = table["vector"].combine_chunks()
+    if not pa.types.is_list(lists.type) or lists.type.value_type != pa.float32() or lists.null_count:
+        raise ValueError("no vectors")
+    flat, sizes = lists.flatten().to_numpy(zero_copy_only=False), np.diff(lists.offsets.to_numpy())
+    if len(set(sizes.tolist())) > 1:
+        raise ValueError("vectors of several sizes")
+    matrix = flat.reshape(len(table), sizes[0] if len(sizes) else 0)
     rows = [Row(*values) for values in zip(*(table[n].to_pylist() for n in COLUMNS), strict=True)]
     rows = [replace(row, path=os.fsdecode(row.path)) for row in rows]
     return matrix, rows, json.loads(table.schema.metadata[b"stopcli"])

@@ -18,7 +18,16 @@ from typing import TYPE_CHECKING, Any
 from stopcli.data.seen import SEEN_FILE, Seen, write_seen
 from stopcli.data.table import SPLITS, Clip, Row, Task
 from stopcli.errors import CannotWrite, CheckpointError, FileExists, UsageError
-from stopcli.fileio import append_line, exists, is_folder, make_folder, replacing, write_error, write_text
+from stopcli.fileio import (
+    append_line,
+    exists,
+    is_folder,
+    make_folder,
+    read_json,
+    replacing,
+    write_error,
+    write_text,
+)
 from stopcli.hub.card import CARD_FILE, model_card
 from stopcli.model.checkpoint import save
 from stopcli.model.config import (
@@ -90,10 +99,10 @@ class RunFolder:
         if any(exists(self.path / name) for name in SIGNS):
             return True
         try:
-            read_config(self.path)
-        except CheckpointError:
+            config = read_json(self.path / CONFIG_FILE)
+        except (OSError, ValueError):
             return False
-        return True
+        return isinstance(config, dict) and {"format", "backbone"} <= set(config)  # of any version
 
     @property
     def finished(self) -> bool:

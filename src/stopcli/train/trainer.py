@@ -203,7 +203,8 @@ def uninterrupted() -> Iterator[None]:
             raise KeyboardInterrupt
         held.append(number)
 
-    if threading.current_thread() is not threading.main_thread():  # signals reach the main thread only
+    apart = threading.current_thread() is not threading.main_thread()  # signals reach the main thread only
+    if apart or signal.getsignal(signal.SIGINT) in (signal.SIG_IGN, None):  # ignored, as in the background
         yield
         return
     before = signal.signal(signal.SIGINT, hold)

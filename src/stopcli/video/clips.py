@@ -64,10 +64,10 @@ def read_frames(
             raise UnreadableVideo(f"{path}: its picture begins at {video.offset:.2f} s, after {end:.2f} s")
         stop = min(end - video.offset, video.duration) if end is not None else video.duration
         clip = _read_part(video, begin, stop, frames, size)
+        if start is not None and begin >= video.duration:  # which is known only now
+            raise _too_late(path, video, start)
         if video.duration < stop * 0.98 - 0.05:
             # the file ended early: sample what is really there
-            if start is not None and begin >= video.duration:
-                raise _too_late(path, video, start)
             clip = _read_part(video, begin, video.duration, frames, size)
         return clip
 

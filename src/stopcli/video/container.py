@@ -134,7 +134,9 @@ class Container:
                 return
             except av.FFmpegError as error:
                 if self._is_of_drive(error):
-                    raise ReadFailed(f"{self.path}: reading it failed ({reason(error)}); skipped") from error
+                    gone = isinstance(error, av.error.ExitError)
+                    why = f"no answer for {STALL_SECONDS:.0f} s" if gone else reason(error)
+                    raise ReadFailed(f"{self.path}: reading it failed ({why}); skipped") from error
                 return
             self.beat()
             if self.is_past(self._deadline):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -51,7 +52,8 @@ def is_video(path: Path) -> bool:
 def _is_text(path: Path) -> bool:
     """Say whether a file is small and holds no zero byte, as text does and no film."""
     try:
-        if path.stat().st_size > MOST_TEXT:
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode) or status.st_size > MOST_TEXT:
             return False
         with path.open("rb") as stream:
             head = stream.read(HEAD)

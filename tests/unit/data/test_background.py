@@ -88,7 +88,7 @@ def test_folds_keep_groups_whole_and_classes_alike(videos):
 
 def test_a_label_of_one_group_cannot_be_divided(videos):
     data = read_dataset(table(videos, "path,label\n00.mp4,a\n01.mp4,b\n02.mp4,b\n"))
-    with pytest.raises(BadDataset, match="'a' has one group"):
+    with pytest.raises(BadDataset, match="'a' has one clip only, or clips that share files or groups"):
         folds_of(data, 2, 0)
 
 

@@ -180,7 +180,7 @@ def test_endless_files_are_not_read_to_the_end(tmp_path, monkeypatch):
         read_dataset(tmp_path / "big.csv")
 
 
-def test_a_json_file_of_rows_is_a_table(read):
+def test_a_json_file_of_rows_is_a_table(read, tmp_path):
     rows = [
         {"video": "d1.mp4", "label": "serve", "start": 3, "end": 5.5, "split": "train"},
         {"video": "d1.mp4", "label": "volley", "start": 9, "end": 11, "split": "test"},
@@ -191,6 +191,7 @@ def test_a_json_file_of_rows_is_a_table(read):
         ("serve", 3.0, 5.5, "train"),
         ("volley", 9.0, 11.0, "test"),
     ]
+    assert [r.end for r in read_dataset(tmp_path).rows] == [5.5, 11.0]  # the folder, too
     exported = [{"id": 1, "video": "d1.mp4", "label": "serve", "annotator": 1, "annotation_id": 2}] * 2
     assert texts(read(json.dumps(exported[:1]), "studio.json")) == ["serve"]  # Label Studio's JSON-MIN
 

@@ -209,6 +209,7 @@ def test_a_head_counts_where_it_knows_the_labels_in_capitals_or_not(videos, tmp_
     assert "plain CLIP, head" in [s.method for s in report.scores]
     assert not report.notes
     report = accuracy([encoder], replace(benchmark, labels=(*benchmark.labels, "c thing")))
+    assert len({s.method for s in report.scores}) == len(report.scores)
     assert not any(", head" in s.method or "head" in s.provenance for s in report.scores)
     assert report.notes == [
         f"{folder} is scored by words, not by what it learned: 'c thing' is none of its labels"

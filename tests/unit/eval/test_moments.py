@@ -103,5 +103,5 @@ def test_moments_that_a_model_was_trained_on_are_not_asked(tmp_path):
         Asked("z", Item("b", (), path=tmp_path / "b.mp4"), ((2.0, 5.0),)),
     ]
     assert [a.text for a in unseen(questions, read_seen(tmp_path))] == ["x", "z"]
-    with pytest.raises(InputError, match="trained on all 1 moments"):
+    with pytest.raises(InputError, match="trained on moments of each of the 1 questions"):
         unseen(questions[1:2], read_seen(tmp_path))

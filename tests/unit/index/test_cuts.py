@@ -8,6 +8,9 @@ import numpy as np
 import pytest
 
 from conftest import write_video
+from stopcli.hub.registry import resolve
+from stopcli.index.engine import SearchEngine
+from stopcli.runtime.encoder import Encoder, EncoderOptions
 
 CPU = ("--device", "cpu", "--precision", "fp32")
 
@@ -55,3 +58,23 @@ def test_a_new_index_has_windows_that_end_at_cuts(run, tmp_path, toy):
     first, second = sorted((h["start"], h["end"]) for h in search(run, tmp_path, toy))
     assert first == (0.0, pytest.approx(3.0, abs=0.15))
     assert second == (first[1], pytest.approx(6.0, abs=0.05))
+
+
+def test_an_index_goes_on_in_the_precision_that_it_holds(tmp_path, toy):
+    """Where the machine at hand would choose another; what it cannot compute in, it says."""
+    files = resolve(str(toy))
+    first, second = (write_video(tmp_path / f"{i}.mp4", frames=20 + 10 * i, fps=10) for i in range(2))
+
+    def update(video, precision, wanted=None):
+        told = []
+        options = EncoderOptions("cpu", precision)
+        load = lambda: Encoder(files, options)  # noqa: E731
+        with SearchEngine(tmp_path / "index", files, load, precision=wanted, say=told.append) as engine:
+            engine.update([video], [], 1.0)
+            return told, {s.precision: s.rows for s in engine.index.database.spaces()}
+
+    assert update(first, "bf16") == ([], {"bf16": 2})
+    told, spaces = update(second, "fp32")
+    assert spaces == {"bf16": 5}
+    assert told == ["note: the index holds vectors in bf16, and goes on in it; --precision chooses another"]
+    assert update(second, "fp32", "fp32")[1] == {"bf16": 5, "fp32": 3}

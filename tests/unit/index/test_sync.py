@@ -292,6 +292,15 @@ def test_what_a_walk_skips_is_not_gone(index, tree):
     assert names(sync.compare(index.database, walked, [tree]).gone) == ["clip.dat"]
 
 
+def test_a_name_that_is_only_spelled_otherwise_is_a_move(index, tree, monkeypatch):
+    """As on drives that take Clip.MP4 and clip.mp4 for one file."""
+    update(index, tree)
+    (tree / "a.mp4").rename(tree / "A.MP4")
+    real = os.path.lexists
+    monkeypatch.setattr("os.path.lexists", lambda path: real(path) or real(tree / "A.MP4"))
+    assert compare(index, tree).moved == ((tree / "a.mp4", tree / "A.MP4"),)
+
+
 def test_the_space_that_knows_most_of_the_files_is_gone_on_with(index):
     record = {}
     with index.writing():
@@ -300,12 +309,12 @@ def test_the_space_that_knows_most_of_the_files_is_gone_on_with(index):
             index.add(space, [NewEntry(c, 8.0, np.ones((1, 4), np.float32)) for c in contents], {}, record)
 
     def best(precision, contents, weights=("w" * 64,)):
-        found = sync.best_known(index.database, weights, precision, 4, 8.0, set(contents))
-        return found and found.precision
+        found, known = sync.best_known(index.database, weights, precision, 4, 8.0, set(contents))
+        return found and (found.precision, known)
 
-    assert best(None, "abx") == "bf16"
-    assert best(None, "ax") == "bf16"  # of equals the largest
-    assert best(None, "axy") == "fp32"
-    assert best("bf16", "axy") == "bf16"
-    assert best(None, "new") is None
+    assert best(None, "abx") == ("bf16", 2)
+    assert best(None, "ax") == ("bf16", 1)  # of equals the largest
+    assert best(None, "axy") == ("fp32", 2)
+    assert best("bf16", "axy") == ("bf16", 1)
+    assert best(None, "new") == ("bf16", 0)
     assert best(None, "ab", weights=("other",)) is None

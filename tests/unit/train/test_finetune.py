@@ -109,6 +109,17 @@ def test_nothing_is_overwritten(tmp_path, adapt):
             adapt(path)
 
 
+def test_a_model_of_an_older_version_can_be_made_again(tmp_path, adapt):
+    old = tmp_path / "old"
+    old.mkdir()
+    config = {"format": 1, "backbone": {"architecture": "ViT-B-32"}, "stop": {"eta": 3}}
+    (old / "config.json").write_text(json.dumps(config))
+    with pytest.raises(FileExists, match="--force"):
+        adapt(old)
+    adapt(old, force=True, epochs=1)
+    assert config_of(old)["format"] == 2
+
+
 def test_resume_never_touches_a_model_that_holds_no_run(tmp_path, adapt, toy):
     """A model that was downloaded, say: there is nothing to go on with, and nothing is overwritten."""
     model = tmp_path / "downloaded"

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import errno
+import os
 from fractions import Fraction
+from pathlib import Path
 from types import SimpleNamespace
 
 import av
@@ -15,6 +17,7 @@ from stopcli.errors import ReadFailed, UnreadableVideo
 from stopcli.index.types import PASSING
 from stopcli.video.clips import read_frames, read_windows
 from stopcli.video.container import Container
+from stopcli.video.discovery import find_videos
 from stopcli.video.workers.pool import read_facts
 
 
@@ -61,10 +64,12 @@ def test_a_raw_stream_without_times_is_as_long_as_its_pictures(tmp_path, suffix,
 def test_what_begins_behind_the_real_end_of_a_file_is_refused(tmp_path):
     """The header of half a download still promises the whole film."""
     whole = write_video(tmp_path / "whole.mp4", frames=200, fps=20, container={"movflags": "faststart"})
-    half = tmp_path / "half.mp4"
+    half, most = tmp_path / "half.mp4", tmp_path / "most.mp4"
     half.write_bytes(whole.read_bytes()[: whole.stat().st_size // 2])
-    with pytest.raises(UnreadableVideo, match=r"but 9\.00 s was wanted"):
-        read_frames(half, 4, 16, start=9.0, end=9.8)
+    most.write_bytes(whole.read_bytes()[: round(whole.stat().st_size * 0.985)])
+    for film, start in ((half, 9.0), (most, 9.96)):
+        with pytest.raises(UnreadableVideo, match=rf"but {start:.2f} s was wanted"):
+            read_frames(film, 4, 16, start=start, end=10.0)
     real = read_frames(half, 4, 16).end
     part = read_frames(half, 4, 16, start=real - 1, end=9.8)
     assert part.end == pytest.approx(real, abs=0.2)
@@ -103,3 +108,33 @@ def test_a_drive_that_fails_is_no_end_of_the_film(tmp_path, monkeypatch):
     with pytest.raises(ReadFailed, match="reading it failed"):
         read_frames(film, 4, 16)
     assert ReadFailed().kind in PASSING
+
+
+@pytest.mark.parametrize("cut", [0.5, 0.99])
+def test_only_a_drive_that_cannot_be_read_makes_an_eio_its_own_fault(tmp_path, monkeypatch, cut):
+    film = write_video(tmp_path / "film.mkv", frames=60, fps=20)
+    container = Container(film, 1)
+    try:
+        assert container._is_of_drive(av.error.ExitError(1, "Immediate exit requested"))
+        assert not container._is_of_drive(av.error.InvalidDataError(1, "Invalid data"))
+        fault = av.error.FFmpegError(errno.EIO, "Input/output error")
+        container._place = round(cut * film.stat().st_size)
+        assert not container._is_of_drive(fault)  # the file itself can be read: it is cut off
+
+        def broken(*_):
+            raise OSError(errno.EIO, "Input/output error")
+
+        monkeypatch.setattr(Path, "open", broken)
+        assert container._is_of_drive(fault)
+    finally:
+        container.close()
+
+
+def test_source_code_with_the_names_of_films_is_none(tmp_path):
+    (tmp_path / "app.ts").write_text("export const film = 1;\n" * 99)
+    (tmp_path / "go.mod").write_text("module film\n")
+    (tmp_path / "broken.ts").write_bytes(b"G\0" * 999)
+    write_video(tmp_path / "film.ts", frames=10, fps=5)
+    os.mkfifo(tmp_path / "live.ts")
+    found = [path.name for path in find_videos([tmp_path])]
+    assert found == ["broken.ts", "film.ts", "live.ts"]  # reading the others says what is wrong with them

@@ -225,3 +225,21 @@ def test_a_label_is_one_label_however_it_is_spaced(tmp_path):
     table.write_text("path,start,end,label\na.mp4, 0, 8, serve\na.mp4,8,16,big  serve \n")
     with LabelTable(table) as labels:
         assert labels.counts() == {"serve": 1, "big serve": 1}
+
+
+def test_a_moment_that_is_trimmed_keeps_what_else_is_known_of_it(tmp_path):
+    table, video = tmp_path / "labels.csv", tmp_path / "a.mp4"
+    table.write_text("path,start,end,label,split,group\na.mp4,0,8,serve,test,anna\n")
+    with LabelTable(table) as labels:
+        labels.put({(video, 0, 8): None, (video, 2, 5): "volley"})
+        expected = {
+            "path": "a.mp4",
+            "start": "2",
+            "end": "5",
+            "label": "volley",
+            "split": "test",
+            "group": "anna",
+        }
+        assert rows(table) == [expected]
+        labels.undo()
+        assert rows(table)[0]["split"] == "test"

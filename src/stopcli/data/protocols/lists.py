@@ -10,6 +10,7 @@ from pathlib import Path
 PART = r"_(temporal|static)\d+"  # TC-CLIP's classes that need time to tell, and those that do not
 TRAIN = rf"train(list)?(0?1)?|train{PART}"
 ASKED = rf"val1?|validation|test(list)?(0?1)?|val(idation)?{PART}"
+SCORED = rf"val\d?|validation|test(list)?\d{{0,2}}|val(idation)?{PART}"  # of any number of splits
 LEARNT = re.compile(r"train|few_?shot", re.IGNORECASE)
 
 Listed = list[tuple[str, str]]  # (stem of a file, class name)
@@ -26,7 +27,7 @@ def listed(files: Sequence[Path]) -> tuple[list[Listed], list[str]]:
         rows = [line.rsplit(" ", 1) for line in lines(file)]
         if rows and all(len(r) == 2 and r[1].isdigit() and re.search(r"\.\w{2,4}$", r[0]) for r in rows):
             found[file] = [(stem(video), names[int(number)]) for video, number in rows]
-    asked = [file for file in found if re.fullmatch(ASKED, file.stem)]
+    asked = [file for file in found if re.fullmatch(SCORED, file.stem)]
     return [found[file] for file in asked or found if not LEARNT.search(file.stem)], names
 
 

@@ -89,10 +89,10 @@ class RayEncoder:
         self.precision, self.embed_dim = facts["precision"], facts["embed_dim"]
         self.frames, self.framing, self.batch_size = facts["frames"], facts["framing"], facts["batch_size"]
 
-    def in_precision(self, name: str) -> RayEncoder:
-        """Return the same model in another precision, as `Encoder.in_precision` does."""
+    def change_precision(self, name: str) -> None:
+        """Compute in another precision from now on, as `Encoder.change_precision` does."""
         files, options = self._how
-        return RayEncoder(files, replace(options, precision=name), self._asked)
+        vars(self).update(vars(RayEncoder(files, replace(options, precision=name), self._asked)))
 
     def encode_videos(
         self, paths: Sequence[str | Path], *, window: float | None = None, shots: bool = False, **_: object

@@ -140,7 +140,8 @@ async function take(kind) {
 const typing = target => target.closest?.('input:not([type=checkbox]):not([type=file]), textarea, select');
 
 document.addEventListener('keydown', event => {
-  const bracket = event.key === '[' || event.key === ']';  // which some keyboards type with Alt, or AltGr
+  // some keyboards type brackets with Alt, or AltGr
+  const bracket = look.isOpen() && !event.metaKey && (event.key === '[' || event.key === ']');
   if ((event.ctrlKey || event.metaKey || event.altKey) && !bracket || event.isComposing) return;
   if (event.repeat && !event.key.startsWith('Arrow')) return;  // a key that is held gives one label
   if (typing(event.target)) {

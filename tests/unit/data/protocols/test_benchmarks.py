@@ -173,6 +173,9 @@ def test_of_the_lists_of_research_code_those_for_scoring_are_scored(tmp_path):
         write(tmp_path / f"{name}.txt", f"{line}\n")
     benchmark = benchmarks.load("hmdb51", [tmp_path])
     assert [items(benchmark, i) for i in range(len(benchmark.splits))] == [{"c": ("cartwheel",)}]
+    write(tmp_path / "val2.txt", "a.avi 0\n")
+    assert len(benchmarks.load("hmdb51", [tmp_path]).splits) == 2
+    (tmp_path / "val2.txt").unlink()
     (tmp_path / "val1.txt").rename(tmp_path / "mine.txt")  # by another name, it is no list for training
     assert items(benchmarks.load("hmdb51", [tmp_path])) == {"c": ("cartwheel",)}
     (tmp_path / "mine.txt").unlink()
