@@ -39,7 +39,7 @@ def default_folder() -> Path:
 class Index(AbstractContextManager["Index"]):
     """An index folder, made if need be, or IndexUnusable; another writer is waited for ``wait`` seconds.
 
-    ``say`` is told of whom.
+    ``say`` is called with a sentence that names it.
     """
 
     def __init__(
@@ -90,7 +90,7 @@ class Index(AbstractContextManager["Index"]):
 
     def _take(self, lock: sqlite3.Connection) -> None:
         """Take the lock, by many short attempts: within one, Python would hear of no Ctrl-C."""
-        began, told = time.monotonic(), False
+        began, said = time.monotonic(), False
         while True:
             try:
                 lock.execute("BEGIN EXCLUSIVE")
@@ -98,8 +98,8 @@ class Index(AbstractContextManager["Index"]):
             except sqlite3.OperationalError as error:
                 if str(error) != BUSY or time.monotonic() - began >= self._wait:
                     raise
-            if not told and time.monotonic() - began > PATIENCE:
-                told = True
+            if not said and time.monotonic() - began > PATIENCE:
+                said = True
                 self._say(f"waiting: {self._writer()} is writing to the index")
 
     def _writer(self) -> str:

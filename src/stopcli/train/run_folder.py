@@ -50,7 +50,7 @@ METRICS_FILE, CURVE_FILE, CONFUSION_FILE = "metrics.jsonl", "curve.png", "confus
 PREDICTIONS_FILE = "predictions.csv"  # of held-out clips; never published, it names files
 STATE_FILE, BEST_FILE, FOLDS = ".state.safetensors", ".best.safetensors", ".folds"
 BESIDE = (CURVE_FILE, CONFUSION_FILE, PREDICTIONS_FILE, FOLDS)
-SIGNS = (STATE_FILE, BEST_FILE, FOLDS, SEEN_FILE)  # of a run; none else has such
+SIGNS = (STATE_FILE, BEST_FILE, FOLDS, SEEN_FILE)  # of a run; nothing else has one
 OURS = (
     CONFIG_FILE,
     WEIGHTS_FILE,

@@ -213,7 +213,7 @@ def _seconds(frames: int, rate: Fraction) -> str:
 def timeline(cut: Cut, *, xml: bool = False) -> Any:
     """Return an OpenTimelineIO timeline; needs ``stopcli[editors]``.
 
-    For Final Cut Pro 7's ``xml`` markers count from the media's first frame, and drop-frame is told apart.
+    In Final Cut Pro 7's ``xml``, markers count from the media's first frame, and drop-frame is declared.
     """
     from opentimelineio import opentime, schema
 
