@@ -16,7 +16,7 @@ COMMAND: Any = typer.main.get_command(app)
 
 EXIT_CODES = {
     "OK": "Everything was done.",
-    "FAILED": "Some of the inputs failed, or the command failed for a reason that has no code of its own.",
+    "FAILED": "Some inputs failed, nothing matches a query, or the command failed for a reason without a code of its own.",
     "USAGE": "The command line is wrong.",
     "INPUT": "No input could be used, a table has faults, or the output exists already.",
     "MODEL": "The model cannot be found, downloaded, loaded or published.",

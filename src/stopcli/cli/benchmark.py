@@ -156,10 +156,10 @@ def moments(
     compute: o.Focused,
     batching: o.Batching,
 ) -> None:
-    """Score how well the moments are found that sentences describe.
+    """Score how well a model finds the moments that sentences describe.
 
-    Each sentence is looked for in its video, as retrieve does. R1@0.5: the first moment overlaps the true
-    one by half.
+    Each sentence is looked for in its video, as retrieve does. R1@0.5: the share of sentences
+    whose first hit overlaps the true moment by half.
     """
     with session("benchmark moments", show, compute, batching) as s:
         from stopcli.data.protocols.moments import load_moments

@@ -36,8 +36,8 @@ def command(
 ) -> None:
     """Save a moment of a video as a file of its own.
 
-    Nothing is encoded again, all streams are kept. The copy begins with the key frame before START; MP4 and
-    MOV files are shown from START on.
+    All streams are copied, not encoded again, where the format allows; notes say what is not. The copy begins
+    with the key frame before START; MP4 and MOV files are shown from START on.
     """
     with session("cut", show) as s:
         from stopcli.tasks.clips import clip_name, notes_on, save_clip

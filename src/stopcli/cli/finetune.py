@@ -27,7 +27,10 @@ EXAMPLES = """Examples:
   stop finetune clips/ --shots 16 --epochs 30      # a folder of class folders\n"""
 
 ESTIMATED = 10  # steps: from here on the time that is left is known
-UNMEASURED = "no clip is held out, for those of a file stay together: nothing is measured; add other files"
+UNMEASURED = (
+    "nothing is measured: no clip can be held out, as clips of one file or group stay together; "
+    "add other files"
+)
 FEW = 30  # clips: a score on fewer says little
 
 
@@ -53,7 +56,8 @@ _color = o.training_option(
     "--color/--no-color", help="Vary the clips' colors; default: unless a label names one."
 )
 _keep = o.training_option(
-    "--keep-zero-shot", help="Keep what the model knows of other words, where it costs nothing."
+    "--keep-zero-shot",
+    help="Mix in the untuned model, as far as the validation score drops by no more than chance.",
 )
 _folds = o.training_option(
     metavar="K", min=2, max=100, help="Measure on all clips, by K models more; K+1 trainings."
@@ -167,8 +171,9 @@ def _say_next(s: Session, result: Finetuned) -> None:
         )
         s.say(f"{count} validation clips say little: the score may be {sure[0]:.0f} to {sure[1]:.0f} %{more}")
     if result.other_labels is not None:
-        more = "" if result.zero_shot is not None else "; --keep-zero-shot keeps more where it costs nothing"
-        s.say(f"other labels: {result.other_labels:.0f} % of these clips are named as before{more}")
+        more = "" if result.zero_shot is not None else "; --keep-zero-shot keeps more of them"
+        kept = f"{result.other_labels:.0f} % of the validation clips keep their best Kinetics name"
+        s.say(f"other labels: {kept}{more}")
     for sentence in result.advice:
         s.say(f"warning: {sentence}" if sentence == result.advice[0] else sentence)
     if result.advice:

@@ -44,11 +44,19 @@ _files_from = input_option(
 )
 _window = input_option(*_WINDOW, **_SPAN, help="Cut videos into windows of this length.")
 _search_window = input_option(*_WINDOW, **_SPAN, help="Length of the windows that are searched.")
-_cuts = input_option("--cuts", help="Whether windows end at cuts; auto: unless the index has others.")
+_cuts = input_option(
+    "--cuts", help="Whether windows end at cuts; auto: yes, unless the index was begun with fixed windows."
+)
 _shard = input_option(metavar="I/N|auto", help="Do part I of N; auto: as SLURM or RANK says.")
-_engine = model_option("--engine", help="ray: on a Ray cluster, or all of this machine.")
-_ray_address = model_option(metavar="HOST:PORT", help="The cluster; default: one of this machine.")
-_ray_actors = model_option(metavar="N", min=1, max=4096, help="Models at once; default: one a GPU.")
+_engine = model_option(
+    "--engine", help="local: this machine; ray: a Ray cluster, or Ray on this machine without --ray-address."
+)
+_ray_address = model_option(
+    metavar="HOST:PORT", help="Address of the Ray cluster; default: start Ray on this machine."
+)
+_ray_actors = model_option(
+    metavar="N", min=1, max=4096, help="Models that run at once; default: one per GPU, or one without a GPU."
+)
 _whole = input_option("--whole", help="One vector a file, no windows.")
 _labels = input_option(metavar='"A,B,C"|@FILE', help="What to choose between; @FILE reads one per line.")
 _template = input_option(
@@ -77,7 +85,9 @@ _offline = model_option("--offline", help="Make no request; use what is cached."
 _spatial = training_option(help="Prompts on regions; default: the model's.")
 _temporal = training_option(help="Prompts between frames; default: the model's.")
 _format = output_option("--format", help="auto is a table.")
-_quiet = output_option("--quiet", "-q", help="Print paths or labels only.")
+_quiet = output_option(
+    "--quiet", "-q", help="Print one line per result, tabs between its parts, and no notes."
+)
 _null = output_option("-0", help="With -q: end each line with NUL, for xargs -0.")
 _raw = output_option("--raw", help="With csv: cells as they are, also those that a spreadsheet would run.")
 _verbose = output_option("--verbose", "-v", help="Show the device and precision chosen, and tracebacks.")

@@ -44,7 +44,7 @@ _sure = search_option(
     metavar="0..1",
     min=0,
     max=1,
-    help="Leave out hits less sure than this. Default: one must reach 0.9; all of them with -q, --export or "
+    help="Drop less confident hits. Default: one hit per query must reach 0.9; each, with -q, --export or "
     "--save-clips.",
 )
 _per_file = search_option(metavar="N", min=1, help="At most N hits of one file.")
@@ -157,7 +157,7 @@ def command(
     files: Files,
     show: o.Show,
 ) -> None:
-    """Find the moments of videos that a sentence or an example means.
+    """Find the moments that match a sentence, a picture or an example video.
 
     The first search of a folder builds an index; later ones look only at what changed. The sentence may
     also come first, without --query.

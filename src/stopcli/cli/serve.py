@@ -35,7 +35,10 @@ _folders = typer.Argument(
     metavar="DIR", help="Folders of videos, with those below them; or videos. Default: this folder."
 )
 _port = server_option(metavar="N", min=0, max=65535, help="Where to serve; 0: any that is free.")
-_host = server_option(metavar="NAME", help="Serve to other machines, too: whoever has the link sees it all.")
+_host = server_option(
+    metavar="NAME",
+    help="Address to serve on. If other machines reach it, whoever has the link sees everything.",
+)
 _token = server_option(metavar="TEXT", help="The key in the link; by default a new one each time.")
 _open = server_option("--open", help="Open the page in the browser.")
 _table = o.output_option(metavar="FILE.csv", help="Where labels are written; read again next time.")
@@ -118,9 +121,10 @@ def label(
     batching: o.Batching,
     show: o.Show,
 ) -> None:
-    """Label moments in a browser page, a key each.
+    """Label moments in a browser page, one key per label.
 
-    The page is that of stop serve. Each key is in the table at once, and ranks what comes next.
+    The page is that of stop serve. Each answer is saved to the table at once, and helps to rank
+    what comes next.
     """
     with _session("label", show, compute, batching) as s:
         from stopcli.data.labels import parse_labels

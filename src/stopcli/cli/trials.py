@@ -26,7 +26,11 @@ _dataset = o.input_option(metavar="NAME|TABLE", help="hmdb51, ucf101, ssv2, kine
 _annotations = o.input_option(metavar="FILE|DIR", help="Split files and labels; may be given again.")
 _videos = o.input_option(metavar="DIR", help="Where the data set's videos are.")
 _shots = o.input_option(metavar="K,K,...", help="Clips of each class to train on.")
-_base_shots = o.input_option(metavar="K", min=1, help="Clips of each class to train on, of a table.")
+_base_shots = o.input_option(
+    metavar="K",
+    min=1,
+    help="Clips of each class to train on; for tables only: split files fix their own number.",
+)
 _seeds = o.input_option(
     metavar="N,N,...",
     help="A model is trained for each. Where split files have a list for each, that list is used.",

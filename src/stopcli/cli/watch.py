@@ -64,9 +64,9 @@ def command(
 ) -> None:
     """Say when a video arrives that shows what you look for.
 
-    It ends with Ctrl-C. A video is searched once it has stopped growing, and never again, also after a
-    restart. CMD gets the path, start, end and query as arguments, and as STOP_PATH, STOP_START, STOP_END and
-    STOP_QUERY.
+    It ends with Ctrl-C. A video is searched when it has stopped growing, one time for the same queries, even
+    if the watch is started again. CMD gets the path, start, end and query as arguments, and as STOP_PATH,
+    STOP_START, STOP_END and STOP_QUERY; STOP_SCORE and STOP_CONFIDENCE are set, too.
     """
     lines = replace(show, format="quiet" if show.format in ("auto", "table") else show.format)  # type: ignore[arg-type]
     with session("watch", lines, compute, batching, kept="what was seen is kept") as s:

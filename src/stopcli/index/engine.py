@@ -283,7 +283,7 @@ def _as_learned(queries: list[Query], files: ModelFiles, say: Say) -> list[Query
     if head is None or not learned:
         return queries
     many = f"the model's {len(head.labels)} labels"
-    say(f"note: {', '.join(learned)}: learned from clips, and as sure as among {many}")
+    say(f"note: {', '.join(learned)}: learned from clips; the confidence is its share among {many}")
     return [_learned(q, head) if q.name in learned else q for q in queries]
 
 

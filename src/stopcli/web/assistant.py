@@ -32,8 +32,8 @@ PICTURES = 3  # of a moment
 MOST_LISTED = 200  # files
 WHAT = (
     "Searches a folder of videos on this machine by what can be seen in them. A moment is a stretch of a "
-    "file, named by its id. Confidence says how often chance would fit a query less well: below 0.9, a match "
-    "may be chance."
+    "file, named by its id. Confidence says how often another search finds nothing that fits as well: below "
+    "0.9, a match may be chance."
 )
 Result = TypeVar("Result")
 

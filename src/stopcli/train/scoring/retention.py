@@ -74,8 +74,8 @@ class Retention:
             tried.append(Kept(share, score(encoder, clips), self.other_labels(encoder, clips)))
             now = tried[-1]
             tell(
-                f"{share:.0%} of the model before: {now.score:.1f} % of the validation clips right, "
-                f"of other labels {now.other_labels:.0f} % stay"
+                f"{share:.0%} of the old model mixed in: {now.score:.1f} % of the validation clips right, "
+                f"{now.other_labels:.0f} % keep their best Kinetics name"
             )
         best, count = max(k.score for k in tried) / 100, len(self._rows)
         smoothed = (best * count + 2) / (count + 4)  # where all are right, chance is not gone
