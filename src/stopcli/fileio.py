@@ -14,11 +14,12 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO, Literal
 
 from stopcli.errors import CannotWrite, FileExists, InputError, OutputBusy, UsageError
 
 ROOM = 1 << 20  # bytes: a disk with less is full
+LONGEST_NAME = 90  # bytes of what comes from a query or a file
 _SAMPLE = 1 << 20  # bytes read at the head, in the middle and at the tail
 
 
@@ -102,15 +103,17 @@ def to_json(value: Any, indent: int | None = None) -> str:
 
 
 @contextmanager
-def replacing(path: Path, *, sync: bool = False) -> Iterator[Path]:
+def replacing(path: Path, *, sync: bool = False, fresh: bool = False) -> Iterator[Path]:
     """Yield the name of a new file beside ``path``; when the block ends well it takes the place of ``path``.
 
     The name is unique and was made by nobody else: two processes never share it, and a symbolic link
     laid out in advance is not followed. When the block fails, the new file is removed and ``path`` is
     as it was. ``sync`` waits until the disk has the data, so that not even a power cut leaves half of it.
+    With ``fresh``, nothing is replaced.
 
     Raises:
         CannotWrite: the operating system refused; says what, where and how much room is left.
+        FileExists: another program made a ``fresh`` one meanwhile.
     """
     part = path.with_name(f".{path.stem[:40]}-{secrets.token_hex(6)}.part{path.suffix[:16]}")
     try:
@@ -119,7 +122,8 @@ def replacing(path: Path, *, sync: bool = False) -> Iterator[Path]:
         if sync:
             with part.open("rb+") as stream:
                 os.fsync(stream.fileno())
-        part.replace(path)
+        if not fresh or not _linked(part, path):
+            part.replace(path)
     except OSError as error:
         raise write_error(path, error) from error
     except InputError as error:
@@ -129,6 +133,18 @@ def replacing(path: Path, *, sync: bool = False) -> Iterator[Path]:
     finally:
         with suppress(OSError):
             part.unlink(missing_ok=True)
+
+
+def _linked(part: Path, path: Path) -> bool:
+    """Give a file its name, if there is none of that name; False where the drive knows no second names."""
+    try:
+        os.link(part, path)
+    except FileExistsError:
+        way = "use --force to replace it, or choose another name"
+        raise FileExists(f"{path}: another program made it meanwhile; {way}") from None
+    except OSError:
+        return False
+    return True
 
 
 @contextmanager
@@ -152,9 +168,9 @@ def replacing_folder(path: Path) -> Iterator[Path]:
             shutil.rmtree(old, ignore_errors=True)
 
 
-def write_text(path: Path, text: str, *, sync: bool = False) -> None:
-    """Write a text file whole or not at all; undecodable names in it keep their bytes; raises CannotWrite."""
-    with replacing(path, sync=sync) as part:
+def write_text(path: Path, text: str, *, sync: bool = False, fresh: bool = False) -> None:
+    """Write a text file whole or not at all, as `replacing` does; names that are no text keep their bytes."""
+    with replacing(path, sync=sync, fresh=fresh) as part:
         part.write_text(text, encoding="utf-8", errors="surrogateescape")
 
 
@@ -201,10 +217,23 @@ def remove_folder(path: Path) -> None:
 
 
 def append_line(path: Path, line: str) -> None:
-    """Add a line to a text file; raises CannotWrite."""
+    """Add a line to a text file, which is no link; raises CannotWrite."""
     try:
-        with path.open("a", encoding="utf-8") as stream:
-            stream.write(line + "\n")
+        with open_own(path, "ab") as stream:
+            stream.write(f"{line}\n".encode())
+    except OSError as error:
+        raise write_error(path, error) from error
+
+
+def open_own(path: Path, mode: Literal["ab", "wb"]) -> BinaryIO:
+    """Open a file to write to, made if need be; a link that others may have laid is not followed.
+
+    Raises CannotWrite.
+    """
+    how = os.O_APPEND if mode == "ab" else os.O_TRUNC
+    how |= os.O_WRONLY | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
+    try:
+        return os.fdopen(os.open(path, how, 0o666), mode)
     except OSError as error:
         raise write_error(path, error) from error
 
@@ -260,6 +289,13 @@ def write_error(path: Path, error: OSError) -> CannotWrite:
         free = "how much is free is not known" if room is None else f"{room / 1e6:.1f} MB free"
         return CannotWrite(f"{path}: the disk is full ({free}); make room and run the command again")
     return CannotWrite(f"{path}: cannot be written ({error.strerror or error})")
+
+
+def short_name(name: str) -> str:
+    """Return as much of a name as a file system surely takes, with something before and behind it."""
+    while len(os.fsencode(name)) > LONGEST_NAME:
+        name = name[:-1]
+    return name
 
 
 def check_output(path: Path, *, force: bool, option: str = "-o", suffixes: Sequence[str] = ()) -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import io
+import re
+
 from stopcli.cli.progress import Bar, clock, progress_bar
 
 
@@ -40,3 +43,23 @@ def test_times_read_as_players_show_them():
         "1:00:00",
         "10:01:01",
     ]
+
+
+def test_names_reach_the_bar_without_control_characters(monkeypatch):
+    said = []
+    monkeypatch.setattr(Bar, "update", lambda _, completed, words=None: said.append(words))
+    with progress_bar("indexing", 1, quiet=True) as done:
+        done("\x1b[2J\x1b]0;owned\x1b\\x.mp4", 1.0)
+    assert "\x1b" not in said[0]
+    assert "owned" in said[0]
+
+
+def test_brackets_in_names_are_text(monkeypatch):
+    monkeypatch.setenv("TTY_COMPATIBLE", "1")
+    out = io.StringIO()
+    with monkeypatch.context() as patch:
+        patch.setattr("sys.stderr", out)
+        bar = Bar("indexing", 2, quiet=False)
+        bar.update(1, "[hd] film.mp4 at 0:00:01")
+        bar.close()
+    assert "[hd] film.mp4" in re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", out.getvalue())

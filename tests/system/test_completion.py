@@ -74,3 +74,14 @@ printf '%s\\n' "${{COMPREPLY[@]}}"
 """
     done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=False, cwd=tmp_path)
     assert done.stdout.split() == ["retrieve"], done.stderr
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_names_that_a_shell_would_run_are_not_offered(shell, tmp_path):
+    for name in (r"x\$(touch pwned)", "x;touch pwned", "x`id`", "x-fine 1.0"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "config.json").write_text("{}")
+    found = " ".join(complete("stop classify --model x", shell, tmp_path))
+    assert "fine" in found
+    assert "touch" not in found
+    assert "id" not in found.replace("fine", "")

@@ -139,3 +139,17 @@ def test_a_line_is_added_or_one_sentence_says_why_not(tmp_path):
     assert (tmp_path / "log").read_text() == "one\ntwo\n"
     with pytest.raises(CannotWrite, match="cannot be written"):
         append_line(tmp_path / "no" / "log", "x")
+
+
+def test_what_appears_while_a_file_is_made_is_not_replaced(tmp_path):
+    target = tmp_path / "clip.mp4"
+    with pytest.raises(FileExists, match="another program made it"), replacing(target, fresh=True) as part:
+        part.write_bytes(b"new")
+        target.write_bytes(b"of another program")
+    assert target.read_bytes() == b"of another program"
+    with replacing(target) as part:
+        part.write_bytes(b"new")
+    assert [p.name for p in tmp_path.iterdir()] == ["clip.mp4"]
+    with replacing(tmp_path / "fresh.mp4", fresh=True) as part:
+        part.write_bytes(b"new")
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["clip.mp4", "fresh.mp4"]

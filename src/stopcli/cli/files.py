@@ -49,7 +49,7 @@ class Files:
         if self.html is not None and s.output.records:
             from stopcli.output import html
 
-            write_text(self.html, getattr(html, page)(s.output.records, s.provenance))
+            write_text(self.html, getattr(html, page)(s.output.records, s.provenance), fresh=not self.force)
             s.say(f"written: {self.html}")
         if self.export is not None and s.output.records:
             from stopcli.output.export import export

@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import PurePath
 
+from stopcli.results import printable
+
 
 @contextmanager
 def waiting(what: str, *, quiet: bool) -> Iterator[None]:
@@ -29,7 +31,7 @@ class Bar:
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
         console = Console(stderr=True)
-        words = TextColumn("{task.fields[words]}", style="dim")
+        words = TextColumn("{task.fields[words]}", style="dim", markup=False)
         columns = (TextColumn(what), BarColumn(), MofNCompleteColumn(), words, TimeRemainingColumn())
         hidden = quiet or not console.is_terminal
         self._progress = Progress(*columns, console=console, transient=True, disable=hidden)
@@ -66,7 +68,9 @@ def progress_bar(what: str, total: int, *, quiet: bool) -> Iterator[Callable[...
         if until is None or current not in ("", path):
             seen.add(path if until is None else current)
         current = path
-        bar.update(len(seen), None if until is None else f"{PurePath(path).name} at {clock(until)}")
+        bar.update(
+            len(seen), None if until is None else f"{printable(PurePath(path).name)} at {clock(until)}"
+        )
 
     try:
         yield done

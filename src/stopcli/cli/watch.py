@@ -118,8 +118,13 @@ def _words(execute: str | None) -> list[str]:
         words = shlex.split(execute or "")
     except ValueError as error:
         raise UsageError(f"--exec {execute!r}: {error}".lower()) from error
-    if words and shutil.which(words[0]) is None:
+    found = shutil.which(words[0]) if words else ""
+    if found is None:
         raise UsageError(f"--exec {words[0]}: no such program; name one that can be run")
+    if found.lower().endswith((".bat", ".cmd")):  # Windows runs what it finds in their arguments
+        raise UsageError(
+            f"--exec {words[0]}: a batch file may run names of videos; name a program, or a script's"
+        )
     return words
 
 

@@ -56,6 +56,7 @@ def read_annotations(path: Path, notes: list[str]) -> list[Cells | str] | None:
         TypeError,
         AttributeError,
         IndexError,
+        ArithmeticError,
         SyntaxError,
         RecursionError,
     ) as error:

@@ -16,6 +16,7 @@ from stopcli.eval.metrics import confusion
 from stopcli.fileio import exists, is_folder, make_folder, read_json, to_json, write_text
 from stopcli.output import figures
 from stopcli.output.benchmark_tables import cell, flat, flat_trial
+from stopcli.output.sink import safe_cell
 from stopcli.results.measured import TrialScore
 
 FILES = ("results.json", "results.csv", "results.md")
@@ -135,5 +136,5 @@ def _by_class(report: Report) -> Iterator[tuple[object, ...]]:
 
 def _csv(rows: Iterable[Iterable[object]]) -> str:
     buffer = io.StringIO()
-    csv.writer(buffer, lineterminator="\n").writerows(rows)
+    csv.writer(buffer, lineterminator="\n").writerows(map(safe_cell, row) for row in rows)
     return buffer.getvalue()

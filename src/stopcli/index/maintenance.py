@@ -14,7 +14,7 @@ from stopcli.fileio import replacing, write_error
 from stopcli.index.database import FORMAT, unusable
 from stopcli.index.store import DATABASE, READS, Index
 from stopcli.index.sync import absolute, below
-from stopcli.index.types import PASSING, Entry, Files, NewEntry, Paths, Say, Space, Vectors
+from stopcli.index.types import PASSING, Entry, Faults, Files, NewEntry, Paths, Say, Space, Vectors
 from stopcli.index.vectors import broken_rows, whole_rows
 from stopcli.results import IndexCheck, IndexedFile, IndexInfo, IndexSpace
 
@@ -102,7 +102,8 @@ def _bad_contents(index: Index, space: Space, *, look: bool) -> set[str]:
             bad |= {content, owner}
         last, owner = e.first + e.count, content
     if look and (broken := broken_rows(index.vectors(replace(space, rows=rows)))):
-        bad |= {c for c, e in entries.items() if not broken.isdisjoint(range(e.first, e.first + e.count))}
+        inside = ((c, range(e.first, e.first + e.count)) for c, e in entries.items() if c not in bad)
+        bad |= {content for content, rows_of in inside if not broken.isdisjoint(rows_of)}
     return bad
 
 
@@ -208,15 +209,16 @@ def merge(index: Index, source: Index) -> tuple[int, int]:
 
 
 def _merge_space(index: Index, source: Index, space: Space) -> int:
-    def read() -> tuple[dict[str, Entry], Vectors]:
+    def read() -> tuple[dict[str, Entry], Vectors, Faults]:
         now = next((s for s in source.database.spaces() if s.id == space.id), None)
         if now is None:
             raise IndexUnusable(f"{source.folder}: was rebuilt during the merge; merge it again")
         bad = _bad_contents(source, now, look=True)
         entries = source.database.entries(now)
-        return {c: e for c, e in entries.items() if c not in bad}, source.vectors(now)
+        kept = {c: e for c, e in entries.items() if c not in bad}
+        return kept, source.vectors(now), source.database.faults(now)
 
-    entries, matrix = source.together(read)
+    entries, matrix, faults = source.together(read)
     here = index.database.make_space(space)
     if here.size != space.size:
         problem = f"{source.folder}: its vectors of {space.model} have {space.size} numbers, here {here.size}"
@@ -230,6 +232,5 @@ def _merge_space(index: Index, source: Index, space: Space) -> int:
             for c, e in part
         ]
         here = index.add(here, batch, {}, {})
-    faults = source.database.faults(space)
     index.add(here, [], {c: f for c, f in faults.items() if f.error not in PASSING and c not in have}, {})
     return here.rows - before

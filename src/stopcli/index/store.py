@@ -20,7 +20,7 @@ import numpy as np
 from stopcli.errors import CannotWrite, IndexUnusable
 from stopcli.fileio import make_private_folder, write_text
 from stopcli.index import vectors
-from stopcli.index.database import BUSY, Database, explain
+from stopcli.index.database import BUSY, Database, explain, unusable
 from stopcli.index.types import PASSING, Entry, Faults, Files, NewEntry, Snapshot, Space, Vectors
 from stopcli.settings import data_folder
 
@@ -74,6 +74,8 @@ class Index(AbstractContextManager["Index"]):
         if not self._writable:
             raise IndexUnusable(f"{self.folder}: is read-only; name another place with --index")
         lock, holder = None, self.folder / HOLDER
+        if (self.folder / LOCK).is_symlink():
+            raise unusable(self.folder / LOCK, "a link; it may lead anywhere")
         try:
             lock = sqlite3.connect(self.folder / LOCK, timeout=min(TURN, self._wait))
             self._take(lock)

@@ -149,6 +149,11 @@ def safe_cell(value: Any) -> Any:
     return f"'{text}" if FORMULA.match(text) else text
 
 
+def safe_path(path: str) -> str:
+    """Return a path as a cell of CSV that is still the path."""
+    return path if safe_cell(path) == path else f"./{path}"
+
+
 def break_path(path: str, width: int) -> str:
     """Return a path over several lines, broken after a separator and never inside a name that fits."""
     lines = [""]

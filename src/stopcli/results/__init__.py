@@ -301,7 +301,7 @@ def span(start: float | None, end: float | None) -> str:
 
 def read_clock(text: str) -> float | None:
     """Return seconds as people write them, ``83.5``, ``1:23.5`` or ``0:01:23,5``; None for anything else."""
-    parts = re.fullmatch(r"(?:(?:(\d+):)?(\d+):)?(\d+(?:[.,]\d+)?)", text)
+    parts = re.fullmatch(r"(?:(?:(\d{1,9}):)?(\d{1,12}):)?(\d{1,18}(?:[.,]\d+)?)", text)
     if parts is None:
         return None
     hours, minutes, seconds = parts.groups()

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from stopcli.errors import StopError, UsageError
-from stopcli.fileio import check_output, exists, make_folder, replacing
+from stopcli.fileio import check_output, exists, make_folder, replacing, short_name
 from stopcli.results import Failure, Hit, SavedClip
 from stopcli.video.cut.streams import MUXERS
 from stopcli.video.cut.writing import starts_in_time, suffix_of
 from stopcli.video.workers.pool import write_moment
-
-LONGEST_NAME = 90  # bytes of what comes from a query or a file
 
 
 def save_clip(
@@ -32,7 +29,7 @@ def save_clip(
     if exists(target) and exists(source) and target.samefile(source):
         raise UsageError(f"{target}: is the video itself; choose another name")
     check_output(target, force=force, suffixes=tuple(MUXERS))
-    with replacing(target) as part:
+    with replacing(target, fresh=not force) as part:
         written = write_moment(source, part, start, end, exact=exact)
     w = written
     times = w.start, w.duration, w.lead
@@ -62,7 +59,7 @@ def save_hits(
 def clip_name(source: Path, start: float, end: float, before: str = "") -> str:
     """Return a name that tells what is in a clip: ``match_00.01.23.50-00.01.31.50.mp4``."""
     times = f"{_stamp(start)}-{_stamp(end)}"
-    return f"{before}{_short(source.stem)}_{times}{suffix_of(source)}"
+    return f"{before}{short_name(source.stem)}_{times}{suffix_of(source)}"
 
 
 def _stamp(seconds: float) -> str:
@@ -72,14 +69,7 @@ def _stamp(seconds: float) -> str:
 
 def _slug(text: str) -> str:
     """Return a text as a part of a file's name."""
-    return _short(re.sub(r"[^\w]+", "-", text.lower()).strip("-_")) or "clip"
-
-
-def _short(name: str) -> str:
-    """Return as much of a name as a file system surely takes."""
-    while len(os.fsencode(name)) > LONGEST_NAME:
-        name = name[:-1]
-    return name
+    return short_name(re.sub(r"[^\w]+", "-", text.lower()).strip("-_")) or "clip"
 
 
 def notes_on(clips: Sequence[SavedClip], *, exact: bool = False) -> Iterator[str]:

@@ -19,6 +19,7 @@ from stopcli.data.background import BACKGROUND
 from stopcli.data.tablefile import COLUMNS, NAMES, meant, read_records, read_text
 from stopcli.errors import BadDataset, UsageError
 from stopcli.fileio import alone, exists, is_file, make_folder, replacing
+from stopcli.output.sink import safe_cell
 from stopcli.results import printable, read_clock
 
 HEADER = ("path", "start", "end", "label")
@@ -213,7 +214,7 @@ class LabelTable(AbstractContextManager["LabelTable"]):
         text = io.StringIO(newline="")
         out = csv.DictWriter(text, self._columns, restval="", lineterminator="\n", quoting=_quoting(rows))
         out.writeheader()
-        out.writerows(rows.values())
+        out.writerows({**row, "label": safe_cell(row["label"])} for row in rows.values())
         with replacing(self.path, sync=True) as part:
             part.write_text(text.getvalue(), encoding="utf-8")
             if exists(self.path):
@@ -258,7 +259,8 @@ def _shown(path: Path, folder: Path) -> str:
     if not path.is_relative_to(folder):
         return str(path)
     name = path.relative_to(folder).as_posix()
-    return f"./{name}" if name[0] == "~" or name != name.lstrip() else name  # it would be taken for another
+    odd = name[0] == "~" or name != name.lstrip() or safe_cell(name) != name  # taken for another, or computed
+    return f"./{name}" if odd else name
 
 
 def _plain(path: Path) -> str:

@@ -221,3 +221,17 @@ def test_a_drive_is_no_address(filmed):
     files = ["D:/cage #2/match.mp4"]
     data = read_dataset(written(filmed, "d.boris", boris([[t, "", "serve", "", ""] for t in (1, 2)], files)))
     assert moments(data) == [("match.mp4", "serve", 1, 2)]
+
+
+def test_numbers_beyond_all_bounds_are_faults(tmp_path):
+    (tmp_path / "a.mp4").write_bytes(b"film")
+    time = {"OTIO_SCHEMA": "RationalTime.1", "rate": 0, "value": 1}
+    span = {"start_time": time, "duration": time}
+    media = {"target_url": "a.mp4", "available_range": span}
+    clip = {"OTIO_SCHEMA": "Clip.2", "name": "x", "media_reference": media, "source_range": span}
+    (tmp_path / "cut.otio").write_text(json.dumps({"OTIO_SCHEMA": "Timeline.1", "tracks": [clip]}))
+    with pytest.raises(BadDataset, match="not as OpenTimelineIO writes it"):
+        read_dataset(tmp_path / "cut.otio")
+    (tmp_path / "t.csv").write_text(f"path,label,start\na.mp4,b,1{'0' * 400}:00\n")
+    (problem,) = read_dataset(tmp_path / "t.csv").problems
+    assert "the start must be seconds" in problem.message

@@ -13,7 +13,7 @@ from index_toys import filled_index, space_of, toy_space, vectors_by_content
 
 from stopcli.errors import CannotWrite
 from stopcli.index.database import FORMAT
-from stopcli.index.maintenance import compact, describe, listing, merge, remove
+from stopcli.index.maintenance import _bad_contents, compact, describe, listing, merge, remove
 from stopcli.index.types import Fault, FileRecord, NewEntry
 from stopcli.results import IndexedFile, IndexSpace
 
@@ -129,3 +129,14 @@ def test_merge_forgets_that_a_file_could_not_be_read_here(tmp_path):
         b.add(space_of(b), [], {"c5": Fault("unreadable-video", "read in part")}, {})
     merge(a, b)
     assert set(a.database.faults(space_of(a))) == {"c5", "else"}
+
+
+def test_an_entry_of_endless_vectors_is_found_at_once(tmp_path):
+    index = filled_index(tmp_path, files=2)
+    space = space_of(index)
+    (file,) = tmp_path.glob("vectors-*.f32")
+    with file.open("r+b") as stream:
+        stream.write(bytes(16))  # a vector that none is
+    with index.database.transaction() as db:
+        db.execute("UPDATE entries SET count=? WHERE content='c1'", (3_000_000_000_000_000_000,))
+    assert _bad_contents(index, space, look=True) == {"c0", "c1"}

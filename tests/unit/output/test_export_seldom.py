@@ -174,3 +174,14 @@ def test_moments_of_one_label_that_share_time_are_one_where_programs_know_no_oth
         assert sorted((r.text, r.start, r.end) for r in data.rows) == [
             ("serve", 0.0, 6.0), ("serve", 6.0, 7.0), ("volley", 1.0, 2.0),
         ]  # fmt: skip
+
+
+def test_odd_names_take_no_other_video_with_them(films, tmp_path):
+    long, odd = tmp_path / f"{'x' * 240}.mp4", tmp_path / "a\x1bb.mp4"
+    for film in (long, odd):
+        shutil.copy(films / "pal.mp4", film)
+    found = [hit(film, 0, 2, "a\x1bgoal") for film in (long, odd, films / "ntsc.mp4")]
+    made = list(export(tmp_path / "hits.srt", found))
+    assert [Path(item.path).exists() for item in made] == [True] * 3
+    read = otio.adapters.read_from_file(str(written(tmp_path / "hits.xml", found)))
+    assert len(read.video_tracks()[0]) == 3

@@ -12,6 +12,7 @@ from open_clip.tokenizer import HFTokenizer
 
 import toy_words
 from stopcli.errors import CheckpointError, UsageError
+from stopcli.model.checkpoint import build_backbone
 from stopcli.model.towers import architectures
 from stopcli.model.towers.tokens import FromFiles, tokenizer_for
 
@@ -99,3 +100,26 @@ def test_without_the_library_it_says_what_to_install(tmp_path, monkeypatch):
     monkeypatch.setattr(architectures, "find_spec", lambda _: None)
     with pytest.raises(UsageError, match=r"ViT-B-16-SigLIP2.*pip install 'stopcli\[multilingual\]'"):
         tokenizer_for("ViT-B-16-SigLIP2", {"text_cfg": {"hf_tokenizer_name": "x/y"}}, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"model_type": "bert", "auto_map": {"AutoConfig": "theirs.C"}}, "name code of their own"),
+        ({"model_type": "zz", "auto_map": {"AutoConfig": "someone/else--theirs.C"}}, "of the kind 'zz'"),
+        (
+            {"model_type": "bert", "num_hidden_layers": 100_000_000},
+            "num_hidden_layers of its text tower is 1",
+        ),
+        ({"model_type": "bert", "hidden_size": 1 << 30}, "hidden_size of its text tower is 1"),
+        ([], "of the kind None"),
+    ],
+)
+def test_a_text_tower_of_another_library_runs_no_code_and_has_bounds(tmp_path, settings, words):
+    (tmp_path / "config.json").write_text(json.dumps(settings))
+    (tmp_path / "theirs.py").write_text("raise SystemExit('run')")
+    text = {"hf_model_name": "x/y", "hf_tokenizer_name": "x/y"}
+    tower = {"layers": 1, "width": 64, "patch_size": 16, "image_size": 32}
+    with pytest.raises(CheckpointError, match=words):
+        build_backbone("mine", {"embed_dim": 8, "vision_cfg": tower, "text_cfg": text}, words=tmp_path)
+    assert "theirs" not in sys.modules

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import queue
 import shutil
+import sqlite3
 import threading
 import time
 from contextlib import contextmanager
@@ -12,7 +13,7 @@ from contextlib import contextmanager
 import pytest
 
 from conftest import write_video
-from stopcli.errors import FileMissing, IndexBusy
+from stopcli.errors import FileMissing, IndexBusy, IndexUnusable
 from stopcli.index.engine import SearchEngine
 from stopcli.index.live import arrivals as live
 from stopcli.index.live import seen as kept
@@ -233,3 +234,28 @@ def test_a_watch_waits_for_other_writers(run, folder, toy, film, once, monkeypat
     assert status == 0
     assert err.count("note: waiting: process 1") == 2
     assert seconds_of(out) == 24
+
+
+def test_the_memory_of_a_watch_is_no_link_and_holds_nothing_that_runs(tmp_path):
+    other = sqlite3.connect(tmp_path / "other.db")
+    other.execute("CREATE TABLE theirs (x)")
+    other.close()
+    before = (tmp_path / "other.db").read_bytes()
+    for name in ("linked", "given"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "linked" / kept.FILE).symlink_to(tmp_path / "other.db")
+    given = sqlite3.connect(tmp_path / "given" / kept.FILE)
+    given.execute("CREATE VIEW seen AS SELECT 1 AS watch, 2 AS content")
+    given.close()
+    for name, words in (("linked", "a link"), ("given", "holds what stopcli never makes")):
+        with pytest.raises(IndexUnusable, match=words):
+            Seen(tmp_path / name, "a question")
+    assert (tmp_path / "other.db").read_bytes() == before
+
+
+def test_a_batch_file_is_not_run_with_names_of_videos(run, folder, toy, tmp_path, monkeypatch):
+    (tmp_path / "notify.bat").write_text("echo")
+    (tmp_path / "notify.bat").chmod(0o755)
+    status, _, err = run("watch", folder, "-m", toy, "--query", "x", "--exec", tmp_path / "notify.bat", *CPU)
+    assert status == 2
+    assert "batch file" in err

@@ -243,3 +243,16 @@ def test_a_moment_that_is_trimmed_keeps_what_else_is_known_of_it(tmp_path):
         assert rows(table) == [expected]
         labels.undo()
         assert rows(table)[0]["split"] == "test"
+
+
+def test_no_cell_of_the_table_is_computed_by_a_spreadsheet(tmp_path):
+    table = tmp_path / "labels.csv"
+    table.write_text("path,start,end,label\nclip.mp4,0,1,'=HYPERLINK(1)\n")
+    with LabelTable(table) as labels:
+        labels.put({(tmp_path / "=1+1.mp4", 0, 1): "serve"})
+        assert labels.counts() == {"=HYPERLINK(1)": 1, "serve": 1}
+    assert [(row["path"], row["label"]) for row in rows(table)] == [
+        ("clip.mp4", "'=HYPERLINK(1)"), ("./=1+1.mp4", "serve"),
+    ]  # fmt: skip
+    with LabelTable(table) as again:
+        assert again.label_of(tmp_path / "=1+1.mp4", 0, 1) == "serve"

@@ -9,7 +9,8 @@ import time
 import pytest
 
 from conftest import write_video
-from stopcli.errors import FileMissing, InputError, UsageError
+from stopcli.errors import CannotWrite, FileMissing, InputError, UsageError
+from stopcli.fileio import append_line, open_own
 from stopcli.web.work.adapting import Adapting, advise
 from stopcli.web.work.footage import Footage
 from stopcli.web.work.jobs import Jobs
@@ -172,3 +173,22 @@ def test_a_record_that_others_wrote_is_no_running_training(tmp_path, record):
         adapting.stop("labels-model")
     with pytest.raises(UsageError):
         adapting.read("../labels-model")
+
+
+def test_links_in_a_folder_of_videos_lead_a_training_nowhere(tmp_path, monkeypatch):
+    """A folder that others made may hold links with the names of a training's files."""
+    (tmp_path / "videos").mkdir()
+    table, mine = tmp_path / "videos" / "labels.csv", tmp_path / "thesis.txt"
+    table.write_text("path,label\n")
+    mine.write_text("mine")
+    for kind in ("log", "out"):
+        (table.parent / f".labels-model.{kind}").symlink_to(mine)
+    asked = []
+    monkeypatch.setattr(Adapting, "_spawn", lambda self, name, *_: asked.append(name))
+    Adapting(table).start("mini")
+    assert asked == ["labels-model-2"]  # a name that nobody has prepared
+    with pytest.raises(CannotWrite):
+        open_own(table.parent / ".labels-model.out", "wb")
+    with pytest.raises(CannotWrite):
+        append_line(table.parent / ".labels-model.log", "$ stop finetune")
+    assert mine.read_text() == "mine"

@@ -9,9 +9,9 @@ from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
 from typing import Any
 
-from stopcli.errors import IndexBusy, OutputBusy
+from stopcli.errors import IndexBusy, IndexUnusable, OutputBusy
 from stopcli.fileio import alone, content_key
-from stopcli.index.database import explain
+from stopcli.index.database import explain, unusable
 
 FILE = "watch.sqlite"
 TABLES = (
@@ -41,8 +41,12 @@ class Seen(AbstractContextManager["Seen"]):
             who = str(error).partition(": ")[2].partition(" is writing")[0]
             raise IndexBusy(f"{who} watches the same folder for the same already; end that first") from error
         try:
+            if self._path.is_symlink():
+                raise unusable(self._path, "a link; it may lead anywhere")
             self._db = sqlite3.connect(self._path, timeout=60, isolation_level=None)
             self._held.callback(self._db.close)
+            if self._rows("SELECT 1 FROM sqlite_master WHERE type IN ('trigger', 'view')"):
+                raise unusable(self._path, "it holds what stopcli never makes")
             self._db.execute("PRAGMA journal_mode=WAL")
             for table in TABLES:
                 self._db.execute(f"CREATE TABLE IF NOT EXISTS {table}")
@@ -50,6 +54,9 @@ class Seen(AbstractContextManager["Seen"]):
         except sqlite3.Error as error:
             self._held.close()
             raise explain(self._path, error) from error
+        except IndexUnusable:
+            self._held.close()
+            raise
 
     def __exit__(self, *_: object) -> None:
         self._held.close()

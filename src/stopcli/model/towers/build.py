@@ -14,10 +14,14 @@ import torch
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
+from stopcli.fileio import read_json
 from stopcli.model.towers.architectures import is_standard, timm_names
 from stopcli.model.towers.timm_vit import TimmEva, TimmViT
 from stopcli.model.towers.tower import Tower
 from stopcli.model.towers.vit import OpenClipViT
+
+TEXT_TOWERS = ("bert", "m2m_100", "mt5", "roberta", "xlm-roberta")  # those that open_clip reads
+MOST_LAYERS, MOST_SIZE, MOST_WORDS = 200, 1 << 20, 1 << 22
 
 
 def build_clip(settings: dict[str, Any], words: Path | None = None, *, empty: bool = False) -> Any:
@@ -61,6 +65,7 @@ def _open_clip(settings: dict[str, Any], words: Path | None) -> Any:
     if text.get("hf_model_name"):
         if words is None:
             raise ValueError("the settings of its text tower are not at hand")
+        _check_words(words)
         text |= {"hf_model_name": str(words), "hf_model_pretrained": False}
     if captions:
         clip = open_clip.CoCa(**settings)
@@ -69,6 +74,20 @@ def _open_clip(settings: dict[str, Any], words: Path | None) -> Any:
     return (open_clip.CustomTextCLIP if custom_text or "hf_model_name" in text else open_clip.CLIP)(
         **settings
     )
+
+
+def _check_words(folder: Path) -> None:
+    """Make sure that settings of another library's text tower run no code and make no giant; ValueError."""
+    settings = read_json(folder / "config.json")
+    kind = settings.get("model_type") if isinstance(settings, dict) else None
+    if kind not in TEXT_TOWERS:
+        raise ValueError(f"its text tower is of the kind {kind!r}; {', '.join(TEXT_TOWERS)} are known")
+    if "auto_map" in settings:
+        raise ValueError("the settings of its text tower name code of their own")
+    for name, value in settings.items():
+        most = MOST_LAYERS if "layers" in name else MOST_WORDS if name == "vocab_size" else MOST_SIZE
+        if type(value) is int and value > most:
+            raise ValueError(f"{name} of its text tower is {value}; {most} is the most")
 
 
 class _NoRandomNumbers(TorchFunctionMode):

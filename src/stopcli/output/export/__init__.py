@@ -9,7 +9,7 @@ from itertools import count
 from pathlib import Path
 
 from stopcli.errors import InputError, UsageError
-from stopcli.fileio import check_output, replacing, write_text
+from stopcli.fileio import check_output, replacing, short_name, write_text
 from stopcli.output.export import annotators, editors, subtitles
 from stopcli.output.export.marks import Mark, Media, by_video, marks_of
 from stopcli.results import Failure, Written
@@ -59,7 +59,7 @@ def export(
         return
     taken: set[str] = set()
     for video, moments in by_video(marks).items():
-        name = f"{path.stem}_{Path(video).stem}"
+        name = f"{path.stem}_{short_name(Path(video).stem)}"
         names = (name if n == 1 else f"{name}-{n}" for n in count(1))  # of one name, in several folders
         free = next(n for n in names if n.casefold() not in taken)
         taken.add(free.casefold())

@@ -18,7 +18,7 @@ from stopcli import __version__
 from stopcli.fileio import to_json
 from stopcli.output.export.marks import Mark, Media, apart
 from stopcli.output.html import address
-from stopcli.output.sink import safe_cell
+from stopcli.output.sink import safe_cell, safe_path
 from stopcli.results import printable
 
 Marks = Mapping[str, Sequence[Mark]]  # by video
@@ -40,8 +40,7 @@ def table(marks: Marks, media: Mapping[str, Media], names: Mapping[str, str]) ->
             first, end = media[path].span(mark)
             times = (f"{mark.start:.3f}", f"{mark.end:.3f}")
             rate = f"{float(media[path].rate):.6g}"
-            name = names[path] if safe_cell(names[path]) == names[path] else f"./{names[path]}"
-            texts = (printable(name), *times, safe_cell(mark.text))
+            texts = (printable(safe_path(names[path])), *times, safe_cell(mark.text))
             writer.writerow((*texts, f"{mark.score:.4f}", first, end, rate))
     return out.getvalue()
 

@@ -221,8 +221,11 @@ def timeline(cut: Cut, *, xml: bool = False) -> Any:
         start, length = (opentime.RationalTime(n, float(rate)) for n in (first, end - first))
         return opentime.TimeRange(start, length)
 
+    plain = xml_text if xml else str  # some characters are none of XML's
     counted = {"fcp_xml": {"timecode": {"displayformat": "DF"}}} if xml else {}
-    made = schema.Timeline(cut.title, global_start_time=opentime.RationalTime(cut.start, float(cut.rate)))
+    made = schema.Timeline(
+        plain(cut.title), global_start_time=opentime.RationalTime(cut.start, float(cut.rate))
+    )
     made.metadata.update(counted if drops(cut.rate) else {})
     track = schema.Track("V1", kind=schema.TrackKind.Video)
     sound = schema.Track("A1", kind=schema.TrackKind.Audio)
@@ -233,17 +236,24 @@ def timeline(cut: Cut, *, xml: bool = False) -> Any:
         media, first = clip.media, clip.media.first
         available = span(first, first + media.frames, media.rate)
         source = schema.ExternalReference(address(media.path), available)
-        source.name = Path(media.path).name
+        source.name = plain(Path(media.path).name)
         own = media.facts.timecode
         source.metadata.update(counted if own and own[8] != ":" and drops(media.rate) else {})
         shown = span(first + clip.first, first + clip.end, media.rate)
         silent = schema.Gap(source_range=shown)
-        sound.append(schema.Clip(clip.name, source.clone(), shown) if media.facts.sound else silent)
-        item = schema.Clip(clip.name, source, shown)
+        sound.append(schema.Clip(plain(clip.name), source.clone(), shown) if media.facts.sound else silent)
+        item = schema.Clip(plain(clip.name), source, shown)
         for m in clip.markers:
-            facts = {"label": m.mark.text, "score": m.mark.score, "start": m.mark.start, "end": m.mark.end}
+            facts = {
+                "label": plain(m.mark.text),
+                "score": m.mark.score,
+                "start": m.mark.start,
+                "end": m.mark.end,
+            }
             zero = 0 if xml else first
-            marker = schema.Marker(m.mark.text, span(zero + m.first, zero + m.end, media.rate), m.color)
+            marker = schema.Marker(
+                plain(m.mark.text), span(zero + m.first, zero + m.end, media.rate), m.color
+            )
             marker.metadata["stopcli"] = facts
             item.markers.append(marker)
         track.append(item)

@@ -20,7 +20,7 @@ from typing import Any
 
 from stopcli.data.table import read_dataset
 from stopcli.errors import UsageError
-from stopcli.fileio import append_line, read_json, to_json, write_text
+from stopcli.fileio import append_line, open_own, read_json, to_json, write_text
 from stopcli.model.config import CONFIG_FILE
 from stopcli.tasks.labelling import is_none
 from stopcli.train.run_folder import METRICS_FILE, PREDICTIONS_FILE, STATE_FILE
@@ -115,7 +115,8 @@ class Adapting:
             number = 1
             while True:
                 name = f"{self.table.stem}-model" + (f"-{number}" if number > 1 else "")
-                if not os.path.lexists(self._folder(name)) and not self._file(name, "run.json").exists():
+                files = [self._file(name, kind) for kind in ("run.json", "log", "out")]
+                if not any(map(os.path.lexists, [self._folder(name), *files])):
                     break
                 number += 1
             return self._spawn(name, base, [*options])
@@ -208,7 +209,7 @@ class Adapting:
         command = ["finetune", str(self.table), "-o", str(self._folder(name)), *settings]
         log = self._file(name, "log")
         append_line(log, f"$ stop {' '.join(command)}")
-        with log.open("ab") as messages, self._file(name, "out").open("wb") as out:
+        with open_own(log, "ab") as messages, open_own(self._file(name, "out"), "wb") as out:
             child = subprocess.Popen(
                 [sys.executable, "-c", START, ROOT, *command],
                 stdin=subprocess.DEVNULL,
