@@ -137,12 +137,14 @@ def replacing(path: Path, *, sync: bool = False, fresh: bool = False) -> Iterato
 
 def _linked(part: Path, path: Path) -> bool:
     """Give a file its name, if there is none of that name; False where the drive knows no second names."""
+    way = "use --force to replace it, or choose another name"
     try:
         os.link(part, path)
     except FileExistsError:
-        way = "use --force to replace it, or choose another name"
         raise FileExists(f"{path}: another program made it meanwhile; {way}") from None
     except OSError:
+        if os.path.lexists(path):
+            raise FileExists(f"{path}: another program made it meanwhile; {way}") from None
         return False
     return True
 
@@ -291,9 +293,9 @@ def write_error(path: Path, error: OSError) -> CannotWrite:
     return CannotWrite(f"{path}: cannot be written ({error.strerror or error})")
 
 
-def short_name(name: str) -> str:
-    """Return as much of a name as a file system surely takes, with something before and behind it."""
-    while len(os.fsencode(name)) > LONGEST_NAME:
+def short_name(name: str, most: int = LONGEST_NAME) -> str:
+    """Return the first ``most`` bytes of a name, but no half of a letter."""
+    while len(os.fsencode(name)) > max(1, most):
         name = name[:-1]
     return name
 
@@ -313,7 +315,7 @@ def check_output(path: Path, *, force: bool, option: str = "-o", suffixes: Seque
         raise UsageError(f"{option} {path}: is a pipe, a socket or a device; name a file")
     if not is_folder(path.parent):
         raise UsageError(f"{option} {path}: the folder {path.parent} does not exist")
-    if exists(path) and not force:
+    if (exists(path) or path.is_symlink()) and not force:
         raise FileExists(f"{path} exists already; use --force to replace it, or choose another name")
     if not os.access(path.parent, os.W_OK):
         raise CannotWrite(f"{path}: the folder {path.parent} cannot be written to")

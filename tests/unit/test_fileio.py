@@ -141,7 +141,7 @@ def test_a_line_is_added_or_one_sentence_says_why_not(tmp_path):
         append_line(tmp_path / "no" / "log", "x")
 
 
-def test_what_appears_while_a_file_is_made_is_not_replaced(tmp_path):
+def test_what_appears_while_a_file_is_made_is_not_replaced(tmp_path, monkeypatch):
     target = tmp_path / "clip.mp4"
     with pytest.raises(FileExists, match="another program made it"), replacing(target, fresh=True) as part:
         part.write_bytes(b"new")
@@ -152,4 +152,11 @@ def test_what_appears_while_a_file_is_made_is_not_replaced(tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["clip.mp4"]
     with replacing(tmp_path / "fresh.mp4", fresh=True) as part:
         part.write_bytes(b"new")
+    monkeypatch.setattr("os.link", lambda *_: (_ for _ in ()).throw(PermissionError(errno.EPERM, "no")))
+    with pytest.raises(FileExists), replacing(target, fresh=True) as part:  # a drive without second names
+        pass
+    (tmp_path / "link.mp4").symlink_to("nowhere.mp4")
+    with pytest.raises(FileExists):
+        check_output(tmp_path / "link.mp4", force=False)
+    (tmp_path / "link.mp4").unlink()
     assert sorted(p.name for p in tmp_path.iterdir()) == ["clip.mp4", "fresh.mp4"]

@@ -156,7 +156,7 @@ def moments(
     compute: o.Focused,
     batching: o.Batching,
 ) -> None:
-    """Score how well a model finds the moments that sentences describe.
+    """Score how well moments are found by their descriptions.
 
     Each sentence is looked for in its video, as retrieve does. R1@0.5: the share of sentences
     whose first hit overlaps the true moment by half.

@@ -72,7 +72,7 @@ def command(
             end=end,
             compare=compare,
         )
-        _write(s, explanation, output)
+        _write(s, explanation, output, fresh=not force)
         s.output.add(replace(explanation, written=str(output)))
 
 
@@ -85,18 +85,18 @@ def _check(video: Path, output: Path, start: float | None, end: float | None) ->
         raise InputError(f"{video}: is a folder; name one video")
 
 
-def _write(s: Session, explanation: Explanation, output: Path) -> None:
+def _write(s: Session, explanation: Explanation, output: Path, *, fresh: bool) -> None:
     from stopcli.fileio import replacing, write_text
     from stopcli.output.explanation import film, picture, unsure
     from stopcli.output.html import explanation_page
 
     kind = output.suffix.lower()
     if kind == ".mp4":
-        film(explanation, output)
+        film(explanation, output, fresh=fresh)
     elif kind == ".html":
-        write_text(output, explanation_page(explanation, s.provenance))
+        write_text(output, explanation_page(explanation, s.provenance), fresh=fresh)
     else:
-        with replacing(output) as part:
+        with replacing(output, fresh=fresh) as part:
             part.write_bytes(picture(explanation))
     if doubt := unsure(explanation):
         s.say(f"note: {doubt}; there, regions are where the class token looks")

@@ -45,7 +45,7 @@ _files_from = input_option(
 _window = input_option(*_WINDOW, **_SPAN, help="Cut videos into windows of this length.")
 _search_window = input_option(*_WINDOW, **_SPAN, help="Length of the windows that are searched.")
 _cuts = input_option(
-    "--cuts", help="Whether windows end at cuts; auto: yes, unless the index was begun with fixed windows."
+    "--cuts", help="Whether windows end at cuts; auto: yes, unless the files are indexed with fixed ones."
 )
 _shard = input_option(metavar="I/N|auto", help="Do part I of N; auto: as SLURM or RANK says.")
 _engine = model_option(

@@ -157,7 +157,7 @@ def command(
     files: Files,
     show: o.Show,
 ) -> None:
-    """Find the moments that match a sentence, a picture or an example video.
+    """Find the moments that match a sentence, picture or example.
 
     The first search of a folder builds an index; later ones look only at what changed. The sentence may
     also come first, without --query.

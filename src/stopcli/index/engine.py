@@ -76,6 +76,7 @@ class SearchEngine(AbstractContextManager["SearchEngine"]):
         self.index, self._held = Index(folder, wait=wait, say=say), precision
         self._plain = self._weights = files.video_key(READER)
         self._once = cache(say)  # notes that are said once
+        self._refused: set[str | None] = set()  # precisions that this device does not compute in
         self._graph: tuple[tuple[str, int], ann.ANNIndex] | None = None
 
     def __exit__(self, *_: object) -> None:
@@ -127,7 +128,8 @@ class SearchEngine(AbstractContextManager["SearchEngine"]):
                 sync.settle(database, plan.diff, ())
                 return plan
             encoder = self._encoder
-            _go_on_in(encoder, self._held, self._once)
+            if self._held not in self._refused and not _go_on_in(encoder, self._held, self._once):
+                self._refused.add(self._held)
             key = (self._files.title, self._weights, encoder.precision, self._frames, window)
             space = database.make_space(Space(*key, encoder.embed_dim))
             todo = plan.diff.missing(self._snapshot(plan.diff, window, space.precision))
@@ -246,16 +248,18 @@ class SearchEngine(AbstractContextManager["SearchEngine"]):
         return Query(example.name, vector)
 
 
-def _go_on_in(encoder: Encoder, held: str | None, say: Say) -> None:
-    """Have the model compute in the precision of the vectors that are there, if this device can."""
-    if held in (None, encoder.precision):
-        return
+def _go_on_in(encoder: Encoder, held: str | None, say: Say) -> bool:
+    """Have the model compute in the precision of the vectors that are there; say whether it can."""
+    if held is None or held == encoder.precision:
+        return True
     before = encoder.precision
     try:
         encoder.change_precision(held)
         say(f"note: the index holds vectors in {held}, and goes on in it; --precision chooses another")
     except StopError as error:
         say(f"note: the index holds vectors in {held}; new ones are made in {before} ({error})")
+        return False
+    return True
 
 
 def _placed(example: Example, window: float | None) -> Example:

@@ -136,12 +136,12 @@ def best_known(
     window: float | None,
     contents: set[str],
 ) -> tuple[Space | None, int]:
-    """Return the space that knows most of some contents, and how many; None where there is no such space.
+    """Return the space that knows most of some contents, and how many; None where none has vectors.
 
     ``precision`` None means any. Of equals it is the one of the last ``weights``, then the largest.
     """
     like = [s for s in database.spaces() if s.weights in weights and (s.frames, s.window) == (frames, window)]
-    some = [s for s in like if precision in (None, s.precision)]
+    some = [s for s in like if s.rows and precision in (None, s.precision)]
     known = [len(database.every_entry(space, contents)) for space in some]
     order = sorted(range(len(some)), key=lambda i: (known[i], weights.index(some[i].weights), some[i].rows))
     return (some[order[-1]], known[order[-1]]) if order else (None, 0)

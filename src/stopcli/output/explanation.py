@@ -28,12 +28,12 @@ def picture(explanation: Explanation, now: int | None = None) -> bytes:
     return buffer.getvalue()
 
 
-def film(explanation: Explanation, path: Path, seconds: float = 0.8) -> None:
-    """Write an MP4 that walks through the frames, for ``seconds`` each; `CannotWrite` if it cannot be."""
+def film(explanation: Explanation, path: Path, seconds: float = 0.8, *, fresh: bool = False) -> None:
+    """Write an MP4 that walks through the frames, for ``seconds`` each, as `replacing` does."""
     import av
     from PIL import Image
 
-    with replacing(path) as part, av.open(f"file:{part}", "w", format="mp4") as out:
+    with replacing(path, fresh=fresh) as part, av.open(f"file:{part}", "w", format="mp4") as out:
         stream = out.add_stream("libx264", rate=Fraction(10))
         stream.pix_fmt = "yuv420p"
         for now in range(len(explanation.frames)):

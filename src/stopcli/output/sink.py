@@ -145,13 +145,17 @@ def safe_cell(value: Any) -> Any:
     """Return a cell of CSV that neither a terminal nor a spreadsheet acts on."""
     if not isinstance(value, str):
         return value
-    text = printable(value)
+    return no_formula(printable(value))
+
+
+def no_formula(text: str) -> str:
+    """Return a text as a cell that no spreadsheet computes; readers of tables take the apostrophe off."""
     return f"'{text}" if FORMULA.match(text) else text
 
 
 def safe_path(path: str) -> str:
     """Return a path as a cell of CSV that is still the path."""
-    return path if safe_cell(path) == path else f"./{path}"
+    return f"./{path}" if FORMULA.match(path) else path
 
 
 def break_path(path: str, width: int) -> str:

@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from stopcli.data.background import BACKGROUND
-from stopcli.data.tablefile import COLUMNS, NAMES, meant, read_records, read_text
+from stopcli.data.tablefile import COLUMNS, MEASURED, NAMES, meant, read_records, read_text
 from stopcli.errors import BadDataset, UsageError
 from stopcli.fileio import alone, exists, is_file, make_folder, replacing
-from stopcli.output.sink import safe_cell
+from stopcli.output.sink import no_formula, safe_path
 from stopcli.results import printable, read_clock
 
 HEADER = ("path", "start", "end", "label")
@@ -145,7 +145,8 @@ class LabelTable(AbstractContextManager["LabelTable"]):
         if label is not None:
             path, start, end = place
             new = {"path": _shown(path, self.path.parent), "start": _seconds(start), "end": _seconds(end)}
-            kept = self._rows.get(instead, {}) if instead is not None else {}
+            known = self._rows.get(instead, {}) if instead is not None else {}
+            kept = {name: cell for name, cell in known.items() if name not in MEASURED}
             after = {**(before or {**kept, **new}), "label": label}
         return _Change(place, before, after)
 
@@ -214,7 +215,7 @@ class LabelTable(AbstractContextManager["LabelTable"]):
         text = io.StringIO(newline="")
         out = csv.DictWriter(text, self._columns, restval="", lineterminator="\n", quoting=_quoting(rows))
         out.writeheader()
-        out.writerows({**row, "label": safe_cell(row["label"])} for row in rows.values())
+        out.writerows({**row, "label": no_formula(row["label"])} for row in rows.values())
         with replacing(self.path, sync=True) as part:
             part.write_text(text.getvalue(), encoding="utf-8")
             if exists(self.path):
@@ -259,7 +260,7 @@ def _shown(path: Path, folder: Path) -> str:
     if not path.is_relative_to(folder):
         return str(path)
     name = path.relative_to(folder).as_posix()
-    odd = name[0] == "~" or name != name.lstrip() or safe_cell(name) != name  # taken for another, or computed
+    odd = name[0] == "~" or name != name.lstrip() or safe_path(name) != name  # taken for another, or computed
     return f"./{name}" if odd else name
 
 

@@ -40,7 +40,7 @@ from stopcli.model.config import (
 )
 from stopcli.model.files import ModelFiles, known_hash
 from stopcli.model.towers.tokens import TOKENIZER_FILES
-from stopcli.output.sink import safe_cell, safe_path
+from stopcli.output.sink import no_formula, safe_path
 from stopcli.results.training import CrossValidation, Finetuned, Interval
 from stopcli.train import distributed
 
@@ -195,7 +195,7 @@ class RunFolder:
         out = csv.writer(text, lineterminator="\n")
         out.writerow(("path", "start", "end", "label", "predicted", "score", "split"))
         for row, answer, share in sorted(judged, key=lambda one: (one[0].text == one[1], -one[2])):
-            place, texts = (safe_path(str(row.path)), row.start, row.end), map(safe_cell, (row.text, answer))
+            place, texts = (safe_path(str(row.path)), row.start, row.end), map(no_formula, (row.text, answer))
             out.writerow((*place, *texts, f"{share:.4f}", row.split))
         write_text(self.path / PREDICTIONS_FILE, text.getvalue())
 

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from conftest import write_video
+from stopcli.errors import DeviceError
 from stopcli.hub.registry import resolve
 from stopcli.index.engine import SearchEngine
 from stopcli.runtime.encoder import Encoder, EncoderOptions
@@ -78,3 +79,27 @@ def test_an_index_goes_on_in_the_precision_that_it_holds(tmp_path, toy):
     assert spaces == {"bf16": 5}
     assert told == ["note: the index holds vectors in bf16, and goes on in it; --precision chooses another"]
     assert update(second, "fp32", "fp32")[1] == {"bf16": 5, "fp32": 3}
+
+
+def test_a_precision_that_the_device_does_not_compute_in_is_tried_once(tmp_path, toy, monkeypatch):
+    files, tried, told = resolve(str(toy)), [], []
+    films = [write_video(tmp_path / f"{i}.mp4", frames=20 + 10 * i, fps=10) for i in range(3)]
+
+    def engine(precision, say=lambda _: None):
+        load = lambda: Encoder(files, EncoderOptions("cpu", precision))  # noqa: E731
+        return SearchEngine(tmp_path / "index", files, load, say=say)
+
+    with engine("bf16") as first:
+        first.update(films[:1], [], 1.0)
+
+    def refuse(self, name):
+        tried.append(name)
+        raise DeviceError("it has no bf16")
+
+    monkeypatch.setattr(Encoder, "change_precision", refuse)
+    with engine("fp32", told.append) as second:
+        for film in films[1:]:
+            assert second.update([film], [], 1.0).embedded == 1
+        assert {s.precision: s.rows for s in second.index.database.spaces()} == {"bf16": 2, "fp32": 7}
+    assert tried == ["bf16"]
+    assert told[0] == "note: the index holds vectors in bf16; new ones are made in fp32 (it has no bf16)"

@@ -183,5 +183,10 @@ def test_odd_names_take_no_other_video_with_them(films, tmp_path):
     found = [hit(film, 0, 2, "a\x1bgoal") for film in (long, odd, films / "ntsc.mp4")]
     made = list(export(tmp_path / "hits.srt", found))
     assert [Path(item.path).exists() for item in made] == [True] * 3
+    chapters = [tmp_path / f"{'第' * 40}{i}話.mp4" for i in (1, 2)]
+    for film in chapters:
+        shutil.copy(films / "pal.mp4", film)
+    made = list(export(tmp_path / "cues.srt", [hit(film, 0, 2) for film in chapters]))
+    assert [Path(item.path).stem for item in made] == [f"cues_{film.stem}" for film in chapters]
     read = otio.adapters.read_from_file(str(written(tmp_path / "hits.xml", found)))
     assert len(read.video_tracks()[0]) == 3

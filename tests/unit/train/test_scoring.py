@@ -199,7 +199,7 @@ def test_what_is_kept_is_in_the_model_and_told(labelled, toy, tmp_path):
     plain = write_model(tmp_path / "plain", stop=None)
     result, told = train(labelled / "data.csv", plain, tmp_path / "new", **settings)
     assert read_config(tmp_path / "new").stop.plain == result.zero_shot
-    assert len([n for n in told.notes if "of the model before" in n]) == 6
+    assert len([n for n in told.notes if "of the old model mixed in" in n]) == 6
     assert 0 <= result.other_labels <= 100
     result, _ = train(labelled / "data.csv", toy, tmp_path / "more", **settings)
     assert read_config(tmp_path / "more").stop.plain == 0

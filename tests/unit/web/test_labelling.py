@@ -256,3 +256,15 @@ def test_no_cell_of_the_table_is_computed_by_a_spreadsheet(tmp_path):
     ]  # fmt: skip
     with LabelTable(table) as again:
         assert again.label_of(tmp_path / "=1+1.mp4", 0, 1) == "serve"
+
+
+def test_what_others_wrote_in_a_label_stays_as_it_is(tmp_path):
+    """A mark of the writing direction, as Hebrew and Arabic tables have it; a row that means nothing."""
+    table = tmp_path / "labels.csv"
+    table.write_text("path,start,end,label,score,split\na.mp4,0,8,\u200fserve,0.9,test\n,x,,\x07odd,,\n")
+    with LabelTable(table) as labels:
+        labels.put({(tmp_path / "b.mp4", 0, 1): "-5"})
+        labels.put({(tmp_path / "a.mp4", 0, 8): None, (tmp_path / "a.mp4", 2, 5): "volley"})
+    assert table.read_text().splitlines()[1:] == [
+        ",x,,\x07odd,,", "b.mp4,0,1,'-5,,", "a.mp4,2,5,volley,,test",
+    ]  # fmt: skip

@@ -5,12 +5,15 @@ from __future__ import annotations
 import os
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
 from conftest import write_video
+from stopcli.data.table import Row
 from stopcli.errors import CannotWrite, FileMissing, InputError, UsageError
-from stopcli.fileio import append_line, open_own
+from stopcli.fileio import append_line, open_own, write_text
+from stopcli.train.run_folder import RunFolder
 from stopcli.web.work.adapting import Adapting, advise
 from stopcli.web.work.footage import Footage
 from stopcli.web.work.jobs import Jobs
@@ -192,3 +195,16 @@ def test_links_in_a_folder_of_videos_lead_a_training_nowhere(tmp_path, monkeypat
     with pytest.raises(CannotWrite):
         append_line(table.parent / ".labels-model.log", "$ stop finetune")
     assert mine.read_text() == "mine"
+
+
+def test_mistakes_call_labels_and_files_as_the_table_does(tmp_path):
+    folder = RunFolder(tmp_path / "labels-model")
+    folder.path.mkdir()
+    path = tmp_path / "a\u200fb.mp4"
+    folder.write_predictions([(Row(1, path, "-5"), "'tis", 0.9), (Row(2, Path("=1+1.mp4"), "a"), "b", 0.5)])
+    write_text(tmp_path / ".labels-model.run.json", "{}")
+    found = [
+        (row["path"], row["label"], row["predicted"])
+        for row in Adapting(tmp_path / "labels.csv").mistakes("labels-model")
+    ]
+    assert found == [(str(path), "-5", "'tis"), ("./=1+1.mp4", "a", "b")]

@@ -21,6 +21,7 @@ CUTS: dict[str, Callable[[editors.Cut], str]] = {".edl": editors.edl, ".fcpxml":
 TABLES = {".csv": annotators.table, ".boris": annotators.boris, ".json": annotators.label_studio}
 SUBTITLES = {".srt": subtitles.srt, ".vtt": subtitles.vtt}
 SUFFIXES = (*OTIO, *CUTS, *SUBTITLES, ".eaf", *TABLES, *CHAPTERED)
+LONGEST = 200  # bytes of a file's name: while it is written, it is longer
 EACH = (*SUBTITLES, ".eaf", *CHAPTERED)  # such a file is of one video
 
 
@@ -55,40 +56,43 @@ def export(
             yield Failure.of(video, error)
     marks = [m for m in marks if m.path in media]
     if path.suffix.lower() not in EACH or len(media) == 1:
-        yield from _written(path, marks, media, moves)
+        yield from _written(path, marks, media, moves, fresh=not force)
         return
     taken: set[str] = set()
     for video, moments in by_video(marks).items():
-        name = f"{path.stem}_{short_name(Path(video).stem)}"
+        room = LONGEST - len(os.fsencode(f"{path.stem}_-99{path.suffix}"))
+        name = f"{path.stem}_{short_name(Path(video).stem, room)}"
         names = (name if n == 1 else f"{name}-{n}" for n in count(1))  # of one name, in several folders
         free = next(n for n in names if n.casefold() not in taken)
         taken.add(free.casefold())
         one = path.with_name(f"{free}{path.suffix}")
         try:
             check_output(one, force=force, option="--export")
-            yield from _written(one, moments, {video: media[video]}, moves)
+            yield from _written(one, moments, {video: media[video]}, moves, fresh=not force)
         except InputError as error:
             yield Failure.of(video, error)
 
 
-def _written(path: Path, marks: Sequence[Mark], media: dict[str, Media], moves: bool) -> Iterator[Written]:
+def _written(
+    path: Path, marks: Sequence[Mark], media: dict[str, Media], moves: bool, *, fresh: bool
+) -> Iterator[Written]:
     if not marks:
         return
     left_out: list[str] = []
     if path.suffix.lower() in CHAPTERED:
-        left_out = _write_chapters(path, marks)
+        left_out = _write_chapters(path, marks, fresh=fresh)
     elif path.suffix.lower() in OTIO:
         from opentimelineio import adapters
 
         try:
-            with replacing(path) as part:
+            with replacing(path, fresh=fresh) as part:
                 made = editors.timeline(editors.cut_of(marks, media), xml=path.suffix.lower() == ".xml")
                 adapters.write_to_file(made, str(part))
         except ValueError as error:  # of frame rates that the format does not know
             problem = f"{path.suffix} cannot hold these videos ({error})"
             raise UsageError(f"--export {path}: {problem}; .otio and .fcpxml can") from error
     else:
-        write_text(path, _text(path, marks, media, moves))
+        write_text(path, _text(path, marks, media, moves), fresh=fresh)
     what = f"{len(marks)} moments" if len(marks) > 1 else "1 moment"
     what += f" of {len(media)} videos" if len(media) > 1 else ""
     yield Written(str(path), what + (f"; left out: {', '.join(left_out)}" if left_out else ""))
@@ -120,12 +124,12 @@ def _whole(video: str) -> str:
     return Path(os.path.abspath(video)).as_posix()  # noqa: PTH100 - resolve() would follow links
 
 
-def _write_chapters(path: Path, marks: Sequence[Mark]) -> list[str]:
+def _write_chapters(path: Path, marks: Sequence[Mark], *, fresh: bool) -> list[str]:
     """Copy the video of the marks with a chapter for each; one ends where the next begins, at the latest."""
     ordered = sorted(marks, key=lambda m: (m.start, m.end))
     ends = [m.start for m in ordered[1:]] + [float("inf")]
     chapters = [(m.start, min(m.end, end), m.text) for m, end in zip(ordered, ends, strict=True)]
     if path.exists() and path.samefile(marks[0].path):
         raise UsageError(f"--export {path}: is the video itself; choose another name")
-    with replacing(path) as part:
+    with replacing(path, fresh=fresh) as part:
         return write_chapters(marks[0].path, part, [c for c in chapters if c[1] > c[0]])

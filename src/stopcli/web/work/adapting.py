@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from stopcli.data.table import read_dataset
+from stopcli.data.tablefile import KEPT
 from stopcli.errors import UsageError
 from stopcli.fileio import append_line, open_own, read_json, to_json, write_text
 from stopcli.model.config import CONFIG_FILE
@@ -186,7 +187,8 @@ class Adapting:
         if not file.is_file():
             return []
         with file.open(encoding="utf-8", newline="") as stream:
-            return [row for row in csv.DictReader(stream) if row["label"] != row["predicted"]]
+            rows = [row for row in csv.DictReader(stream) if row["label"] != row["predicted"]]
+        return [row | {name: KEPT.sub("", row[name]) for name in ("label", "predicted")} for row in rows]
 
     def usable(self, name: str) -> Path:
         """Return the model folder of a training; raises UsageError if no model is there yet."""
