@@ -315,7 +315,7 @@ def check_output(path: Path, *, force: bool, option: str = "-o", suffixes: Seque
         raise UsageError(f"{option} {path}: is a pipe, a socket or a device; name a file")
     if not is_folder(path.parent):
         raise UsageError(f"{option} {path}: the folder {path.parent} does not exist")
-    if (exists(path) or path.is_symlink()) and not force:
+    if not force and os.path.lexists(path):
         raise FileExists(f"{path} exists already; use --force to replace it, or choose another name")
     if not os.access(path.parent, os.W_OK):
         raise CannotWrite(f"{path}: the folder {path.parent} cannot be written to")

@@ -78,11 +78,20 @@ printf '%s\\n' "${{COMPREPLY[@]}}"
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
 def test_names_that_a_shell_would_run_are_not_offered(shell, tmp_path):
-    for name in (r"x\$(touch pwned)", "x;touch pwned", "x`id`", "x-fine 1.0", "xmode\u0300le"):
+    for name in (
+        r"x\$(touch pwned)",
+        "x;touch pwned",
+        "x`id`",
+        "x-fine 1.0",
+        "xmode\u0300le",
+        "x\u009b2J",
+        "x\u202e",
+    ):
         (tmp_path / name).mkdir()
         (tmp_path / name / "config.json").write_text("{}")
     found = " ".join(complete("stop classify --model x", shell, tmp_path))
     assert "fine" in found
     assert "xmode\u0300le" in found
     assert "touch" not in found
+    assert not set("\u009b\u202e") & set(found)
     assert "id" not in found.replace("fine", "")

@@ -159,4 +159,7 @@ def test_what_appears_while_a_file_is_made_is_not_replaced(tmp_path, monkeypatch
     with pytest.raises(FileExists):
         check_output(tmp_path / "link.mp4", force=False)
     (tmp_path / "link.mp4").unlink()
+    check_output(tmp_path / f"{'x' * 300}.mp4", force=False)  # writing it will say so
+    with pytest.raises(CannotWrite), replacing(tmp_path / f"{'x' * 300}.mp4", fresh=True) as part:
+        part.write_bytes(b"new")
     assert sorted(p.name for p in tmp_path.iterdir()) == ["clip.mp4", "fresh.mp4"]

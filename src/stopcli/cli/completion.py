@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from stopcli.results import printable
+
 RUN = re.compile(r"[^\w .+@,=\u0080-\U0010ffff-]")  # characters in which a shell may find something to run
 
 
@@ -31,6 +33,6 @@ def _folders_with(file: str, incomplete: str) -> list[str]:
         found = [p for p in sorted(base.iterdir()) if p.name.startswith(start) and p.is_dir()]
     except OSError:
         return []
-    plain = [p for p in found if not RUN.search(p.name)]
+    plain = [p for p in found if not RUN.search(p.name) and printable(p.name) == p.name]
     shown = [p for p in plain if start.startswith(".") or not p.name.startswith(".")]
     return [f"{prefix}{p.name}" if (p / file).is_file() else f"{prefix}{p.name}/" for p in shown]

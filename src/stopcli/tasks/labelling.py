@@ -101,7 +101,8 @@ class LabelTable(AbstractContextManager["LabelTable"]):
 
         Raises UsageError: no text that can be a label. CannotWrite: nothing has changed.
         """
-        named = {_place(*p): None if label is None else checked_label(label) for p, label in answers.items()}
+        known = {None, *self.counts()}  # what others wrote may be more than a new label may
+        named = {_place(*p): t if t in known else checked_label(t or "") for p, t in answers.items()}
         for path, start, end in named:
             if str(path) != _plain(path):
                 raise UsageError(f"{_plain(path)}: its name is no plain text; rename it to label it")

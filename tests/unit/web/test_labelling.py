@@ -264,7 +264,8 @@ def test_what_others_wrote_in_a_label_stays_as_it_is(tmp_path):
     table.write_text("path,start,end,label,score,split\na.mp4,0,8,\u200fserve,0.9,test\n,x,,\x07odd,,\n")
     with LabelTable(table) as labels:
         labels.put({(tmp_path / "b.mp4", 0, 1): "-5"})
+        labels.put({(tmp_path / "c.mp4", 0, 1): "\u200fserve"})
         labels.put({(tmp_path / "a.mp4", 0, 8): None, (tmp_path / "a.mp4", 2, 5): "volley"})
     assert table.read_text().splitlines()[1:] == [
-        ",x,,\x07odd,,", "b.mp4,0,1,'-5,,", "a.mp4,2,5,volley,,test",
+        ",x,,\x07odd,,", "b.mp4,0,1,'-5,,", "c.mp4,0,1,\u200fserve,,", "a.mp4,2,5,volley,,test",
     ]  # fmt: skip

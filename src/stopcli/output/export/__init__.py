@@ -21,7 +21,7 @@ CUTS: dict[str, Callable[[editors.Cut], str]] = {".edl": editors.edl, ".fcpxml":
 TABLES = {".csv": annotators.table, ".boris": annotators.boris, ".json": annotators.label_studio}
 SUBTITLES = {".srt": subtitles.srt, ".vtt": subtitles.vtt}
 SUFFIXES = (*OTIO, *CUTS, *SUBTITLES, ".eaf", *TABLES, *CHAPTERED)
-LONGEST = 200  # bytes of a file's name: while it is written, it is longer
+LONGEST = 140  # bytes of a file's name: encrypted folders take 143
 EACH = (*SUBTITLES, ".eaf", *CHAPTERED)  # such a file is of one video
 
 
