@@ -30,7 +30,7 @@ test: $(STAMP)
 	$(PYTEST) tests/unit tests/cli
 
 test-system: $(STAMP)
-	$(PYTEST) tests/system
+	$(PYTEST) --dist worksteal tests/system
 
 # the sdist, and the wheel of it, installed into a clean environment and used
 package:
