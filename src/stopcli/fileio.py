@@ -137,13 +137,11 @@ def replacing(path: Path, *, sync: bool = False, fresh: bool = False) -> Iterato
 
 def _linked(part: Path, path: Path) -> bool:
     """Give a file its name, if there is none of that name; False where the drive knows no second names."""
-    way = "use --force to replace it, or choose another name"
     try:
         os.link(part, path)
-    except FileExistsError:
-        raise FileExists(f"{path}: another program made it meanwhile; {way}") from None
     except OSError:
         if os.path.lexists(path):
+            way = "use --force to replace it, or choose another name"
             raise FileExists(f"{path}: another program made it meanwhile; {way}") from None
         return False
     return True

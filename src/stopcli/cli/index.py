@@ -182,7 +182,7 @@ def _update_part(
 ) -> None:
     """Embed one process's share of what the index lacks."""
     from stopcli.data.runs import Shard
-    from stopcli.index.scale.shards import update_part
+    from stopcli.index.scale.shards import Wanted, update_part
     from stopcli.index.store import default_folder
     from stopcli.results import IndexChange
 
@@ -191,16 +191,15 @@ def _update_part(
         s.say(f"{what}; update without --shard takes them")
 
     number, encoder = Shard.parse(shard), s.encoder
-    s.compute = replace(
-        s.compute, precision=cast("Precision", encoder.precision)
-    )  # what is there in another is not looked at
+    # vectors that are there in another precision are not looked at
+    s.compute = replace(s.compute, precision=cast("Precision", encoder.precision))
 
     def open_part(folder: Path, shots: bool) -> SearchEngine:
         return s.engine(folder, "on" if shots else "off")
 
     main = partial(s.engine, index, cuts)
-    what = videos, roots, window, cuts, open_part, later
-    part = update_part(index or default_folder(), main, encoder, number, *what)
+    wanted = Wanted(videos, roots, window, cuts)
+    part = update_part(index or default_folder(), main, encoder, number, wanted, open_part, later)
     s.output.add(IndexChange(str(part.folder), embedded=part.embedded))
     s.output.add_all(part.failures)
     where = "" if index is None else f" --index {shlex.quote(str(index))}"

@@ -46,7 +46,7 @@ def resolve(
     """Find the files of a built-in name, ``hf:org/repo[@revision]`` or a folder; fetch what is not cached.
 
     ``offline`` makes no request; ``refresh`` asks the Hub for newer files even where all are cached. ``say``
-    is told where older files are taken, because the Hub cannot be reached.
+    is called with a note where older files are used, because the Hub cannot be reached.
 
     Raises:
         ModelNotFound: there is no such model. CheckpointError: its folder is not what it should be.

@@ -142,9 +142,9 @@ def best_known(
     """
     like = [s for s in database.spaces() if s.weights in weights and (s.frames, s.window) == (frames, window)]
     some = [s for s in like if s.rows and precision in (None, s.precision)]
-    known = [len(database.every_entry(space, contents)) for space in some]
-    order = sorted(range(len(some)), key=lambda i: (known[i], weights.index(some[i].weights), some[i].rows))
-    return (some[order[-1]], known[order[-1]]) if order else (None, 0)
+    known = {space.id: len(database.every_entry(space, contents)) for space in some}
+    best = max(some, key=lambda s: (known[s.id], weights.index(s.weights), s.rows), default=None)
+    return best, 0 if best is None else known[best.id]
 
 
 def below(folder: str) -> str:

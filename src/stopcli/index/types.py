@@ -117,13 +117,8 @@ def spans_of(
             yield begin + number * window, begin + (number + 1) * window
 
 
-PASSING = {
-    "file-missing",
-    "file-changed",
-    "decoder-crashed",
-    "read-failed",
-    "video-timeout",
-}  # not its content's
+# faults that may be gone next time: they are not the content's
+PASSING = {"file-missing", "file-changed", "decoder-crashed", "read-failed", "video-timeout"}
 
 
 class VideoEncoder(Protocol):

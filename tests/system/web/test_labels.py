@@ -40,11 +40,16 @@ def rows(tmp_path):
     ]
 
 
+def prepare(server, *labels):
+    """Wait until all is indexed, and add labels."""
+    server.indexed()
+    for name in labels:
+        server.json("POST", "/api/labels", {"name": name})
+
+
 def test_what_was_just_rejected_is_not_accepted_with_its_row(made, serve, tmp_path):
     with serve() as server:
-        server.indexed()
-        for name in ("a rocket moving up", "a house coming closer"):
-            server.json("POST", "/api/labels", {"name": name})
+        prepare(server, "a rocket moving up", "a house coming closer")
         with opened(made, server) as page:
             page.click("button[data-label='a rocket moving up']")
             house = page.locator("#results .card[data-suggestion='a house coming closer']").first
@@ -61,9 +66,7 @@ def test_what_was_just_rejected_is_not_accepted_with_its_row(made, serve, tmp_pa
 
 def test_a_labelled_moment_that_is_trimmed_is_not_labelled_twice(made, serve, tmp_path):
     with serve() as server:
-        server.indexed()
-        for name in ("up", "down"):
-            server.json("POST", "/api/labels", {"name": name})
+        prepare(server, "up", "down")
         with opened(made, server) as page:
             page.locator(".card[aria-label^='a-rocket']").first.focus()
             page.keyboard.press("1")

@@ -25,6 +25,15 @@ KIND = "index"
 PARTS = "shards"  # the folder of an index where its parts are made
 
 
+class Wanted(NamedTuple):
+    """What all processes of a run are asked for; ``cuts`` is auto, on or off."""
+
+    videos: Paths
+    roots: Paths
+    window: float | None
+    cuts: str
+
+
 class Part(NamedTuple):
     """What one process did: its folder, how many files it embedded, and those that it could not."""
 
@@ -46,57 +55,45 @@ def update_part(
     open_index: Callable[[], SearchEngine],
     encoder: Encoder,
     shard: Shard,
-    videos: Paths,
-    roots: Paths,
-    window: float | None,
-    cuts: str,
+    wanted: Wanted,
     open_part: Callable[[Path, bool], SearchEngine],
     later: Callable[[int], object] = lambda _: None,
 ) -> Part:
     """Embed one process's share of what an index lacks into a part of its own.
 
-    One process at a time has the index open: SQLite keeps it whole on one machine only. ``cuts`` is what was
-    asked for: auto, on or off. ``open_part`` opens an index to search, given its folder and whether windows
-    end at cuts; ``later`` is called with the number of files that came after the run was planned. Raises what
-    `share` does.
+    One process at a time has the index open: SQLite keeps it whole on one machine only. ``open_part`` opens
+    an index to search, given its folder and whether windows end at cuts; ``later`` is called with the number
+    of files that came after the run was planned. Raises what `share` does.
     """
     make_private_folder(folder)
     with alone(folder / PARTS, wait=WAIT), open_index() as engine:
-        run = _planned(engine, encoder, shard, videos, roots, window, cuts)
-        places = {absolute(str(path)) for path in videos} - {item.path for item in run.inputs}
+        run = _planned(engine, encoder, shard, wanted)
+        places = {absolute(str(path)) for path in wanted.videos} - {item.path for item in run.inputs}
         more = len(places) - len(engine.index.database.files_at(places))
     if more:
         later(more)
     mine, lost = lost_or_kept(run.of(shard))
     with open_part(run.part(shard), str(run.settings["weights"]).endswith(SHOTS)) as part:
         forget_lost(part.index, look=True)  # what a power cut left of them
-        result = part.update([Path(item.path) for item in mine], [], window)
+        result = part.update([Path(item.path) for item in mine], [], wanted.window)
     return Part(run.part(shard), result.embedded, (*lost, *result.failures))
 
 
-def _planned(
-    engine: SearchEngine,
-    encoder: Encoder,
-    shard: Shard,
-    videos: Paths,
-    roots: Paths,
-    window: float | None,
-    cuts: str,
-) -> Run:
+def _planned(engine: SearchEngine, encoder: Encoder, shard: Shard, wanted: Wanted) -> Run:
     """Return the run that a process is part of, planned by whoever comes first."""
     key, frames = engine.settings
     settings = {
         "kind": KIND,
         "model": key,
         "frames": frames,
-        "window": window,
-        "cuts": cuts,
+        "window": wanted.window,
+        "cuts": wanted.cuts,
         "precision": encoder.precision,
     }
 
     def plan() -> tuple[dict[str, Any], list[Input]]:
         """Look at every file: one process does it for all."""
-        diff, state, *_ = engine.plan(videos, roots, window)
+        diff, state, *_ = engine.plan(*wanted[:3])
         new = {
             str(path): record
             for path, record in diff.present.items()
