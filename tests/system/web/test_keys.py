@@ -105,7 +105,10 @@ def test_more_like_this_and_not_this_change_what_is_found(made, server):
 
 def test_a_picture_is_searched_with(made, server, tmp_path):
     with opened(made, server) as page:
-        page.locator(".card[aria-label^='a-house'] .poster").first.screenshot(path=tmp_path / "house.png")
+        poster = page.locator(".card[aria-label^='a-house'] .poster").first
+        poster.scroll_into_view_if_needed()
+        poster.evaluate("async picture => { await picture.decode(); }")  # it is loaded when it is near
+        poster.screenshot(path=tmp_path / "house.png")
         with Image.open(tmp_path / "house.png") as picture:
             assert picture.width > 100
         page.set_input_files("#picture", tmp_path / "house.png")
