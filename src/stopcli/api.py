@@ -9,6 +9,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterable, Sequence
 from html import escape
 from pathlib import Path
@@ -32,6 +33,8 @@ from stopcli.settings import default_model
 from stopcli.video.discovery import find_videos
 
 if TYPE_CHECKING:
+    from stopcli.index.engine import SearchEngine
+
     Paths = str | Path | Sequence[str | Path]
 
 Item = TypeVar("Item")
@@ -186,9 +189,6 @@ class Model:
             window: seconds; None searches whole files.
             index: the index's folder; None is the default one.
         """
-        from stopcli.index.engine import SearchEngine
-        from stopcli.index.store import default_folder
-
         texts = (query,) if isinstance(query, str) else tuple(query)
         pairs = ((e, None) if isinstance(e, (str, Path)) else e for e in _as_list(like))
         examples = tuple(Example(Path(path), at) for path, at in pairs)
@@ -197,10 +197,7 @@ class Model:
         pictures = tuple(map(Path, _as_list(images)))
         request = SearchRequest(texts, without, examples, pictures, both, combine, _span(window), filters)
         videos, folders = _videos(paths), [Path(p) for p in _as_list(paths) if is_folder(p)]
-        folder, encoder = Path(index) if index is not None else default_folder(), self.encoder
-        with SearchEngine(
-            folder, encoder.files, lambda: encoder, precision=encoder.precision, frames=encoder.frames
-        ) as engine:
+        with _engine(self.encoder, index) as engine:
             result = engine.search(request, videos, folders)
         return Results([*result.hits, *result.failures], len(videos))
 
@@ -244,11 +241,9 @@ class Model:
         """
         from stopcli.tasks.explain import explain
 
-        names = _texts(labels, "labels")
-        explanation = explain(
-            self.encoder, path, block=block, labels=names, template=template, start=start, end=end
-        )
-        return ShownExplanation(**vars(explanation))
+        how: dict[str, Any] = {"labels": _texts(labels, "labels"), "template": template}
+        found = explain(self.encoder, path, block=block, start=start, end=end, **how)
+        return ShownExplanation(**vars(found))
 
     def finetune(
         self,
@@ -322,6 +317,19 @@ def _videos(paths: Paths) -> list[Path]:
     if not videos:
         raise NothingFound(f"no video found in {paths}")
     return videos
+
+
+def _engine(encoder: Encoder, index: str | Path | None) -> SearchEngine:
+    from stopcli.index.engine import SearchEngine
+    from stopcli.index.store import default_folder
+
+    folder, asked = Path(index) if index is not None else default_folder(), encoder.options.precision
+    precision = None if asked == "auto" else asked
+
+    def twin() -> Encoder:  # an index may go on in another precision; this model does not
+        return copy.copy(encoder)
+
+    return SearchEngine(folder, encoder.files, twin, precision=precision, frames=encoder.frames)
 
 
 def _span(window: float | None) -> float | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import doctest
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ import pytest
 import stopcli
 from conftest import write_video
 from stopcli.errors import InputError, UsageError
+from stopcli.index.store import Index
 from stopcli.results import Classification
 
 
@@ -128,6 +130,42 @@ def test_embed_gives_an_array(model, clips):
 
 def test_explain_shows_a_picture(model, clips):
     assert model.explain(clips / "a.mp4")._repr_png_().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize(("start", "end"), [(1.0, 0.2), (None, 0.0), (0.5, math.nan)])
+def test_a_stretch_that_ends_before_it_begins_is_refused(model, clips, start, end):
+    with pytest.raises(UsageError, match="--end must be after --start"):
+        model.explain(clips / "a.mp4", start=start, end=end)
+
+
+def test_a_model_without_prompts_has_nothing_to_explain(plain, clips):
+    with pytest.raises(UsageError, match="plain CLIP has no prompts to show"):
+        stopcli.load(plain, device="cpu", precision="fp32").explain(clips / "a.mp4")
+    assert stopcli.load(plain, device="cpu", precision="fp32", focus=3).explain(clips / "a.mp4")
+
+
+def test_an_index_goes_on_in_its_precision_and_the_model_stays_as_it_is(toy, clips, tmp_path):
+    stopcli.load(toy, device="cpu", precision="bf16").retrieve("a dog", clips, index=tmp_path)
+    auto = stopcli.load(toy, device="cpu", precision="auto")
+    auto.encoder.change_precision("fp32")  # what a machine without bf16 takes
+    auto.encoder.options = replace(auto.encoder.options, precision="auto")
+    assert auto.retrieve("a dog", clips, index=tmp_path)
+    auto.retrieve([], clips, like=clips / "a.mp4", index=tmp_path)
+    with Index(tmp_path) as index:
+        assert [space.precision for space in index.database.spaces()] == ["bf16"]
+    assert auto.encoder.precision == "fp32"
+
+
+def test_a_published_data_set_needs_its_videos(model, tmp_path):
+    (tmp_path / "test.csv").write_text("video_id,sentence\nvideo1,a dog\n")
+    with pytest.raises(UsageError, match="--videos is needed"):
+        model.benchmark("msrvtt", annotations=[tmp_path / "test.csv"])
+
+
+@pytest.mark.parametrize("option", ["head", "spatial", "temporal", "attention"])
+def test_a_choice_that_is_none_is_refused_before_training(model, tmp_path, option):
+    with pytest.raises(UsageError, match=f"--{option} must be one of .*, got 'protoype'"):
+        model.finetune(tmp_path, tmp_path / "out", **{option: "protoype"})
 
 
 def test_finetune_and_benchmark(model, tmp_path):

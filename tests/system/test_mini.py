@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import sys
 from importlib.resources import files
 from pathlib import Path
 
@@ -12,9 +13,18 @@ import pytest
 
 import stopcli
 from stopcli.hub.registry import resolve
+from stopcli.model.config import StopConfig
 
 ASSETS = Path(str(files("stopcli") / "assets"))
 SAMPLES = sorted((ASSETS / "samples").glob("*.mp4"))
+
+
+def recipe():
+    """Return the prompts' settings that mini's training has."""
+    sys.path.insert(0, str(Path(__file__).parents[2]))
+    from training.mini.train_prompts import STOP
+
+    return STOP
 
 
 def shown(path) -> str:
@@ -66,6 +76,7 @@ def test_what_ships_is_small_and_tells_its_making():
     assert set(config["metrics"]) == {"stop", "plain"}
     assert set(config["training"]) >= {"data", "backbone", "prompts"}
     assert len(config["labels"]) == 480
+    assert StopConfig.from_dict(config["stop"]) == recipe()
     # the figures were measured on these very weights
     assert config["metrics"]["stop"]["provenance"]["weights"] == resolve("mini").weights_hash()
 

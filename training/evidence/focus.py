@@ -73,7 +73,7 @@ def main() -> None:
         "world": sorted((args.out / "data" / f"test-{CHOICE_SEED}").glob("*.mp4")),
     }
     clips = {
-        name: np.stack([read_frames(p, plain.frames, plain.size, threads=1).pixels for p in paths])
+        name: np.stack([read_frames(p, plain.frames, plain.framing, threads=1).pixels for p in paths])
         for name, paths in sources.items()
     }
     scores = {}

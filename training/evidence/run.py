@@ -29,8 +29,8 @@ from typing import TYPE_CHECKING
 import stopcli
 from stopcli.model.config import FORMAT
 from training.evidence.focus import CHOICE_SEED
-from training.world.clips import train_clips
-from training.world.files import TRAINING_SETS
+from training.world.clips import test_clips, train_clips
+from training.world.files import TRAINING_SETS, write_clips
 from training.world.vocabulary import caption
 
 if TYPE_CHECKING:
@@ -59,7 +59,8 @@ KINDS = ("tasks", "starts", "colors", "world", "ablation", "focus", "selection")
 STARTS = 10  # seeds of STOP on every task, in all
 SAMPLES = Path(stopcli.__file__).parent / "assets" / "samples"
 ABLATED = ("which", "which-camera", "crowd")
-PARTS = ("motion", "alignment", "bound", "bias", "prompts", "counts", "log-t", "joint")
+PARTS = ("motion", "alignment", "bound", "bound=0.3", "bound=0.6", "bias", "prompts", "counts", "log-t")
+LACKING = [*product(ABLATED, PARTS), *product(TASKS, ("joint",))]  # in which task, what
 WORLD = {"clips": 3000, "validation": 200, "steps": 300, "batch": 16}
 STEPS = {"tasks": 200, "batch": 16}
 
@@ -185,7 +186,7 @@ class Runs:
                 partial(self.task, color=True),
                 [(t, m) for m, t in product(reversed(METHODS), TASKS)],
             ),
-            "ablation": (self.without, list(product(ABLATED, PARTS))),
+            "ablation": (self.without, LACKING),
         }[what]
         yield from (((what, *c, seed), partial(run, *c, seed)) for seed, c in product(range(seeds), choices))
 
@@ -232,6 +233,8 @@ def main(
     plain_mini(args.out)
     if "world" in args.what:
         world_table(args.out)
+    if {"world", "focus", "selection"} & set(args.what):
+        write_clips(args.out / "data" / f"test-{CHOICE_SEED}", list(test_clips(500, CHOICE_SEED)))
     log, lock = args.out / "results.jsonl", Lock()
     lines = log.read_text().splitlines() if log.exists() else []
     done = {tuple(json.loads(line)["key"]) for line in lines}

@@ -37,7 +37,7 @@ from training.world.vocabulary import (
     seen_pairs,
 )
 
-STOP = StopConfig()
+STOP = StopConfig(bound=0.3)
 VALIDATION = 256  # clips at the end of a set
 
 

@@ -109,8 +109,6 @@ def _located(
     from stopcli.data.protocols import benchmarks
 
     wanted = benchmarks.load(dataset, annotations or [])
-    if dataset.lower() in benchmarks.DATASETS and videos is None:
-        raise UsageError(f"--videos is needed: the folder with the videos of {dataset}")
     benchmark, missing = benchmarks.locate(wanted, videos)
     if missing:
         s.say(f"missing: {len(missing)} videos, such as {', '.join(missing[:3])}; scores are on the rest")

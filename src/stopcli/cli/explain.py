@@ -58,10 +58,11 @@ def command(
         check_template(template)
         check_output(output, force=force, suffixes=SUFFIXES)
         s.videos([video])
-        _check(video, output, start, end)
-        s.require_prompts()
-        from stopcli.tasks.explain import explain
+        _check(video, output)
+        from stopcli.tasks.explain import check_stretch, explain
 
+        check_stretch(start, end)
+        s.require_prompts()
         explanation = explain(
             s.encoder,
             video,
@@ -76,11 +77,9 @@ def command(
         s.output.add(replace(explanation, written=str(output)))
 
 
-def _check(video: Path, output: Path, start: float | None, end: float | None) -> None:
+def _check(video: Path, output: Path) -> None:
     if exists(output) and output.samefile(video):
         raise UsageError(f"--output {output}: is the video itself; choose another name")
-    if end is not None and end <= (start or 0):
-        raise UsageError(f"--end must be after --start, got {end:g} and {start or 0:g}")
     if is_folder(video):
         raise InputError(f"{video}: is a folder; name one video")
 

@@ -115,13 +115,12 @@ class Session:
         """Refuse a model without prompts before it is loaded, a named one before it is fetched."""
         from stopcli.hub.named import ENTRIES, MINI
         from stopcli.settings import default_model
+        from stopcli.tasks.explain import NOTHING_TO_SHOW
 
         entry = ENTRIES.get(self.compute.model or default_model())
         plain = entry is not None and entry.name != MINI and entry.prompts is None
         if not self.compute.strength and (plain or self.files.config.stop is None):
-            raise UsageError(
-                "plain CLIP has no prompts to show; use a --model with prompts, or --focus motion"
-            )
+            raise UsageError(NOTHING_TO_SHOW)
 
     @cached_property
     def encoder(self) -> Encoder:

@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from fnmatch import fnmatch
 from functools import partial
 
 import numpy as np
@@ -97,12 +96,9 @@ class Selection:
 def select(diff: FileDiff, state: Snapshot, filters: Filters) -> Selection:
     """Choose the files that may answer; of several with the same content, the first does."""
     chosen: dict[int, tuple[Entry, str]] = {}
-    longest = np.inf if filters.max_duration is None else filters.max_duration
     for path, record in diff.present.items():
         entry, shown = state.entries.get(record.content), diff.shown[path]
-        if entry is None or not (filters.min_duration or 0.0) <= entry.duration <= longest:
-            continue
-        if filters.glob is None or any(fnmatch(name, filters.glob) for name in (shown, f"/{shown}")):
+        if entry is not None and filters.take(shown, entry.duration):
             chosen.setdefault(entry.first, (entry, shown))
     kept = [chosen[first] for first in sorted(chosen)]
     return Selection(

@@ -47,6 +47,7 @@ class FileDiff(NamedTuple):
     changed: tuple[Path, ...]  # present, but not known with this content at this place
     moved: tuple[tuple[Path, Path], ...]  # (from, to): the same content, another place
     gone: tuple[Path, ...]  # known below the roots, and not there any more; those that moved too
+    before: dict[Path, str]  # the contents that were known where they are no more
     failures: tuple[Failure, ...]  # files that cannot even be looked at
 
     def contents(self) -> set[str]:
@@ -125,7 +126,8 @@ def compare(database: Database, videos: Paths, roots: Iterable[Path]) -> FileDif
     new = [path for path in changed if path not in known and present[path].content in left]
     # of several copies of what is gone, one has moved
     moved = [(old, path) for path in new if (old := left.pop(present[path].content, None)) is not None]
-    return FileDiff(present, shown, tuple(changed), tuple(moved), tuple(gone), tuple(failures))
+    before = {path: known[path].content for path in (*changed, *gone) if path in known}
+    return FileDiff(present, shown, tuple(changed), tuple(moved), tuple(gone), before, tuple(failures))
 
 
 def best_known(

@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol, TypeVar
 
@@ -158,6 +159,12 @@ class Filters(NamedTuple):
     max_duration: float | None = None
     per_file: int | None = None  # hits of one file, at most
     fold: bool = True  # copies of a moment in other files are one hit
+
+    def take(self, path: str, duration: float) -> bool:
+        """Say whether moments of a file may be hits: its path as shown, its seconds."""
+        longest = np.inf if self.max_duration is None else self.max_duration
+        fits = self.glob is None or any(fnmatch(name, self.glob) for name in (path, f"/{path}"))
+        return fits and (self.min_duration or 0.0) <= duration <= longest
 
 
 class Example(NamedTuple):

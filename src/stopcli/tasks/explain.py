@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from stopcli.runtime.encoder import Encoder
 
 WINDOWS = 8  # over a clip, for the labels
+NOTHING_TO_SHOW = "plain CLIP has no prompts to show; use a --model with prompts, or --focus motion"
 
 
 def explain(
@@ -45,8 +46,11 @@ def explain(
     ``compare`` looks at the clip through the backbone alone, too.
 
     Raises:
-        UsageError: no such block. InputError: the video cannot be read.
+        UsageError: no such block or stretch, or nothing to show. InputError: the video cannot be read.
     """
+    check_stretch(start, end)
+    if encoder.files.config.stop is None and not encoder.files.focus:
+        raise UsageError(NOTHING_TO_SHOW)
     clip = read_frames(path, encoder.frames, encoder.framing, start=start, end=end)
 
     def look(model: Encoder, attention: Tensor) -> Look:
@@ -88,6 +92,12 @@ def explain(
         look=look(encoder, trace.attention),
         plain=plain,
     )
+
+
+def check_stretch(start: float | None, end: float | None) -> None:
+    """Raise UsageError if the seconds of a clip end before they begin."""
+    if end is not None and not end > (start or 0):
+        raise UsageError(f"--end must be after --start, got {end:g} and {start or 0:g}")
 
 
 def _blocks(trace: StopTrace, encoder: Encoder) -> tuple[BlockTrace, ...]:

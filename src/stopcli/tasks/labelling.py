@@ -9,9 +9,10 @@ import os
 import re
 import shutil
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -116,29 +117,40 @@ class LabelTable(AbstractContextManager["LabelTable"]):
             self._write(changes)
         self._undo.append(changes)
 
-    def follow(self, moved: Mapping[Path, Path]) -> None:
-        """Keep the labels of files that lie at another place now; raises CannotWrite."""
+    def follow(self, moved: Mapping[Path, Path], replaced: Collection[Path] = ()) -> bool:
+        """Keep the labels of files that lie at another place now; say whether any row changed.
+
+        Paths that are ``replaced`` hold other footage now: a row that can neither follow nor stay goes, and
+        the table as it was is kept beside it. Raises CannotWrite.
+        """
         self.refresh()
-
-        def there(place: Place | int) -> Place | int:
-            if (
-                isinstance(place, int)
-                or place[0] not in moved
-                or str(moved[place[0]]) != _plain(moved[place[0]])
-            ):
-                return place
-            return (moved[place[0]], *place[1:])
-
+        leaving = [p for p in self._rows if isinstance(p, tuple) and (p[0] in moved or p[0] in replaced)]
+        new: dict[Place | int, Place | int] = {p: p for p in self._rows if p not in set(leaving)}
+        taken = set(new)
+        for place in leaving:
+            path = moved.get(place[0])
+            if path is not None and str(path) == _plain(path) and (path, *place[1:]) not in taken:
+                new[place] = (path, *place[1:])
+                taken.add(new[place])
+        new |= {p: p for p in leaving if p not in new and p[0] not in replaced}
+        if all(new.get(place) == place for place in self._rows):
+            return False
+        if len(new) < len(self._rows):
+            self._keep_copy()
         rows: dict[Place | int, dict[str, str]] = {}
-        for old, row in self._rows.items():
-            new = there(old)
-            if new != old and isinstance(new, tuple):
-                row = {**row, "path": _shown(new[0], self.path.parent)}
-            rows.setdefault(new if new == old or new not in self._rows else old, row)
-        if rows.keys() != self._rows.keys():
-            self._rows = rows
-            self._write([])
-            self._undo.clear()  # it names the places of before
+        for old, there in ((old, new.get(old)) for old in self._rows):
+            if there is not None:
+                rows[there] = self._rows[old]
+            if isinstance(there, tuple) and there != old:
+                rows[there] = {**rows[there], "path": _shown(there[0], self.path.parent)}
+        self._rows = rows
+        self._write([])
+        self._undo.clear()  # it names the places of before
+        return True
+
+    def _keep_copy(self) -> None:
+        names = (self.path.with_name(f"{self.path.stem}-before-{number}.csv") for number in count(1))
+        shutil.copyfile(self.path, next(name for name in names if not os.path.lexists(name)))
 
     def _change(self, place: Place, label: str | None, instead: Place | None) -> _Change:
         """Return what becomes of a row; a new one takes over what is known of the row that it replaces."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, get_args
 
 from stopcli.data.labels import check_template
 from stopcli.errors import UsageError
@@ -37,6 +37,11 @@ class FinetuneOptions:
     folds: int | None = None  # measure by so many models, each made without its part of the clips
 
     def __post_init__(self) -> None:
+        choices = {"head": HeadKind, "spatial": Mode, "temporal": Mode, "attention": Attention}
+        for name, kind in choices.items():
+            value = getattr(self, name)
+            if value not in get_args(kind) and (name == "head" or value is not None):
+                raise UsageError(f"--{name} must be one of {', '.join(get_args(kind))}, got {value!r}")
         for name, value, least in (
             ("epochs", self.epochs, 0),
             ("shots", self.shots, 1),

@@ -144,9 +144,12 @@ def find_files(annotations: Sequence[Path]) -> list[Path]:
 def locate(benchmark: Benchmark, folder: Path | None) -> tuple[Benchmark, tuple[str, ...]]:
     """Return the benchmark with the clips that are there, and the names of the videos that are not.
 
-    A video is found by its name without suffix, anywhere below the folder.
+    A video is found by its name without suffix, anywhere below the folder. UsageError: the benchmark does
+    not say where its videos are, and no folder is given.
     """
     if folder is None:
+        if any(item.path is None for items in benchmark.splits for item in items):
+            raise UsageError(f"--videos is needed: the folder with the videos of {benchmark.name}")
         return benchmark, ()
     if not is_folder(folder):
         raise FileMissing(f"{folder}: no such folder; --videos names where the videos lie")

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 REPEATS = 8  # random divisions of the clips
 WORTH = 2.0  # points that twice as many clips must have brought
-FEW = 8  # clips a label: fewer make no curve
+FEW = 7  # clips a label to learn from: fewer make no curve
 MOST_WEAK = 3  # labels that are named
 MOST_CLIPS = 5000  # more are not embedded for a piece of advice
 
@@ -67,9 +67,9 @@ def advise(
     if points[-1][1] >= 99:
         said.append("labels learnt without prompts are enough here: --epochs 0")
     elif most < FEW:
-        said.append(f"{most} clips a label say little: label at least {2 * FEW} of each")
+        said.append(f"so few clips say little: label at least {2 * FEW} of each")
     elif gain >= WORTH:
-        said.append(f"label more: twice as many ({2 * most} a label) may bring as much again")
+        said.append("label more: twice as many may bring as much again")
     else:
         said.append("more such clips bring little: cut closer to the action, or take a larger model")
     weak = sorted(curve.by_label.items(), key=lambda pair: pair[1])[:MOST_WEAK]
@@ -82,16 +82,16 @@ def learning_curve(judge: Judge, plain: Encoder, data: Dataset, rows: list[Row])
     vectors = dict(zip([r.number for r in rows], judge.embed(plain, rows), strict=True))
     texts, labels = judge.texts(plain), list(judge.sentences)
     free = replace(data, rows=tuple(replace(r, split=None) for r in rows))
-    fewest = min(Counter(r.text for r in rows).values())
-    shots = sorted({max(1, fewest // 4), max(1, fewest // 2), max(1, fewest - 1)})
+    divisions = [with_validation(free, seed) for seed in range(REPEATS)]
+    fewest = min(min(Counter(r.text for r in d.of("train")).values()) for d in divisions)
+    shots = sorted({max(1, fewest // 4), max(1, fewest // 2), fewest})
     hits: dict[int, list[bool]] = {n: [] for n in shots}
     by_label: dict[str, list[bool]] = {label: [] for label in labels}
 
     def stack(some: tuple[Row, ...]) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
         return np.stack([vectors[r.number] for r in some]), judge.truth(some)
 
-    for seed in range(REPEATS):
-        divided = with_validation(free, seed)
+    for seed, divided in enumerate(divisions):
         held_out = divided.of("val")
         if not held_out:
             break

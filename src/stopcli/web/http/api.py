@@ -20,7 +20,7 @@ from stopcli.fileio import keep_latest, make_private_folder, replacing
 from stopcli.web.work.answering import Answering
 from stopcli.web.work.media import forget_old
 from stopcli.web.work.question import Answer, Judgement, Label, MomentId, Question, Strict
-from stopcli.web.work.takeaway import MOST, take, take_model
+from stopcli.web.work.takeaway import CLIPS, MOST, take, take_model
 from stopcli.web.work.workspace import Workspace
 
 PICTURE = 20 << 20  # bytes of a picture
@@ -188,7 +188,8 @@ class Api:
     def take(self, body: Take) -> dict[str, Any]:
         forget_old(self._space.taken)
         what = (body.moments, body.kind, body.name, self._space.taken)
-        job = self._space.jobs.start("writing", lambda j: take(self._space, *what, j), secrets.token_hex(8))
+        key, quick = secrets.token_hex(8), body.kind != CLIPS  # a timeline does not wait for the index
+        job = self._space.jobs.start("writing", lambda j: take(self._space, *what, j), key, quick=quick)
         return job.to_dict()
 
     def take_model(self, name: str) -> dict[str, Any]:

@@ -79,9 +79,11 @@ def media_routes(space: Workspace) -> list[Route]:
 
     def endpoint(make: Callable[[Request, Path], Response]) -> Callable[[Request], Any]:
         async def answer(request: Request) -> Response:
+            def work() -> Response:  # a drive may not answer
+                return make(request, space.footage.path_of(request.path_params["file"]))
+
             try:
-                path = space.footage.path_of(request.path_params["file"])
-                return await to_thread.run_sync(make, request, path, limiter=limiter)
+                return await to_thread.run_sync(work, limiter=limiter)
             except StopError as error:
                 return error_of(error)
             except OSError as error:

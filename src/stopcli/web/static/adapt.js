@@ -57,8 +57,13 @@ dialog.addEventListener('close', () => { dialog.innerHTML = ''; });
 
 let was = null;
 
+let source;
+
+// a page that is not seen listens to nothing: a browser opens six connections to a server, for all of its tabs
 export function listen() {
-  const source = new EventSource('/api/events');
+  source?.close();
+  if (document.hidden) return;
+  source = new EventSource('/api/events');
   source.addEventListener('status', event => took(JSON.parse(event.data)));
   source.addEventListener('error', () => {
     document.body.classList.add('away');
@@ -66,6 +71,8 @@ export function listen() {
   });
   source.addEventListener('open', () => document.body.classList.remove('away'));
 }
+
+document.addEventListener('visibilitychange', listen);
 
 function took(found) {
   const before = was;

@@ -1,6 +1,6 @@
 // the page: the search field, the keys, what a click on a moment does
 import {fetched, send, sendPicture} from './server.js';
-import {ask, on, say, state, trying} from './state.js';
+import {ask, on, say, state, trying, typing} from './state.js';
 import {cards, current, focus, move, place, show, toggle} from './grid.js';
 import * as look from './look.js';
 import {accept, digit, give, NONE, numberOf, showSide, undo} from './label.js';
@@ -129,15 +129,13 @@ document.addEventListener('click', event => {
 async function take(kind) {
   await trying(async () => {
     const moments = cards().map(card => card.dataset.id);
-    say('Writing …');
+    say('Writing …', false, true);
     const {lacking} = await fetched('/api/take', {moments, kind, name: state.question.label ?? state.question.query});
     say(lacking ? `Downloaded, but ${lacking}` : 'Downloaded.', Boolean(lacking));
   });
 }
 
 // --- keys ---
-
-const typing = target => target.closest?.('input:not([type=checkbox]):not([type=file]), textarea, select');
 
 document.addEventListener('keydown', event => {
   // some keyboards type brackets with Alt, or AltGr
@@ -149,7 +147,7 @@ document.addEventListener('keydown', event => {
     if (event.key === '/' && event.target === field && !field.value) event.preventDefault();  // it is where one wants to be
     return;
   }
-  const pressed = event.target.closest?.('button, a, summary') && (event.key === 'Enter' || event.key === ' ');
+  const pressed = event.target.closest?.('button, a, summary, input') && (event.key === 'Enter' || event.key === ' ');
   if (pressed || help.open) return;
   if (look.isOpen()) {
     if (event.target.tagName === 'VIDEO' && event.key === ' ') return;  // its own controls do it

@@ -1,6 +1,6 @@
 // labels: each key is on the disk before the grid moves on
 import {piece, send} from './server.js';
-import {ask, say, state, trying} from './state.js';
+import {ask, busy, say, state, trying} from './state.js';
 import {cards, current, place, row, show} from './grid.js';
 
 const side = document.getElementById('side');
@@ -12,6 +12,10 @@ for (const what of ['pointerup', 'pointercancel']) addEventListener(what, () => 
 
 side.addEventListener('compositionstart', () => { composing = true; });
 side.addEventListener('compositionend', () => { composing = false; });
+
+function choosing() {  // a list of choices is open
+  try { return side.querySelector('select:open'); } catch { return null; }  // older browsers do not know
+}
 
 // a selector that finds the element again after its part of the page was replaced
 function handle(element) {
@@ -25,7 +29,7 @@ export async function showSide() {
   const html = await trying(() => piece(`/view/side?${new URLSearchParams({label: label ?? '', queue})}`));
   if (html === undefined || mine !== asked || html === shown) return;
   // a click is two events on one element, and so is a word that an input method composes
-  while (pressed || composing) await new Promise(done => setTimeout(done, 20));
+  while (pressed || composing || choosing()) await new Promise(done => setTimeout(done, 20));
   if (mine !== asked) return;
   // what a person is doing there goes on: what was typed, what was opened
   const typed = [...side.querySelectorAll('input')].map(box => [box.id, box.value]);
@@ -71,7 +75,7 @@ export async function give(card, label) {
   return trying(async () => {
     if (!inGrid) return showSide();
     const all = cards(), at = all.findIndex(one => one.dataset.id === card.dataset.id);
-    if (at >= 0) (all[at + 1] ?? all[at - 1])?.focus({preventScroll: true});  // on to the next, whatever comes
+    if (at >= 0 && !busy()) (all[at + 1] ?? all[at - 1])?.focus({preventScroll: true});  // on to the next, whatever comes
     const {label: wanted, queue} = state.question;
     if (wanted === null && queue === 'best' && label !== NONE) {
       ask({label, queue: 'best'});  // from here on, answers rank
@@ -130,7 +134,7 @@ export async function undo() {
     await show({keep: true});
     await showSide();
     for (const card of cards(place())) if (back.includes(card.dataset.id)) card.classList.remove('labelled');
-    cards(place()).find(card => back.includes(card.dataset.id))?.focus();
+    if (!busy()) cards(place()).find(card => back.includes(card.dataset.id))?.focus();
   });
 }
 

@@ -1,11 +1,11 @@
 // one moment, looked at: the player, the scores over time, the start and the end
 import {piece} from './server.js';
-import {trying} from './state.js';
+import {busy, trying} from './state.js';
 import {giveMoment, labelOf, NONE, numberOf, showSide, undo} from './label.js';
 import {cards, show} from './grid.js';
 
 const dialog = document.getElementById('look');
-let muted = true;
+let muted = true, asked = 0;
 let look, video, from, until, start, end, duration, rate, back, at;
 
 const clock = seconds => {
@@ -14,13 +14,16 @@ const clock = seconds => {
   return hours ? `${hours}:${String(minutes).padStart(2, '0')}:${rest}` : `${minutes}:${rest}`;
 };
 export const isOpen = () => dialog.open;
-const now = () => from + video.currentTime;
+const now = () => video.readyState ? from + video.currentTime : at;  // or where it will begin
 
 export async function open(card) {
   if (!card) return;
-  back = card;
+  const mine = ++asked;
   await trying(async () => {
-    dialog.innerHTML = await piece(`/view/look/${card.dataset.id}`);
+    const html = await piece(`/view/look/${card.dataset.id}`);
+    if (mine !== asked || busy()) return;  // another one was asked for, or a person writes
+    back = card;
+    dialog.innerHTML = html;
     look = dialog.querySelector('.look');
     video = dialog.querySelector('.stage video');
     video.muted = muted;  // who wants to hear it says so once
@@ -70,7 +73,7 @@ function wire() {
     if (look.dataset.way !== 'encoded' && !look.dataset.tried) {
       // the browser knows less than expected: ask for a copy
       look.dataset.tried = look.dataset.way = 'encoded';
-      [from, until] = duration > 120 ? [Math.max(0, start - 30), Math.min(duration, end + 30)] : [0, duration];
+      [from, until] = duration > 120 ? [Math.max(0, at - 30), Math.min(duration, Math.max(at, Math.min(end, at + 90)) + 30)] : [0, duration];
       load(true);
       return;
     }
@@ -79,14 +82,14 @@ function wire() {
 }
 
 function seek(seconds, free = false) {
+  at = Math.min(duration, Math.max(0, seconds));
   if (look.dataset.way !== 'file' && (seconds < from || seconds > until)) {
     // a copy is of a stretch: get the one that is wanted
     [from, until] = [Math.max(0, seconds - 30), Math.min(duration, seconds + 30)];
-    at = seconds;
     load(Boolean(look.dataset.tried));
     return;
   }
-  video.currentTime = Math.min(video.duration || duration, Math.max(0, seconds - from));
+  if (video.readyState) video.currentTime = Math.min(video.duration || duration, Math.max(0, seconds - from));
   if (free && (seconds < start || seconds > end)) video.pause();
   mark();
 }
@@ -113,8 +116,9 @@ function chosen() {
 }
 
 async function label(name) {
-  const moment = chosen();
+  const moment = chosen(), card = back;
   if (!name || !await giveMoment(moment, name, look.dataset.labelled ? look.dataset.id : moment)) return;
+  if (card.closest('#results')) card.dataset.taken = 'yes';  // until the grid moves on
   close();
   await show({keep: true});
 }

@@ -19,14 +19,18 @@ export function ask(change) {
 
 let timer;
 const box = document.getElementById('status');
-export function say(words, bad = false) {
+export function say(words, bad = false, stays = false) {
   box.textContent = words;
   box.className = bad ? 'bad' : '';
   if (box.matches(':popover-open')) box.hidePopover();
   box.showPopover();  // above whatever dialog is open
   clearTimeout(timer);
-  timer = setTimeout(() => box.hidePopover(), bad ? 9000 : 3500);
+  if (!stays) timer = setTimeout(() => box.hidePopover(), bad ? 9000 : 3500);
 }
+
+// whether an element takes what is typed; and whether a person writes now: nothing may take the focus away
+export const typing = target => target?.closest?.('input:not([type=checkbox]):not([type=file]), textarea, select');
+export const busy = () => Boolean(typing(document.activeElement));
 
 export async function trying(work) {
   try { return await work(); } catch (error) { say(error.message, true); return undefined; }

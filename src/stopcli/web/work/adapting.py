@@ -104,7 +104,7 @@ class Adapting:
         """Return all trainings, the last one first."""
         with suppress(OSError):
             found = [n[1 : -len(RECORD)] for n in os.listdir(self.table.parent) if n.endswith(RECORD)]  # noqa: PTH208
-            names = [name for name in found if self._names.fullmatch(name)]
+            names = [n for n in found if self._names.fullmatch(n) and self._file(n, "run.json").is_file()]
             return [self.read(name) for name in sorted(names, key=_number, reverse=True)]
         return []
 

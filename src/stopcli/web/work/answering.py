@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import secrets
 import time
+from collections import Counter
 from dataclasses import dataclass
 from itertools import takewhile
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,6 +17,8 @@ from stopcli.data.seen import Seen, read_seen
 from stopcli.errors import InputError, UnreadableVideo, UsageError
 from stopcli.eval.metrics import share_interval
 from stopcli.index.live.feedback import draw
+from stopcli.index.sync import absolute
+from stopcli.index.types import Filters
 from stopcli.web.work.archive import Archive, moment
 from stopcli.web.work.asking import Asking
 from stopcli.web.work.footage import Footage
@@ -99,18 +104,23 @@ class Answering:
     def _labelled(self, q: Question) -> list[Moment]:
         """Return what was labelled, the last first."""
         found: list[Moment] = []
+        filters = Filters(glob=q.glob, min_duration=q.min_duration, max_duration=q.max_duration)
+        shown = Counter[str]()  # of each file
         for row in reversed(self._space.rows()):
             name, end = Footage.id_of(row.path), row.end
             if name not in self._space.footage or q.label not in (None, row.label):
                 continue
-            path = self._space.footage.path_of(name)
-            if end is None:
-                try:
-                    end = self._space.media.length(path)
-                except InputError:
-                    continue  # it can be shown no more
-            if end <= (row.start or 0.0):
-                continue  # edited by hand, or the file is shorter now
+            try:
+                path = self._space.footage.path_of(name)
+                whole = self._space.media.length(path)
+            except InputError:
+                continue  # it can be shown no more
+            end = whole if end is None else end
+            if end <= (row.start or 0.0) or not filters.take(str(path), whole):
+                continue  # edited by hand, the file is shorter now, or it is not looked for
+            if q.per_file is not None and shown[name] == q.per_file:
+                continue
+            shown[name] += 1
             found.append(moment(str(path), row.start, end, 0.0))
             if len(found) == q.top_k:
                 break
@@ -136,7 +146,7 @@ class Answering:
             self._audits[key] = self._space.on_lane(work)
         audit = self._audits[key]
         moments = [m for m in audit.moments if m.file in self._space.footage]
-        answers = [self._space.label_near(m) for m in moments]
+        answers = [_label_near(self._space, m) for m in moments]
         right = np.array([a == label for a in takewhile(lambda a: a is not None, answers)], bool)
         said = Audit(
             label=label,
@@ -195,6 +205,17 @@ class Answering:
             took = time.perf_counter() - began
             both.append(Answer(moments=moments, model=model, seconds=took, total=archive.size))
         return both[0], both[1]
+
+
+def _label_near(space: Workspace, moment: Moment) -> str | None:
+    """Return what a moment is called, or what the same stretch is called with another start and end."""
+    known = space.label_of(moment.id)
+    if known is None:
+        path, middle = Path(absolute(space.footage.path_of(moment.file))), (moment.start + moment.end) / 2
+        for row in space.table.rows:
+            if row.path == path and (row.start or 0.0) <= middle <= (row.end or math.inf):
+                return row.label
+    return known
 
 
 def _rows_seen(archive: Archive, seen: Seen) -> list[int]:

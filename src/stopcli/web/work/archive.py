@@ -8,7 +8,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from stopcli.errors import UsageError
 from stopcli.index.engine import SearchEngine
 from stopcli.index.ranking import Selection, select
-from stopcli.index.sync import Update
+from stopcli.index.sync import FileDiff, Update
 from stopcli.index.types import Filters, Progress, SearchRequest, Vectors
 from stopcli.model.files import ModelFiles
 from stopcli.results import Failure
@@ -111,11 +111,11 @@ class Archive:
         *,
         precision: str | None = None,
         frames: int | None = None,
-        follow: Callable[[Mapping[Path, Path]], None] = lambda _: None,
+        follow: Callable[[FileDiff], None] = lambda _: None,
     ) -> None:
         self.footage, self.files, self.window = footage, files, window
         self._load, self._index, self._precision, self._frames = load, index, precision, frames
-        self._follow = follow  # is given what has moved
+        self._follow = follow  # is given what has changed in the folders
         self._encoder: Encoder | None = None
         self._loading = threading.Lock()
         self._quick: SearchEngine | None = None
@@ -189,9 +189,8 @@ class Archive:
             yield step
 
         with self._engine(progress) as engine:
-            moved = dict(engine.plan(videos, self.footage.roots, self.window).diff.moved)
-            if moved:
-                self._follow(moved)  # before the index forgets where they were
+            # before the index forgets where they were
+            self._follow(engine.plan(videos, self.footage.roots, self.window).diff)
             update = engine.update(videos, self.footage.roots, self.window)
         self._view, self.failures = View(update, self.window), update.failures
         return {"embedded": update.embedded, "failed": len(update.failures)}

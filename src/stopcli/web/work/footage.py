@@ -45,6 +45,11 @@ class Footage:
         """Say whether a path without links lies where the page may look."""
         return any(real == root or real.startswith(root.rstrip(os.sep) + os.sep) for root in self._inside)
 
+    def lies_below(self, path: Path) -> bool:
+        """Say whether an absolute path is one of those given, or lies below one of the folders."""
+        given = [os.path.abspath(p) for p in self.paths]  # noqa: PTH100
+        return str(path) in given or str(path).startswith(tuple(p.rstrip(os.sep) + os.sep for p in given))
+
     @staticmethod
     def id_of(path: str | Path) -> str:
         """Return the id of a path, the same in every run."""

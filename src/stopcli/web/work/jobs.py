@@ -1,4 +1,4 @@
-"""Heavy work, one piece at a time; the rest waits, and says so."""
+"""Heavy work, one piece at a time; the rest waits, and says so. What is quick has a turn of its own."""
 
 from __future__ import annotations
 
@@ -53,15 +53,18 @@ class Job:
 
 
 class Jobs:
-    """A queue with one worker."""
+    """A queue with one worker, and another for what is quick."""
 
     def __init__(self) -> None:
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="stopcli-job")
+        self._quick = ThreadPoolExecutor(1, thread_name_prefix="stopcli-quick")
         self._numbers = itertools.count(1)
         self._lock = threading.Lock()
         self._jobs: deque[Job] = deque()
 
-    def start(self, name: str, work: Callable[[Job], Any], key: str | None = None) -> Job:
+    def start(
+        self, name: str, work: Callable[[Job], Any], key: str | None = None, *, quick: bool = False
+    ) -> Job:
         """Queue work, unless the same (by its ``key``, or else its name) waits already; return it."""
         with self._lock:
             for job in self._jobs:
@@ -72,7 +75,7 @@ class Jobs:
             over = [j for j in self._jobs if not j.pending]
             for old in over[: max(0, len(over) - KEPT)]:
                 self._jobs.remove(old)
-        self._pool.submit(self._run, job, work)
+        (self._quick if quick else self._pool).submit(self._run, job, work)
         return job
 
     def find(self, number: str) -> Job | None:
@@ -110,4 +113,5 @@ class Jobs:
         with self._lock:
             for job in self._jobs:
                 job.stop.set()
-        self._pool.shutdown(wait=False, cancel_futures=True)
+        for pool in (self._pool, self._quick):
+            pool.shutdown(wait=False, cancel_futures=True)

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from stopcli.errors import InputError, UsageError
+from stopcli.errors import FileMissing, InputError, UsageError
 from stopcli.fileio import make_private_folder, replacing
 from stopcli.output.export import check_export, export
 from stopcli.results import Failure, Hit, printable
@@ -34,15 +34,19 @@ KINDS = {  # what they are for
 MOST = 2000  # moments
 
 
-def hits_of(space: Workspace, moments: Sequence[str], name: str) -> list[Hit]:
-    """Return moments as hits, called by their labels or else by ``name``."""
-    hits = []
-    for rank, moment in enumerate(moments, 1):
+def hits_of(space: Workspace, moments: Sequence[str], name: str) -> tuple[list[Hit], list[Failure]]:
+    """Return moments as hits, called by their labels or else by ``name``, and what is gone."""
+    hits: list[Hit] = []
+    gone: list[Failure] = []
+    for moment in moments:
         file, start, end = split_id(moment)
-        path = space.footage.path_of(file)
-        label = space.label_of(moment)
-        hits.append(Hit(label or name or "moment", rank, str(path), start, end, 0.0))
-    return hits
+        try:
+            path, label = space.footage.path_of(file), space.label_of(moment)
+        except FileMissing as error:
+            gone.append(Failure.of(moment, error))
+        else:
+            hits.append(Hit(label or name or "moment", len(hits) + 1, str(path), start, end, 0.0))
+    return hits, gone
 
 
 def take(
@@ -60,15 +64,17 @@ def take(
         raise UsageError(f"moments can be taken away as {', '.join(KINDS)}; got {kind!r}")
     if not moments or len(moments) > MOST:
         raise UsageError(f"1 to {MOST} moments can be taken away at once; got {len(moments)}")
-    hits = hits_of(space, moments, name)
+    hits, failures = hits_of(space, moments, name)
+    if not hits:
+        raise InputError(failures[0].message)
     make_private_folder(folder)
     with TemporaryDirectory(dir=folder) as made:
         if kind == CLIPS:
-            failures = _clips(hits, Path(made), job)
+            failures += _clips(hits, Path(made), job)
         else:
             check_export(Path(made) / f"moments{kind}", force=False)
             items = list(export(Path(made) / f"moments{kind}", hits, moves=True))
-            failures = [item for item in items if isinstance(item, Failure)]
+            failures += [item for item in items if isinstance(item, Failure)]
         files = sorted(Path(made).iterdir())
         if not files:
             raise InputError(failures[0].message if failures else "nothing could be written")

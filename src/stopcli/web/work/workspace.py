@@ -5,26 +5,27 @@ One thread answers questions, for the index is its; one does heavy work, a piece
 
 from __future__ import annotations
 
-import math
-import os
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from stopcli.errors import InputError, UsageError
+from stopcli.errors import InputError, StopError, UsageError
 from stopcli.fileio import is_folder
+from stopcli.index.sync import FileDiff, absolute
 from stopcli.model.files import ModelFiles
 from stopcli.tasks.labelling import Labelled, LabelTable, Place, checked_label, is_none
+from stopcli.tasks.memory import LabelMemory
 from stopcli.web.work.adapting import Adapting, advise
 from stopcli.web.work.archive import Archive
 from stopcli.web.work.footage import Footage
 from stopcli.web.work.jobs import Job, Jobs
 from stopcli.web.work.media import Media, forget_old
-from stopcli.web.work.question import Moment, moment_id, split_id
+from stopcli.web.work.question import moment_id, split_id
 
 if TYPE_CHECKING:
     from stopcli.runtime.encoder import Encoder
@@ -69,10 +70,15 @@ class Settings:
 class _Order:
     """The labels to choose from: each keeps its place, and so its key, whatever is labelled."""
 
-    def __init__(self, given: Sequence[str]) -> None:
+    def __init__(self, given: Sequence[str], known: Sequence[str]) -> None:
         self.names: list[str] = []
         self._answers: list[tuple[list[str], list[str]] | None] = []  # names before and after, of a renaming
         self.add(map(checked_label, given))
+        self.add(known)
+
+    def forget_answers(self) -> None:
+        """Take no answer back any more."""
+        self._answers.clear()
 
     def add(self, names: Iterable[str]) -> None:
         self.names += [name for name in dict.fromkeys(names) if name not in self.names]
@@ -105,7 +111,8 @@ class Workspace:
         self._models = models
         self._lane = ThreadPoolExecutor(1, thread_name_prefix="stopcli-index")
         self.lock = threading.RLock()
-        self._order = _Order(settings.labels)
+        self._memory = LabelMemory(table.path)
+        self._order = _Order(settings.labels, self._memory.names)
         self._archives: dict[str, Archive] = {}
         self.trained: dict[str, str] = {}  # the open model of a training, by its name
         self.taken = settings.cache / "page" / "taken"  # what waits to be fetched
@@ -153,9 +160,18 @@ class Workspace:
                 f"the model {name!r} is not open; those that are: {', '.join(self._archives)}"
             ) from None
 
-    def _follow(self, moved: Mapping[Path, Path]) -> None:
-        with self.lock:
-            self.table.follow(moved)
+    def _follow(self, diff: FileDiff) -> None:
+        """Have labels follow their footage, before the index forgets where it was."""
+        with self.lock, suppress(StopError):  # of a table that cannot be used now: what is remembered stays
+            present = {path: record.content for path, record in diff.present.items()}
+            labelled = [row.path for row in self.rows()]
+            moves = self._memory.moves(labelled, present, diff.before, self.footage.lies_below)
+            if self.table.follow(*moves):
+                self._order.forget_answers()
+            self._remember(present)
+
+    def _remember(self, contents: Mapping[Path, str]) -> None:
+        self._memory.keep(self.labels(), contents, {row.path for row in self.table.rows})
 
     def rescan(self) -> list[dict[str, Any]]:
         """Look for new videos, and embed them as heavy work with every model that is open."""
@@ -179,15 +195,17 @@ class Workspace:
         """Add a label to choose from; return all of them."""
         with self.lock:
             self._order.add([checked_label(name)])
+            self._remember({})
             return self.labels()
 
     def rename(self, old: str, new: str) -> list[str]:
         """Call by another label all that has this one; return all labels."""
         with self.lock:
             self.labels()
-            name = checked_label(new)
+            name = new if new in self._order.names else checked_label(new)
             self.table.put({row.place: name for row in self.rows() if row.label == old})
             self._order.renamed(old, name)
+            self._remember({})
             return self.labels()
 
     def judge(self, answers: Mapping[str, str | None]) -> None:
@@ -196,9 +214,11 @@ class Workspace:
             self.labels()
             self.table.put({self._place(moment): label for moment, label in answers.items()})
             self._order.answered()
-            for label in answers.values():
-                if label is not None and not is_none(label):
-                    self.add_label(label)
+            counts, view = self.table.counts(), self.archive().view
+            self._order.add(label for label in answers.values() if label is not None and label in counts)
+            files = {split_id(moment)[0] for moment in answers}
+            held = {Path(absolute(self.footage.path_of(file))): view.content_of(file) for file in files}
+            self._remember({path: content for path, content in held.items() if content})
 
     def _place(self, moment: str) -> Place:
         """Return where a moment stands in the table: a row may leave out a start of 0, or the file's end."""
@@ -221,22 +241,12 @@ class Workspace:
         """Return what the moment of an id is called."""
         return self.table.label_of(*self._place(moment))
 
-    def label_near(self, moment: Moment) -> str | None:
-        """Return what a moment is called, or what the same stretch is called with another start and end."""
-        known = self.label_of(moment.id)
-        if known is None:
-            path, middle = self.footage.path_of(moment.file), (moment.start + moment.end) / 2
-            name = os.path.abspath(path)  # noqa: PTH100 - resolve() would follow links
-            for row in self.table.rows:
-                if str(row.path) == name and (row.start or 0.0) <= middle <= (row.end or math.inf):
-                    return row.label
-        return known
-
     def undo(self) -> list[str]:
         """Take the last answers back; return the moments that they were of, none if nothing had changed."""
         with self.lock:
             back = self.table.undo()
             self._order.undo()
+            self._remember({})
         return [moment_id(Footage.id_of(r.path), r.start or 0.0, r.end or 0.0) for r in back]
 
     def rows(self) -> list[Labelled]:
