@@ -11,6 +11,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+# what a machine says of its terminal and its network is no part of a test; some read it when they are imported
+for name in ("GITHUB_ACTIONS", "FORCE_COLOR", "PY_COLORS", "TTY_COMPATIBLE", "TTY_INTERACTIVE", "NO_COLOR"):
+    os.environ.pop(name, None)
+for name in ("NO_PROXY", "no_proxy"):
+    os.environ[name] = "127.0.0.1,localhost"
+
 TOY_CONFIG = {
     "embed_dim": 32,
     "vision_cfg": {"image_size": 64, "patch_size": 16, "width": 48, "layers": 2, "head_width": 16},

@@ -31,7 +31,7 @@ from stopcli.model.config import StopConfig
 from stopcli.model.loading import load_model
 from stopcli.video.workers import pool
 
-SECONDS = 20.0  # for one input
+SECONDS = 120.0  # for one input: several times the patience with a worker
 MEMORY = 1 << 30  # bytes for the worker that decodes one
 FILMS = {
     "a.mp4": {"codec": "libx264", "options": {"bf": "2"}},

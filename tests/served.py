@@ -132,7 +132,9 @@ def browser():
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
-        made = playwright.chromium.launch(executable_path=shutil.which(CHROMIUM), args=["--no-sandbox"])
+        made = playwright.chromium.launch(
+            executable_path=shutil.which(CHROMIUM), args=["--no-sandbox"], timeout=1000 * PATIENCE
+        )
         try:
             yield made
         finally:

@@ -124,6 +124,8 @@ def replacing(path: Path, *, sync: bool = False, fresh: bool = False) -> Iterato
                 os.fsync(stream.fileno())
         if not fresh or not _linked(part, path):
             part.replace(path)
+        if sync:
+            _sync_folder(path.parent)
     except OSError as error:
         raise write_error(path, error) from error
     except InputError as error:
@@ -133,6 +135,16 @@ def replacing(path: Path, *, sync: bool = False, fresh: bool = False) -> Iterato
     finally:
         with suppress(OSError):
             part.unlink(missing_ok=True)
+
+
+def _sync_folder(folder: Path) -> None:
+    """Wait until the disk has the names in a folder; some systems cannot."""
+    with suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
 
 
 def _linked(part: Path, path: Path) -> bool:

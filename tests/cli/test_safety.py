@@ -56,7 +56,7 @@ def test_a_spreadsheet_runs_no_cell(run, toy, clips):
 def test_a_terminal_that_knows_few_letters_gets_escapes(toy, clips, tmp_path):
     film = tmp_path / "caf\u00e9 \u4e2d.mp4"
     film.write_bytes((clips / "a.mp4").read_bytes())
-    environment = {**os.environ, "PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"}
+    environment = {**os.environ, "PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0", "LC_ALL": "C.UTF-8"}
     command = [sys.executable, "-m", "stopcli", "classify", film, "-m", toy, "--labels", LABELS]
     done = subprocess.run(list(map(str, command)), capture_output=True, env=environment, check=False)
     assert done.returncode == 0, done.stderr.decode()

@@ -18,8 +18,11 @@ from stopcli.fileio import file_hash
 from stopcli.train.run_folder import STATE_FILE
 
 TESTS = Path(__file__).parents[1]
-ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(TESTS)}
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--standalone"]
+
+
+def environment():
+    return {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(TESTS)}
 
 
 STEPPING = """
@@ -42,7 +45,7 @@ def test_a_killed_run_resumes_to_the_same_bits(labelled, toy, tmp_path):
 
     def begin(out):
         command = [sys.executable, "-c", STEPPING, labelled / "data.csv", toy, out]
-        return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=ENVIRONMENT)
+        return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment())
 
     def steps(process):
         """Yield each step when it is done, and let the next one begin."""
@@ -111,7 +114,7 @@ def test_two_processes_have_the_gradient_of_one(labelled, toy, tmp_path):
     (tmp_path / "worker.py").write_text(WORKER)
     arguments = [tmp_path / "worker.py", toy, labelled, tmp_path]
     done = subprocess.run(
-        [*TORCHRUN, *arguments], capture_output=True, text=True, check=False, env=ENVIRONMENT
+        [*TORCHRUN, *arguments], capture_output=True, text=True, check=False, env=environment()
     )
     assert done.returncode == 0, done.stderr[-3000:]
     for by_class in (True, False):
@@ -126,7 +129,7 @@ def test_two_processes_have_the_gradient_of_one(labelled, toy, tmp_path):
 def test_torchrun_trains_one_model(labelled, toy, tmp_path):
     out = tmp_path / "joint"
     launch = [*TORCHRUN, "-m", *command(labelled, toy, out, 8), "--format", "json"]
-    done = subprocess.run(launch, capture_output=True, text=True, check=False, env=ENVIRONMENT)
+    done = subprocess.run(launch, capture_output=True, text=True, check=False, env=environment())
     assert done.returncode == 0, done.stderr[-3000:]
     (answer,) = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
     assert answer["data"][0]["steps"] == 24

@@ -258,10 +258,12 @@ def test_a_reader_sees_one_state_while_another_process_writes_on_and_on(tmp_path
     writer = start("write", tmp_path / "index", "w", "inf")
     writer.stdout.readline()
     states = set()
-    while len(states) < 60:  # it compacts after every twentieth
-        states.add(check(tmp_path / "index"))
-    writer.kill()
-    _, err = writer.communicate()
+    try:
+        while len(states) < 60 and writer.poll() is None:  # it compacts after every twentieth
+            states.add(check(tmp_path / "index"))
+    finally:
+        writer.kill()
+        _, err = writer.communicate()
     assert writer.returncode == -signal.SIGKILL, err
 
 

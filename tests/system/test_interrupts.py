@@ -133,8 +133,8 @@ def test_a_watch_killed_and_restarted_tells_every_file_once(tmp_path, toy):
     arriving = iter(range(1, 14))
     for _ in range(5):
         watch = start()
-        shutil.copy(ready / f"{next(arriving):02d}.mp4", folder)
-        wait_for(len(told()) + 1)
+        shutil.copy(ready / f"{(count := next(arriving)):02d}.mp4", folder)
+        wait_for(count)  # all that is there
         time.sleep(0.3)
         shutil.copy(ready / f"{next(arriving):02d}.mp4", folder)
         time.sleep(0.2)  # it has not settled yet

@@ -46,7 +46,7 @@ def cluster(tmp_path_factory):
                 break
         assert server.poll() is None
         time.sleep(0.1)
-    yield f"127.0.0.1:{port}"
+    yield f"127.0.0.1:{port}", server.pid
     server.terminate()
     with suppress(subprocess.TimeoutExpired):
         server.wait(30)
@@ -67,16 +67,21 @@ def place(tmp_path_factory):
     return folder
 
 
-def workers(name: str) -> list[int]:
-    """Return the processes of Ray that are at such work."""
+def parent_of(pid: int) -> int:
+    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+
+
+def workers(name: str, cluster: int) -> list[int]:
+    """Return the processes of a cluster that are at such work."""
     found = []
     for file in Path("/proc").glob("[0-9]*/cmdline"):
-        try:
-            title = file.read_bytes().decode(errors="replace")
-        except OSError:
-            continue
-        if title.startswith("ray::") and name in title:
-            found.append(int(file.parent.name))
+        with suppress(OSError):
+            title, pid = file.read_bytes().decode(errors="replace"), int(file.parent.name)
+            if title.startswith("ray::") and name in title:
+                above = pid
+                while above > 1 and above != cluster:
+                    above = parent_of(above)
+                found += [pid] if above == cluster else []
     return found
 
 
@@ -101,11 +106,12 @@ def test_a_killed_worker_is_replaced_and_the_index_is_that_of_one_process(cluste
     one, many = tmp_path / "one", tmp_path / "many"
     update = ("index", "update", "clips", "-m", "model", "--window", 1)
     assert stop(place, tmp_path, *update, "--index", one).communicate(timeout=240)
-    more = ("--engine", "ray", "--ray-address", cluster, "--ray-actors", 2, "--index", many)
+    address, server = cluster
+    more = ("--engine", "ray", "--ray-address", address, "--ray-actors", 2, "--index", many)
     process = stop(place, tmp_path, *update, *more)
     killed = None
     while process.poll() is None and killed is None:
-        for pid in workers(victim):
+        for pid in workers(victim, server):
             time.sleep(0.3 if victim == "_Model" else 0)  # let it get to work
             try:
                 os.kill(pid, signal.SIGKILL)
@@ -133,7 +139,7 @@ def test_no_cluster_at_an_address_is_said_in_one_sentence(place, tmp_path):
 
 def test_an_error_of_a_worker_is_that_of_one_machine(cluster, place, tmp_path):
     words = ("index", "update", "clips", "-m", "model", "--device", "cuda:7", "--index", tmp_path / "x")
-    process = stop(place, tmp_path, *words, "--engine", "ray", "--ray-address", cluster)
+    process = stop(place, tmp_path, *words, "--engine", "ray", "--ray-address", cluster[0])
     out, _ = process.communicate(timeout=240)
     assert (process.returncode, json.loads(out)["errors"][0]["error"]) == (5, "device-error")
 

@@ -113,6 +113,7 @@ def test_a_page_of_another_site_leads_to_the_page(server, tmp_path):
     with browser() as made:
         for start in (forward, link):
             context = made.new_context()
+            context.set_default_timeout(1000 * SHOWN)
             page = context.new_page()
             page.goto(start.as_uri())
             if start is link:

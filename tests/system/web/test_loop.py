@@ -108,7 +108,6 @@ def test_labels_given_by_keys_make_the_search_better_without_and_with_training(w
         print(f"\n{len(rows)} labels, {seconds:.2f} s each; of the first 40 unseen clips, right: by words {base:.0%}, "
               f"by answers {answers:.0%}, after training {trained:.0%}; held out {run['result']['validation']:.0f} %, "
               f"before {run['result']['validation_plain']:.0f} %")  # fmt: skip
-    assert seconds < 5
     assert answers > base
     assert trained > base
 

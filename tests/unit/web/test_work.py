@@ -43,6 +43,17 @@ def test_work_is_done_one_piece_at_a_time_and_the_same_waits_only_once():
     jobs.close()
 
 
+def test_what_is_quick_does_not_wait_for_what_is_not():
+    jobs, begin = Jobs(), threading.Event()
+    slow = jobs.start("indexing", lambda _: begin.wait(60))
+    quick = jobs.start("writing", lambda _: {"file": "a.edl"}, quick=True)
+    assert quick.over.wait(60)
+    assert (quick.state, slow.pending) == ("done", True)
+    begin.set()
+    assert slow.over.wait(60)
+    jobs.close()
+
+
 def test_work_that_fails_says_why_and_stops_nothing():
     jobs = Jobs()
 

@@ -1,6 +1,6 @@
 // labels: each key is on the disk before the grid moves on
 import {piece, send} from './server.js';
-import {ask, busy, say, state, trying} from './state.js';
+import {ask, busy, say, state, trying, untouched} from './state.js';
 import {cards, current, place, row, show} from './grid.js';
 
 const side = document.getElementById('side');
@@ -128,13 +128,14 @@ export async function accept() {
 }
 
 export async function undo() {
+  const still = untouched();
   await trying(async () => {
     const back = await send('/api/undo');
     say(back.length ? `Taken back: ${back.length === 1 ? 'one moment' : `${back.length} moments`}.` : 'Nothing to take back: the last key changed no label.');
     await show({keep: true});
     await showSide();
     for (const card of cards(place())) if (back.includes(card.dataset.id)) card.classList.remove('labelled');
-    if (!busy()) cards(place()).find(card => back.includes(card.dataset.id))?.focus();
+    if (still()) cards(place()).find(card => back.includes(card.dataset.id))?.focus();
   });
 }
 

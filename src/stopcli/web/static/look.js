@@ -1,11 +1,11 @@
 // one moment, looked at: the player, the scores over time, the start and the end
 import {piece} from './server.js';
-import {busy, trying} from './state.js';
+import {trying, untouched} from './state.js';
 import {giveMoment, labelOf, NONE, numberOf, showSide, undo} from './label.js';
 import {cards, show} from './grid.js';
 
 const dialog = document.getElementById('look');
-let muted = true, asked = 0;
+let muted = true;
 let look, video, from, until, start, end, duration, rate, back, at;
 
 const clock = seconds => {
@@ -18,10 +18,10 @@ const now = () => video.readyState ? from + video.currentTime : at;  // or where
 
 export async function open(card) {
   if (!card) return;
-  const mine = ++asked;
+  const wanted = untouched();
   await trying(async () => {
     const html = await piece(`/view/look/${card.dataset.id}`);
-    if (mine !== asked || busy()) return;  // another one was asked for, or a person writes
+    if (!wanted()) return;  // another one was asked for, or something else is done
     back = card;
     dialog.innerHTML = html;
     look = dialog.querySelector('.look');

@@ -32,6 +32,16 @@ export function say(words, bad = false, stays = false) {
 export const typing = target => target?.closest?.('input:not([type=checkbox]):not([type=file]), textarea, select');
 export const busy = () => Boolean(typing(document.activeElement));
 
+// returns what tells whether a person has done nothing since: what comes late must not come in between
+let acts = 0;
+for (const what of ['keydown', 'pointerdown']) {
+  addEventListener(what, event => { if (!['Shift', 'Control', 'Alt', 'Meta'].includes(event.key)) acts += 1; }, true);
+}
+export function untouched() {
+  const then = acts;
+  return () => then === acts;
+}
+
 export async function trying(work) {
   try { return await work(); } catch (error) { say(error.message, true); return undefined; }
 }
