@@ -64,6 +64,14 @@ def test_what_cannot_be_is_one_clear_error(run, arguments, status, text, monkeyp
     assert len(err.splitlines()) == 1, err
 
 
+def test_a_word_that_is_a_folder_too_is_asked_for_by_name(run, clips, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "goal").mkdir()
+    status, _, err = run("retrieve", "goal", clips)
+    assert status == 2
+    assert "'goal' is taken as the folder of that name; to look for the word, give --query goal" in err
+
+
 def test_more_faults_with_a_model(run, toy, clips, tmp_path):
     for arguments, status, text in (
         (["classify", clips / "broken.mp4"], 3, "skipped"),

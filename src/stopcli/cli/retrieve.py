@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -19,6 +20,7 @@ from stopcli.cli.completion import complete_index
 from stopcli.cli.files import Files
 from stopcli.cli.session import Session, session
 from stopcli.errors import UsageError
+from stopcli.fileio import is_folder
 
 if TYPE_CHECKING:
     from stopcli.index.types import Example, SearchRequest, SearchResult
@@ -93,6 +95,13 @@ class Search:
         from stopcli.index.types import Filters, SearchRequest
 
         if not (self.query or self.like or self.image):
+            first = str(self.paths[0]) if self.paths else ""
+            if len(self.paths or ()) > 1 and os.sep not in first and os.path.lexists(first):
+                kind = "folder" if is_folder(first) else "file"
+                taken = f"{first!r} is taken as the {kind} of that name"
+                raise UsageError(
+                    f"nothing to look for: {taken}; to look for the word, give --query {shlex.quote(first)}"
+                )
             raise UsageError("nothing to look for; put a sentence first, or give --query, --like or --image")
         window = None if self.whole else self.window
         examples = tuple(example(text) for text in self.like or ())
@@ -129,7 +138,11 @@ class Search:
 
         least = SURE if self.min_confidence is None else self.min_confidence
         hits, nearest = stand_out(result.hits, least, every=every)
-        hits = [hit for _, mine in groupby(hits, attrgetter("query")) for hit in islice(mine, self.top_k)]
+        hits = [
+            replace(hit, rank=rank)
+            for _, mine in groupby(hits, attrgetter("query"))
+            for rank, hit in enumerate(islice(mine, self.top_k), 1)
+        ]
         missed = []
         if not result.hits:
             given = [name for name, value in self._filters().items() if value]

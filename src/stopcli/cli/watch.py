@@ -18,7 +18,7 @@ from stopcli.cli import options as o
 from stopcli.cli.retrieve import Index
 from stopcli.cli.session import Session, session
 from stopcli.errors import FileMissing, IndexBusy, UsageError
-from stopcli.fileio import is_folder
+from stopcli.fileio import is_file, is_folder
 
 if TYPE_CHECKING:
     from stopcli.index.engine import SearchEngine
@@ -120,7 +120,13 @@ def _words(execute: str | None) -> list[str]:
         raise UsageError(f"--exec {execute!r}: {error}".lower()) from error
     found = shutil.which(words[0]) if words else ""
     if found is None:
-        raise UsageError(f"--exec {words[0]}: no such program; name one that can be run")
+        file = is_file(words[0])
+        problem = (
+            "cannot be run; make it executable (chmod +x)"
+            if file
+            else "no such program; name one that can be run"
+        )
+        raise UsageError(f"--exec {words[0]}: {problem}")
     if found.lower().endswith((".bat", ".cmd")):  # Windows runs what it finds in their arguments
         raise UsageError(
             f"--exec {words[0]}: a batch file may run names of videos; name a program, or a script's"

@@ -209,6 +209,9 @@ def _label_studio(path: Path, notes: list[str]) -> Iterator[Cells | str]:
             yield f"task {number} names no video"
             continue
         place = _beside(path, video)
+        if not is_file(path.parent / place):
+            yield f"task {number} is of {short(video)}: neither there nor beside this file"
+            continue
         values = [
             result["value"]
             for annotation in task.get("annotations") or task.get("predictions") or []
@@ -269,6 +272,9 @@ def _otio(path: Path, _: list[str]) -> Iterator[Cells | str]:
             yield f"clip {number} ({short(clip.get('name') or '')!r}) has no video"
             continue
         place, whole = _beside(path, address), media.get("available_range")
+        if not is_file(path.parent / place):
+            yield f"clip {number} is of {short(_plain_path(address))}: neither there nor beside this file"
+            continue
         zero = _seconds(whole)[0] if whole else 0.0
         offset = facts_of(path.parent / place).offset
         lasting = [m for m in clip.get("markers") or [] if m["marked_range"]["duration"]["value"] > 0]

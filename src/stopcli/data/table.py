@@ -19,7 +19,7 @@ from stopcli.data.annotations import CERTAIN, READERS, as_records, read_annotati
 from stopcli.data.labels import one_spelling
 from stopcli.data.tablefile import COLUMNS, MEASURED, Record, json_table, meant, read_records, short
 from stopcli.errors import BadDataset, FileMissing
-from stopcli.fileio import is_file, is_folder
+from stopcli.fileio import exists, is_file, is_folder
 from stopcli.results import LONGEST, read_clock
 from stopcli.video.discovery import find_videos
 
@@ -239,7 +239,10 @@ def _row(source: Path, number: int, record: dict[str, Any], task: Task) -> Row:
 
 
 def _path(source: Path, given: str) -> Path:
-    return source.parent / os.path.expanduser(given)  # noqa: PTH111 - Path's fails for users unknown
+    path = source.parent / os.path.expanduser(given)  # noqa: PTH111 - Path's fails for users unknown
+    if "\\" in given and not exists(path) and exists(slashed := source.parent / given.replace("\\", "/")):
+        return slashed  # the table was written on Windows
+    return path
 
 
 def _seconds(name: str, given: object, value: str) -> float | None:

@@ -106,6 +106,9 @@ def accuracy(
     check_template(template)
     benchmark, left_out = _unseen(encoders, benchmark)
     notes: list[str] = []
+    if left_out and "test rows" not in benchmark.protocol:
+        high = "if some of the others chose its weights (validation), the scores are a little too high"
+        notes.append(f"{high}; mark clips as test in a column 'split' before training")
     learned = [_head(encoder, benchmark, template, notes) for encoder in encoders]
     methods = _with_plain(encoders, learned)
     heads = [*[None] * (len(methods) - len(encoders)), *learned]  # plain CLIP, which has none, comes first
@@ -121,8 +124,11 @@ def accuracy(
     failures = [Failure.of(clip[0], fault) for clip, fault in faults.items() if clip in scored]
     report = Report(benchmark, missing, failures, left_out, notes)
     clips, absent = len(benchmark.clips), len(missing) + len(scored & faults.keys())
-    for name, encoder, head, embedded in zip(_names(methods, heads), methods, heads, vectors, strict=True):
+    alone = len(methods) - len(encoders)  # backbones, which come first
+    named = zip(_names(methods, heads), methods, heads, vectors, strict=True)
+    for number, (name, encoder, head, embedded) in enumerate(named):
         how = encoder.describe() | {"protocol": benchmark.protocol, "command": command, "seed": seed}
+        how["model"] += " (its backbone alone)" if number < alone else ""
         blank = BenchmarkScore(name, benchmark.name, "", {}, {}, clips, absent, False, how)
         if benchmark.task == "retrieval":
             report.scores += _retrieve(benchmark, encoder, embedded, blank)

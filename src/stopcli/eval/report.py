@@ -91,10 +91,33 @@ def markdown(report: Report) -> str:
         lines = ["| | " + " | ".join(names) + " |", "|---|" + "---:|" * len(names)]
         lines += [f"| {s.method} | " + " | ".join(cell(s, n) for n in names) + " |" for s in rows]
         parts.append("\n".join(lines) + "\n")
-    provenance = next(s.provenance for s in report.scores if not s.published)
-    settings = "; ".join(f"{k} {v}" for k, v in provenance.items() if v is not None)
-    parts.append(f"In brackets: 95 % intervals. {settings}.\n")
+    known = {
+        s.method: {k: _setting(v) for k, v in s.provenance.items()} for s in report.scores if not s.published
+    }
+    shared, *others = ({k: v for k, v in how.items() if v} for how in known.values())
+    shared = {k: v for k, v in shared.items() if all(how.get(k, v) == v for how in others)}
+    parts.append(f"In brackets: 95 % intervals. {_listed(shared)}.\n")
+    parts += [f"Note: {note}.\n" for note in report.notes]
+    own = {name: {k: v for k, v in how.items() if v and k not in shared} for name, how in known.items()}
+    parts.append("\n".join(f"- {name}: {_listed(how)}." for name, how in own.items() if how) + "\n")
     return "\n".join(parts)
+
+
+def _setting(value: Any) -> str:
+    """Return a setting as a person reads it; nothing for one that says nothing."""
+    if isinstance(value, dict):
+        return ", ".join(f"{k} {_setting(v)}" for k, v in value.items())
+    if isinstance(value, list):
+        return (
+            ", ".join(f"{v:.1f}" if isinstance(v, float) else str(v) for v in value) if len(value) > 1 else ""
+        )
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    return "" if value is None else f"`{value}`" if "{" in str(value) else str(value)
+
+
+def _listed(settings: Mapping[str, str]) -> str:
+    return "; ".join(f"{name.replace('_', ' ')} {value}" for name, value in settings.items())
 
 
 def write_trials(

@@ -12,6 +12,7 @@ from itertools import groupby
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from stopcli.index.types import Query, Vectors
 from stopcli.results import Hit
@@ -20,6 +21,7 @@ SAMPLE = 2000  # rows that tell what is usual
 SURE = 0.9  # a match below this may well be chance; docs/models/search.md has the figures
 ENOUGH = 20  # null queries: fewer measure nothing
 SAME = 0.97  # cosine of a moment with itself, or with a copy
+JUDGED = 20_000  # moments that a learned query is asked of
 COPY = 0.035  # of the archive's mean distance: two moments that are closer are copies
 
 
@@ -97,6 +99,24 @@ def stand_out(hits: Sequence[Hit], least: float, *, every: bool) -> tuple[list[H
             nearest.append(max(mine, key=lambda h: h.confidence or 0.0))
         shown += sure if every else mine if sure else []
     return shown, nearest
+
+
+def learned_order(matrix: Vectors, rows: NDArray[np.int64], query: Query, scores: Vectors) -> Vectors:
+    """Return the log-odds (N,) that rows fit a learned query; of very many, of those with the best scores."""
+    assert query.odds is not None
+    best = np.arange(len(rows))
+    if len(rows) > JUDGED:
+        best = np.argpartition(scores, -JUDGED)[-JUDGED:]
+    order = np.full(len(rows), -np.inf, np.float32)
+    order[best] = query.odds(matrix[rows[best]])
+    return order
+
+
+def confidence_in(query: Query, calibration: Calibration | None, row: Vectors) -> float | None:
+    """Return how sure it is that a row (E,) fits a query: learned, or by what else could have been asked."""
+    if query.odds is not None:
+        return float(1 / (1 + np.exp(-np.clip(query.odds(row[None])[0], -500, 500))))
+    return None if calibration is None else calibration.confidence_of(row, query=query.vector)
 
 
 def spread_out(count: int, most: int) -> slice:

@@ -36,7 +36,7 @@ from stopcli.index.types import (
 from stopcli.index.vectors import UNIT
 from stopcli.model.files import ModelFiles
 from stopcli.results import Hit
-from stopcli.runtime.head import Head, head_of, shares_of
+from stopcli.runtime.head import Head, head_of
 from stopcli.runtime.text import TextEncoder, check_texts
 from stopcli.video.clips import READER
 from stopcli.video.cut.shots import SIGHT, STEP, shot_at
@@ -44,6 +44,10 @@ from stopcli.video.workers.pool import read_facts, read_frames, read_photo, read
 
 if TYPE_CHECKING:
     from stopcli.runtime.encoder import Encoder
+
+
+TORN = "files lost their vectors with the end of the file that held them; embedding again"
+LOST = "indexed files are not there any more; 'stop index compact' would remove their vectors"
 
 
 class SearchEngine(AbstractContextManager["SearchEngine"]):
@@ -113,10 +117,7 @@ class SearchEngine(AbstractContextManager["SearchEngine"]):
         """Make the index agree with the files, or raise IndexBusy, CannotWrite or ModelError."""
         database = self.index.database
         if lost_spaces(self.index):
-            count = forget_lost(self.index)
-            self._say(
-                f"note: the vectors of {count} files were lost with the end of their file; embedding again"
-            )
+            self._say(f"note: {forget_lost(self.index)} {TORN}")
         version = database.version()
         plan = self.plan(videos, roots, window)
         if not (plan.diff.changed or plan.diff.gone or plan.todo):
@@ -124,6 +125,8 @@ class SearchEngine(AbstractContextManager["SearchEngine"]):
         with self.index.writing():
             if database.version() != version:  # another process wrote since the files were looked at
                 plan = self.plan(videos, roots, window)
+            if lost := len(plan.diff.gone) - len(plan.diff.moved):
+                self._say(f"note: {lost} {LOST}")
             if not plan.todo:
                 sync.settle(database, plan.diff, ())
                 return plan
@@ -295,11 +298,13 @@ def _learned(query: Query, head: Head) -> Query:
     """Return the query for a label by what was learned of it from clips."""
     at = head.labels.index(query.name)
 
-    def sure(row: Vectors) -> float:
-        return float(shares_of(head.logits(row[None]))[0, at])
+    def odds(rows: Vectors) -> Vectors:
+        logits = head.logits(rows)
+        others: Vectors = np.logaddexp.reduce(np.delete(logits, at, 1), axis=1)
+        return logits[:, at] - others
 
     vector = head.vectors[at] / max(float(np.linalg.norm(head.vectors[at])), 1e-12)
-    return query._replace(vector=vector, sure=sure)
+    return query._replace(vector=vector, odds=odds)
 
 
 def _picture(path: Path, encoder: Encoder) -> Query:

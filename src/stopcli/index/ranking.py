@@ -19,7 +19,9 @@ from stopcli.index.calibration import (
     Calibration,
     calibration_for,
     combined,
+    confidence_in,
     copy_threshold,
+    learned_order,
     spread_out,
 )
 from stopcli.index.sync import FileDiff
@@ -125,6 +127,7 @@ def search(
 ) -> list[Hit]:
     """Rank the selected of a space's vectors (R,E), and ``near`` a query if given, by cosine; exactly.
 
+    A query that was learned ranks by its odds, as it is judged.
     Neighbouring windows that both score are one hit, with the best score; no hit is nearer to ``unlike``.
     Where there are texts to ``narrow`` by, what counts is how well the worst of them and the query fit.
     """
@@ -141,7 +144,9 @@ def search(
         asked = [(q, calibration_for(sample, q, moments, measured)) for q in (query, *narrow)]
         scores = _cosines(matrix, rows, query.vector)
         order = scores if not narrow else _worst(matrix, rows, asked)
-        seen = order if chosen is selection or narrow else sample @ query.vector
+        if query.odds and not narrow:
+            order = learned_order(matrix, rows, query, scores)
+        seen = order if chosen is selection or narrow or query.odds else sample @ query.vector
         mean = float(seen[np.isfinite(seen)].mean()) if np.isfinite(seen).any() else 0.0
         order = np.where(np.isfinite(order), order, -np.inf)  # vectors that no model made
         if filters.min_score is not None:
@@ -152,8 +157,7 @@ def search(
             order[_cosines(matrix, rows, unwanted) >= scores] = -np.inf
         for found, hit in folded(_moments(order, mean, chosen, filters), matrix, filters, alike):
             score = float(matrix[found] @ query.vector)
-            fits = (q.sure or (c and partial(c.confidence_of, query=q.vector)) for q, c in asked)
-            known = [fit(matrix[found]) for fit in fits if fit]
+            known = [confidence_in(q, c, matrix[found]) for q, c in asked]
             sure = min((k for k in known if k is not None), default=None)
             yield replace(hit, query=query.name, score=score, confidence=sure)
 

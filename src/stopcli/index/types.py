@@ -202,15 +202,15 @@ class SearchRequest(NamedTuple):
 class Query(NamedTuple):
     """A text, an example or a picture, by name, and its vector (E,).
 
-    ``nulls`` (M,E) are what else could have been asked; rows ``without`` are the example itself. ``sure``
-    says how sure it is that a row (E,) fits, where that was learned.
+    ``nulls`` (M,E) are what else could have been asked; rows ``without`` are the example itself. ``odds``
+    says how much better rows (N,E) fit it than anything else, where that was learned: log-odds (N,).
     """
 
     name: str
     vector: Vectors
     nulls: Vectors | None = None
     without: tuple[int, ...] = ()
-    sure: Callable[[Vectors], float] | None = None
+    odds: Callable[[Vectors], Vectors] | None = None
 
 
 class Asked(NamedTuple):

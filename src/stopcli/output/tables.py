@@ -68,11 +68,13 @@ def _classifications(records: Sequence[r.Classification]) -> Table:
 
 def _hits(records: Sequence[r.Hit]) -> Table:
     rows = []
+    before = None
     for h in records:
+        query, before = "" if h.query == before else h.query, h.query
         sure = "" if h.confidence is None else f"{h.confidence:.2f}"
         also = h.also[0] + (f" and {len(h.also) - 1} more" if len(h.also) > 1 else "") if h.also else ""
         facts = (h.path, span(h.start, h.end), also, h.clip or "")
-        rows.append((h.query if h.rank == 1 else "", h.rank, f"{h.score:.3f}", sure, *facts))
+        rows.append((query, h.rank, f"{h.score:.3f}", sure, *facts))
     return table(rows, Column("query"), Column("rank", "number"), SCORE, SURE, VIDEO, TIME, ALSO, CLIP)
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from stopcli.data.table import MOST_LISTED, SPLITS, Clip, Dataset, Problem, unique_clips
 from stopcli.errors import BadDataset, InputError, StopError, UnreadableVideo
+from stopcli.fileio import file_hash, is_file
 from stopcli.train import distributed
 from stopcli.train.batches import ClipReader
 from stopcli.train.options import TrainingCallback
@@ -90,7 +91,7 @@ def count_clips(data: Dataset) -> dict[str, int]:
 
 
 def describe(data: Dataset) -> dict[str, Any]:
-    """Return what a model folder says of its data: counts, and a hash of the rows."""
+    """Return what a model folder says of its data: counts, and hashes of the rows and of their file."""
     rows = json.dumps([[r.path.name, r.text, r.start, r.end, r.split] for r in data.rows])
     return {
         "source": data.source.name,
@@ -98,4 +99,5 @@ def describe(data: Dataset) -> dict[str, Any]:
         **{f"{split} clips": count for split, count in count_clips(data).items()},
         "rows skipped": len(data.problems),
         "sha256": hashlib.sha256(rows.encode()).hexdigest(),
+        **({"table_sha256": file_hash(data.source)} if is_file(data.source) else {}),
     }

@@ -15,11 +15,12 @@ from stopcli.data.seen import Seen, read_seen
 from stopcli.data.split import few_shots, folds_of, with_validation
 from stopcli.data.table import Dataset, read_dataset
 from stopcli.errors import UsageError
-from stopcli.fileio import alone
+from stopcli.fileio import alone, file_hash, is_file
 from stopcli.model.checkpoint import PARTS, keep_prompts
 from stopcli.model.config import StopConfig, read_config
 from stopcli.model.files import ModelFiles
 from stopcli.results.training import CrossValidation, Finetuned, TrainingPlan
+from stopcli.runtime.head import alike
 from stopcli.settings import cache_folder
 from stopcli.train import distributed
 from stopcli.train.batches import ClipReader
@@ -64,6 +65,7 @@ def finetune(
     folder = RunFolder(output)
     folder.check(resume=resume, force=force)
     if resume and folder.finished:
+        _require_same_table(source, output)
         callback.noted(f"{output}: the run was finished already, and stays as it is; --force trains again")
         return folder.result(read_config(output))
     table = _checked_table(source, callback, options, skip_bad=skip_bad)
@@ -123,6 +125,17 @@ def _checked_table(
     for note in table.notes:
         callback.noted(note)
     return check_table(table, callback, skip_bad=skip_bad)
+
+
+def _require_same_table(source: Path, output: Path) -> None:
+    """Raise UsageError if a table is another one than that of a run that is finished."""
+    known: object = read_config(output).extra
+    for name in ("training", "data", "table_sha256"):
+        known = known.get(name) if isinstance(known, dict) else None
+    if is_file(source) and known not in (None, file_hash(source)):
+        raise UsageError(
+            f"{output}: was made from another state of {source.name}; --force trains again with this one"
+        )
 
 
 def _check_for_captions(options: FinetuneOptions) -> None:
@@ -199,8 +212,26 @@ class _Workshop:
         cross_validation: CrossValidation | None = None,
     ) -> Finetuned:
         """Bring a run to its end."""
+        if advises:
+            _note_alike(run, self._callback)
         fit(run, self._callback, resume=resume)
         return run.finish(self._callback.noted, advises=advises, cross_validation=cross_validation)
+
+
+def _note_alike(run: FinetuneRun, callback: TrainingCallback) -> None:
+    """Say before a training which labels its prompts cannot learn to tell apart."""
+    if not run.by_class or run.trainer is None:
+        return
+    if groups := alike(list(run.sentences), run.judge.texts(run.encoder)):
+        names = " and ".join(map(repr, groups[0][:2]))
+        more = (
+            ""
+            if len(groups) == 1 and len(groups[0]) == 2
+            else f", and {sum(map(len, groups)) - 2} more labels"
+        )
+        way = "give them other names" if run.options.head == "text" else "--epochs 0 learns from clips alone"
+        problem = "are the same words to this model, and prompts cannot tell them apart"
+        callback.noted(f"warning: {names}{more} {problem}; {way}")
 
 
 def fit(run: FinetuneRun, callback: TrainingCallback, *, resume: bool) -> None:

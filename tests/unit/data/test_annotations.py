@@ -235,3 +235,23 @@ def test_numbers_beyond_all_bounds_are_faults(tmp_path):
     (tmp_path / "t.csv").write_text(f"path,label,start\na.mp4,b,1{'0' * 400}:00\n")
     (problem,) = read_dataset(tmp_path / "t.csv").problems
     assert "the start must be seconds" in problem.message
+
+
+def test_a_video_that_is_not_there_is_the_fault_of_a_row(filmed):
+    media = {"OTIO_SCHEMA": "ExternalReference.1", "target_url": "file:///films/2019/gone.mp4"}
+    clip = {"OTIO_SCHEMA": "Clip.2", "name": "a goal", "media_reference": media}
+    for name, text in (
+        ("gone.otio", {"OTIO_SCHEMA": "Timeline.1", "tracks": {"children": [{"children": [clip]}]}}),
+        ("gone.json", [{"data": {"video": "/films/2019/gone.mp4"}, "annotations": []}]),
+    ):
+        with pytest.raises(BadDataset, match=r"/films/2019/gone\.mp4.*: neither there nor beside"):
+            read_dataset(written(filmed, name, text))
+
+
+def test_a_table_of_windows_names_files_with_backslashes(filmed):
+    (filmed / "clips").mkdir()
+    write_video(filmed / "clips" / "clip 1.mp4", frames=10, fps=10)
+    data = read_dataset(
+        written(filmed, "windows.csv", "path,label\r\nclips\\clip 1.mp4,a\r\nmatch.mp4,a\r\n")
+    )
+    assert [row.path for row in data.rows] == [filmed / "clips" / "clip 1.mp4", filmed / "match.mp4"]

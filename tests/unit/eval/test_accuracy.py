@@ -81,6 +81,10 @@ def test_methods_stand_side_by_side_and_missing_videos_are_named(encoders, video
     text = (tmp_path / "out" / "results.md").read_text()
     assert "| STOP |" in text
     assert "6 clips, 3 missing" in text
+    for score in scores[::2]:  # whose weights are whose
+        (line,) = (line for line in text.splitlines() if line.startswith(f"- {score.method}: "))
+        assert f"weights {score.provenance['weights']}" in line
+    assert text.count("protocol ") == 1
     results = json.loads((tmp_path / "out" / "results.json").read_text())
     assert results["missing"] == ["video7", "video8"]
     with pytest.raises(FileExists, match="--force"):

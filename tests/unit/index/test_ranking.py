@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 from index_toys import part_of, selection, unit
 
+from stopcli.index.engine import _learned
 from stopcli.index.ranking import search, unlike_the_rest
 from stopcli.index.types import Filters, Query
+from stopcli.runtime.head import Head, shares_of
 
 
 def test_neighbours_that_score_are_one_hit():
@@ -111,3 +113,22 @@ def test_windows_that_were_left_out_separate_hits_and_move_times():
     files = replace(selection([3, 1], durations=[808.0, 8.0]), numbers={0: (0, 1, 100)})
     hits = search(v, files, [Query("q", unit(1, 0))], Filters(top_k=2))
     assert [(h.start, h.end) for h in hits] == [(800.0, 808.0), (0.0, 16.0)]
+
+
+def test_what_was_learned_of_a_label_ranks_as_it_is_judged():
+    """Two labels whose words are the same: what tells them apart is small beside what they share."""
+    rng = np.random.default_rng(0)
+    v = rng.normal(size=(60, 16)).astype(np.float32)
+    v /= np.linalg.norm(v, axis=1, keepdims=True)
+    shared = 20 * rng.normal(size=16)
+    own = rng.normal(size=(2, 16))
+    head = Head(("type 3", "type 4"), (shared + own).astype(np.float32), np.zeros(2, np.float32))
+    shares = shares_of(head.logits(v))
+    for at, label in enumerate(head.labels):
+        query = _learned(Query(label, unit(*shared)), head)
+        hits = search(v, selection([1] * 60), [query], Filters(top_k=60, fold=False))
+        order = [int(hit.path.partition(".")[0]) for hit in hits]
+        assert order == np.argsort(-shares[:, at]).tolist()
+        assert [hit.confidence for hit in hits] == pytest.approx(shares[order, at].tolist(), abs=1e-5)
+    few = search(v, selection([1] * 60), [query], Filters(top_k=3), near=lambda _: np.arange(20))
+    assert [hit.rank for hit in few] == [1, 2, 3]

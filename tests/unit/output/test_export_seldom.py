@@ -185,3 +185,27 @@ def test_odd_names_take_no_other_video_with_them(films, tmp_path):
     assert [Path(item.path).stem for item in made] == [f"cues_{film.stem}" for film in chapters]
     read = otio.adapters.read_from_file(str(written(tmp_path / "hits.xml", found)))
     assert len(read.video_tracks()[0]) == 3
+
+
+@pytest.mark.parametrize("rate", [12, Fraction(28), Fraction(25)])
+def test_no_clip_is_longer_than_what_its_video_has_left(films, tmp_path, rate):
+    film = write_video(tmp_path / "odd.mp4", frames=29, fps=rate, size=(64, 48))
+    hits = [hit(film, 0, 29 / float(rate)), hit(films / "ntsc.mp4", 1, 8), hit(films / "ntsc.mp4", 0, 2)]
+    root = ElementTree.parse(written(tmp_path / "hits.fcpxml", hits)).getroot()
+
+    def seconds(element, name):
+        return Fraction(element.get(name).removesuffix("s"))
+
+    assets = {a.get("id"): a for a in root.iter("asset")}
+    for clip in root.iter("asset-clip"):
+        asset = assets[clip.get("ref")]
+        end = seconds(asset, "start") + seconds(asset, "duration")
+        assert seconds(clip, "start") + seconds(clip, "duration") <= end
+
+
+def test_a_rate_that_premiere_does_not_know_leaves_one_video_out(films, tmp_path):
+    film = write_video(tmp_path / "odd.mp4", frames=84, fps=28, size=(64, 48))
+    items = list(export(tmp_path / "hits.xml", [hit(film, 0, 2), hit(films / "pal.mp4", 1, 3)]))
+    assert [type(item).__name__ for item in items] == ["Failure", "Written"]
+    assert "28 frames a second are no rate of .xml" in items[0].message
+    assert len(list(ElementTree.parse(tmp_path / "hits.xml").getroot().iter("clipitem"))) == 1

@@ -253,6 +253,13 @@ def test_the_memory_of_a_watch_is_no_link_and_holds_nothing_that_runs(tmp_path):
     assert (tmp_path / "other.db").read_bytes() == before
 
 
+def test_a_script_that_may_not_run_is_said_to_be_one(run, folder, toy, tmp_path):
+    (tmp_path / "tell.sh").write_text("#!/bin/sh\n")
+    status, _, err = run("watch", folder, "-m", toy, "--query", "x", "--exec", tmp_path / "tell.sh", *CPU)
+    assert status == 2
+    assert "tell.sh: cannot be run; make it executable" in err
+
+
 def test_a_batch_file_is_not_run_with_names_of_videos(run, folder, toy, tmp_path, monkeypatch):
     (tmp_path / "notify.bat").write_text("echo")
     (tmp_path / "notify.bat").chmod(0o755)

@@ -61,8 +61,9 @@ class Cut:
         return frame_number("01:00:00;00" if drops(self.rate) else "01:00:00:00", self.rate)
 
     def length(self, clip: Clip) -> int:
-        """Return how many frames of the timeline a clip takes."""
-        return max(1, self.frames(clip.end, clip.media) - self.frames(clip.first, clip.media))
+        """Return how many frames of the timeline a clip takes: no more than its video has left."""
+        left = int((clip.media.frames - clip.first) * self.rate / clip.media.rate)
+        return max(1, min(left, self.frames(clip.end, clip.media) - self.frames(clip.first, clip.media)))
 
     def frames(self, frame: int, media: Media) -> int:
         """Return a number of frames of a video in frames of the timeline."""
@@ -97,7 +98,9 @@ def _standard(rate: Fraction) -> Fraction:
     """Return the rate of a timeline for a video's: editors and timecode know none above 60."""
     while rate > 61:
         rate /= 2
-    return min((r for r in RATES if r <= 60), key=lambda r: abs(r - rate))
+    whole = rate.denominator == 1  # then, of two that are about as near, a whole one
+    known = (r for r in RATES if r <= 60)
+    return min(known, key=lambda r: (round(abs(r - rate)), (r.denominator == 1) != whole, abs(r - rate)))
 
 
 def edl(cut: Cut) -> str:
