@@ -125,7 +125,8 @@ class LabelTable(AbstractContextManager["LabelTable"]):
         """
         self.refresh()
         leaving = [p for p in self._rows if isinstance(p, tuple) and (p[0] in moved or p[0] in replaced)]
-        new: dict[Place | int, Place | int] = {p: p for p in self._rows if p not in set(leaving)}
+        gone = set(leaving)
+        new: dict[Place | int, Place | int] = {p: p for p in self._rows if p not in gone}
         taken = set(new)
         for place in leaving:
             path = moved.get(place[0])
@@ -143,14 +144,15 @@ class LabelTable(AbstractContextManager["LabelTable"]):
                 rows[there] = self._rows[old]
             if isinstance(there, tuple) and there != old:
                 rows[there] = {**rows[there], "path": _shown(there[0], self.path.parent)}
-        self._rows = rows
-        self._write([])
+        self._save(rows)
         self._undo.clear()  # it names the places of before
         return True
 
     def _keep_copy(self) -> None:
         names = (self.path.with_name(f"{self.path.stem}-before-{number}.csv") for number in count(1))
-        shutil.copyfile(self.path, next(name for name in names if not os.path.lexists(name)))
+        free = next(name for name in names if not os.path.lexists(name))
+        with replacing(free, sync=True, fresh=True) as part:
+            shutil.copyfile(self.path, part)
 
     def _change(self, place: Place, label: str | None, instead: Place | None) -> _Change:
         """Return what becomes of a row; a new one takes over what is known of the row that it replaces."""
@@ -225,6 +227,9 @@ class LabelTable(AbstractContextManager["LabelTable"]):
                 rows.pop(change.place, None)
             else:
                 rows[change.place] = change.after
+        self._save(rows)
+
+    def _save(self, rows: dict[Place | int, dict[str, str]]) -> None:
         text = io.StringIO(newline="")
         out = csv.DictWriter(text, self._columns, restval="", lineterminator="\n", quoting=_quoting(rows))
         out.writeheader()

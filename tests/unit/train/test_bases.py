@@ -88,3 +88,14 @@ def test_a_run_killed_when_its_model_is_mixed_is_mixed_once(labelled, toy, tmp_p
         tmp_path / "whole" / "model.safetensors"
     )
     assert not (tmp_path / "cut" / BEST_FILE).exists()
+
+
+def test_a_finished_run_of_another_table_is_not_taken_for_this_one(tmp_path, toy, labelled):
+    table = labelled / "other.csv"
+    table.write_bytes((labelled / "data.csv").read_bytes())
+    train(table, toy, tmp_path / "out", epochs=1)
+    with table.open("a") as stream:
+        stream.write("\n")
+    with pytest.raises(UsageError, match=r"another state of other\.csv; --force trains again"):
+        train(table, toy, tmp_path / "out", more={"resume": True}, epochs=1)
+    table.unlink()

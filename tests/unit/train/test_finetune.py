@@ -342,14 +342,3 @@ def test_shots_and_flips_follow_the_labels(tmp_path, adapt, labelled):
     (labelled / "handed.csv").write_text(text.replace("opening", "going left"))
     _, told = train(labelled / "handed.csv", tmp_path / "few", tmp_path / "handed", epochs=2)
     assert not told.plans[0].flip
-
-
-def test_a_finished_run_of_another_table_is_not_taken_for_this_one(tmp_path, toy, labelled):
-    table = labelled / "other.csv"
-    table.write_bytes((labelled / "data.csv").read_bytes())
-    train(table, toy, tmp_path / "out", epochs=1)
-    with table.open("a") as stream:
-        stream.write("\n")
-    with pytest.raises(UsageError, match=r"another state of other\.csv; --force trains again"):
-        train(table, toy, tmp_path / "out", more={"resume": True}, epochs=1)
-    table.unlink()

@@ -7,6 +7,7 @@ import json
 
 import pytest
 
+from stopcli.errors import CannotWrite
 from stopcli.fileio import content_key
 from stopcli.tasks.labelling import LabelTable
 from stopcli.tasks.memory import LabelMemory
@@ -22,7 +23,7 @@ def folder(tmp_path):
     with LabelTable(tmp_path / "labels.csv") as table:
         table.put({(tmp_path / name, 0.0, 2.0): label for name, label in LABELS.items()})
     memory = LabelMemory(tmp_path / "labels.csv")
-    memory.keep(["zebra", "ant", "owl"], contents(tmp_path), [tmp_path / name for name in LABELS])
+    memory.look(["zebra", "ant", "owl"], [tmp_path / name for name in LABELS], contents(tmp_path))
     return tmp_path
 
 
@@ -35,15 +36,16 @@ def labelled(folder):
         return {row["path"]: row["label"] for row in csv.DictReader(stream)}
 
 
-def look_again(folder, before=None):
+def look_again(folder, before=None, roots=None):
     """Do what a page does when it looks for videos; ``before`` is what an index knew. Return the labels."""
+    before = before or {}
     memory, now = LabelMemory(folder / "labels.csv"), contents(folder)
-    gone = {path: content for path, content in (before or {}).items() if now.get(path) != content}
+    gone = {path: content for path, content in before.items() if now.get(path) != content}
+    changed = [path for path, content in now.items() if before.get(path) != content]
     with LabelTable(folder / "labels.csv") as table:
         paths = [row.path for row in table.rows]
-        moves = memory.moves(paths, now, gone, lambda path: path.is_relative_to(folder))
-        table.follow(*moves)
-        memory.keep(memory.names, now, {row.path for row in table.rows})
+        table.follow(*memory.moves(paths, now, gone, changed, roots or [folder]))
+        memory.look(memory.names, {row.path for row in table.rows}, now)
     return labelled(folder)
 
 
@@ -115,7 +117,7 @@ def test_a_file_elsewhere_is_left_alone(folder, tmp_path_factory):
     other.write_bytes((folder / "4.mp4").read_bytes())
     with LabelTable(folder / "labels.csv") as table:
         table.put({(other, 0.0, 1.0): "bat"})
-    LabelMemory(folder / "labels.csv").keep([], {other: content_key(other)}, [other])
+    LabelMemory(folder / "labels.csv").keep([], [other], {other: content_key(other)}, {})
     assert look_again(folder) == {**LABELS, str(other): "bat"}
 
 
@@ -126,12 +128,89 @@ def test_a_file_elsewhere_is_left_alone(folder, tmp_path_factory):
         "{",
         "[]",
         '{"labels": 3, "contents": []}',
-        '{"labels": [1, "a\\u200b\\nb", ""], "contents": {"a": "b"}}',
+        '{"labels": [1, "a\\u200b\\nb", ""], "contents": {"a": 3}}',
     ],
 )
 def test_what_others_wrote_there_is_not_believed(tmp_path, text):
     (tmp_path / ".labels.page.json").write_text(text)
     memory = LabelMemory(tmp_path / "labels.csv")
     assert (memory.names, memory.contents) == ([], {})
-    memory.keep(["a"], {}, [])
+    memory.keep(["a"], [], {}, {})
     assert json.loads((tmp_path / ".labels.page.json").read_text())["labels"] == ["a"]
+
+
+def test_a_new_recording_of_the_same_name_takes_no_label_over(folder):
+    renamed(folder, ("1.mp4", "old/1.mp4"))
+    (folder / "1.mp4").write_text("what the camera saw next")
+    assert look_again(folder) == {"old/1.mp4": "zebra", "2.mp4": "ant", "3.mp4": "owl"}
+
+
+def test_a_file_that_is_edited_beside_its_copy_keeps_its_labels(folder):
+    (folder / "backup").mkdir()
+    (folder / "backup" / "1.mp4").write_bytes((folder / "1.mp4").read_bytes())
+    look_again(folder)
+    (folder / "1.mp4").write_text("the same film, with other colors")
+    assert look_again(folder) == LABELS
+
+
+def test_a_name_that_changed_wins_over_a_copy_that_was_always_there(folder):
+    (folder / "a-backup.mp4").write_bytes((folder / "1.mp4").read_bytes())
+    look_again(folder)
+    renamed(folder, ("1.mp4", "one.mp4"))
+    assert look_again(folder) == {"one.mp4": "zebra", "2.mp4": "ant", "3.mp4": "owl"}
+
+
+def test_a_drive_that_is_away_loses_no_labels_to_its_backup(tmp_path):
+    drive, backup = tmp_path / "drive", tmp_path / "backup"
+    for place in (drive, backup):
+        place.mkdir()
+        (place / "1.mp4").write_text("a film")
+    with LabelTable(tmp_path / "labels.csv") as table:
+        table.put({(drive / "1.mp4", 0.0, 1.0): "fox"})
+    assert look_again(tmp_path, roots=[drive, backup]) == {"drive/1.mp4": "fox"}
+    drive.rename(tmp_path / ".away")
+    (tmp_path / ".away" / "1.mp4").rename(tmp_path / ".away" / "1")  # out of sight
+    drive.mkdir()
+    assert look_again(tmp_path, roots=[drive, backup]) == {"drive/1.mp4": "fox"}
+
+
+def test_a_folder_that_was_renamed_as_a_whole_keeps_its_labels(folder):
+    renamed(folder, *((name, f"videos/{name}") for name in (*LABELS, "4.mp4")))
+    assert look_again(folder) == {f"videos/{name}": label for name, label in LABELS.items()}
+    (folder / "videos").rename(folder / "footage")
+    with LabelTable(folder / "labels.csv"):
+        pass
+    assert look_again(folder, roots=[folder / "footage"]) == {
+        f"footage/{name}": label for name, label in LABELS.items()
+    }
+
+
+def test_what_is_answered_before_labels_followed_does_not_keep_them_back(folder):
+    renamed(folder, ("1.mp4", "x"), ("2.mp4", "1.mp4"), ("x", "2.mp4"))
+    memory = LabelMemory(folder / "labels.csv")
+    memory.keep(memory.names, [folder / name for name in LABELS], contents(folder), {})  # an answer for 1.mp4
+    assert look_again(folder) == {"1.mp4": "ant", "2.mp4": "zebra", "3.mp4": "owl"}
+
+
+def test_ten_thousand_labels_follow_at_once(tmp_path):
+    names = [tmp_path / "old" / f"{i}.mp4" for i in range(10_000)]
+    with LabelTable(tmp_path / "labels.csv") as table:
+        table.put({(path, 0.0, 1.0): "fox" for path in names})
+        assert table.follow({path: tmp_path / "new" / path.name for path in names})
+        assert [row.path for row in table.rows] == [tmp_path / "new" / path.name for path in names]
+
+
+def test_a_disk_that_is_full_changes_nothing(folder, monkeypatch):
+    with LabelTable(folder / "labels.csv") as table:
+        before = table.rows
+
+        def full(*_):
+            raise OSError(28, "No space left on device")
+
+        monkeypatch.setattr("shutil.copyfile", full)
+        with pytest.raises(CannotWrite):
+            table.follow({}, {folder / "1.mp4"})
+        assert table.rows == before
+        monkeypatch.undo()
+    assert labelled(folder) == LABELS
+    assert not list(folder.glob("*before*"))

@@ -8,7 +8,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -30,7 +30,8 @@ from stopcli.web.work.question import Moment, Question, moment_id
 if TYPE_CHECKING:
     from stopcli.runtime.encoder import Encoder
 
-PEEK = 6.0  # seconds between looks at an index that is being made
+PEEK = 6.0  # seconds between looks at an index that is being made, at least
+SHARE = 0.1  # of the time, at most, goes into them
 SELECTIONS = 8  # of the last filters
 
 Ints = NDArray[np.int64]
@@ -45,6 +46,7 @@ class View:
         self.matrix: Vectors = np.asarray(update.state.vectors)  # (R,E)
         self._update, self._window = update, window
         self._contents = {Footage.id_of(path): record.content for path, record in update.diff.present.items()}
+        self._alike: dict[str, list[str]] | None = None  # files by their content
         self._spans: dict[str, NDArray[np.float64]] = {}  # by content: (n,2) seconds of its windows
         self._selections: OrderedDict[tuple[object, ...], Selection] = OrderedDict()
         self.size = int(self.selection().count.sum())
@@ -86,6 +88,19 @@ class View:
     def files(self) -> list[str]:
         """Return the ids of all files."""
         return list(self._contents)
+
+    def contents(
+        self, files: Iterable[str], footage: Footage
+    ) -> tuple[dict[Path, str], dict[str, list[Path]]]:
+        """Return the content at the path of each file, and where each of them lies too."""
+        if self._alike is None:
+            self._alike = {}
+            for file, content in self._contents.items():
+                self._alike.setdefault(content, []).append(file)
+        known = [file for file in files if file in self._contents]
+        held = {path: self._contents[file] for file in known if (path := footage.place_of(file))}
+        copies = {c: list(filter(None, map(footage.place_of, self._alike[c]))) for c in held.values()}
+        return held, copies
 
     def content_of(self, file: str) -> str | None:
         """Return the key of a file's content."""
@@ -174,16 +189,16 @@ class Archive:
 
         @contextmanager
         def progress(total: int) -> Iterator[Progress]:
-            done, seen = 0, time.monotonic()
+            done, due = 0, time.monotonic() + PEEK
 
             def step(path: object, until: float | None = None) -> None:
-                nonlocal done, seen
+                nonlocal done, due
                 done += until is None  # a file is done; else it is read up to a time
                 job.report(done, total, f"{path}")
-                if time.monotonic() - seen > PEEK:
+                if (began := time.monotonic()) >= due:
                     with self._engine() as other:
                         self._peek(other, videos)
-                    seen = time.monotonic()
+                    due = time.monotonic() + max(PEEK, (time.monotonic() - began) / SHARE)
 
             job.report(0, total, "loading the model")
             yield step
@@ -198,6 +213,7 @@ class Archive:
     def _peek(self, engine: SearchEngine, videos: list[Path]) -> None:
         """Look at the index as it is; what is missing still waits for its turn."""
         update = engine.plan(videos, self.footage.roots, self.window)
+        self._follow(update.diff)
         self._view, self.failures = View(update, self.window), update.diff.failures
 
     def close(self) -> None:

@@ -45,10 +45,10 @@ class Footage:
         """Say whether a path without links lies where the page may look."""
         return any(real == root or real.startswith(root.rstrip(os.sep) + os.sep) for root in self._inside)
 
-    def lies_below(self, path: Path) -> bool:
-        """Say whether an absolute path is one of those given, or lies below one of the folders."""
-        given = [os.path.abspath(p) for p in self.paths]  # noqa: PTH100
-        return str(path) in given or str(path).startswith(tuple(p.rstrip(os.sep) + os.sep for p in given))
+    def place_of(self, name: str) -> Path | None:
+        """Return the absolute path of the video of an id as it was found; None if there is none."""
+        path = self._known.get(name)
+        return None if path is None else Path(os.path.abspath(path))  # noqa: PTH100
 
     @staticmethod
     def id_of(path: str | Path) -> str:

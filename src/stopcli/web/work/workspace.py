@@ -21,7 +21,7 @@ from stopcli.model.files import ModelFiles
 from stopcli.tasks.labelling import Labelled, LabelTable, Place, checked_label, is_none
 from stopcli.tasks.memory import LabelMemory
 from stopcli.web.work.adapting import Adapting, advise
-from stopcli.web.work.archive import Archive
+from stopcli.web.work.archive import Archive, View
 from stopcli.web.work.footage import Footage
 from stopcli.web.work.jobs import Job, Jobs
 from stopcli.web.work.media import Media, forget_old
@@ -165,13 +165,15 @@ class Workspace:
         with self.lock, suppress(StopError):  # of a table that cannot be used now: what is remembered stays
             present = {path: record.content for path, record in diff.present.items()}
             labelled = [row.path for row in self.rows()]
-            moves = self._memory.moves(labelled, present, diff.before, self.footage.lies_below)
+            roots = [Path(absolute(path)) for path in self.footage.paths]
+            moves = self._memory.moves(labelled, present, diff.before, diff.changed, roots)
             if self.table.follow(*moves):
                 self._order.forget_answers()
-            self._remember(present)
+            self._memory.look(self.labels(), {row.path for row in self.table.rows}, present)
 
-    def _remember(self, contents: Mapping[Path, str]) -> None:
-        self._memory.keep(self.labels(), contents, {row.path for row in self.table.rows})
+    def _remember(self, view: View | None = None, files: Iterable[str] = ()) -> None:
+        held, copies = view.contents(files, self.footage) if view is not None else ({}, {})
+        self._memory.keep(self.labels(), {row.path for row in self.table.rows}, held, copies)
 
     def rescan(self) -> list[dict[str, Any]]:
         """Look for new videos, and embed them as heavy work with every model that is open."""
@@ -195,7 +197,7 @@ class Workspace:
         """Add a label to choose from; return all of them."""
         with self.lock:
             self._order.add([checked_label(name)])
-            self._remember({})
+            self._remember()
             return self.labels()
 
     def rename(self, old: str, new: str) -> list[str]:
@@ -205,7 +207,7 @@ class Workspace:
             name = new if new in self._order.names else checked_label(new)
             self.table.put({row.place: name for row in self.rows() if row.label == old})
             self._order.renamed(old, name)
-            self._remember({})
+            self._remember()
             return self.labels()
 
     def judge(self, answers: Mapping[str, str | None]) -> None:
@@ -216,9 +218,7 @@ class Workspace:
             self._order.answered()
             counts, view = self.table.counts(), self.archive().view
             self._order.add(label for label in answers.values() if label is not None and label in counts)
-            files = {split_id(moment)[0] for moment in answers}
-            held = {Path(absolute(self.footage.path_of(file))): view.content_of(file) for file in files}
-            self._remember({path: content for path, content in held.items() if content})
+            self._remember(view, {split_id(moment)[0] for moment in answers})
 
     def _place(self, moment: str) -> Place:
         """Return where a moment stands in the table: a row may leave out a start of 0, or the file's end."""
@@ -246,7 +246,7 @@ class Workspace:
         with self.lock:
             back = self.table.undo()
             self._order.undo()
-            self._remember({})
+            self._remember()
         return [moment_id(Footage.id_of(r.path), r.start or 0.0, r.end or 0.0) for r in back]
 
     def rows(self) -> list[Labelled]:
