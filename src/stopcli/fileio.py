@@ -19,6 +19,7 @@ from typing import Any, BinaryIO, Literal
 from stopcli.errors import CannotWrite, FileExists, InputError, OutputBusy, UsageError
 
 ROOM = 1 << 20  # bytes: a disk with less is full
+BUSY = (0.05, 0.1, 0.2, 0.5, 1.0)  # seconds between tries
 LONGEST_NAME = 90  # bytes of what comes from a query or a file
 _SAMPLE = 1 << 20  # bytes read at the head, in the middle and at the tail
 
@@ -123,7 +124,7 @@ def replacing(path: Path, *, sync: bool = False, fresh: bool = False) -> Iterato
             with part.open("rb+") as stream:
                 os.fsync(stream.fileno())
         if not fresh or not _linked(part, path):
-            part.replace(path)
+            _replace(part, path)
         if sync:
             _sync_folder(path.parent)
     except OSError as error:
@@ -135,6 +136,23 @@ def replacing(path: Path, *, sync: bool = False, fresh: bool = False) -> Iterato
     finally:
         with suppress(OSError):
             part.unlink(missing_ok=True)
+
+
+def sqlite_address(path: Path) -> str:
+    """Return a file's address as SQLite takes it: one on another machine has no host there."""
+    address = path.absolute().as_uri()
+    return address if address.startswith("file:///") else address.replace("file://", "file:////", 1)
+
+
+def _replace(part: Path, path: Path) -> None:
+    """Give a file the place of another; on Windows, scanners may hold either for a moment."""
+    for wait in BUSY if os.name == "nt" else ():
+        try:
+            part.replace(path)
+            return
+        except PermissionError:
+            time.sleep(wait)
+    part.replace(path)
 
 
 def _sync_folder(folder: Path) -> None:

@@ -95,6 +95,8 @@ def main(arguments: list[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             # file names may be no text; a terminal may know few letters
+            if os.name == "nt" and not stream.isatty():  # not in the country's alphabet
+                stream.reconfigure(encoding="utf-8")
             utf8 = (stream.encoding or "").lower().replace("-", "") == "utf8"
             stream.reconfigure(errors="surrogateescape" if utf8 else "backslashreplace")
     if "_STOP_COMPLETE" in os.environ or any("-completion" in word for word in given):

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import cached_property
+from glob import glob
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -151,7 +152,7 @@ class Session:
 
         named: list[Path] = []
         for path in paths or ():
-            named += _listed(path) if str(path) == "-" else [path]
+            named += _listed(path) if str(path) == "-" else _expanded(path)
         if files_from is not None:
             named += _listed(files_from)
         if not named:
@@ -295,6 +296,13 @@ def _absence(path: Path) -> str:
     return "an address; only files are read, so download it first" if address else "no such file or folder"
 
 
+def _expanded(path: Path) -> list[Path]:
+    """Return what a pattern stands for on Windows, where shells leave it as it is; else the path itself."""
+    if os.name != "nt" or os.path.lexists(path) or not {"*", "?"} & set(str(path)):
+        return [path]
+    return sorted(map(Path, glob(str(path)))) or [path]  # noqa: PTH207 - of any folder
+
+
 def _listed(source: Path) -> list[Path]:
     try:
         with nullcontext(sys.stdin.buffer) if str(source) == "-" else source.open("rb") as stream:
@@ -308,4 +316,9 @@ def _listed(source: Path) -> list[Path]:
             raw = raw.decode(encoding, errors="replace").encode()
     raw = raw.removeprefix(codecs.BOM_UTF8)
     parts = raw.split(b"\0") if b"\0" in raw else raw.splitlines()
-    return [Path(os.fsdecode(part)) for part in parts if part.strip()]
+    try:
+        return [Path(os.fsdecode(part)) for part in parts if part.strip()]
+    except UnicodeDecodeError as error:  # on Windows, where names are text
+        raise InputError(
+            f"--files-from {source}: not UTF-8 or UTF-16; write the list in one of them"
+        ) from error

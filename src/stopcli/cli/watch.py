@@ -115,7 +115,11 @@ def _check(folder: Path) -> None:
 def _words(execute: str | None) -> list[str]:
     """Return a command's words; raises UsageError."""
     try:
-        words = shlex.split(execute or "")
+        splitter = shlex.shlex(execute or "", posix=True, punctuation_chars=False)
+        splitter.whitespace_split, splitter.commenters = True, ""
+        if os.name == "nt":
+            splitter.escape = ""  # it separates folders there
+        words = list(splitter)
     except ValueError as error:
         raise UsageError(f"--exec {execute!r}: {error}".lower()) from error
     found = shutil.which(words[0]) if words else ""

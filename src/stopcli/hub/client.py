@@ -38,6 +38,7 @@ SLOWEST = 20_000  # bytes a second of a download: below that, it is given up
 MOST_FOUND = 200  # models of a search
 LIMIT_JSON = 32 << 20  # bytes of settings
 LIMIT_VOCABULARY = 256 << 20
+SLICE = 0.2  # seconds
 GRACE = 5.0  # seconds for a download to put away what it has begun
 ABANDONED = 3600.0  # seconds since the last byte of a file that nobody downloads any more
 LOGIN = "log in with 'hf auth login'"
@@ -192,7 +193,9 @@ def _within(seconds: float, work: Callable[[], Result], end: threading.Event | N
     over, in_time = threading.Event(), False
     threading.Thread(target=run, daemon=True).start()
     try:
-        in_time = over.wait(seconds)
+        until = time.monotonic() + seconds
+        while not (in_time := over.wait(SLICE)) and time.monotonic() < until:
+            pass  # on Windows, Ctrl-C comes only between two waits
     finally:
         if not in_time and end is not None:
             end.set()

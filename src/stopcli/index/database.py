@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from stopcli.errors import IndexBusy, IndexUnusable, StopError
-from stopcli.fileio import write_error
+from stopcli.fileio import sqlite_address, write_error
 from stopcli.index.types import (
     Entries,
     Entry,
@@ -293,7 +293,7 @@ def _connect(path: Path, *, writable: bool) -> sqlite3.Connection:
 
     Raises IndexBusy where what was written last is not in it yet.
     """
-    uri = f"{path.absolute().as_uri()}?mode="
+    uri = f"{sqlite_address(path)}?mode="
     connect = partial(sqlite3.connect, uri=True, timeout=60, isolation_level=None)
     if writable:
         return connect(f"{uri}rwc")

@@ -25,7 +25,7 @@ def whole_rows(path: Path, size: int) -> int:
     """Return how many vectors of so many numbers are on the disk; 0 where there is no file."""
     try:
         return path.stat().st_size // (4 * size)
-    except OSError:
+    except FileNotFoundError:
         return 0
 
 

@@ -10,8 +10,8 @@ import io
 import os
 from collections.abc import Sequence
 from functools import cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
-from urllib.parse import quote
 
 import numpy as np
 from numpy.typing import NDArray
@@ -105,7 +105,7 @@ def runs_of(windows: Sequence[Classification]) -> list[Run]:
 
 def address(path: str) -> str:
     """Return a file's address; any bytes that a name may hold survive."""
-    return "file://" + quote(os.fsencode(os.path.abspath(path)))  # noqa: PTH100 - resolve() would follow links
+    return Path(os.path.abspath(path)).as_uri()  # noqa: PTH100 - resolve() would follow links
 
 
 def thumbnail(path: str, at: float) -> str | None:

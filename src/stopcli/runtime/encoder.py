@@ -37,6 +37,8 @@ from stopcli.video.pixels import Framing
 from stopcli.video.prefetch import prefetch
 from stopcli.video.workers.pool import read_clips
 
+# what processors and Apple's GPUs say when memory runs out
+FULL = ("can't allocate memory", "not enough memory", "out of memory")
 Result = TypeVar("Result")
 
 
@@ -231,9 +233,7 @@ class Encoder:
             try:
                 return work()
             except RuntimeError as error:
-                if not isinstance(error, torch.OutOfMemoryError) and "can't allocate memory" not in str(
-                    error
-                ):
+                if not isinstance(error, torch.OutOfMemoryError) and not any(w in str(error) for w in FULL):
                     raise
                 if self.batch_size == 1:
                     raise DeviceError(
@@ -241,8 +241,8 @@ class Encoder:
                         "use fewer --frames, a smaller model, or --device cpu"
                     ) from error
             self.batch_size //= 2
-            if self.device.type == "cuda":
-                torch.cuda.empty_cache()
+            if self.device.type in ("cuda", "mps"):
+                getattr(torch, self.device.type).empty_cache()
 
     def describe(self) -> dict[str, Any]:
         """Return what makes results comparable: versions, device, precision, weights hash."""

@@ -92,8 +92,22 @@ class RunFolder:
         if ours and resume and not any(sign.exists() for sign in signs):
             advice = "start over with --force, or choose another -o"
             raise FileExists(f"{path}: holds a model, but no run to resume; {advice}")
+        if ours and resume and self._lacks_state():
+            advice = f"copy {self.state_file.name} here too, or start over with --force"
+            raise FileExists(f"{path}: holds a model, but not the state of its run; {advice}")
         if exists(path) and not ours and any(path.iterdir()):
             raise FileExists(f"{path}: is not empty and holds no run; choose another -o")
+
+    def _lacks_state(self) -> bool:
+        """Say whether a model lies here whose run got on so far that it must have left a state."""
+        begun = self.finished or any(sign.exists() for sign in (self.state_file, self.path / FOLDS))
+        if begun or not (self.path / WEIGHTS_FILE).exists():
+            return False
+        log = self.path / METRICS_FILE
+        lines = log.read_text(encoding="utf-8", errors="replace").splitlines() if log.exists() else []
+        return (
+            sum('"validation"' in line for line in lines) > 1
+        )  # one is judged before the first state is kept
 
     def _is_ours(self) -> bool:
         """Say whether a model or a run lies here; a README, a picture or a table may be anyone's."""

@@ -227,7 +227,10 @@ class State:
 
     @classmethod
     def read(cls, file: Path) -> State:
-        """Read a state; raises CheckpointError if it is damaged."""
+        """Read a state; raises CheckpointError if it is damaged.
+
+        All is copied: what is mapped cannot be replaced on Windows.
+        """
         from safetensors import SafetensorError, safe_open
 
         weights, moments = {}, defaultdict[int, dict[str, Any]](dict)
@@ -237,10 +240,12 @@ class State:
                 for name in tensors.keys():  # noqa: SIM118
                     kind, _, rest = name.partition(".")
                     if kind == "weights":
-                        weights[rest] = tensors.get_tensor(name)
+                        weights[rest] = tensors.get_tensor(
+                            name
+                        ).clone()  # else the file stays open: see below
                     else:
                         i, _, moment = rest.partition(".")
-                        moments[int(i)][moment] = tensors.get_tensor(name)
+                        moments[int(i)][moment] = tensors.get_tensor(name).clone()
             step = values.pop("step")
             if type(step) is not int or step < 0:
                 raise ValueError("no state of a training")

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from labelled_clips import CPU, Killed, Recorder, table, train, write_labelled
-from stopcli.errors import UsageError
+from stopcli.errors import FileExists, UsageError
 from stopcli.fileio import file_hash
 from stopcli.hub.registry import resolve
 from stopcli.model.config import read_config
@@ -99,3 +99,23 @@ def test_a_finished_run_of_another_table_is_not_taken_for_this_one(tmp_path, toy
     with pytest.raises(UsageError, match=r"another state of other\.csv; --force trains again"):
         train(table, toy, tmp_path / "out", more={"resume": True}, epochs=1)
     table.unlink()
+
+
+class Late(Recorder):
+    """A process that is killed after two validations."""
+
+    def progress(self, report):
+        super().progress(report)
+        if report.step == 7:
+            raise Killed
+
+
+def test_a_run_without_its_hidden_state_is_not_started_over(labelled, toy, tmp_path):
+    """As `cp -r run/*` copies it: what was learnt would be removed."""
+    with pytest.raises(Killed):
+        train(labelled / "data.csv", toy, tmp_path / "run", Late(), epochs=8, batch_size=4)
+    (tmp_path / "run" / STATE_FILE).unlink()
+    model = file_hash(tmp_path / "run" / "model.safetensors")
+    with pytest.raises(FileExists, match=r"not the state of its run; copy \.state\.safetensors here too"):
+        train(labelled / "data.csv", toy, tmp_path / "run", more={"resume": True}, epochs=8, batch_size=4)
+    assert file_hash(tmp_path / "run" / "model.safetensors") == model
