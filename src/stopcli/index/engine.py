@@ -47,7 +47,7 @@ if TYPE_CHECKING:
 
 
 TORN = "files lost their vectors with the end of the file that held them; embedding again"
-LOST = "indexed files are not there any more; 'stop index compact' would remove their vectors"
+LOST = (" is not there any more", "s are not there any more")
 
 
 class SearchEngine(AbstractContextManager["SearchEngine"]):
@@ -126,7 +126,7 @@ class SearchEngine(AbstractContextManager["SearchEngine"]):
             if database.version() != version:  # another process wrote since the files were looked at
                 plan = self.plan(videos, roots, window)
             if lost := len(plan.diff.gone) - len(plan.diff.moved):
-                self._say(f"note: {lost} {LOST}")
+                self._say(f"note: {lost} indexed file{LOST[lost > 1]}")
             if not plan.todo:
                 sync.settle(database, plan.diff, ())
                 return plan

@@ -11,7 +11,7 @@ from pathlib import Path
 from stopcli.errors import InputError, UsageError
 from stopcli.fileio import check_output, replacing, short_name, write_text
 from stopcli.output.export import annotators, editors, subtitles
-from stopcli.output.export.marks import RATES, Mark, Media, by_video, marks_of
+from stopcli.output.export.marks import Mark, Media, by_video, marks_of
 from stopcli.results import Failure, Written
 from stopcli.video.cut.chapters import CHAPTERED
 from stopcli.video.workers.pool import read_facts, write_chapters
@@ -55,7 +55,7 @@ def export(
         except InputError as error:
             yield Failure.of(video, error)
             continue
-        if path.suffix.lower() == ".xml" and media[video].rate not in RATES:
+        if path.suffix.lower() == ".xml" and not editors.is_counted(media[video].rate):
             problem = f"{float(media.pop(video).rate):.6g} frames a second are no rate of {path.suffix}"
             yield Failure.of(video, InputError(f"{video}: {problem}; .otio, .fcpxml and .edl take it"))
     marks = [m for m in marks if m.path in media]

@@ -213,6 +213,14 @@ def _seconds(frames: int, rate: Fraction) -> str:
     return f"{time.numerator}/{time.denominator}s" if time.denominator > 1 else f"{time.numerator}s"
 
 
+def is_counted(rate: Fraction) -> bool:
+    """Say whether SMPTE timecode knows a rate: Final Cut Pro 7's XML has no other."""
+    from opentimelineio.opentime import RationalTime
+
+    counted: bool = RationalTime.is_smpte_timecode_rate(float(rate))
+    return counted
+
+
 def timeline(cut: Cut, *, xml: bool = False) -> Any:
     """Return an OpenTimelineIO timeline; needs ``stopcli[editors]``.
 
