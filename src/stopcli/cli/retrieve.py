@@ -95,12 +95,11 @@ class Search:
         from stopcli.index.types import Filters, SearchRequest
 
         if not (self.query or self.like or self.image):
-            first = str(self.paths[0]) if self.paths else ""
-            if len(self.paths or ()) > 1 and os.sep not in first and os.path.lexists(first):
-                kind = "folder" if is_folder(first) else "file"
-                taken = f"{first!r} is taken as the {kind} of that name"
+            first = str(self.paths[0]) if len(self.paths or ()) > 1 and self.paths else "."
+            if set(first) != {"."} and os.sep not in first and is_folder(first):
+                word = f"to look for the word, give --query {shlex.quote(first)}"
                 raise UsageError(
-                    f"nothing to look for: {taken}; to look for the word, give --query {shlex.quote(first)}"
+                    f"nothing to look for: {first!r} is taken as the folder of that name; {word}"
                 )
             raise UsageError("nothing to look for; put a sentence first, or give --query, --like or --image")
         window = None if self.whole else self.window

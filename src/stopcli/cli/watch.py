@@ -124,12 +124,14 @@ def _words(execute: str | None) -> list[str]:
         raise UsageError(f"--exec {execute!r}: {error}".lower()) from error
     found = shutil.which(words[0]) if words else ""
     if found is None:
-        file = is_file(words[0])
-        problem = (
-            "cannot be run; make it executable (chmod +x)"
-            if file
-            else "no such program; name one that can be run"
-        )
+        problem = "no such program; name one that can be run"
+        if is_file(words[0]) and os.name != "nt":
+            runs = os.access(words[0], os.X_OK)
+            problem = (
+                f"is not on the PATH; give ./{words[0]}"
+                if runs
+                else "cannot be run; make it executable (chmod +x)"
+            )
         raise UsageError(f"--exec {words[0]}: {problem}")
     if found.lower().endswith((".bat", ".cmd")):  # Windows runs what it finds in their arguments
         raise UsageError(

@@ -209,9 +209,6 @@ def _label_studio(path: Path, notes: list[str]) -> Iterator[Cells | str]:
             yield f"task {number} names no video"
             continue
         place = _beside(path, video)
-        if not is_file(path.parent / place):
-            yield f"task {number} is of {short(video)}: neither there nor beside this file"
-            continue
         values = [
             result["value"]
             for annotation in task.get("annotations") or task.get("predictions") or []
@@ -240,6 +237,9 @@ def _studio_value(
     if "choices" in value:
         yield from ({"path": place, "text": str(text)} for text in value["choices"])
     for text in value.get("timelinelabels", []):
+        if not is_file(path.parent / place):
+            yield {"path": place, "text": str(text)}  # a fault of this row
+            continue
         if (facts := known.get(place)) is None:
             facts = known[place] = facts_of(path.parent / place)
             notes.append(f"{path.name}: frames of {place} are counted at its own {facts.rate:g} a second")
@@ -249,12 +249,8 @@ def _studio_value(
             yield {"path": place, "text": str(text), "start": start, "end": end}
     if "start" in value and "end" in value:
         for text in value.get("labels", []):
-            yield {
-                "path": place,
-                "text": str(text),
-                "start": float(value["start"]),
-                "end": float(value["end"]),
-            }
+            span = {"start": float(value["start"]), "end": float(value["end"])}
+            yield {"path": place, "text": str(text), **span}
     if "sequence" in value:  # boxes through time
         times = [float(key["time"]) for key in value["sequence"] if "time" in key]
         for text in value.get("labels", []) if times else ():
@@ -273,7 +269,10 @@ def _otio(path: Path, _: list[str]) -> Iterator[Cells | str]:
             continue
         place, whole = _beside(path, address), media.get("available_range")
         if not is_file(path.parent / place):
-            yield f"clip {number} is of {short(_plain_path(address))}: neither there nor beside this file"
+            yield {
+                "path": _plain_path(address),
+                "text": clip.get("name") or f"clip {number}",
+            }  # a fault of this row
             continue
         zero = _seconds(whole)[0] if whole else 0.0
         offset = facts_of(path.parent / place).offset

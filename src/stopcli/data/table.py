@@ -19,7 +19,7 @@ from stopcli.data.annotations import CERTAIN, READERS, as_records, read_annotati
 from stopcli.data.labels import one_spelling
 from stopcli.data.tablefile import COLUMNS, MEASURED, Record, json_table, meant, read_records, short
 from stopcli.errors import BadDataset, FileMissing
-from stopcli.fileio import exists, is_file, is_folder
+from stopcli.fileio import exists, file_hash, is_file, is_folder
 from stopcli.results import LONGEST, read_clock
 from stopcli.video.discovery import find_videos
 
@@ -73,6 +73,7 @@ class Dataset:
     notes: tuple[str, ...] = ()  # what was understood in another way than it is written
     # files with faults in their rows: what else they show is not known
     doubtful: frozenset[Path] = frozenset()
+    sha256: str | None = None  # of the file as it was read; None of a folder
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -124,11 +125,11 @@ def read_dataset(source: Path) -> Dataset:
             f"{source}: no such file or folder; give a CSV, a JSONL, or a folder of class folders"
         )
     notes: list[str] = []
-    if (table := json_table(source)) is not None:
-        return _from_records(source, table, notes)
-    cells = read_annotations(source, notes)
-    records = list(read_records(source)) if cells is None else as_records(source, cells, notes)
-    return _from_records(source, records, notes)
+    sha256 = file_hash(source)
+    if (records := json_table(source)) is None:
+        cells = read_annotations(source, notes)
+        records = list(read_records(source)) if cells is None else as_records(source, cells, notes)
+    return replace(_from_records(source, records, notes), sha256=sha256)
 
 
 def _from_records(source: Path, records: list[Record], notes: list[str]) -> Dataset:

@@ -107,8 +107,8 @@ def accuracy(
     benchmark, left_out = _unseen(encoders, benchmark)
     notes: list[str] = []
     if left_out and "test rows" not in benchmark.protocol:
-        high = "if some of the others chose its weights (validation), the scores are a little too high"
-        notes.append(f"{high}; mark clips as test in a column 'split' before training")
+        held = "clips that are scored may be among those held out for validation when a model was trained"
+        notes.append(f"{held}; then its scores are a little too high. Mark clips as test before training.")
     learned = [_head(encoder, benchmark, template, notes) for encoder in encoders]
     methods = _with_plain(encoders, learned)
     heads = [*[None] * (len(methods) - len(encoders)), *learned]  # plain CLIP, which has none, comes first

@@ -95,7 +95,7 @@ def markdown(report: Report) -> str:
         s.method: {k: _setting(v) for k, v in s.provenance.items()} for s in report.scores if not s.published
     }
     shared, *others = ({k: v for k, v in how.items() if v} for how in known.values())
-    shared = {k: v for k, v in shared.items() if all(how.get(k, v) == v for how in others)}
+    shared = {k: v for k, v in shared.items() if all(how.get(k) == v for how in others if "model" in how)}
     parts.append(f"In brackets: 95 % intervals. {_listed(shared)}.\n")
     parts += [f"Note: {note}.\n" for note in report.notes]
     own = {name: {k: v for k, v in how.items() if v and k not in shared} for name, how in known.items()}

@@ -108,7 +108,9 @@ def learned_order(matrix: Vectors, rows: NDArray[np.int64], query: Query, scores
     if len(rows) > JUDGED:
         best = np.argpartition(scores, -JUDGED)[-JUDGED:]
     order = np.full(len(rows), -np.inf, np.float32)
-    order[best] = query.odds(matrix[rows[best]])
+    order[best] = np.clip(
+        query.odds(matrix[rows[best]]), -500, 500
+    )  # a label without others is as sure as can be
     return order
 
 

@@ -12,14 +12,15 @@ from collections import Counter
 from collections.abc import Collection, Mapping
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
+from hashlib import sha256
 from itertools import count
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from stopcli.data.background import BACKGROUND
 from stopcli.data.tablefile import COLUMNS, MEASURED, NAMES, meant, read_records, read_text
-from stopcli.errors import BadDataset, UsageError
-from stopcli.fileio import alone, exists, is_file, make_folder, replacing
+from stopcli.errors import BadDataset, CannotWrite, UsageError
+from stopcli.fileio import alone, exists, file_hash, is_file, make_folder, replacing
 from stopcli.output.sink import no_formula, safe_path
 from stopcli.results import printable, read_clock
 
@@ -64,6 +65,8 @@ class LabelTable(AbstractContextManager["LabelTable"]):
             raise UsageError(f"{path}: labels are kept in a table; its name must end in .csv")
         self.path = path.resolve()  # one file has one lock, whatever links lead to it
         self._undo: list[list[_Change]] = []  # what each key did
+        self.edited = False  # whether somebody else has written it, since this was set to False
+        self.sha256: str | None = None  # of the file as it is known
         self._seen: tuple[int, int, int] | None = None
         self._columns: list[str] = list(HEADER)
         self._rows: dict[Place | int, dict[str, str]] = {}  # by place; those not understood by their number
@@ -124,35 +127,25 @@ class LabelTable(AbstractContextManager["LabelTable"]):
         the table as it was is kept beside it. Raises CannotWrite.
         """
         self.refresh()
-        leaving = [p for p in self._rows if isinstance(p, tuple) and (p[0] in moved or p[0] in replaced)]
-        gone = set(leaving)
-        new: dict[Place | int, Place | int] = {p: p for p in self._rows if p not in gone}
-        taken = set(new)
-        for place in leaving:
-            path = moved.get(place[0])
-            if path is not None and str(path) == _plain(path) and (path, *place[1:]) not in taken:
-                new[place] = (path, *place[1:])
-                taken.add(new[place])
-        new |= {p: p for p in leaving if p not in new and p[0] not in replaced}
-        if all(new.get(place) == place for place in self._rows):
+        after = _followed(self._rows, self.path.parent, moved, replaced)
+        if after == self._rows:
             return False
-        if len(new) < len(self._rows):
-            self._keep_copy()
-        rows: dict[Place | int, dict[str, str]] = {}
-        for old, there in ((old, new.get(old)) for old in self._rows):
-            if there is not None:
-                rows[there] = self._rows[old]
-            if isinstance(there, tuple) and there != old:
-                rows[there] = {**rows[there], "path": _shown(there[0], self.path.parent)}
-        self._save(rows)
+        copy = self._kept_copy() if len(after) < len(self._rows) else None
+        try:
+            self._save(after)
+        except CannotWrite:
+            if copy is not None:
+                copy.unlink(missing_ok=True)
+            raise
         self._undo.clear()  # it names the places of before
         return True
 
-    def _keep_copy(self) -> None:
+    def _kept_copy(self) -> Path:
         names = (self.path.with_name(f"{self.path.stem}-before-{number}.csv") for number in count(1))
         free = next(name for name in names if not os.path.lexists(name))
         with replacing(free, sync=True, fresh=True) as part:
             shutil.copyfile(self.path, part)
+        return free
 
     def _change(self, place: Place, label: str | None, instead: Place | None) -> _Change:
         """Return what becomes of a row; a new one takes over what is known of the row that it replaces."""
@@ -183,6 +176,7 @@ class LabelTable(AbstractContextManager["LabelTable"]):
         if _stamp(self.path) == self._seen:
             return False
         self._read()
+        self.edited = True
         return True
 
     def _read(self) -> None:
@@ -208,6 +202,7 @@ class LabelTable(AbstractContextManager["LabelTable"]):
         if not rows and seen is not None:
             self._check_empty()
         self._rows, self._columns, self._seen = rows, columns, seen
+        self.sha256 = file_hash(self.path) if seen is not None else None
 
     def _check_empty(self) -> None:
         """Raise BadDataset if a file without rows is no table, or if it had some a moment ago."""
@@ -239,6 +234,34 @@ class LabelTable(AbstractContextManager["LabelTable"]):
             if exists(self.path):
                 shutil.copymode(self.path, part)
         self._rows, self._seen = rows, _stamp(self.path)
+        self.sha256 = sha256(text.getvalue().encode()).hexdigest()
+
+
+def _followed(
+    rows: Mapping[Place | int, dict[str, str]],
+    folder: Path,
+    moved: Mapping[Path, Path],
+    replaced: Collection[Path],
+) -> dict[Place | int, dict[str, str]]:
+    """Return rows as `LabelTable.follow` leaves them, also the second one of a place."""
+    places = {key: key if isinstance(key, tuple) else _read_place(folder, row) for key, row in rows.items()}
+    leaving = {k: p for k, p in places.items() if p is not None and (p[0] in moved or p[0] in replaced)}
+    taken = set(rows.keys() - leaving.keys())
+    after: dict[Place | int, Place | int] = {}
+    for key, place in leaving.items():
+        path = moved.get(place[0])
+        if path is not None and str(path) == _plain(path):
+            there = (path, *place[1:]) if isinstance(key, tuple) else key
+            if there not in taken:
+                after[key] = there
+                taken.add(there)
+    out: dict[Place | int, dict[str, str]] = {}
+    for key, row in rows.items():
+        if key in after:
+            out[after[key]] = {**row, "path": _shown(moved[leaving[key][0]], folder)}
+        elif key not in leaving or leaving[key][0] not in replaced:
+            out[key] = row
+    return out
 
 
 def checked_label(text: str) -> str:
@@ -264,7 +287,7 @@ def _place(path: Path, start: float | None, end: float | None) -> Place:
 def _read_place(folder: Path, row: dict[str, str]) -> Place | None:
     times = [read_clock(cell) if (cell := row.get(name, "").strip()) else None for name in ("start", "end")]
     unread = any(t is None and row.get(n, "").strip() for n, t in zip(("start", "end"), times, strict=True))
-    if unread or not row["path"].strip() or not row["label"].strip():
+    if unread or not row.get("path", "").strip() or not row.get("label", "").strip():
         return None
     return _place(folder / os.path.expanduser(row["path"].strip()), *times)  # noqa: PTH111
 

@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Collection, Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from stopcli.errors import CannotWrite, UsageError
 from stopcli.fileio import read_json, to_json, write_text
@@ -24,67 +24,34 @@ class Moves(NamedTuple):
 
 
 class LabelMemory:
-    """A file beside a table of labels. Without it, or where it cannot be written, labels work all the same.
+    """Two files beside a table of labels. Where they cannot be written, labels work all the same.
 
     Contents are keys as of `stopcli.fileio.content_key`, paths are absolute.
     """
 
     def __init__(self, table: Path) -> None:
-        self._file = table.parent / f".{table.stem}.page.json"
-        self.names: list[str] = []
-        self.contents: dict[Path, str] = {}  # of each labelled path
-        self.copies: dict[str, frozenset[Path]] = {}  # where else such a content lay when that was looked at
-        known: object = None
-        with suppress(OSError, ValueError):
-            known = read_json(self._file)
-        if isinstance(known, dict):
-            names, contents, copies = (known.get(name) for name in ("labels", "contents", "copies"))
-            self.names = list(filter(_is_label, names if isinstance(names, list) else ()))[:MOST]
-            pairs = contents.items() if isinstance(contents, dict) else ()
-            self.contents = {Path(p): c for p, c in pairs if isinstance(c, str)}
-            groups = copies.items() if isinstance(copies, dict) else ()
-            self.copies = {
-                content: frozenset(Path(p) for p in places if isinstance(p, str))
-                for content, places in groups
-                if isinstance(places, list)
-            }
+        self._page, self._files = (table.parent / f".{table.stem}.{kind}.json" for kind in ("page", "files"))
+        page, contents = _read(self._page), _read(self._files)
+        names = page.get("labels")
+        self.names = list(filter(_is_label, names if isinstance(names, list) else ()))[:MOST]
+        self.table = page.get("table")  # a hash of the table as it was left
+        self.contents = {Path(path): c for path, c in contents.items() if isinstance(c, str)}
 
-    def keep(
-        self,
-        names: Iterable[str],
-        paths: Collection[Path],
-        contents: Mapping[Path, str],
-        copies: Mapping[str, Collection[Path]],
-    ) -> None:
-        """Note the labels in their order, and what lies at the ``paths`` that have labels, as far as known.
-
-        What is remembered of a path stays: `moves` must see first that something else lies there.
-        """
+    def keep(self, names: Iterable[str], table: str | None) -> None:
+        """Note the labels in their order, and a hash of the table."""
         names = list(names)[:MOST]
-        held = {path: self.contents.get(path) or contents.get(path) for path in paths}
-        kept = {path: content for path, content in held.items() if content}
-        alike = {c: frozenset(copies[c]) if c in copies else self.copies.get(c) for c in {*kept.values()}}
-        several = {content: places for content, places in alike.items() if places and len(places) > 1}
-        if (names, kept, several) == (self.names, self.contents, self.copies):
-            return
-        self.names, self.contents, self.copies = names, kept, several
-        with suppress(CannotWrite, OSError):
-            found = {
-                "labels": names,
-                "contents": {str(path): content for path, content in kept.items()},
-                "copies": {content: sorted(map(str, places)) for content, places in several.items()},
-            }
-            write_text(self._file, to_json(found))
+        if (names, table) != (self.names, self.table):
+            self.names, self.table = names, table
+            _write(self._page, {"labels": names, "table": table})
 
-    def look(self, names: Iterable[str], paths: Collection[Path], present: Mapping[Path, str]) -> None:
-        """Note what lies at the labelled paths now, once labels have followed."""
-        self.contents |= {path: present[path] for path in paths if path in present}
-        wanted = set(self.contents.values())
-        copies: dict[str, list[Path]] = {content: [] for content in wanted}
-        for path, content in present.items():
-            if content in wanted:
-                copies[content].append(path)
-        self.keep(names, paths, {}, copies)
+    def look(self, labelled: Collection[Path], present: Mapping[Path, str]) -> None:
+        """Note what lies at each path now; of labelled footage that is away, where it lay."""
+        contents = {**self.contents, **present}
+        wanted = {contents[path] for path in labelled if path in contents}
+        kept = {p: c for p, c in contents.items() if p in present or p in labelled or c in wanted}
+        if kept != self.contents:
+            self.contents = kept
+            _write(self._files, {str(path): content for path, content in kept.items()})
 
     def moves(
         self,
@@ -93,6 +60,8 @@ class LabelMemory:
         before: Mapping[Path, str],
         changed: Collection[Path],
         roots: Collection[Path],
+        *,
+        edited: bool = False,
     ) -> Moves:
         """Return where the footage of labelled paths went.
 
@@ -104,18 +73,18 @@ class LabelMemory:
             labelled: paths that have labels.
             present: the content at each path, now.
             before: the content that an index knew at paths where it is no more.
-            changed: paths that the index does not know so; asked where nothing is remembered.
+            changed: paths that the index does not know so.
             roots: the folders that were looked through.
+            edited: somebody else has written the table: what it says of files that are there is right.
         """
-        remembered = {path: self.contents.get(path) or before.get(path) for path in labelled}
-        was = {path: content for path, content in remembered.items() if content}
+        held = {**before, **self.contents}
+        was = {path: held[path] for path in labelled if path in held}
         lost = {path: content for path, content in was.items() if present.get(path) != content}
+        lost = {path: content for path, content in lost.items() if not (edited and path in present)}
         if not lost:
             return Moves({}, set())
-        held = {**before, **was}
         known = {content for path, content in held.items() if present.get(path) != content}
-        ours, fresh = set(self.contents.values()), set(changed)
-        spelled = {str(path).casefold() for path in present}
+        fresh, spelled = set(changed), {str(path).casefold() for path in present}
         inside = [str(root).rstrip(os.sep) + os.sep for root in roots]
         filled = tuple(root for root in inside if any(str(path).startswith(root) for path in present))
         new: dict[str, deque[Path]] = {content: deque() for content in lost.values()}
@@ -123,9 +92,8 @@ class LabelMemory:
         stays = was.keys() - lost.keys()
         for path, content in present.items():
             if content in new:
-                was_there = path in self.copies.get(content, ()) if content in ours else path not in fresh
-                standing = was_there or held.get(path) == content
-                places = old[content] if standing else new[content]
+                is_new = self.contents[path] != content if path in self.contents else path in fresh
+                places = new[content] if is_new else old[content]
                 places.append(path) if path in stays else places.appendleft(path)  # without labels first
         moved: dict[Path, Path] = {}
         replaced: set[Path] = set()
@@ -141,6 +109,18 @@ class LabelMemory:
             if there:
                 replaced.add(path)
         return Moves(moved, replaced)
+
+
+def _read(file: Path) -> dict[str, Any]:
+    with suppress(OSError, ValueError):
+        found = read_json(file, 256 << 20)
+        return found if isinstance(found, dict) else {}
+    return {}
+
+
+def _write(file: Path, value: dict[str, Any]) -> None:
+    with suppress(CannotWrite, OSError):
+        write_text(file, to_json(value))
 
 
 def _exists(path: Path, spelled: Collection[str]) -> bool:

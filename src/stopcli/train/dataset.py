@@ -11,7 +11,6 @@ from typing import Any
 
 from stopcli.data.table import MOST_LISTED, SPLITS, Clip, Dataset, Problem, unique_clips
 from stopcli.errors import BadDataset, InputError, StopError, UnreadableVideo
-from stopcli.fileio import file_hash, is_file
 from stopcli.train import distributed
 from stopcli.train.batches import ClipReader
 from stopcli.train.options import TrainingCallback
@@ -99,5 +98,5 @@ def describe(data: Dataset) -> dict[str, Any]:
         **{f"{split} clips": count for split, count in count_clips(data).items()},
         "rows skipped": len(data.problems),
         "sha256": hashlib.sha256(rows.encode()).hexdigest(),
-        **({"table_sha256": file_hash(data.source)} if is_file(data.source) else {}),
+        **({"table_sha256": data.sha256} if data.sha256 else {}),
     }

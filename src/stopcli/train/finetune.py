@@ -129,13 +129,15 @@ def _checked_table(
 
 def _require_same_table(source: Path, output: Path) -> None:
     """Raise UsageError if a table is another one than that of a run that is finished."""
-    known: object = read_config(output).extra
-    for name in ("training", "data", "table_sha256"):
-        known = known.get(name) if isinstance(known, dict) else None
-    if is_file(source) and known not in (None, file_hash(source)):
-        raise UsageError(
-            f"{output}: was made from another state of {source.name}; --force trains again with this one"
+    made: object = read_config(output).extra
+    for name in ("training", "data"):
+        made = made.get(name) if isinstance(made, dict) else None
+    known = made.get("table_sha256") if isinstance(made, dict) else None
+    if known is not None and known != (file_hash(source) if is_file(source) else None):
+        problem = (
+            f"{output}: is finished, and was made from another table, or from {source.name} as it was then"
         )
+        raise UsageError(f"{problem}; --force trains again")
 
 
 def _check_for_captions(options: FinetuneOptions) -> None:
@@ -224,14 +226,12 @@ def _note_alike(run: FinetuneRun, callback: TrainingCallback) -> None:
         return
     if groups := alike(list(run.sentences), run.judge.texts(run.encoder)):
         names = " and ".join(map(repr, groups[0][:2]))
-        more = (
-            ""
-            if len(groups) == 1 and len(groups[0]) == 2
-            else f", and {sum(map(len, groups)) - 2} more labels"
-        )
+        others = sum(map(len, groups)) - 2
+        more = f" (as are others among {others} more labels)" if others else ""
         way = "give them other names" if run.options.head == "text" else "--epochs 0 learns from clips alone"
-        problem = "are the same words to this model, and prompts cannot tell them apart"
-        callback.noted(f"warning: {names}{more} {problem}; {way}")
+        callback.noted(
+            f"{names} read the same to this model{more}, and prompts cannot tell them apart; {way}"
+        )
 
 
 def fit(run: FinetuneRun, callback: TrainingCallback, *, resume: bool) -> None:

@@ -240,9 +240,7 @@ class State:
                 for name in tensors.keys():  # noqa: SIM118
                     kind, _, rest = name.partition(".")
                     if kind == "weights":
-                        weights[rest] = tensors.get_tensor(
-                            name
-                        ).clone()  # else the file stays open: see below
+                        weights[rest] = tensors.get_tensor(name).clone()
                     else:
                         i, _, moment = rest.partition(".")
                         moments[int(i)][moment] = tensors.get_tensor(name).clone()

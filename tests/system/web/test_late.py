@@ -6,11 +6,13 @@ import csv
 import os
 import subprocess
 import sys
+import time
+from contextlib import closing
 
 import pytest
 
 from conftest import write_video
-from served import CHROMIUM, browser, opened, served
+from served import CHROMIUM, SHOWN, browser, opened, served
 from stopcli.tasks.samples import copy_samples
 
 browsing = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here")
@@ -63,7 +65,9 @@ class Held:
 
     def come(self):
         """Wait until there is one."""
+        deadline = time.monotonic() + SHOWN
         while not self.routes:
+            assert time.monotonic() < deadline, "nothing was asked for"
             self.wait(20)
 
     def let_go(self):
@@ -177,19 +181,17 @@ def test_pages_that_are_not_seen_leave_the_others_room(made, server, tmp_path):
     """A browser opens six connections to a server, for all of its tabs."""
     hidden = """() => { Object.defineProperty(document, 'hidden', {value: true});
         document.dispatchEvent(new Event('visibilitychange')); }"""
-    context = made.new_context()
-    for _ in range(7):
-        page = context.new_page()
-        page.goto(server.link)
-        page.wait_for_selector("#results[aria-busy=false] .card", timeout=60_000)
-        page.evaluate(hidden)
-    page = context.new_page()
-    page.goto(server.link)
-    page.wait_for_selector("#results[aria-busy=false] .card", timeout=60_000)
-    page.locator("#results .card").first.focus()
-    page.keyboard.press("1")
-    page.wait_for_selector("button[data-label=fox] b:has-text('1')", timeout=60_000)
-    context.close()
+    with closing(made.new_context()) as context:
+        context.set_default_timeout(1000 * SHOWN)
+        for count in range(8):
+            page = context.new_page()
+            page.goto(server.link)
+            page.wait_for_selector("#results[aria-busy=false] .card")
+            if count < 7:
+                page.evaluate(hidden)
+        page.locator("#results .card").first.focus()
+        page.keyboard.press("1")
+        page.wait_for_selector("button[data-label=fox] b:has-text('1')")
     assert list(rows(tmp_path).values()) == ["fox"]
 
 

@@ -240,12 +240,21 @@ def test_numbers_beyond_all_bounds_are_faults(tmp_path):
 def test_a_video_that_is_not_there_is_the_fault_of_a_row(filmed):
     media = {"OTIO_SCHEMA": "ExternalReference.1", "target_url": "file:///films/2019/gone.mp4"}
     clip = {"OTIO_SCHEMA": "Clip.2", "name": "a goal", "media_reference": media}
-    for name, text in (
-        ("gone.otio", {"OTIO_SCHEMA": "Timeline.1", "tracks": {"children": [{"children": [clip]}]}}),
-        ("gone.json", [{"data": {"video": "/films/2019/gone.mp4"}, "annotations": []}]),
+    ranges = [{"start": 1, "end": 9}]
+    result = [{"value": {"ranges": ranges, "timelinelabels": ["a goal"]}}]
+    task = {"data": {"video": "/films/2019/gone.mp4"}, "annotations": [{"result": result}]}
+    unlabelled = {"data": {"video": "/films/2019/other.mp4"}, "annotations": []}
+    for name, text, gone in (
+        (
+            "gone.otio",
+            {"OTIO_SCHEMA": "Timeline.1", "tracks": {"children": [{"children": [clip]}]}},
+            "/films/2019/gone.mp4",
+        ),
+        ("gone.json", [task, unlabelled], "gone.mp4"),
     ):
-        with pytest.raises(BadDataset, match=r"/films/2019/gone\.mp4.*: neither there nor beside"):
-            read_dataset(written(filmed, name, text))
+        (problem,) = read_dataset(written(filmed, name, text)).problems
+        assert problem.absent
+        assert f"no file {gone}" in problem.message
 
 
 def test_a_table_of_windows_names_files_with_backslashes(filmed):

@@ -121,10 +121,11 @@ def test_a_decoder_that_gives_no_sign_of_life_is_stopped(long, clip, monkeypatch
 def test_a_slow_reader_is_no_stalled_decoder(long, monkeypatch):
     """The worker waits for whoever takes the frames, however long that takes."""
     windows = read_windows(long, 2, 224, 0.5)
+    next(windows)  # it has begun
+    monkeypatch.setattr(pool, "PATIENCE", 4.0)
     next(windows)
-    monkeypatch.setattr(pool, "PATIENCE", 1.0)
-    time.sleep(2)
-    assert next(windows).start == 0.5
+    time.sleep(6)
+    assert next(windows).start == 1.0
     windows.close()
 
 

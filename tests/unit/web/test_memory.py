@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import json
 
 import pytest
 
@@ -23,7 +22,7 @@ def folder(tmp_path):
     with LabelTable(tmp_path / "labels.csv") as table:
         table.put({(tmp_path / name, 0.0, 2.0): label for name, label in LABELS.items()})
     memory = LabelMemory(tmp_path / "labels.csv")
-    memory.look(["zebra", "ant", "owl"], [tmp_path / name for name in LABELS], contents(tmp_path))
+    memory.look([tmp_path / name for name in LABELS], contents(tmp_path))
     return tmp_path
 
 
@@ -36,7 +35,7 @@ def labelled(folder):
         return {row["path"]: row["label"] for row in csv.DictReader(stream)}
 
 
-def look_again(folder, before=None, roots=None):
+def look_again(folder, before=None, roots=None, *, edited=False):
     """Do what a page does when it looks for videos; ``before`` is what an index knew. Return the labels."""
     before = before or {}
     memory, now = LabelMemory(folder / "labels.csv"), contents(folder)
@@ -44,8 +43,8 @@ def look_again(folder, before=None, roots=None):
     changed = [path for path, content in now.items() if before.get(path) != content]
     with LabelTable(folder / "labels.csv") as table:
         paths = [row.path for row in table.rows]
-        table.follow(*memory.moves(paths, now, gone, changed, roots or [folder]))
-        memory.look(memory.names, {row.path for row in table.rows}, now)
+        table.follow(*memory.moves(paths, now, gone, changed, roots or [folder], edited=edited))
+        memory.look({row.path for row in table.rows}, now)
     return labelled(folder)
 
 
@@ -91,7 +90,7 @@ def test_what_an_index_knew_tells_an_edit_from_another_file(folder):
 
 def test_an_index_knows_where_files_were_that_nothing_is_remembered_of(folder):
     known = contents(folder)
-    (folder / ".labels.page.json").unlink()
+    (folder / ".labels.files.json").unlink()
     renamed(folder, ("1.mp4", "one.mp4"))
     assert look_again(folder, known) == {"one.mp4": "zebra", "2.mp4": "ant", "3.mp4": "owl"}
 
@@ -117,26 +116,20 @@ def test_a_file_elsewhere_is_left_alone(folder, tmp_path_factory):
     other.write_bytes((folder / "4.mp4").read_bytes())
     with LabelTable(folder / "labels.csv") as table:
         table.put({(other, 0.0, 1.0): "bat"})
-    LabelMemory(folder / "labels.csv").keep([], [other], {other: content_key(other)}, {})
+    LabelMemory(folder / "labels.csv").look([other], {other: content_key(other)})
     assert look_again(folder) == {**LABELS, str(other): "bat"}
 
 
 @pytest.mark.parametrize(
-    "text",
-    [
-        "",
-        "{",
-        "[]",
-        '{"labels": 3, "contents": []}',
-        '{"labels": [1, "a\\u200b\\nb", ""], "contents": {"a": 3}}',
-    ],
+    "text", ["", "{", "[]", '{"labels": 3}', '{"labels": [1, "a\\u200b\\nb", ""]}', '{"a": 3}']
 )
 def test_what_others_wrote_there_is_not_believed(tmp_path, text):
     (tmp_path / ".labels.page.json").write_text(text)
+    (tmp_path / ".labels.files.json").write_text(text)
     memory = LabelMemory(tmp_path / "labels.csv")
     assert (memory.names, memory.contents) == ([], {})
-    memory.keep(["a"], [], {}, {})
-    assert json.loads((tmp_path / ".labels.page.json").read_text())["labels"] == ["a"]
+    memory.keep(["a"], None)
+    assert LabelMemory(tmp_path / "labels.csv").names == ["a"]
 
 
 def test_a_new_recording_of_the_same_name_takes_no_label_over(folder):
@@ -185,11 +178,54 @@ def test_a_folder_that_was_renamed_as_a_whole_keeps_its_labels(folder):
     }
 
 
-def test_what_is_answered_before_labels_followed_does_not_keep_them_back(folder):
+def test_what_followed_once_does_not_go_back(folder):
     renamed(folder, ("1.mp4", "x"), ("2.mp4", "1.mp4"), ("x", "2.mp4"))
+    for _ in range(3):
+        assert look_again(folder) == {"1.mp4": "ant", "2.mp4": "zebra", "3.mp4": "owl"}
+
+
+def test_what_was_edited_once_does_not_go_to_a_copy_that_comes_later(folder):
+    first = (folder / "1.mp4").read_bytes()
+    (folder / "1.mp4").write_text("the same film, cut shorter")
+    assert look_again(folder) == LABELS
+    (folder / "backup.mp4").write_bytes(first)
+    assert look_again(folder) == LABELS
+
+
+def test_footage_without_labels_takes_none_over_with_a_name(folder):
+    (folder / "1.mp4").unlink()
+    renamed(folder, ("4.mp4", "1.mp4"))  # whatever else has looked at the folder meanwhile
+    assert look_again(folder) == {"2.mp4": "ant", "3.mp4": "owl"}
+
+
+def test_a_table_that_somebody_put_right_is_left_alone(folder):
+    (folder / "1.mp4").unlink()
+    renamed(folder, ("2.mp4", "1.mp4"), ("3.mp4", "2.mp4"))
+    (folder / "labels.csv").write_text("path,start,end,label\n1.mp4,0,2,ant\n2.mp4,0,2,owl\n")
+    for edited in (True, False):
+        assert look_again(folder, edited=edited) == {"1.mp4": "ant", "2.mp4": "owl"}
+
+
+def test_the_second_row_of_a_place_goes_along(folder):
+    with (folder / "labels.csv").open("a") as stream:
+        stream.write("1.mp4,0,2,horse\n")
+    look_again(folder)
+    renamed(folder, ("1.mp4", "one.mp4"), ("2.mp4", "1.mp4"))
+    look_again(folder)
+    with (folder / "labels.csv").open() as stream:
+        rows = sorted((row["path"], row["label"]) for row in csv.DictReader(stream))
+    assert rows == [("1.mp4", "ant"), ("3.mp4", "owl"), ("one.mp4", "horse"), ("one.mp4", "zebra")]
+
+
+def test_copies_are_known_still_after_a_look_at_another_folder(folder, tmp_path_factory):
+    (folder / "copy.mp4").write_bytes((folder / "1.mp4").read_bytes())
+    look_again(folder)
+    other = tmp_path_factory.mktemp("b") / "b.mp4"
+    other.write_text("another film")
     memory = LabelMemory(folder / "labels.csv")
-    memory.keep(memory.names, [folder / name for name in LABELS], contents(folder), {})  # an answer for 1.mp4
-    assert look_again(folder) == {"1.mp4": "ant", "2.mp4": "zebra", "3.mp4": "owl"}
+    memory.look([folder / name for name in LABELS], {other: content_key(other)})
+    (folder / "1.mp4").write_text("the same film, with other colors")
+    assert look_again(folder) == LABELS
 
 
 def test_ten_thousand_labels_follow_at_once(tmp_path):
@@ -207,10 +243,11 @@ def test_a_disk_that_is_full_changes_nothing(folder, monkeypatch):
         def full(*_):
             raise OSError(28, "No space left on device")
 
-        monkeypatch.setattr("shutil.copyfile", full)
-        with pytest.raises(CannotWrite):
-            table.follow({}, {folder / "1.mp4"})
-        assert table.rows == before
-        monkeypatch.undo()
+        for name in ("shutil.copyfile", "shutil.copymode"):  # of the copy, and of the table
+            monkeypatch.setattr(name, full)
+            with pytest.raises(CannotWrite):
+                table.follow({}, {folder / "1.mp4"})
+            assert table.rows == before
+            monkeypatch.undo()
     assert labelled(folder) == LABELS
     assert not list(folder.glob("*before*"))

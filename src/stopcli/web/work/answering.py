@@ -105,21 +105,22 @@ class Answering:
         """Return what was labelled, the last first."""
         found: list[Moment] = []
         filters = Filters(glob=q.glob, min_duration=q.min_duration, max_duration=q.max_duration)
+        by_length = q.min_duration is not None or q.max_duration is not None
         shown = Counter[str]()  # of each file
         for row in reversed(self._space.rows()):
             name, end = Footage.id_of(row.path), row.end
             if name not in self._space.footage or q.label not in (None, row.label):
                 continue
+            if q.per_file is not None and shown[name] == q.per_file:
+                continue
             try:
                 path = self._space.footage.path_of(name)
-                whole = self._space.media.length(path)
+                whole = self._space.media.length(path) if end is None or by_length else 0.0
             except InputError:
                 continue  # it can be shown no more
             end = whole if end is None else end
             if end <= (row.start or 0.0) or not filters.take(str(path), whole):
                 continue  # edited by hand, the file is shorter now, or it is not looked for
-            if q.per_file is not None and shown[name] == q.per_file:
-                continue
             shown[name] += 1
             found.append(moment(str(path), row.start, end, 0.0))
             if len(found) == q.top_k:

@@ -8,8 +8,8 @@ from __future__ import annotations
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from stopcli.errors import UsageError
 from stopcli.index.engine import SearchEngine
 from stopcli.index.ranking import Selection, select
-from stopcli.index.sync import FileDiff, Update
+from stopcli.index.sync import FileDiff, Update, absolute, time_of
 from stopcli.index.types import Filters, Progress, SearchRequest, Vectors
 from stopcli.model.files import ModelFiles
 from stopcli.results import Failure
@@ -46,7 +46,6 @@ class View:
         self.matrix: Vectors = np.asarray(update.state.vectors)  # (R,E)
         self._update, self._window = update, window
         self._contents = {Footage.id_of(path): record.content for path, record in update.diff.present.items()}
-        self._alike: dict[str, list[str]] | None = None  # files by their content
         self._spans: dict[str, NDArray[np.float64]] = {}  # by content: (n,2) seconds of its windows
         self._selections: OrderedDict[tuple[object, ...], Selection] = OrderedDict()
         self.size = int(self.selection().count.sum())
@@ -89,18 +88,13 @@ class View:
         """Return the ids of all files."""
         return list(self._contents)
 
-    def contents(
-        self, files: Iterable[str], footage: Footage
-    ) -> tuple[dict[Path, str], dict[str, list[Path]]]:
-        """Return the content at the path of each file, and where each of them lies too."""
-        if self._alike is None:
-            self._alike = {}
-            for file, content in self._contents.items():
-                self._alike.setdefault(content, []).append(file)
-        known = [file for file in files if file in self._contents]
-        held = {path: self._contents[file] for file in known if (path := footage.place_of(file))}
-        copies = {c: list(filter(None, map(footage.place_of, self._alike[c]))) for c in held.values()}
-        return held, copies
+    def check_same(self, path: Path) -> None:
+        """Raise UsageError if a file is not the one that was looked at."""
+        record = self._update.diff.present.get(Path(absolute(path)))
+        with suppress(OSError):
+            status = path.stat()
+            if record is not None and (record.size, record.mtime_ns) != (status.st_size, time_of(status)):
+                raise UsageError(f"{path.name}: has changed since the page looked; look for new videos first")
 
     def content_of(self, file: str) -> str | None:
         """Return the key of a file's content."""

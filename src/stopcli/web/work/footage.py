@@ -45,11 +45,6 @@ class Footage:
         """Say whether a path without links lies where the page may look."""
         return any(real == root or real.startswith(root.rstrip(os.sep) + os.sep) for root in self._inside)
 
-    def place_of(self, name: str) -> Path | None:
-        """Return the absolute path of the video of an id as it was found; None if there is none."""
-        path = self._known.get(name)
-        return None if path is None else Path(os.path.abspath(path))  # noqa: PTH100
-
     @staticmethod
     def id_of(path: str | Path) -> str:
         """Return the id of a path, the same in every run."""

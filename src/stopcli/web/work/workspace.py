@@ -21,7 +21,7 @@ from stopcli.model.files import ModelFiles
 from stopcli.tasks.labelling import Labelled, LabelTable, Place, checked_label, is_none
 from stopcli.tasks.memory import LabelMemory
 from stopcli.web.work.adapting import Adapting, advise
-from stopcli.web.work.archive import Archive, View
+from stopcli.web.work.archive import Archive
 from stopcli.web.work.footage import Footage
 from stopcli.web.work.jobs import Job, Jobs
 from stopcli.web.work.media import Media, forget_old
@@ -112,6 +112,7 @@ class Workspace:
         self._lane = ThreadPoolExecutor(1, thread_name_prefix="stopcli-index")
         self.lock = threading.RLock()
         self._memory = LabelMemory(table.path)
+        table.edited = self._memory.table != table.sha256
         self._order = _Order(settings.labels, self._memory.names)
         self._archives: dict[str, Archive] = {}
         self.trained: dict[str, str] = {}  # the open model of a training, by its name
@@ -164,16 +165,13 @@ class Workspace:
         """Have labels follow their footage, before the index forgets where it was."""
         with self.lock, suppress(StopError):  # of a table that cannot be used now: what is remembered stays
             present = {path: record.content for path, record in diff.present.items()}
-            labelled = [row.path for row in self.rows()]
-            roots = [Path(absolute(path)) for path in self.footage.paths]
-            moves = self._memory.moves(labelled, present, diff.before, diff.changed, roots)
-            if self.table.follow(*moves):
+            roots = [Path(absolute(path)) for path in self.footage.roots]
+            seen = [row.path for row in self.rows()], present, diff.before, diff.changed, roots
+            if self.table.follow(*self._memory.moves(*seen, edited=self.table.edited)):
                 self._order.forget_answers()
-            self._memory.look(self.labels(), {row.path for row in self.table.rows}, present)
-
-    def _remember(self, view: View | None = None, files: Iterable[str] = ()) -> None:
-        held, copies = view.contents(files, self.footage) if view is not None else ({}, {})
-        self._memory.keep(self.labels(), {row.path for row in self.table.rows}, held, copies)
+            self.table.edited = False
+            self._memory.look({row.path for row in self.table.rows}, present)
+            self._memory.keep(self.labels(), self.table.sha256)
 
     def rescan(self) -> list[dict[str, Any]]:
         """Look for new videos, and embed them as heavy work with every model that is open."""
@@ -197,7 +195,7 @@ class Workspace:
         """Add a label to choose from; return all of them."""
         with self.lock:
             self._order.add([checked_label(name)])
-            self._remember()
+            self._memory.keep(self.labels(), self.table.sha256)
             return self.labels()
 
     def rename(self, old: str, new: str) -> list[str]:
@@ -207,18 +205,19 @@ class Workspace:
             name = new if new in self._order.names else checked_label(new)
             self.table.put({row.place: name for row in self.rows() if row.label == old})
             self._order.renamed(old, name)
-            self._remember()
+            self._memory.keep(self.labels(), self.table.sha256)
             return self.labels()
 
     def judge(self, answers: Mapping[str, str | None]) -> None:
         """Call moments by labels; it is on the disk when this returns."""
         with self.lock:
             self.labels()
+            for file in {split_id(moment)[0] for moment, label in answers.items() if label}:
+                self.archive().view.check_same(self.footage.path_of(file))
             self.table.put({self._place(moment): label for moment, label in answers.items()})
             self._order.answered()
-            counts, view = self.table.counts(), self.archive().view
-            self._order.add(label for label in answers.values() if label is not None and label in counts)
-            self._remember(view, {split_id(moment)[0] for moment in answers})
+            self._order.add(label for label in answers.values() if label in self.table.counts() and label)
+            self._memory.keep(self.labels(), self.table.sha256)
 
     def _place(self, moment: str) -> Place:
         """Return where a moment stands in the table: a row may leave out a start of 0, or the file's end."""
@@ -246,7 +245,7 @@ class Workspace:
         with self.lock:
             back = self.table.undo()
             self._order.undo()
-            self._remember()
+            self._memory.keep(self.labels(), self.table.sha256)
         return [moment_id(Footage.id_of(r.path), r.start or 0.0, r.end or 0.0) for r in back]
 
     def rows(self) -> list[Labelled]:
