@@ -10,7 +10,7 @@ import re
 import shutil
 from collections import Counter
 from collections.abc import Collection, Mapping
-from contextlib import AbstractContextManager, ExitStack
+from contextlib import AbstractContextManager, ExitStack, suppress
 from dataclasses import dataclass
 from hashlib import sha256
 from itertools import count
@@ -202,7 +202,9 @@ class LabelTable(AbstractContextManager["LabelTable"]):
         if not rows and seen is not None:
             self._check_empty()
         self._rows, self._columns, self._seen = rows, columns, seen
-        self.sha256 = file_hash(self.path) if seen is not None else None
+        self.sha256 = None
+        with suppress(OSError):  # it is not there
+            self.sha256 = file_hash(self.path)
 
     def _check_empty(self) -> None:
         """Raise BadDataset if a file without rows is no table, or if it had some a moment ago."""
@@ -230,7 +232,7 @@ class LabelTable(AbstractContextManager["LabelTable"]):
         out.writeheader()
         out.writerows({**row, "label": no_formula(row["label"])} for row in rows.values())
         with replacing(self.path, sync=True) as part:
-            part.write_text(text.getvalue(), encoding="utf-8")
+            part.write_text(text.getvalue(), encoding="utf-8", newline="")
             if exists(self.path):
                 shutil.copymode(self.path, part)
         self._rows, self._seen = rows, _stamp(self.path)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import csv
+import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -247,6 +249,10 @@ def test_keys_and_labels_stay_from_day_to_day(folder, home, tmp_path):
         server.json("POST", "/api/judge", {"answers": {car["id"]: "zebra"}})
         found = server.json("POST", "/api/search", {"queue": "labelled", "glob": "*a-car*", "top_k": 9})
         assert [m["id"] for m in found["moments"]] == [car["id"]]
+        owl = server.json("POST", "/api/search", {"query": "an owl", "top_k": 1})["moments"][0]
+        shutil.copy(folder / "a-ghost-shaking.mp4", owl["path"])  # nobody has seen that yet
+        status, _, body = server.ask("POST", "/api/judge", {"answers": {owl["id"]: "ant"}})
+        assert (status, "has changed since the page looked" in json.loads(body)["message"]) == (400, True)
     (folder / "a-car-moving-right.mp4").rename(folder / "x")
     (folder / "a-dog-moving-left.mp4").rename(folder / "a-car-moving-right.mp4")
     (folder / "x").rename(folder / "deep.mp4")
