@@ -196,3 +196,9 @@ print(json.dumps([status, len(out.getvalue()), sorted(set(sys.modules) & {HEAVY 
     status, length, loaded = json.loads(done.stdout)
     assert (status, loaded) == (0, []), done.stderr
     assert length > 0
+
+
+def test_no_two_files_of_tests_have_one_name():
+    """All of them are run together, too."""
+    names = [path.name for path in (ROOT / "tests").rglob("test_*.py")]
+    assert len(names) == len(set(names))
