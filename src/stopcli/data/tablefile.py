@@ -22,7 +22,13 @@ from stopcli.errors import BadDataset
 TEXTS = {"label", "caption"}
 KEPT = re.compile(r"^'(?='*[=+\-@])")  # keeps a spreadsheet from computing a text, as exports have it
 COLUMNS = ("path", "label", "caption", "start", "end", "split", "group")
-MEASURED = ("score", "first_frame", "end_frame", "fps")  # what an export has too; nothing to learn from
+MEASURED = (
+    "score",
+    "confidence",
+    "first_frame",
+    "end_frame",
+    "fps",
+)  # what an export has too; nothing to learn from
 ALIASES = {
     "path": ("file", "filename", "file_name", "filepath", "file_path", "video", "video_path", "clip"),
     "label": ("class", "category"),

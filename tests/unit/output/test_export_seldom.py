@@ -65,8 +65,12 @@ def test_a_csv_that_was_exported_is_read_back_as_it_was(films, tmp_path, name):
     shutil.copy(films / "pal.mp4", film)
     labels = ("+1 point", "@home", "'quoted'", "=2")
     hits = [hit(film, 2 * i, 2 * i + 2, query=label) for i, label in enumerate(labels)]
+    hits[1] = replace(hits[1], confidence=0.95)
     data = read_dataset(written(tmp_path / "hits.csv", hits))
+    with (tmp_path / "hits.csv").open(newline="") as stream:
+        assert [row["confidence"] for row in csv.DictReader(stream)] == ["", "0.9500", "", ""]
     data.require_sound("never said")
+    assert not data.notes
     assert [row.text for row in data.rows] == list(labels)
     assert {row.path.resolve() for row in data.rows} == {film.resolve()}
 

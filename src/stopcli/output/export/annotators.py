@@ -27,7 +27,7 @@ ELAN = (  # where the format is described
     "{http://www.w3.org/2001/XMLSchema-instance}noNamespaceSchemaLocation",
     "http://www.mpi.nl/tools/elan/EAFv3.0.xsd",
 )
-COLUMNS = ("path", "start", "end", "label", "score", "first_frame", "end_frame", "fps")
+COLUMNS = ("path", "start", "end", "label", "score", "confidence", "first_frame", "end_frame", "fps")
 
 
 def table(marks: Marks, media: Mapping[str, Media], names: Mapping[str, str]) -> str:
@@ -41,7 +41,8 @@ def table(marks: Marks, media: Mapping[str, Media], names: Mapping[str, str]) ->
             times = (f"{mark.start:.3f}", f"{mark.end:.3f}")
             rate = f"{float(media[path].rate):.6g}"
             texts = (printable(safe_path(names[path])), *times, safe_cell(mark.text))
-            writer.writerow((*texts, f"{mark.score:.4f}", first, end, rate))
+            sure = "" if mark.confidence is None else f"{mark.confidence:.4f}"
+            writer.writerow((*texts, f"{mark.score:.4f}", sure, first, end, rate))
     return out.getvalue()
 
 

@@ -27,6 +27,7 @@ class Mark:
     text: str
     score: float
     query: bool = False  # the text was looked for, not chosen from labels
+    confidence: float | None = None
 
     @property
     def remark(self) -> str:
@@ -73,7 +74,8 @@ def marks_of(records: Iterable[object]) -> list[Mark]:
     marks: list[Mark] = []
     for record in records:
         if isinstance(record, Hit) and record.start is not None and record.end is not None:
-            marks.append(Mark(record.path, record.start, record.end, record.query, record.score, query=True))
+            place = record.path, record.start, record.end
+            marks.append(Mark(*place, record.query, record.score, query=True, confidence=record.confidence))
         elif isinstance(record, Classification) and record.start is not None and record.end is not None:
             best, last = record.scores[0], marks[-1] if marks else None
             joins = last is not None and (last.path, last.end, last.text) == (
