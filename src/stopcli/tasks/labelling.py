@@ -100,6 +100,11 @@ class LabelTable(AbstractContextManager["LabelTable"]):
         row = self._rows.get(_place(path, start, end))
         return None if row is None else row["label"]
 
+    @property
+    def left(self) -> str | None:
+        """A hash of the table as this process left it; None if somebody else has written it since."""
+        return None if self.edited else self.sha256
+
     def put(self, answers: Mapping[Place, str | None]) -> None:
         """Call moments so, or no more (None); `undo` takes all of them back at once, or that nothing changed.
 

@@ -84,6 +84,7 @@ class LabelMemory:
         if not lost:
             return Moves({}, set())
         known = {content for path, content in held.items() if present.get(path) != content}
+        remembered = {self.contents[path] for path in lost if path in self.contents}  # with all their copies
         fresh, spelled = set(changed), {str(path).casefold() for path in present}
         inside = [str(root).rstrip(os.sep) + os.sep for root in roots]
         filled = tuple(root for root in inside if any(str(path).startswith(root) for path in present))
@@ -92,7 +93,7 @@ class LabelMemory:
         stays = was.keys() - lost.keys()
         for path, content in present.items():
             if content in new:
-                is_new = self.contents[path] != content if path in self.contents else path in fresh
+                is_new = self.contents.get(path) != content if content in remembered else path in fresh
                 places = new[content] if is_new else old[content]
                 places.append(path) if path in stays else places.appendleft(path)  # without labels first
         moved: dict[Path, Path] = {}

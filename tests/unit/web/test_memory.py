@@ -251,3 +251,23 @@ def test_a_disk_that_is_full_changes_nothing(folder, monkeypatch):
             monkeypatch.undo()
     assert labelled(folder) == LABELS
     assert not list(folder.glob("*before*"))
+
+
+def test_a_new_recording_takes_no_label_over_where_an_index_was_faster(folder):
+    """Another command has looked at the folder meanwhile: the index tells of no change any more."""
+    renamed(folder, ("1.mp4", "old/1.mp4"))
+    (folder / "1.mp4").write_text("what the camera saw next")
+    assert look_again(folder, contents(folder)) == {"old/1.mp4": "zebra", "2.mp4": "ant", "3.mp4": "owl"}
+
+
+def test_what_others_wrote_is_not_taken_for_what_was_left(folder):
+    with LabelTable(folder / "labels.csv") as table:
+        assert table.left == table.sha256 is not None
+        with (folder / "labels.csv").open("a") as stream:
+            stream.write("4.mp4,0,1,bat\n")
+        table.refresh()
+        assert table.left is None
+        table.put({(folder / "4.mp4", 2.0, 3.0): "bat"})
+        assert table.left is None  # until labels have followed
+        table.edited = False
+        assert table.left == table.sha256

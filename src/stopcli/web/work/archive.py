@@ -191,7 +191,7 @@ class Archive:
                 job.report(done, total, f"{path}")
                 if (began := time.monotonic()) >= due:
                     with self._engine() as other:
-                        self._peek(other, videos)
+                        self._peek(other, self.footage.scan())  # names may have changed since
                     due = time.monotonic() + max(PEEK, (time.monotonic() - began) / SHARE)
 
             job.report(0, total, "loading the model")

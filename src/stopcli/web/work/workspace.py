@@ -171,7 +171,7 @@ class Workspace:
                 self._order.forget_answers()
             self.table.edited = False
             self._memory.look({row.path for row in self.table.rows}, present)
-            self._memory.keep(self.labels(), self.table.sha256)
+            self._memory.keep(self.labels(), self.table.left)
 
     def rescan(self) -> list[dict[str, Any]]:
         """Look for new videos, and embed them as heavy work with every model that is open."""
@@ -195,7 +195,7 @@ class Workspace:
         """Add a label to choose from; return all of them."""
         with self.lock:
             self._order.add([checked_label(name)])
-            self._memory.keep(self.labels(), self.table.sha256)
+            self._memory.keep(self.labels(), self.table.left)
             return self.labels()
 
     def rename(self, old: str, new: str) -> list[str]:
@@ -205,7 +205,7 @@ class Workspace:
             name = new if new in self._order.names else checked_label(new)
             self.table.put({row.place: name for row in self.rows() if row.label == old})
             self._order.renamed(old, name)
-            self._memory.keep(self.labels(), self.table.sha256)
+            self._memory.keep(self.labels(), self.table.left)
             return self.labels()
 
     def judge(self, answers: Mapping[str, str | None]) -> None:
@@ -217,7 +217,7 @@ class Workspace:
             self.table.put({self._place(moment): label for moment, label in answers.items()})
             self._order.answered()
             self._order.add(label for label in answers.values() if label in self.table.counts() and label)
-            self._memory.keep(self.labels(), self.table.sha256)
+            self._memory.keep(self.labels(), self.table.left)
 
     def _place(self, moment: str) -> Place:
         """Return where a moment stands in the table: a row may leave out a start of 0, or the file's end."""
@@ -245,7 +245,7 @@ class Workspace:
         with self.lock:
             back = self.table.undo()
             self._order.undo()
-            self._memory.keep(self.labels(), self.table.sha256)
+            self._memory.keep(self.labels(), self.table.left)
         return [moment_id(Footage.id_of(r.path), r.start or 0.0, r.end or 0.0) for r in back]
 
     def rows(self) -> list[Labelled]:
