@@ -82,8 +82,10 @@ class LabelTable(AbstractContextManager["LabelTable"]):
 
     def _tidy(self) -> None:
         """Remove what a process left that was killed while it wrote."""
-        for part in self.path.parent.glob(f".{glob.escape(self.path.stem[:40])}-*.part.csv"):
-            part.unlink(missing_ok=True)
+        stem = self.path.stem
+        for name in (stem, f".{stem}.page", f".{stem}.files"):  # and of what `stopcli.tasks.memory` keeps
+            for part in self.path.parent.glob(f".{glob.escape(name[:40])}-*.part.*"):
+                part.unlink(missing_ok=True)
 
     @property
     def rows(self) -> list[Labelled]:

@@ -271,3 +271,14 @@ def test_what_others_wrote_is_not_taken_for_what_was_left(folder):
         assert table.left is None  # until labels have followed
         table.edited = False
         assert table.left == table.sha256
+
+
+def test_what_a_killed_process_left_is_removed(folder):
+    parts = [folder / f"{name}-0123456789ab.part{suffix}" for name, suffix in
+             ((".labels", ".csv"), ("..labels.page", ".json"), ("..labels.files", ".json"))]  # fmt: skip
+    for part in parts:
+        part.write_text("half")
+    (folder / ".labels-mine.csv").write_text("mine")
+    with LabelTable(folder / "labels.csv"):
+        assert not any(part.exists() for part in parts)
+    assert (folder / ".labels-mine.csv").exists()
