@@ -83,8 +83,9 @@ class LabelTable(AbstractContextManager["LabelTable"]):
     def _tidy(self) -> None:
         """Remove what a process left that was killed while it wrote."""
         stem = self.path.stem
-        for name in (stem, f".{stem}.page", f".{stem}.files"):  # and of what `stopcli.tasks.memory` keeps
-            for part in self.path.parent.glob(f".{glob.escape(name[:40])}-*.part.*"):
+        known = {stem: "csv", f".{stem}.page": "json", f".{stem}.files": "json"}  # see `stopcli.tasks.memory`
+        for name, suffix in known.items():
+            for part in self.path.parent.glob(f".{glob.escape(name[:40])}-*.part.{suffix}"):
                 part.unlink(missing_ok=True)
 
     @property
