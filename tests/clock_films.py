@@ -24,6 +24,18 @@ def picture(number: int) -> np.ndarray:
     return image
 
 
+def copy_with_timecode(source: Path, target: Path, code: str) -> Path:
+    """Copy a film's pictures, with a camera's timecode; return ``target``."""
+    with av.open(str(source)) as film, av.open(str(target), "w") as out:
+        stream = out.add_stream_from_template(film.streams.video[0], opaque=True)
+        stream.metadata["timecode"] = code
+        for packet in film.demux(video=0):
+            if packet.size:
+                packet.stream = stream
+                out.mux(packet)
+    return target
+
+
 def number_in(pixels: np.ndarray) -> int:
     """Read the number of a picture (H,W,3)."""
     return sum(int(pixels[16:48, bit * 16 + 4 : bit * 16 + 12].mean() > 128) << bit for bit in range(BITS))

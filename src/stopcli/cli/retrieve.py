@@ -95,7 +95,8 @@ class Search:
         from stopcli.index.types import Filters, SearchRequest
 
         if not (self.query or self.like or self.image):
-            first = str(self.paths[0]) if len(self.paths or ()) > 1 and self.paths else "."
+            paths = self.paths or []
+            first = str(paths[0]) if len(paths) > 1 else "."
             if set(first) != {"."} and os.sep not in first and is_folder(first):
                 word = f"to look for the word, give --query {shlex.quote(first)}"
                 raise UsageError(

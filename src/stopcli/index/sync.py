@@ -107,8 +107,8 @@ def compare(database: Database, videos: Paths, roots: Iterable[Path]) -> FileDif
         try:
             status = path.stat()
             record = known.get(path)
-            if record is None or (record.size, record.mtime_ns) != (status.st_size, time_of(status)):
-                size, time_ns = status.st_size, time_of(status)
+            if record is None or (record.size, record.mtime_ns) != (status.st_size, _time(status)):
+                size, time_ns = status.st_size, _time(status)
                 record = FileRecord(size, time_ns, _content(place, size, time_ns))
             present[path], shown[path] = record, str(given)
         except FileNotFoundError:
@@ -229,7 +229,7 @@ def is_unchanged(path: Path, record: FileRecord, *, failed: bool) -> bool:
         status = path.stat()
     except OSError:
         return failed  # else its drive may have gone while the end was read
-    return (status.st_size, time_of(status)) == (record.size, record.mtime_ns)
+    return (status.st_size, _time(status)) == (record.size, record.mtime_ns)
 
 
 @lru_cache(maxsize=1 << 17)
@@ -246,7 +246,7 @@ def _holds(path: Path, record: FileRecord) -> bool:
         return False
 
 
-def time_of(status: os.stat_result) -> int:
+def _time(status: os.stat_result) -> int:
     """Return when a file was changed, in nanoseconds, as far as a database can hold it: to the year 2262."""
     return max(-(2**63), min(status.st_mtime_ns, 2**63 - 1))
 

@@ -6,17 +6,15 @@ import csv
 import json
 import os
 import shutil
-import subprocess
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from xml.etree import ElementTree
 
-import av
 import opentimelineio as otio
 import pytest
 
-from clock_films import write_clock
+from clock_films import copy_with_timecode, write_clock
 from conftest import write_video
 from stopcli.data.table import read_dataset
 from stopcli.output.export import export
@@ -78,13 +76,7 @@ def test_a_csv_that_was_exported_is_read_back_as_it_was(films, tmp_path, name):
 def test_an_edl_counts_as_the_camera_did(films, tmp_path):
     """At 29.97 pictures a second a camera may count without dropping numbers, where a timeline drops them."""
     film = tmp_path / "ndf.mov"
-    with av.open(str(films / "ntsc.mp4")) as source, av.open(str(film), "w") as out:
-        stream = out.add_stream_from_template(source.streams.video[0], opaque=True)
-        stream.metadata["timecode"] = "01:00:00:00"
-        for packet in source.demux(video=0):
-            if packet.size:
-                packet.stream = stream
-                out.mux(packet)
+    copy_with_timecode(films / "ntsc.mp4", film, "01:00:00:00")
     text = written(tmp_path / "hits.edl", [hit(film, 2, 4)]).read_text()
     assert "C        01:00:02:00 01:00:04:00 01:00:00;00 01:00:02;00" in text
 
@@ -138,16 +130,8 @@ def test_a_timeline_of_slow_motion_has_a_rate_that_editors_know(tmp_path, suffix
     assert (start, length) == pytest.approx((1, 1), abs=0.02)
 
 
-def with_timecode(films, name, code):
-    film = films / f"coded_{name}"
-    command = ["ffmpeg", "-y", "-v", "error", "-i", films / name, "-c", "copy", "-timecode", code, film]
-    subprocess.run(list(map(str, command)), check=True)
-    return film
-
-
-@pytest.mark.skipif(shutil.which("ffmpeg") is None, reason="writes a camera's timecode with ffmpeg")
 def test_premiere_counts_markers_from_the_media_and_reads_drop_frame(films, tmp_path):
-    film = with_timecode(films, "ntsc.mp4", "10:00:00;00")
+    film = copy_with_timecode(films / "ntsc.mp4", tmp_path / "coded.mp4", "10:00:00;00")
     root = ElementTree.parse(written(tmp_path / "hits.xml", [hit(film, 2, 4)])).getroot()
     (marker,) = root.iter("marker")
     assert [marker.findtext(name) for name in ("in", "out")] == ["60", "60"]

@@ -10,7 +10,7 @@ import av
 import numpy as np
 import pytest
 
-from clock_films import lag_of_sound, number_in, numbers_in, write_clock
+from clock_films import copy_with_timecode, lag_of_sound, number_in, numbers_in, write_clock
 from conftest import write_video
 from stopcli.errors import FileExists, UnreadableVideo, UsageError
 from stopcli.results import Failure, Hit
@@ -222,13 +222,7 @@ def test_a_cover_does_not_put_the_moment_off(films, tmp_path):
 ])  # fmt: skip
 def test_the_cameras_timecode_goes_on(films, tmp_path, exact, name, code):
     film = tmp_path / "film.mov"
-    with av.open(str(films("libx264.mov"))) as source, av.open(str(film), "w") as out:
-        stream = out.add_stream_from_template(source.streams.video[0], opaque=True)
-        stream.metadata["timecode"] = "10:00:00:00"
-        for packet in source.demux(video=0):
-            if packet.size:
-                packet.stream = stream
-                out.mux(packet)
+    copy_with_timecode(films("libx264.mov"), film, "10:00:00:00")
     save_clip(film, START, END, tmp_path / name, exact=exact)
     assert read_facts(tmp_path / name).timecode == code
 

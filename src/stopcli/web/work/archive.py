@@ -9,7 +9,7 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from stopcli.errors import UsageError
 from stopcli.index.engine import SearchEngine
 from stopcli.index.ranking import Selection, select
-from stopcli.index.sync import FileDiff, Update, absolute, time_of
+from stopcli.index.sync import FileDiff, Update, absolute, is_unchanged
 from stopcli.index.types import Filters, Progress, SearchRequest, Vectors
 from stopcli.model.files import ModelFiles
 from stopcli.results import Failure
@@ -91,10 +91,8 @@ class View:
     def check_same(self, path: Path) -> None:
         """Raise UsageError if a file is not the one that was looked at."""
         record = self._update.diff.present.get(Path(absolute(path)))
-        with suppress(OSError):
-            status = path.stat()
-            if record is not None and (record.size, record.mtime_ns) != (status.st_size, time_of(status)):
-                raise UsageError(f"{path.name}: has changed since the page looked; look for new videos first")
+        if record is not None and not is_unchanged(path, record, failed=True):
+            raise UsageError(f"{path.name}: has changed since the page looked; look for new videos first")
 
     def content_of(self, file: str) -> str | None:
         """Return the key of a file's content."""
