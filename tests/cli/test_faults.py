@@ -47,8 +47,8 @@ def video(tmp_path):
         (["finetune", "none.csv", "--epochs", "-1"], 2, "'--epochs'"),
         (["finetune", "none.csv", "--resume", "--force"], 2, "give one of them"),
         (["benchmark", "speed", "--precisions", "fp8"], 2, "--precisions takes auto, fp32, bf16, fp16"),
-        (["index", "rm"], 2, "name files or folders, or give --all"),
-        (["index", "rm", "--all", "VIDEO"], 2, "name files or folders, or give --all"),
+        (["index", "rm"], 2, "name files or folders, or give --space or --all"),
+        (["index", "rm", "--all", "VIDEO"], 2, "name files or folders, or give --space or --all"),
         (["models", "info", "hf:x"], 2, "hf:org/repo"),
     ],
 )

@@ -96,23 +96,33 @@ def ls(show: o.Show, paths: Known = None, index: Index = None) -> None:
         s.output.add_all(listing(opened, paths or []))
 
 
-@app.command("rm", epilog="Examples:\n  stop index rm videos/old/\n  stop index rm --all")
+_one_space = typer.Option(metavar="N", min=1, help="Remove one model's vectors; 'stop index info' lists N.")
+RM = """Examples:
+  stop index rm videos/old/
+  stop index rm --space 2   # the vectors of a model that is no longer used
+  stop index rm --all"""
+
+
+@app.command("rm", epilog=RM)
 @o.shares(o.Show)
 def rm(
     show: o.Show,
     paths: Known = None,
+    space: Annotated[int | None, _one_space] = None,
     everything: Annotated[bool, typer.Option("--all", help="Empty the index.")] = False,
     index: Index = None,
 ) -> None:
-    """Remove files from the index, never the videos themselves."""
+    """Remove files or vectors from the index, never the videos."""
     with session("index rm", show) as s:
+        from stopcli.index.maintenance import remove, remove_space
         from stopcli.results import IndexChange
 
-        if bool(paths) == everything:
-            raise UsageError("name files or folders, or give --all")
-        from stopcli.index.maintenance import remove
-
+        if bool(paths) + everything + (space is not None) != 1:
+            raise UsageError("name files or folders, or give --space or --all")
         with s.index(index) as opened:
+            if space is not None:
+                s.output.add(IndexChange(str(opened.folder), freed=remove_space(opened, space)))
+                return
             _check_known(opened, paths)
             removed = remove(opened, None if everything else paths or [])
             s.output.add(IndexChange(str(opened.folder), removed=removed))
@@ -240,7 +250,8 @@ def export(
     Beyond ten million moments, a vector database serves better than this index.
     """
     with session("index export", show) as s, s.index(index) as opened:
-        from stopcli.index.scale.export import check_export, choose_space
+        from stopcli.index.maintenance import choose_space
+        from stopcli.index.scale.export import check_export
         from stopcli.index.scale.export import export as write
         from stopcli.results import Written
 

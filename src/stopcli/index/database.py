@@ -108,14 +108,7 @@ class Database:
                 self._rows("PRAGMA synchronous=NORMAL")
                 if self._pragma("user_version") == 0:
                     self._create()
-            if (number := self._pragma("user_version")) != FORMAT:
-                problem = f"{path}: format {number}, this stopcli reads {FORMAT}"
-                way = "upgrade stopcli" if number > FORMAT else "delete its folder, and it is made again"
-                raise IndexUnusable(f"{problem}; {way}, or name another with --index")
-            if fault := _schema_fault(
-                self._rows("SELECT type, name FROM sqlite_master WHERE type != 'index'")
-            ):
-                raise unusable(path, fault)
+            _check_format(path, self._rows)
             with self._explained():
                 self._newer = _newer_columns(self._db, writable=writable)
         except StopError:
@@ -141,12 +134,7 @@ class Database:
             yield
         except sqlite3.Error as error:
             raise explain(self._path, error) from error
-        except (
-            TypeError,
-            ValueError,
-            OverflowError,
-            RecursionError,
-        ) as error:  # values of other types than were written
+        except (TypeError, ValueError, OverflowError, RecursionError) as error:
             raise unusable(self._path, str(error)) from error
 
     @contextmanager
@@ -197,6 +185,12 @@ class Database:
                 space_of(*astuple(space))  # what cannot be read back would make the index useless
                 db.execute(f"INSERT INTO spaces ({SPACES}) VALUES (?,?,?,?,?,?,?,?,?)", astuple(space))
         return space
+
+    def drop_space(self, space: Space) -> None:
+        """Forget a space, and what is known of contents in it."""
+        with self.transaction() as db:
+            for table, column in (("entries", "space"), ("faults", "space"), ("spaces", "id")):
+                db.execute(f"DELETE FROM {table} WHERE {column}=?", (space.id,))
 
     def files(self) -> dict[Path, FileRecord]:
         """Return every file, by absolute path."""
@@ -289,25 +283,27 @@ class Database:
 
 
 def _connect(path: Path, *, writable: bool) -> sqlite3.Connection:
-    """Open a database; one that even to read would need a file beside it is read as it lies there.
+    """Open a database; where this user may not write, as it lies there, without a file made beside it.
 
-    Raises IndexBusy where what was written last is not in it yet.
+    Raises IndexBusy where what was written last is not in it yet; IndexUnusable where others left such files.
     """
     uri = f"{sqlite_address(path)}?mode="
     connect = partial(sqlite3.connect, uri=True, timeout=60, isolation_level=None)
-    if writable:
+    beside = [p for end in ("-wal", "-shm") if (p := path.with_name(path.name + end)).exists()]
+    if writable and all(os.access(p, os.W_OK) for p in beside):
         return connect(f"{uri}rwc")
-    db = connect(f"{uri}ro")
-    try:
-        db.execute("SELECT 1 FROM sqlite_master").fetchone()
-    except sqlite3.OperationalError as error:
+    if beside and not writable:
+        db = connect(f"{uri}ro")
+        with suppress(sqlite3.OperationalError):
+            db.execute("SELECT 1 FROM sqlite_master").fetchone()
+            return db
         db.close()
-        log = path.with_name(f"{path.name}-wal")
-        if log.exists() and log.stat().st_size:
-            problem = "another user is writing to it; try again when they have finished"
-            raise IndexBusy(f"{path}: {problem}") from error
-        return connect(f"{uri}ro&immutable=1")
-    return db
+    if any(p.name.endswith("-wal") and p.stat().st_size for p in beside):
+        raise IndexBusy(f"{path}: another user is writing to it; try again when they have finished")
+    if writable:
+        names = " and ".join(p.name for p in beside)
+        raise IndexUnusable(f"{path}: {names} belong to another user; when they have finished, remove these")
+    return connect(f"{uri}ro&immutable=1")
 
 
 def _check_format(path: Path, rows: Callable[[str], list[tuple[Any, ...]]]) -> None:

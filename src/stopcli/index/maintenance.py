@@ -9,7 +9,7 @@ from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
-from stopcli.errors import IndexUnusable
+from stopcli.errors import IndexUnusable, NothingFound, UsageError
 from stopcli.fileio import replacing, write_error
 from stopcli.index.database import FORMAT, unusable
 from stopcli.index.store import DATABASE, READS, Index
@@ -49,7 +49,9 @@ def describe(index: Index) -> IndexInfo:
     """Return what the index holds, and for which settings."""
     size = sum(path.stat().st_size for path in index.folder.iterdir() if path.is_file())
     spaces = index.database.spaces()
-    shown = (IndexSpace(s.model, s.weights, s.precision, s.frames, s.window, s.rows, s.shots) for s in spaces)
+    shown = (
+        IndexSpace(s.id, s.model, s.weights, s.precision, s.frames, s.window, s.rows, s.shots) for s in spaces
+    )
     return IndexInfo(str(index.folder), FORMAT, len(index.database.files()), size, tuple(shown))
 
 
@@ -64,6 +66,40 @@ def remove(index: Index, paths: Paths | None) -> int:
         if paths is None:
             compact(index)
     return len(files)
+
+
+def choose_space(index: Index, number: int | None) -> Space:
+    """Return the space with this number, or the only one that has vectors.
+
+    Raises UsageError: there are several, or none has this number. NothingFound: the index is empty.
+    """
+    spaces = {space.id: space for space in index.database.spaces()}
+    filled = [space for space in spaces.values() if space.rows]
+    if number is None and len(filled) == 1:
+        return filled[0]
+    if number in spaces:
+        return spaces[number]
+    if not filled:
+        raise NothingFound(f"{index.folder}: holds no vectors; 'stop index update' makes them")
+    known = "; ".join(f"{s.id} is {s.model}, {s.precision}, {_windows(s)}" for s in spaces.values())
+    problem = f"{index.folder}: holds vectors of {len(spaces)} setting{'s' if len(spaces) > 1 else ''}"
+    raise UsageError(f"{problem}; choose by --space: {known}")
+
+
+def _windows(space: Space) -> str:
+    return "whole files" if space.window is None else f"windows of {space.window:g} s"
+
+
+def remove_space(index: Index, number: int) -> int:
+    """Drop the vectors of one model and its settings, or raise IndexBusy; return the bytes that were freed.
+
+    The files stay known: other models may have embedded them. Raises UsageError: no space has this number.
+    """
+    with index.writing():
+        space = choose_space(index, number)
+        index.database.drop_space(space)
+        _clear(index)
+    return space.rows * space.size * 4
 
 
 def lost_spaces(index: Index) -> list[Space]:
@@ -169,14 +205,17 @@ def compact(index: Index) -> int:
         contents = {record.content for record in index.database.files().values()}
         freed = sum(_compact_space(index, space, contents) for space in index.database.spaces())
         index.database.shrink()
-        named = tuple(space.file for space in index.database.spaces())
-        for path in index.folder.iterdir():
-            if OURS.fullmatch(path.name) and not path.name.startswith(
-                named
-            ):  # old, made of old ones, or left by a killed process
-                with suppress(OSError):  # a reader elsewhere may have it open
-                    path.unlink()
+        _clear(index)
     return freed
+
+
+def _clear(index: Index) -> None:
+    """Remove files of vectors that no space names: old, made of old ones, or left by a killed process."""
+    named = tuple(space.file for space in index.database.spaces())
+    for path in index.folder.iterdir():
+        if OURS.fullmatch(path.name) and not path.name.startswith(named):
+            with suppress(OSError):  # a reader elsewhere may have it open
+                path.unlink()
 
 
 def _compact_space(index: Index, space: Space, contents: set[str]) -> int:

@@ -53,8 +53,9 @@ class Index(AbstractContextManager["Index"]):
             raise IndexUnusable(
                 f"{folder}: {problem}; name another place with --index or STOPCLI_HOME"
             ) from error
-        self._writable = os.access(folder, os.W_OK)
-        self.database = Database(folder / DATABASE, writable=self._writable)
+        database = folder / DATABASE
+        self._writable = all(os.access(p, os.W_OK) for p in (folder, database) if p is folder or p.exists())
+        self.database = Database(database, writable=self._writable)
 
     def __exit__(self, *_: object) -> None:
         self.close()

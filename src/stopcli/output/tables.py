@@ -205,7 +205,7 @@ def _index_info(records: Sequence[r.IndexInfo]) -> Table:
             f"{'shots of up to' if s.shots else 'windows of'} {s.window:g} s" if s.window else "whole files"
         )
         made = f"{window}, {s.frames} frames, {s.precision}, weights {s.weights[:12]}"
-        pairs.append((s.model, f"{s.vectors} vectors: {made}"))
+        pairs.append((f"space {s.id}", f"{s.model}, {s.vectors} vectors: {made}"))
     return facts(pairs)
 
 

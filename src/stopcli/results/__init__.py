@@ -168,9 +168,10 @@ class IndexedFile:
 class IndexSpace:
     """Vectors of an index that can be compared; ``window`` (seconds) None is one vector a file.
 
-    With ``shots``, windows end at cuts, and are so long at most.
+    With ``shots``, windows end at cuts, and are so long at most. ``id`` is what ``--space`` takes.
     """
 
+    id: int
     model: str
     weights: str
     precision: str

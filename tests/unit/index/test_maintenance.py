@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 from index_toys import filled_index, space_of, toy_space, vectors_by_content
 
-from stopcli.errors import CannotWrite
+from stopcli.errors import CannotWrite, UsageError
 from stopcli.index.database import FORMAT
-from stopcli.index.maintenance import _bad_contents, compact, describe, listing, merge, remove
+from stopcli.index.maintenance import _bad_contents, compact, describe, listing, merge, remove, remove_space
 from stopcli.index.types import Fault, FileRecord, NewEntry
 from stopcli.results import IndexedFile, IndexSpace
 
@@ -100,7 +100,7 @@ def test_listing_and_describing_tell_what_is_there(tmp_path):
     assert (info.folder, info.format, info.files) == (str(tmp_path), FORMAT, 4)
     assert info.bytes > 7 * 16
     assert info.spaces == (
-        IndexSpace("toy", "w" * 64, "fp32", 4, 8.0, 6), IndexSpace("toy", "w" * 64, "fp32", 4, None, 1),
+        IndexSpace(1, "toy", "w" * 64, "fp32", 4, 8.0, 6), IndexSpace(2, "toy", "w" * 64, "fp32", 4, None, 1),
     )  # fmt: skip
 
 
@@ -119,6 +119,37 @@ def test_rm_merge_compact_and_info(run, run_json, toy, clips, tmp_path):
     assert run_json("index", "rm", "--all")[1]["data"][0]["removed"] == 2
     assert json.loads(run("index", "ls", "--format", "json")[1])["data"] == []
     assert run("index", "rm")[0] == 2
+
+
+def test_a_space_is_removed_without_the_others(tmp_path):
+    index = filled_index(tmp_path, files=3)
+    before, files = vectors_by_content(index), index.database.files()
+    with index.writing():
+        whole = index.database.make_space(toy_space(window=None))
+        index.add(whole, [NewEntry("c0", 8.0, np.eye(1, 4, dtype=np.float32))], {"c1": Fault("e", "m")}, {})
+    (tmp_path / "vectors-2.f32.usearch").write_bytes(b"x")
+    assert remove_space(index, 2) == 4 * 4
+    assert [p.name for p in tmp_path.glob("*vectors-*")] == ["vectors-1.f32"]
+    assert [s.id for s in index.database.spaces()] == [1]
+    assert (vectors_by_content(index), index.database.files()) == (before, files)
+    again = index.database.make_space(toy_space(window=None))
+    assert (index.database.entries(again), index.database.faults(again)) == ({}, {})
+    with pytest.raises(
+        UsageError, match="2 settings; choose by --space: 1 is toy, fp32, windows of 8 s; 2 is"
+    ):
+        remove_space(index, 3)
+
+
+def test_the_vectors_of_one_model_are_removed_by_the_number_that_info_shows(run, run_json, toy, clips):
+    for window in ("8", "2"):
+        run("index", "update", clips, "-m", toy, "--device", "cpu", "--precision", "fp32", "--window", window)
+    spaces = run_json("index", "info")[1]["data"][0]["spaces"]
+    other = next(s["id"] for s in spaces if s["window"] == 2)
+    assert f"space {other}" in run("index", "info", "--format", "table")[1]
+    assert run_json("index", "rm", "--space", other)[1]["data"][0]["freed"] > 0
+    assert run_json("index", "info")[1]["data"][0]["spaces"] == [s for s in spaces if s["id"] != other]
+    assert run("index", "rm", "--space", 9)[0] == 2
+    assert run("index", "rm", "--space", 1, "--all")[0] == 2
 
 
 def test_merge_forgets_that_a_file_could_not_be_read_here(tmp_path):

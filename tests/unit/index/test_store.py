@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from index_toys import filled_index, space_of, toy_space, unit_rows
+from index_toys import filled_index, space_of, toy_space, unit_rows, vectors_by_content
 
 from stopcli.errors import CannotWrite, IndexBusy, IndexUnusable
 from stopcli.index.database import FORMAT, Database
@@ -182,3 +182,35 @@ def test_a_writer_that_waits_says_for_whom_and_can_be_interrupted(tmp_path):
             signal.signal(signal.SIGALRM, before)
     (words,) = told
     assert words.startswith(f"waiting: process {os.getpid()} on ")
+
+
+def theirs(monkeypatch, *names):
+    """Let files with these names belong to another user: they can be read, and not written."""
+    may = os.access
+    monkeypatch.setattr(os, "access", lambda p, mode: may(p, mode) and Path(p).name not in names)
+
+
+def test_a_search_in_the_index_of_another_user_leaves_no_files_there(tmp_path, monkeypatch):
+    filled_index(tmp_path).close()
+    before = {path.name: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
+    theirs(monkeypatch, "index.sqlite")
+    with Index(tmp_path) as index:
+        assert len(vectors_by_content(index)) == 6
+        assert {path.name: path.stat().st_mtime_ns for path in tmp_path.iterdir()} == before
+        with pytest.raises(IndexUnusable, match="read-only; name another place"), index.writing():
+            pass
+
+
+def test_an_index_with_files_that_another_user_left_says_which(tmp_path, monkeypatch):
+    filled_index(tmp_path).close()
+    for end in ("wal", "shm"):
+        (tmp_path / f"index.sqlite-{end}").touch()
+    with monkeypatch.context() as patch:
+        theirs(patch, "index.sqlite-wal", "index.sqlite-shm")
+        with pytest.raises(
+            IndexUnusable, match=r"index\.sqlite-wal and index\.sqlite-shm belong to another user"
+        ):
+            Index(tmp_path)
+        (tmp_path / "index.sqlite-wal").write_bytes(b"x" * 100)
+        with pytest.raises(IndexBusy, match="another user is writing to it"):
+            Index(tmp_path)

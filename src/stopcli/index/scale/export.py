@@ -15,8 +15,9 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from stopcli.errors import CannotWrite, FileExists, NothingFound, UsageError
+from stopcli.errors import CannotWrite, FileExists, UsageError
 from stopcli.fileio import check_output, exists, is_folder, replacing, replacing_folder, to_json
+from stopcli.index.maintenance import choose_space
 from stopcli.index.store import Index
 from stopcli.index.types import Entry, Space, Vectors
 
@@ -65,26 +66,6 @@ def check_export(target: Path, store: Store, *, force: bool) -> None:
         except ImportError:
             extra = "lance" if store == "lance" else "parquet"
             raise UsageError(f"--to {store} needs {package}; install 'stopcli[{extra}]'") from None
-
-
-def choose_space(index: Index, number: int | None) -> Space:
-    """Return the space with this number, or the only one.
-
-    Raises UsageError: there are several, or none has this number. NothingFound: the index is empty.
-    """
-    spaces = {space.id: space for space in index.database.spaces() if space.rows}
-    if not spaces:
-        raise NothingFound(f"{index.folder}: holds no vectors; 'stop index update' makes them")
-    if number is None and len(spaces) == 1:
-        return next(iter(spaces.values()))
-    if number not in spaces:
-        known = "; ".join(
-            f"{s.id} is {s.model}, {s.precision}, windows of {s.window}" for s in spaces.values()
-        )
-        raise UsageError(
-            f"{index.folder}: holds vectors of {len(spaces)} settings; choose by --space: {known}"
-        )
-    return spaces[number]
 
 
 def export(index: Index, space: Space, target: Path, store: Store, progress: Callable[[int], object]) -> int:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from stopcli.errors import CannotWrite, FileExists, NothingFound, UsageError
-from stopcli.index.maintenance import compact
+from stopcli.index.maintenance import choose_space, compact
 from stopcli.index.scale import export as x
 from stopcli.index.store import Index
 from stopcli.index.types import SHOTS, FileRecord, NewEntry, Space
@@ -114,10 +114,10 @@ def test_windows_at_cuts_and_whole_files_are_exported_too(tmp_path):
         index.add(shots, [NewEntry("a", 9.0, one, (0, 2500), 1.0)], {}, files)
         index.add(whole, [NewEntry("a", 9.0, one[:1])], {}, files)
         with pytest.raises(UsageError, match=r"2 settings; choose by --space: 1 is toy"):
-            x.choose_space(index, None)
+            choose_space(index, None)
         with pytest.raises(UsageError, match="--space"):
-            x.choose_space(index, 9)
-        spans = [(b.starts, b.ends) for n in (1, 2) for b in x.moments(index, x.choose_space(index, n))]
+            choose_space(index, 9)
+        spans = [(b.starts, b.ends) for n in (1, 2) for b in x.moments(index, choose_space(index, n))]
         assert spans == [([1.0, 3.5], [3.5, 9.0]), ([None], [None])]
 
 
@@ -167,7 +167,7 @@ def test_nothing_is_replaced_without_a_word(index, tmp_path):
 
 def test_an_index_without_vectors_says_so(tmp_path):
     with Index(tmp_path / "index") as index, pytest.raises(NothingFound, match="stop index update"):
-        x.choose_space(index, None)
+        choose_space(index, None)
 
 
 def test_a_missing_package_is_named(tmp_path, monkeypatch):
