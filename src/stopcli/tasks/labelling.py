@@ -65,7 +65,7 @@ class LabelTable(AbstractContextManager["LabelTable"]):
             raise UsageError(f"{path}: labels are kept in a table; its name must end in .csv")
         self.path = path.resolve()  # one file has one lock, whatever links lead to it
         self._undo: list[list[_Change]] = []  # what each key did
-        self.edited = False  # whether somebody else has written it, since this was set to False
+        self.edited: set[Path] = set()  # files whose rows somebody else has changed, since it was cleared
         self.sha256: str | None = None  # of the file as it is known
         self._seen: tuple[int, int, int] | None = None
         self._columns: list[str] = list(HEADER)
@@ -73,20 +73,12 @@ class LabelTable(AbstractContextManager["LabelTable"]):
         with ExitStack() as stack:
             make_folder(self.path.parent)
             stack.enter_context(alone(self.path))
-            self._tidy()
+            _tidy(self.path)
             self._read()
             self._lock = stack.pop_all()
 
     def __exit__(self, *_: object) -> None:
         self._lock.close()
-
-    def _tidy(self) -> None:
-        """Remove what a process left that was killed while it wrote."""
-        stem = self.path.stem
-        known = {stem: "csv", f".{stem}.page": "json", f".{stem}.files": "json"}  # see `stopcli.tasks.memory`
-        for name, suffix in known.items():
-            for part in self.path.parent.glob(f".{glob.escape(name[:40])}-*.part.{suffix}"):
-                part.unlink(missing_ok=True)
 
     @property
     def rows(self) -> list[Labelled]:
@@ -105,7 +97,7 @@ class LabelTable(AbstractContextManager["LabelTable"]):
 
     @property
     def left(self) -> str | None:
-        """A hash of the table as this process left it; None if somebody else has written it since."""
+        """A hash of the table as this process left it; None if somebody else has changed rows since."""
         return None if self.edited else self.sha256
 
     def put(self, answers: Mapping[Place, str | None]) -> None:
@@ -138,22 +130,15 @@ class LabelTable(AbstractContextManager["LabelTable"]):
         after = _followed(self._rows, self.path.parent, moved, replaced)
         if after == self._rows:
             return False
-        copy = self._kept_copy() if len(after) < len(self._rows) else None
+        copy = _kept_copy(self.path) if len(after) < len(self._rows) else None
         try:
             self._save(after)
         except CannotWrite:
             if copy is not None:
                 copy.unlink(missing_ok=True)
             raise
-        self._undo.clear()  # it names the places of before
+        self.forget()  # it names the places of before
         return True
-
-    def _kept_copy(self) -> Path:
-        names = (self.path.with_name(f"{self.path.stem}-before-{number}.csv") for number in count(1))
-        free = next(name for name in names if not os.path.lexists(name))
-        with replacing(free, sync=True, fresh=True) as part:
-            shutil.copyfile(self.path, part)
-        return free
 
     def _change(self, place: Place, label: str | None, instead: Place | None) -> _Change:
         """Return what becomes of a row; a new one takes over what is known of the row that it replaces."""
@@ -166,14 +151,22 @@ class LabelTable(AbstractContextManager["LabelTable"]):
             after = {**(before or {**kept, **new}), "label": label}
         return _Change(place, before, after)
 
+    @property
+    def undoable(self) -> list[set[Path]]:
+        """The files that each `undo` would give labels back to; the last set is that of the next one."""
+        return [{c.place[0] for c in changes if c.before is not None} for changes in self._undo]
+
+    def forget(self) -> None:
+        """Take nothing back any more."""
+        self._undo.clear()
+
     def undo(self) -> list[Labelled]:
         """Take the last change back; return its moments as they are called now, '' for no label."""
         if not self._undo:
             return []
         self.refresh()
-        changes = [
-            c for c in self._undo[-1] if self._rows.get(c.place) == c.after
-        ]  # not what others wrote since
+        # not what others wrote since
+        changes = [c for c in self._undo[-1] if self._rows.get(c.place) == c.after]
         if changes:
             self._write([_Change(c.place, c.after, c.before) for c in changes])
         self._undo.pop()
@@ -183,8 +176,9 @@ class LabelTable(AbstractContextManager["LabelTable"]):
         """Read the file again, if somebody else wrote it; say whether it was so."""
         if _stamp(self.path) == self._seen:
             return False
+        before = set(self.rows)
         self._read()
-        self.edited = True
+        self.edited |= {row.path for row in before ^ set(self.rows)}
         return True
 
     def _read(self) -> None:
@@ -245,6 +239,24 @@ class LabelTable(AbstractContextManager["LabelTable"]):
                 shutil.copymode(self.path, part)
         self._rows, self._seen = rows, _stamp(self.path)
         self.sha256 = sha256(text.getvalue().encode()).hexdigest()
+
+
+def _tidy(table: Path) -> None:
+    """Remove what a process left that was killed while it wrote."""
+    stem = table.stem
+    known = {stem: "csv", f".{stem}.page": "json", f".{stem}.files": "json"}  # see `stopcli.tasks.memory`
+    for name, suffix in known.items():
+        for part in table.parent.glob(f".{glob.escape(name[:40])}-*.part.{suffix}"):
+            part.unlink(missing_ok=True)
+
+
+def _kept_copy(table: Path) -> Path:
+    """Copy a table beside itself, under a name that is free; return that one."""
+    names = (table.with_name(f"{table.stem}-before-{number}.csv") for number in count(1))
+    free = next(name for name in names if not os.path.lexists(name))
+    with replacing(free, sync=True, fresh=True) as part:
+        shutil.copyfile(table, part)
+    return free
 
 
 def _followed(

@@ -53,6 +53,10 @@ class LabelMemory:
             self.contents = kept
             _write(self._files, {str(path): content for path, content in kept.items()})
 
+    def differs(self, paths: Iterable[Path], present: Mapping[Path, str]) -> bool:
+        """Say whether other footage lies at one of the paths now, or none."""
+        return any(path in self.contents and self.contents[path] != present.get(path) for path in paths)
+
     def moves(
         self,
         labelled: Iterable[Path],
@@ -60,8 +64,7 @@ class LabelMemory:
         before: Mapping[Path, str],
         changed: Collection[Path],
         roots: Collection[Path],
-        *,
-        edited: bool = False,
+        edited: Collection[Path] = (),
     ) -> Moves:
         """Return where the footage of labelled paths went.
 
@@ -75,12 +78,12 @@ class LabelMemory:
             before: the content that an index knew at paths where it is no more.
             changed: paths that the index does not know so.
             roots: the folders that were looked through.
-            edited: somebody else has written the table: what it says of files that are there is right.
+            edited: paths whose labels somebody else has changed: they are right, if a file is there.
         """
         held = {**before, **self.contents}
         was = {path: held[path] for path in labelled if path in held}
         lost = {path: content for path, content in was.items() if present.get(path) != content}
-        lost = {path: content for path, content in lost.items() if not (edited and path in present)}
+        lost = {path: content for path, content in lost.items() if path not in edited or path not in present}
         if not lost:
             return Moves({}, set())
         known = {content for path, content in held.items() if present.get(path) != content}

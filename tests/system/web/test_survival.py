@@ -266,3 +266,21 @@ def test_labels_follow_files_that_moved_and_a_training_goes_without_those_that_a
         clips[1].unlink()
         name = server.json("POST", "/api/train", {"epochs": 0})["name"]
         assert state(server, name, {"failed", "finished", "stopped"})["state"] == "finished"
+
+
+def test_a_label_is_not_put_back_on_other_footage(toy_page):
+    folder, options, settings = toy_page
+    with served(*options, **settings) as server:
+        server.indexed()
+        moment, other = server.json("POST", "/api/search", {"query": "a"})["moments"][:2]
+        first, second = Path(moment["path"]), Path(other["path"])
+        server.json("POST", "/api/judge", {"answers": {moment["id"]: "here"}})
+        server.json("POST", "/api/judge", {"answers": {moment["id"]: None}})
+        before = rows(folder / "labels.csv")
+        first.write_bytes(second.read_bytes() + b"another film")
+        status, _, body = server.ask("POST", "/api/undo", {})
+        assert (status, b"has changed since the page looked" in body) == (400, True)
+        server.json("POST", "/api/rescan")
+        server.indexed()
+        assert server.json("POST", "/api/undo") == []
+        assert rows(folder / "labels.csv") == before

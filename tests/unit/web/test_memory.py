@@ -35,7 +35,7 @@ def labelled(folder):
         return {row["path"]: row["label"] for row in csv.DictReader(stream)}
 
 
-def look_again(folder, before=None, roots=None, *, edited=False):
+def look_again(folder, before=None, roots=None, edited=()):
     """Do what a page does when it looks for videos; ``before`` is what an index knew. Return the labels."""
     before = before or {}
     memory, now = LabelMemory(folder / "labels.csv"), contents(folder)
@@ -43,7 +43,7 @@ def look_again(folder, before=None, roots=None, *, edited=False):
     changed = [path for path, content in now.items() if before.get(path) != content]
     with LabelTable(folder / "labels.csv") as table:
         paths = [row.path for row in table.rows]
-        table.follow(*memory.moves(paths, now, gone, changed, roots or [folder], edited=edited))
+        table.follow(*memory.moves(paths, now, gone, changed, roots or [folder], edited))
         memory.look({row.path for row in table.rows}, now)
     return labelled(folder)
 
@@ -202,8 +202,19 @@ def test_a_table_that_somebody_put_right_is_left_alone(folder):
     (folder / "1.mp4").unlink()
     renamed(folder, ("2.mp4", "1.mp4"), ("3.mp4", "2.mp4"))
     (folder / "labels.csv").write_text("path,start,end,label\n1.mp4,0,2,ant\n2.mp4,0,2,owl\n")
-    for edited in (True, False):
+    for edited in ([folder / name for name in LABELS], ()):
         assert look_again(folder, edited=edited) == {"1.mp4": "ant", "2.mp4": "owl"}
+
+
+def test_an_edit_of_one_row_keeps_no_other_from_following(folder):
+    with LabelTable(folder / "labels.csv") as table:
+        text = (folder / "labels.csv").read_text()
+        (folder / "labels.csv").write_text(text.replace("owl", "eagle owl") + "4.mp4,0,1,bat\n")
+        table.refresh()
+        assert table.edited == {folder / "3.mp4", folder / "4.mp4"}
+    renamed(folder, ("1.mp4", "x.mp4"), ("2.mp4", "1.mp4"), ("x.mp4", "2.mp4"))
+    now = look_again(folder, edited=table.edited)
+    assert now == {"2.mp4": "zebra", "1.mp4": "ant", "3.mp4": "eagle owl", "4.mp4": "bat"}
 
 
 def test_the_second_row_of_a_place_goes_along(folder):
@@ -269,7 +280,7 @@ def test_what_others_wrote_is_not_taken_for_what_was_left(folder):
         assert table.left is None
         table.put({(folder / "4.mp4", 2.0, 3.0): "bat"})
         assert table.left is None  # until labels have followed
-        table.edited = False
+        table.edited.clear()
         assert table.left == table.sha256
 
 

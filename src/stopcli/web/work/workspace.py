@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -112,7 +113,8 @@ class Workspace:
         self._lane = ThreadPoolExecutor(1, thread_name_prefix="stopcli-index")
         self.lock = threading.RLock()
         self._memory = LabelMemory(table.path)
-        table.edited = self._memory.table != table.sha256
+        if self._memory.table != table.sha256:  # which rows others have changed, nobody knows
+            table.edited = {row.path for row in table.rows}
         self._order = _Order(settings.labels, self._memory.names)
         self._archives: dict[str, Archive] = {}
         self.trained: dict[str, str] = {}  # the open model of a training, by its name
@@ -126,16 +128,9 @@ class Workspace:
         files = self._models.find(name)
         if files.title not in self._archives:
             s = self.settings
-            archive = Archive(
-                self.footage,
-                files,
-                lambda: self._models.load(files),
-                s.index,
-                s.window,
-                precision=s.precision,
-                frames=s.frames,
-                follow=self._follow,
-            )
+            load = partial(self._models.load, files)
+            opened = partial(Archive, self.footage, files, load, s.index, s.window)
+            archive = opened(precision=s.precision, frames=s.frames, follow=self._follow)
             self.on_lane(archive.open)
             self._lane.submit(archive.warm)
             self._archives[files.title] = archive
@@ -154,12 +149,10 @@ class Workspace:
 
     def archive(self, name: str | None = None) -> Archive:
         """Return what a model sees; raises UsageError if it is not open."""
-        try:
-            return self._archives[name or self.model]
-        except KeyError:
-            raise UsageError(
-                f"the model {name!r} is not open; those that are: {', '.join(self._archives)}"
-            ) from None
+        if (found := self._archives.get(name or self.model)) is not None:
+            return found
+        known = ", ".join(self._archives)
+        raise UsageError(f"the model {name!r} is not open; those that are: {known}")
 
     def _follow(self, diff: FileDiff) -> None:
         """Have labels follow their footage, before the index forgets where it was."""
@@ -167,9 +160,11 @@ class Workspace:
             present = {path: record.content for path, record in diff.present.items()}
             roots = [Path(absolute(path)) for path in self.footage.roots]
             seen = [row.path for row in self.rows()], present, diff.before, diff.changed, roots
-            if self.table.follow(*self._memory.moves(*seen, edited=self.table.edited)):
+            followed = self.table.follow(*self._memory.moves(*seen, self.table.edited))
+            if followed or self._memory.differs(set().union(*self.table.undoable), present):
+                self.table.forget()
                 self._order.forget_answers()
-            self.table.edited = False
+            self.table.edited.clear()
             self._memory.look({row.path for row in self.table.rows}, present)
             self._memory.keep(self.labels(), self.table.left)
 
@@ -231,10 +226,9 @@ class Workspace:
         return path, start, end
 
     def _is_end(self, path: Path, end: float) -> bool:
-        try:
+        with suppress(InputError):
             return end >= self.media.length(path) - WHOLE
-        except InputError:
-            return False  # it can be labelled all the same
+        return False  # it can be labelled all the same
 
     def label_of(self, moment: str) -> str | None:
         """Return what the moment of an id is called."""
@@ -243,6 +237,8 @@ class Workspace:
     def undo(self) -> list[str]:
         """Take the last answers back; return the moments that they were of, none if nothing had changed."""
         with self.lock:
+            for path in self.table.undoable[-1] if self.table.undoable else ():
+                self.archive().view.check_same(path)
             back = self.table.undo()
             self._order.undo()
             self._memory.keep(self.labels(), self.table.left)
