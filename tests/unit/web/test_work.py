@@ -9,16 +9,20 @@ from pathlib import Path
 
 import pytest
 
-from conftest import write_video
+from conftest import write_model, write_video
 from stopcli.data.table import Row
 from stopcli.errors import CannotWrite, FileMissing, InputError, UsageError
 from stopcli.fileio import append_line, open_own, write_text
+from stopcli.hub.registry import resolve
+from stopcli.runtime.encoder import Encoder, EncoderOptions
+from stopcli.tasks.labelling import LabelTable
 from stopcli.train.run_folder import RunFolder
 from stopcli.web.work.adapting import Adapting, advise
 from stopcli.web.work.footage import Footage
 from stopcli.web.work.jobs import Jobs
 from stopcli.web.work.media import Media, forget_old
 from stopcli.web.work.question import Question, moment_id, split_id
+from stopcli.web.work.workspace import Models, Settings, Workspace
 
 
 def test_work_is_done_one_piece_at_a_time_and_the_same_waits_only_once():
@@ -219,3 +223,31 @@ def test_mistakes_call_labels_and_files_as_the_table_does(tmp_path):
         for row in Adapting(tmp_path / "labels.csv").mistakes("labels-model")
     ]
     assert found == [(str(path), "-5", "'tis"), ("./=1+1.mp4", "a", "b")]
+
+
+def test_only_the_first_model_and_the_one_in_use_stay_in_memory(tmp_path):
+    videos, index, cache = tmp_path / "videos", tmp_path / "index", tmp_path / "cache"
+    videos.mkdir()
+    write_video(videos / "a.mp4", 8)
+    names = [
+        str(write_model(tmp_path / name, seed=seed)) for seed, name in enumerate(("one", "two", "three"))
+    ]
+    models = Models(resolve, lambda files: Encoder(files, EncoderOptions(device="cpu")))
+    with LabelTable(tmp_path / "labels.csv") as table:
+        space = Workspace(Footage([videos]), table, names[0], models, Settings(index, cache))
+        opened = [space.model, *map(space.add_model, names[1:])]
+        while space.jobs.busy():
+            time.sleep(0.02)
+
+        def held():
+            space.on_lane(lambda: None)  # what was asked before is done
+            return [space.archive(name)._encoder is not None for name in opened]
+
+        assert all(space.archive(name).size for name in opened)
+        assert held() == [True, True, True]
+        space.use(opened[1])
+        assert held() == [True, True, False]
+        space.use(opened[2])
+        assert held() == [True, False, False]
+        assert space.archive(opened[2]).encoder is not None  # when it is asked
+        space.close()

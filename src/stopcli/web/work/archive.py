@@ -208,6 +208,12 @@ class Archive:
         self._follow(update.diff)
         self._view, self.failures = View(update, self.window), update.diff.failures
 
+    def release(self) -> None:
+        """Free the memory of the model, which is loaded again when it is asked; otherwise as `close`."""
+        self.close()
+        with self._loading:
+            self._encoder = None
+
     def close(self) -> None:
         """Give the index back; to be called by the thread that answers."""
         if self._quick is not None:

@@ -139,8 +139,10 @@ class Workspace:
 
     def use(self, name: str) -> None:
         """Answer with a model from now on; raises UsageError if it is not open."""
-        self.archive(name)
+        kept = self.archive(name), next(iter(self._archives.values()))  # what is compared
         self.model = name
+        for idle in (archive for archive in self._archives.values() if archive not in kept):
+            self._lane.submit(idle.release)
 
     @property
     def models(self) -> list[str]:
