@@ -176,10 +176,10 @@ def run_json(run):
 
 @pytest.fixture(scope="session")
 def videos(tmp_path_factory) -> Path:
-    """A folder: twelve good clips by number, and a broken one."""
+    """A folder: twelve good clips by number, none a copy of another, and a broken one."""
     folder = tmp_path_factory.mktemp("videos")
     for i in range(12):
-        write_video(folder / f"{i:02d}.mp4", frames=12, fps=6)
+        write_video(folder / f"{i:02d}.mp4", frames=12, fps=6, options={"g": "15", "crf": str(14 + i)})
     (folder / "broken.mp4").write_bytes(b"no video" * 50)
     return folder
 

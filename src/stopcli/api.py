@@ -282,7 +282,7 @@ class Model:
         self,
         dataset: str | Path,
         *,
-        annotations: Sequence[str | Path] = (),
+        annotations: str | Path | Sequence[str | Path] = (),
         videos: str | Path | None = None,
         template: str | None = None,
         seed: int = 0,
@@ -299,7 +299,7 @@ class Model:
         from stopcli.data.protocols import benchmarks
         from stopcli.eval.accuracy import accuracy
 
-        wanted = benchmarks.load(str(dataset), [Path(p) for p in annotations])
+        wanted = benchmarks.load(str(dataset), list(map(Path, _as_list(annotations))))
         located, missing = benchmarks.locate(wanted, None if videos is None else Path(videos))
         report = accuracy([self.encoder], located, missing=missing, template=template, seed=seed)
         return Results([*report.scores, *report.failures])

@@ -67,7 +67,7 @@ def default_model() -> str:
     import tomllib
 
     try:
-        settings = tomllib.loads(path.read_text(encoding="utf-8"))
+        settings = tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise UsageError(f"{path}: not readable as TOML ({error})") from error
     model = settings.get("model", DEFAULT_MODEL)

@@ -134,6 +134,9 @@ def test_the_default_model_is_the_configured_one(run_json, run, toy, clips, tmp_
         pytest.skip("the settings lie elsewhere")
     status, _ = run_json("classify", clips / "a.mp4", "--labels", LABELS)
     assert status == 0
+    settings.write_bytes(b"\xef\xbb\xbf" + settings.read_bytes())  # as Windows saves it
+    status, _ = run_json("classify", clips / "a.mp4", "--labels", LABELS)
+    assert status == 0
     settings.write_text("model = ")
     status, _, err = run("classify", clips / "a.mp4")
     assert status == 2

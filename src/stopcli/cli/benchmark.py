@@ -151,6 +151,7 @@ def moments(
     videos: Annotated[Path | None, _videos] = None,
     annotations: Annotated[list[Path] | None, _annotations] = None,
     window: o.SearchWindow = 2.0,
+    cuts: o.Cuts = "auto",
     compute: o.Focused,
     batching: o.Batching,
 ) -> None:
@@ -174,8 +175,12 @@ def moments(
         if len(left) < len(asked):
             count = f"{len(asked) - len(left)} of {len(asked)} questions"
             s.say(f"note: {count} are not asked, because the model was trained on their moments")
-        search = VideoSearch(s.encoder, window)
-        how = s.encoder.describe() | {"window": window, "command": shlex.join(["stop", *sys.argv[1:]])}
+        search = VideoSearch(s.encoder, window, cuts != "off")
+        how = s.encoder.describe() | {
+            "window": window,
+            "cuts": search.shots,
+            "command": shlex.join(["stop", *sys.argv[1:]]),
+        }
         blank = BenchmarkScore(s.files.name, dataset, "moments", {}, {}, 0, len(missing), False, how)
         with s.progress("searching", len({a.item for a in left})) as done:
             score, failures = measure(left, search.find, blank, done)

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
+from functools import lru_cache
+from pathlib import Path
 
 import numpy as np
 
-from stopcli.data.table import Dataset, Row
+from stopcli.data.table import Dataset, Row, real_path
 from stopcli.errors import BadDataset
+from stopcli.fileio import content_key
 
 VALIDATION = 0.2  # share of the clips
 DIVISIONS = 50  # attempts at parts that leave every label to the others
@@ -103,20 +107,48 @@ def _divided(units: dict[str, list[Row]], count: int, rng: np.random.Generator) 
 
 
 def units_of(rows: Sequence[Row]) -> list[str]:
-    """Name for each row what it stays with: its file and its group, and all rows that share one of them."""
+    """Name for each row what it stays with: its file and its group, and all rows that share one of them.
+
+    Copies of a file, and other names of it, are the same file.
+    """
     above: dict[str, str] = {}
+    files = _files_of(rows)
 
     def top(name: str) -> str:
         while (up := above.setdefault(name, name)) != name:
             above[name] = name = above[up]
         return name
 
-    for row in rows:
-        file = f"\0{row.path}"
+    for row, file in zip(rows, files, strict=True):
         both = top(file), top(file if row.group is None else row.group)
         first, last = sorted(both, key=lambda name: (name.startswith("\0"), name))
         above[last] = first
-    return [top(f"\0{row.path}") for row in rows]
+    return [top(file) for file in files]
+
+
+def _files_of(rows: Sequence[Row]) -> list[str]:
+    """Name the file of each row by the first path that leads to it, or to a copy."""
+    real = {path: real_path(path) for path in dict.fromkeys(row.path for row in rows)}
+    looks = {name: _look(name) for name in real.values()}
+    often = Counter(size for size, _ in looks.values())
+    keys = {name: _key(name, *look) if often[look[0]] > 1 else name for name, look in looks.items()}
+    first: dict[str, str] = {}
+    return [first.setdefault(keys[real[row.path]], f"\0{row.path}") for row in rows]
+
+
+def _look(path: str) -> tuple[int, int]:
+    """Return a file's size and when it was changed; zeros if it is gone."""
+    with suppress(OSError):
+        status = Path(path).stat()
+        return status.st_size, status.st_mtime_ns
+    return 0, 0
+
+
+@lru_cache(maxsize=1 << 14)
+def _key(path: str, size: int, _: int) -> str:
+    with suppress(OSError):
+        return content_key(Path(path)) if size else path
+    return path
 
 
 def few_shots(data: Dataset, shots: int, seed: int) -> Dataset:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -119,12 +120,13 @@ def read_dataset(source: Path) -> Dataset:
             return _annotated(source, files)
         if not rows:
             raise BadDataset(f"{source}: no videos in class folders; expected {source}/LABEL/clip.mp4")
-        return Dataset(source, "classification", rows)
+        notes: list[str] = []
+        return Dataset(source, "classification", tuple(_spelled(rows, notes)), notes=tuple(notes))
     if not is_file(source):
         raise FileMissing(
             f"{source}: no such file or folder; give a CSV, a JSONL, or a folder of class folders"
         )
-    notes: list[str] = []
+    notes = []
     sha256 = file_hash(source)
     if (records := json_table(source)) is None:
         cells = read_annotations(source, notes)
@@ -160,7 +162,7 @@ def _from_records(source: Path, records: list[Record], notes: list[str]) -> Data
             if isinstance(record, str):
                 raise ValueError(record)
             row = _row(source, number, record, task)
-            key = (*row.clip, None if task == "classification" else row.text)
+            key = (real_path(row.path), *row.clip[1:], None if task == "classification" else row.text)
             first = seen.setdefault(key, row)
             if first is not row:
                 same = "again" if first.text == row.text else f"as {row.text!r}, there as {first.text!r}"
@@ -171,11 +173,16 @@ def _from_records(source: Path, records: list[Record], notes: list[str]) -> Data
             if isinstance(record, dict):
                 doubtful.add(_path(source, str(record.get("path") or "").strip()))
     if task == "classification":
-        spelling, said = one_spelling([row.text for row in rows])
-        notes = [*notes, *said]
-        rows = [replace(row, text=spelling[row.text]) for row in rows]
+        rows = _spelled(rows, notes)
     notes += _divided_groups(rows)
     return Dataset(source, task, tuple(rows), tuple(problems), tuple(notes), frozenset(doubtful))
+
+
+def _spelled(rows: Sequence[Row], notes: list[str]) -> list[Row]:
+    """Return rows whose labels are one where they differ in capitals only; note those that did."""
+    spelling, said = one_spelling([row.text for row in rows])
+    notes += said
+    return [replace(row, text=spelling[row.text]) for row in rows]
 
 
 def _divided_groups(rows: Sequence[Row]) -> list[str]:
@@ -237,6 +244,16 @@ def _row(source: Path, number: int, record: dict[str, Any], task: Task) -> Row:
     if split is not None and split not in SPLITS:
         raise ValueError(f"the split must be train, val or test, got {short(cell('split'))!r}")
     return Row(number, path, text, start, end, split, cell("group") or None)
+
+
+def real_path(path: Path) -> str:
+    """Return the one name that a file has, whatever links and detours lead to it."""
+    return os.path.realpath(path) if path.is_symlink() else f"{_real_folder(path.parent)}{os.sep}{path.name}"
+
+
+@lru_cache(maxsize=1 << 14)
+def _real_folder(folder: Path) -> str:
+    return os.path.realpath(folder)
 
 
 def _path(source: Path, given: str) -> Path:

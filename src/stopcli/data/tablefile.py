@@ -15,6 +15,7 @@ import re
 from collections import Counter
 from collections.abc import Collection, Iterator
 from pathlib import Path
+from types import NoneType
 from typing import Any
 
 from stopcli.errors import BadDataset
@@ -164,7 +165,7 @@ def _jsonl(path: Path, text: str) -> Iterator[Record]:
         if not line.strip():
             continue
         try:
-            record = json.loads(line)
+            record = json.loads(line, parse_constant=_none)
         except (ValueError, RecursionError) as error:
             raise BadDataset(f"{path}: line {number} is no JSON ({short(error)})") from error
         if not isinstance(record, dict):
@@ -177,18 +178,21 @@ def json_table(path: Path) -> list[Record] | None:
     if path.suffix.lower() != ".json":
         return None
     try:
-        rows = json.loads(read_text(path))
+        rows = json.loads(read_text(path), parse_constant=_none)
     except (OSError, ValueError, RecursionError):
         return None
     if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
         return None
     named = [_named(row) for row in rows]
-    known = {name for row in named if isinstance(row, dict) for name in row}
-    flat = all(
-        value is None or isinstance(value, (str, int, float)) for row in rows for value in row.values()
-    )
-    tabular = "path" in known and known & TEXTS and not known & {"annotator", "annotation_id"}
+    cells = [cell for row in named if isinstance(row, dict) for cell in row.items()]
+    flat = all(isinstance(value, (str, int, float, NoneType)) for name, value in cells if name in COLUMNS)
+    known = {name for name, _ in cells}
+    tabular = "path" in known and known & TEXTS and "annotation_id" not in known  # which Label Studio writes
     return list(enumerate(named, 1)) if flat and tabular else None
+
+
+def _none(_: str) -> None:
+    """Read NaN, which pandas writes for a cell that is empty."""
 
 
 def _named(record: dict[Any, Any]) -> dict[str, Any] | str:

@@ -275,8 +275,9 @@ def _retrieve(
     (items,) = benchmark.splits
     owner = np.array([i for i, item in enumerate(items) for _ in item.texts])
     videos = np.stack([vectors[item.clip] for item in items])
-    texts = encoder.encode_texts([text for item in items for text in item.texts])
-    forward, back = caption_ranks(videos, texts, owner)
+    captions = [text for item in items for text in item.texts]
+    texts = encoder.encode_texts(captions)
+    forward, back = caption_ranks(videos, texts, owner, None if benchmark.published else captions)
     seed = blank.provenance["seed"]
     for direction, ranks, groups in (("text-to-video", forward, owner), ("video-to-text", back, None)):
         sure = {

@@ -7,6 +7,7 @@ import io
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -74,10 +75,17 @@ def write_report(folder: Path, report: Report) -> list[Path]:
     written = [folder / name for name in texts]
     labels = report.benchmark.labels
     for method, (truth, predicted) in report.predictions.items():
-        written.append(folder / f"confusion-{re.sub(r'[^a-z0-9]+', '-', method.lower()).strip('-')}.png")
+        written.append(_free(folder, method, written))
         counts = confusion(truth, predicted, len(labels))
         figures.confusion(written[-1], counts, labels, f"{method}: {len(truth)} clips")
     return written
+
+
+def _free(folder: Path, method: str, taken: Sequence[Path]) -> Path:
+    """Return where the confusion of a method is drawn: names of several may read alike."""
+    name = f"confusion-{re.sub(r'[^a-z0-9]+', '-', method.lower()).strip('-')}"
+    files = (folder / f"{name}{'' if n == 1 else f'-{n}'}.png" for n in count(1))
+    return next(file for file in files if file not in taken)
 
 
 def markdown(report: Report) -> str:

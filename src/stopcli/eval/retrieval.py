@@ -9,23 +9,32 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stopcli.data.table import Row, unique_clips
-from stopcli.eval.metrics import best_ranks, cross_entropy, ranks_of, retrieval_scores, share_interval
+from stopcli.eval.metrics import best_ranks, cross_entropy, retrieval_scores, share_interval
 
 if TYPE_CHECKING:
     from stopcli.runtime.encoder import Encoder
 
 
 def caption_ranks(
-    videos: NDArray[np.float32], texts: NDArray[np.float32], owner: NDArray[np.int64]
+    videos: NDArray[np.float32],
+    texts: NDArray[np.float32],
+    owner: NDArray[np.int64],
+    captions: Sequence[str] | None = None,
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return ranks of text-to-video (Q,) and video-to-text (V,) retrieval of videos (V,E) and texts (Q,E).
 
     ``owner`` (Q,) says which video each text belongs to. A video with several captions is found by each of
-    them; from the video, the best of them counts.
+    them; from the video, the best of them counts. With ``captions`` (Q,), what the texts say, videos that
+    share a caption are all right for it.
     """
     scores = texts @ videos.T
-    own = owner == np.arange(len(videos))[:, None]  # (V,Q)
-    return ranks_of(scores, owner), best_ranks(scores.T, own)
+    names = list(range(len(owner))) if captions is None else captions
+    numbers = {name: i for i, name in enumerate(dict.fromkeys(names))}
+    said = np.array([numbers[name] for name in names])
+    shown = np.zeros((len(numbers), len(videos)), bool)
+    shown[said, owner] = True
+    own = shown[said]  # (Q,V)
+    return best_ranks(scores, own), best_ranks(scores.T, own.T)
 
 
 def caption_scores(
@@ -38,7 +47,8 @@ def caption_scores(
     clip_ids = {clip: i for i, clip in enumerate(unique_clips(rows))}
     owner = np.array([clip_ids[r.clip] for r in rows])
     videos = vectors[np.unique(owner, return_index=True)[1]]
-    texts = encoder.encode_texts([r.text for r in rows])
-    forward, _ = caption_ranks(videos, texts, owner)
+    captions = [r.text for r in rows]
+    texts = encoder.encode_texts(captions)
+    forward, _ = caption_ranks(videos, texts, owner, captions)
     loss = cross_entropy(encoder.logit_scale * texts @ videos.T, owner)
     return retrieval_scores(forward), share_interval(forward <= 1, owner.tolist()), loss

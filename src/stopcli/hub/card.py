@@ -39,12 +39,13 @@ def card_data(name: str, config: dict[str, Any], license: str | None = None) -> 
         for metric, value in config.get("metrics", {}).get(split, {}).items()
         if isinstance(value, int | float)
     ]
+    wanted = [] if labels else [task]
     return ModelCardData(
         license=(license or "other").lower(),
         library_name="stopcli",
         base_model=weights[3:].partition("@")[0] if weights.startswith("hf:") else None,
         pipeline_tag=task if labels else None,
-        tags=["video", "clip", "stop", "prompt-learning", *([] if labels else [task])],
+        tags=["video", "clip", *(["stop", "prompt-learning"] if config.get("stop") else []), *wanted],
         model_name=name if results else None,
         eval_results=results or None,
     )

@@ -49,7 +49,10 @@ def _renewed(path: Path, title: str, values: dict[str, Any], license: str) -> st
     from huggingface_hub import ModelCard
     from yaml import YAMLError  # type: ignore[import-untyped]
 
-    text = path.read_text(encoding="utf-8")
+    try:
+        text = path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise CheckpointError(f"{path}: is no text in UTF-8; save it as such, or delete the file") from error
     if not text.startswith("---\n"):
         text = f"---\n\n---\n{text}"
     try:

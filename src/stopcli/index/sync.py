@@ -211,7 +211,7 @@ def embed(
                         record.content,
                         clips[-1].until,
                         vectors,
-                        *_place(clips, space.window, shots=space.shots),
+                        *placed(clips, space.window, shots=space.shots),
                     )
                 )
                 count += 1
@@ -251,7 +251,7 @@ def _time(status: os.stat_result) -> int:
     return max(-(2**63), min(status.st_mtime_ns, 2**63 - 1))
 
 
-def _place(
+def placed(
     clips: list[EncodedClip], window: float | None, *, shots: bool
 ) -> tuple[tuple[int, ...] | None, float, tuple[int, ...] | None]:
     """Return which windows of a file were embedded, where the first begins, when they end: as in Entry."""

@@ -3,7 +3,7 @@
 A label's text vector is its direction in words. Beside it stands one learnt from clips by ridge regression
 on their vectors; with a strong ridge that is the direction of the class's mean. How much each of them counts,
 how strong the ridge is, and how sharp the scores are, is what predicts held-out clips best; without
-held-out clips, each training clip from all others. Letters: N clips, C labels, E embedding size.
+held-out clips, each training clip from those of other files. Letters: N clips, C labels, E embedding size.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import product
 from pathlib import Path
 from typing import NamedTuple
 
@@ -35,6 +34,7 @@ SHARES: dict[str, tuple[float, ...]] = {  # of the clips, beside the words
 }
 CONSTANT = 30.0  # beside a vector of unit length: the ridge hardly holds back the bias
 SHARPNESS = tuple(np.geomspace(0.5, 40, 20))
+MOST_JUDGED = 5000  # clips that choose: more would choose the same
 
 
 @dataclass(frozen=True)
@@ -136,20 +136,26 @@ def fit_head(
     *,
     kind: HeadKind = "auto",
     held_out: tuple[Vectors, NDArray[np.int64]] | None = None,
+    groups: Sequence[str] | None = None,
 ) -> Choice:
     """Choose and make a head for labels with texts (C,E) from clips (N,E) of the classes ``truth`` (N).
 
     Words alone are no choice of ``auto`` where they are the same for two labels. ``held_out`` are clips that
-    nothing was trained on, and their classes.
+    nothing was trained on, and their classes. ``groups`` (N) name what clips stay together with, such as
+    their file: how well they are predicted is then judged without the others of their group.
     """
     judged, answers = held_out or (clips, truth)
+    some = _sample(len(judged))
+    judged, answers = judged[some], answers[some]
     words, scale_words = judged @ texts.T, _scale(clips @ texts.T)
     best: tuple[float, float, float, float] | None = None
     shares = SHARES[kind]
     if kind == "auto" and alike(labels, texts):
         shares = shares[1:]
-    options = list(product(shares, RIDGES))
-    fits = {ridge: _ridge(clips, truth, len(labels), ridge) for ridge in {r for _, r in options}}
+    options = [(share, ridge) for share in shares for ridge in (RIDGES if share else RIDGES[:1])]
+    blocks = None if groups is None else _blocks(groups, truth)
+    kept = slice(None) if held_out else some
+    fits = {r: _ridge(clips, truth, len(labels), r, blocks, kept) for r in {ridge for _, ridge in options}}
     for share, ridge in options:
         (vectors, bias), others = fits[ridge]
         looks = judged @ vectors.T + bias if held_out else others
@@ -178,12 +184,37 @@ def alike(labels: Sequence[str], texts: Vectors) -> list[tuple[str, ...]]:
     return [tuple(group) for group in groups.values() if len(group) > 1]
 
 
-def _ridge(
-    clips: Vectors, truth: NDArray[np.int64], classes: int, ridge: float
-) -> tuple[tuple[Vectors, Vectors], Vectors]:
-    """Regress who belongs where: ((C,E), (C,)), and what each clip gets from all others (N,C).
+def _sample(count: int) -> NDArray[np.int64]:
+    """Return the numbers of at most `MOST_JUDGED` of so many clips, the same ones each time."""
+    if count <= MOST_JUDGED:
+        return np.arange(count)
+    return np.sort(np.random.default_rng(0).choice(count, MOST_JUDGED, replace=False))
 
-    Each class weighs the same, however many clips it has.
+
+def _blocks(groups: Sequence[str], truth: NDArray[np.int64]) -> list[NDArray[np.int64]]:
+    """Return which clips are left out together: those of a group whose classes other groups have, too."""
+    homes: dict[int, set[str]] = {}
+    for group, answer in zip(groups, truth.tolist(), strict=True):
+        homes.setdefault(answer, set()).add(group)
+    members: dict[str, list[int]] = {}
+    for i, (group, answer) in enumerate(zip(groups, truth.tolist(), strict=True)):
+        if len(homes[answer]) > 1:
+            members.setdefault(group, []).append(i)
+    return [np.array(block) for block in members.values() if len(block) > 1]
+
+
+def _ridge(
+    clips: Vectors,
+    truth: NDArray[np.int64],
+    classes: int,
+    ridge: float,
+    blocks: Sequence[NDArray[np.int64]] | None = None,
+    kept: NDArray[np.int64] | slice = slice(None),
+) -> tuple[tuple[Vectors, Vectors], Vectors]:
+    """Regress who belongs where: ((C,E), (C,)), and what each of the ``kept`` clips gets from others (K,C).
+
+    Others are all clips but itself and those of its block. Each class weighs the same, however many clips
+    it has.
     """
     weight = 1 / np.bincount(truth, minlength=classes).clip(1)[truth]
     weight = np.sqrt(weight / weight.mean()).astype(np.float64)[:, None]
@@ -192,9 +223,13 @@ def _ridge(
     inverse = np.linalg.inv(x.T @ x + ridge * np.eye(x.shape[1]))
     found = inverse @ x.T @ y  # (E+1,C)
     own = ((x @ inverse) * x).sum(1, keepdims=True)  # how much each clip pulls its own result to itself
-    others = (x @ found - own * y) / (1 - own) / weight
+    fitted = x @ found
+    others = (fitted - own * y) / (1 - own)
+    for block in blocks or ():
+        pulls = np.eye(len(block)) - x[block] @ inverse @ x[block].T
+        others[block] = y[block] - np.linalg.solve(pulls, y[block] - fitted[block])
     vectors, bias = found[:-1].T.astype(np.float32), (CONSTANT * found[-1]).astype(np.float32)
-    return (vectors, bias), others.astype(np.float32)
+    return (vectors, bias), (others / weight)[kept].astype(np.float32)
 
 
 def _scale(scores: Vectors) -> float:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 
-from stopcli.errors import ModelNotFound, OfflineError, UsageError
+from stopcli.errors import ModelError, UsageError
 from stopcli.hub.named import ENTRIES
 from stopcli.hub.registry import resolve
 from stopcli.model.files import ModelFiles
@@ -21,7 +21,7 @@ def list_models(default: str) -> Iterator[ModelEntry]:
     for entry in ENTRIES.values():
         try:
             size = _size(resolve(entry.name, offline=True))
-        except (OfflineError, ModelNotFound, UsageError):
+        except (ModelError, UsageError):  # not here, or not whole
             size = None
         is_default = entry.name == default
         yield ModelEntry(

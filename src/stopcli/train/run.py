@@ -42,6 +42,7 @@ COLORED = re.compile(
     re.IGNORECASE,
 )
 HANDED = re.compile(r"\b(left|right|(counter-?|anti-?)?clockwise)", re.IGNORECASE)
+JOINED = re.compile(r"_|(?<=[a-z])(?=[A-Z])")  # where words of a label meet without a space
 
 
 @dataclass
@@ -297,4 +298,4 @@ def _blank(encoder: Encoder, data: Dataset, template: str) -> ModelConfig:
 
 def _unless_named(given: bool | None, words: re.Pattern[str], texts: Sequence[str]) -> bool:
     """Return what the user said, else whether no text speaks of what would be changed."""
-    return given if given is not None else not any(map(words.search, texts))
+    return given if given is not None else not any(words.search(JOINED.sub(" ", text)) for text in texts)

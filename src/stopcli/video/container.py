@@ -11,6 +11,7 @@ import re
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -248,3 +249,13 @@ def _choose_stream(file: Any, path: str | Path) -> Any:
     if stream.codec_context is None:
         raise UnreadableVideo(f"{path}: its video codec is unknown; damaged or encrypted")
     return stream
+
+
+def rate_of(stream: Any) -> Fraction:
+    """Return how many pictures a second a stream has on average, as far as its file says.
+
+    For some formats (DV, and AVI made of other films) FFmpeg's average is that of its clock.
+    """
+    average, guessed = stream.average_rate, stream.guessed_rate
+    clock = average and guessed and average > 2 * guessed
+    return Fraction((guessed if clock else average or guessed) or 25)

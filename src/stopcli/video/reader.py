@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stopcli.errors import FileMissing, UnreadableVideo, VideoTimeout, VideoTooLarge
-from stopcli.video.container import MAX_PIXELS, STALL_SECONDS, Container, Facts, reason
+from stopcli.video.container import MAX_PIXELS, STALL_SECONDS, Container, Facts, rate_of, reason
 from stopcli.video.pixels import Clock, Framing, Scaler, display_matrix, quarter_turn
 from stopcli.video.sampling import film_times, sample_times
 from stopcli.video.timeline import SEQUENTIAL_SHARE, read_timeline, scan_stamps
@@ -92,7 +92,7 @@ class VideoReader:
         self._last = self._delay = 0.0  # seconds: when the latest packet is shown; how late pictures come out
         check_size(container.path, container.codec.width, container.codec.height)
         self._timeline = read_timeline(container)
-        self.rate = float(container.stream.average_rate or 25)  # frames a second, on average
+        self.rate = float(rate_of(container.stream))  # frames a second, on average
         self._step = 1 / self.rate
         self.duration = self._timeline.duration or self._step  # of a single frame, nothing tells it
         self.offset = self._timeline.offset
@@ -255,7 +255,7 @@ class VideoReader:
         """
         import av
 
-        rate = float(self._container.stream.average_rate or 25)
+        rate = float(rate_of(self._container.stream))
         clock = Clock(self._timeline.origin + self._delay, rate, prefer_dts=self._only_dts)
         last_progress, near = self._container.clock(), self._near if wanted else None
         for packet in self._container.packets():

@@ -11,13 +11,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from stopcli.video.container import Container
+from stopcli.video.container import Container, rate_of
 
 SEQUENTIAL_SHARE = 0.75  # of the file to be decoded anyway: reading on is cheaper than seeking
 
 
 PERCEPTIBLE = 0.1  # seconds
-RATE = 25  # frames a second of a stream that does not say
 
 
 @dataclass(frozen=True)
@@ -127,5 +126,5 @@ def _packet_times(container: Container) -> NDArray[np.float64]:
             times.append(float(stamp * packet.time_base))
     container.rewind()
     if not times:
-        return np.arange(pictures) / float(container.stream.average_rate or RATE)
+        return np.arange(pictures) / float(rate_of(container.stream))
     return np.sort(np.array(times, np.float64))

@@ -125,3 +125,12 @@ def test_clips_of_one_file_stay_together_whatever_their_groups(videos):
             if row.number not in folds_of(data, 3, seed)[0]
         }
         assert not held & rest
+
+
+def test_copies_and_other_names_of_a_file_stay_with_it(videos, tmp_path):
+    (tmp_path / "copy.mp4").write_bytes((videos / "00.mp4").read_bytes())
+    (tmp_path / "link.mp4").symlink_to(videos / "00.mp4")
+    names = [videos / "00.mp4", "00.mp4", tmp_path / "copy.mp4", tmp_path / "link.mp4", "01.mp4"]
+    rows = "".join(f"{name},{'ab'[i % 2]},{i},{i + 1}\n" for i, name in enumerate(names))
+    units = units_of(read_dataset(table(videos, f"path,label,start,end\n{rows}")).rows)
+    assert [units.index(name) for name in units] == [0, 0, 0, 0, 4]

@@ -110,3 +110,20 @@ def test_shots_are_drawn_of_each_class(videos):
     data = few_shots(with_validation(rows(videos, 12), 0), 2, 0)
     assert sorted(r.text for r in data.of("train")) == ["a", "a", "b", "b"]
     assert len(data.of("val")) == 2
+
+
+def test_a_file_that_is_named_in_two_ways_is_found_twice(videos):
+    rows = f"00.mp4,a\n{videos}/00.mp4,b\n../{videos.name}/00.mp4,a\n01.mp4,b\n"
+    data = read_dataset(table(videos, f"path,label\n{rows}"))
+    assert [(p.row, p.message.partition(" is in ")[2]) for p in data.problems] == [
+        (3, "row 2 already, as 'b', there as 'a'"), (4, "row 2 already, again"),
+    ]  # fmt: skip
+
+
+def test_class_folders_that_differ_in_capitals_are_one_label(videos, tmp_path):
+    for folder in ("train/Walk", "train/run", "test/walk", "test/run"):
+        (tmp_path / folder).mkdir(parents=True)
+        (tmp_path / folder / "a.mp4").symlink_to(videos / "00.mp4")
+    data = read_dataset(tmp_path)
+    assert {r.text for r in data.rows} == {"run", "walk"} or {r.text for r in data.rows} == {"run", "Walk"}
+    assert [note.partition(" are taken")[0] for note in data.notes] == ["labels 'walk', 'Walk'"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 
 import pytest
 
@@ -203,3 +204,23 @@ def test_a_group_on_both_sides_of_a_split_is_noted(read):
     assert read(rows).notes == (
         "clips of the group 'anna' are in test and train: those held out are not wholly new",
     )
+
+
+def test_columns_that_are_not_read_change_nothing_of_a_json_table(read):
+    rows = [
+        {"path": f"d{i}.mp4", "label": "serve", "start": i, "end": i + 1, "split": "train", "tags": ["indoor"],
+         "annotator": "ann", "bbox": [1, 2, 3, 4]}
+        for i in (1, 2)
+    ]  # fmt: skip
+    data = read(json.dumps(rows), "rows.json")
+    assert [(r.text, r.start, r.end, r.split) for r in data.rows] == [
+        ("serve", i, i + 1, "train") for i in (1, 2)
+    ]
+    assert data.rows == read("\n".join(map(json.dumps, rows)), "rows.jsonl").rows
+
+
+@pytest.mark.parametrize("name", ["rows.json", "rows.jsonl"])
+def test_what_pandas_writes_for_an_empty_cell_is_empty(read, name):
+    rows = [json.dumps({"path": f"d{i}.mp4", "label": label}) for i, label in ((1, "a"), (2, math.nan))]
+    (problem,) = read("[" + ",".join(rows) + "]" if name == "rows.json" else "\n".join(rows), name).problems
+    assert problem.message == "the label is empty"

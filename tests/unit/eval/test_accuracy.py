@@ -109,6 +109,15 @@ def test_own_table_by_class(encoders, videos, tmp_path):
     assert [r["method"] for r in rows] == methods
 
 
+def test_models_whose_names_read_alike_have_pictures_of_their_own(encoders, videos, tmp_path):
+    report = accuracy(encoders[:1], own(videos, tmp_path))
+    (known,) = (value for method, value in report.predictions.items() if method == "STOP")
+    names = ("runs/模型甲", "runs/模型乙", "a_1", "a-1")
+    report = replace(report, predictions=dict.fromkeys(names, known))
+    pictures = [p for p in write_report(tmp_path / "out", report) if p.suffix == ".png"]
+    assert len({p for p in pictures if p.exists()}) == 4
+
+
 def test_a_benchmark_predicts_what_classify_answers(encoders, videos, tmp_path):
     benchmark = own(videos, tmp_path)
     report = accuracy(encoders, benchmark, template="there is {}")

@@ -56,6 +56,15 @@ def test_videos_with_several_captions():
     assert back.tolist() == [1.0, 1.0]
 
 
+def test_clips_that_share_a_caption_are_all_right_for_it():
+    videos = np.eye(3, dtype=np.float32)[[0, 0, 1]]  # the first two show the same
+    texts, captions = videos.copy(), ["a dog", "a dog", "a cat"]
+    forward, back = caption_ranks(videos, texts, np.arange(3), captions)
+    assert forward.tolist() == back.tolist() == [1.0, 1.0, 1.0]
+    forward, back = caption_ranks(videos, texts, np.arange(3))  # as papers score their data sets
+    assert forward.tolist() == back.tolist() == [1.5, 1.5, 1.0]
+
+
 def test_confusion_counts_truth_by_row():
     assert confusion(np.array([0, 0, 1]), np.array([0, 1, 1]), 2).tolist() == [[1, 1], [0, 1]]
 

@@ -56,6 +56,20 @@ def test_the_scores_stand_where_the_hub_looks_for_them():
     assert {r.dataset_name for r in card.data.eval_results} == {"clips.csv"}
 
 
+def test_a_card_speaks_of_prompts_only_where_there_are_some():
+    for config, said in (
+        ({"stop": {"regions": 0.25}}, "STOP prompts (arXiv 2503.15973) on a frozen ViT-B-32, trained with"),
+        (
+            {"stop": None, "head": {"scale": 1}},
+            "labels learned from clips by a frozen ViT-B-32, trained with",
+        ),
+        ({"stop": None}, "a frozen ViT-B-32, packed with stopcli"),
+    ):
+        card = ModelCard(model_card("my-model", CONFIG | config))
+        assert said in card.text
+        assert ("prompt-learning" in card.data.tags) == ("stop" in card.data.tags) == bool(config["stop"])
+
+
 def test_people_read_the_same_scores_in_a_table():
     text = model_card("my-model", CONFIG)
     assert "| | top-1 | top-5 |\n|---|---|---|\n| validation | 93.13 | 100 |\n" in text
@@ -139,4 +153,9 @@ def test_a_broken_front_matter_is_one_clear_error(folder):
         CheckpointError, match=r"README\.md: its front matter is no YAML .*; fix it or delete"
     ):
         publishable(folder, "mit")
+    (folder / "LATIN.md").write_bytes("# Français\n".encode("latin-1"))
+    (folder / "LATIN.md").replace(folder / "README.md")
+    with pytest.raises(CheckpointError, match=r"README\.md: is no text in UTF-8; save it as such"):
+        publishable(folder, "mit")
+    (folder / "README.md").write_text("---\nlicense: [\n---\n# Mine\n")
     assert (folder / "README.md").read_text().endswith("# Mine\n")

@@ -263,6 +263,8 @@ def test_a_built_in_backbone_comes_from_open_clips_own_repository(hub, tmp_path,
     here = {entry.name: entry.size for entry in list_models("vit-b-16") if entry.here}
     assert here["vit-b-32"] == len(BIG)
     assert set(here) == {"mini", "vit-b-32"}
+    registry.resolve("vit-b-32").backbone.resolve().write_bytes(BIG[:-1] + b"?")  # as a crash may leave it
+    assert [entry.name for entry in list_models("vit-b-16") if entry.here] == ["mini"]
 
 
 def test_the_repositories_named_here_are_those_of_open_clip():

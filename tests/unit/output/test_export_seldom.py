@@ -81,6 +81,16 @@ def test_an_edl_counts_as_the_camera_did(films, tmp_path):
     assert "C        01:00:02:00 01:00:04:00 01:00:00;00 01:00:02;00" in text
 
 
+@pytest.mark.parametrize("code", ["10:00:00:00", "10:00:00;00"])
+def test_a_cameras_hours_are_the_same_on_a_timeline_of_another_rate(films, tmp_path, code):
+    """Frames are counted at the timeline's rate from the camera's clock on, not from midnight on."""
+    film = copy_with_timecode(films / "ntsc.mp4", tmp_path / "coded.mov", code)
+    records = [hit(films / "pal.mp4", 0, 2), hit(films / "pal.mp4", 3, 4), hit(film, 2, 4)]
+    text = written(tmp_path / "hits.edl", [replace(r, rank=i) for i, r in enumerate(records, 1)]).read_text()
+    assert "FCM: NON-DROP FRAME" in text
+    assert "C        10:00:02:00 10:00:04:00 " in text
+
+
 def test_a_name_that_is_no_text_has_an_eaf(films, tmp_path):
     film = tmp_path / os.fsdecode(b"caf\xe9.mp4")
     shutil.copy(films / "pal.mp4", film)

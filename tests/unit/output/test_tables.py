@@ -19,7 +19,7 @@ from stopcli.results import measured as m
 from stopcli.results import training as t
 
 SCORES = (r.Score("a dog", 0.75, 0.3), r.Score("a cat", 0.25, 0.2))
-SPACE = r.IndexSpace("mini", "abcdef0123456789", "fp32", 8, 2.0, 40)
+SPACE = r.IndexSpace(1, "mini", "abcdef0123456789", "fp32", 8, 2.0, 40)
 GRID = np.zeros((2, 1, 1), np.float32)
 TRACE = r.BlockTrace(GRID > 0, GRID, GRID, np.ones(1, np.float32), np.array([3]))
 LOOK = r.Look(GRID + 1, GRID[:, 0], GRID[0, 0])

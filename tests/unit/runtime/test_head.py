@@ -13,7 +13,7 @@ from stopcli.errors import CheckpointError
 from stopcli.hub.registry import resolve, weight_files
 from stopcli.model.config import HEAD_FILE
 from stopcli.runtime.encoder import Encoder, EncoderOptions
-from stopcli.runtime.head import Head, _ridge, alike, fit_head, head_of
+from stopcli.runtime.head import Head, _blocks, _ridge, alike, fit_head, head_of
 
 LABELS = ("zib", "wof", "kal")
 
@@ -74,6 +74,43 @@ def test_what_a_clip_gets_from_all_others_is_that_of_a_regression_without_it():
         found = videos[i] @ vectors.T + bias
         assert found.argmax() == others[i].argmax()
         assert found == pytest.approx(others[i], abs=0.1)  # the weights of the classes differ a little
+
+
+def test_what_a_clip_gets_from_other_files_is_that_of_a_regression_without_its_own():
+    videos, truth, _ = world(8)
+    groups = [f"{label}{i % 8 // 2}" for label, i in zip(truth.tolist(), range(24), strict=True)]
+    _, others = _ridge(videos, truth, 3, 0.3, _blocks(groups, truth))
+    for group in ("00", "12", "23"):
+        inside = np.array([g == group for g in groups])
+        (vectors, bias), _ = _ridge(videos[~inside], truth[~inside], 3, 0.3)
+        assert videos[inside] @ vectors.T + bias == pytest.approx(others[inside], abs=0.1)
+    alone = [f"one file {label}" for label in truth.tolist()]  # nothing else says how these labels look
+    assert _blocks(alone, truth) == []
+    assert _blocks(["one file"] * 24, truth) == []
+
+
+def test_clips_of_one_file_do_not_vouch_for_each_other():
+    """Clips look like their file; only words tell the labels of new files."""
+    rng = np.random.default_rng(0)
+    truth, file = np.repeat(np.arange(3), 40), np.repeat(np.arange(12), 10)
+    texts = unit(rng.normal(size=(3, 32)))
+    videos = unit(texts[truth] + 2 * unit(rng.normal(size=(12, 32)))[file] + 0.1 * rng.normal(size=(120, 32)))
+    fresh = unit(texts[truth] + 2 * unit(rng.normal(size=(120, 32))))
+    by_clip = fit_head(LABELS, texts, videos, truth)
+    by_file = fit_head(LABELS, texts, videos, truth, groups=[str(f) for f in file])
+    assert by_file.share < by_clip.share
+    words = float(((fresh @ texts.T).argmax(1) == truth).mean())
+    found = words if by_file.head is None else right(by_file.head, fresh, truth)
+    assert found >= words - 0.02 > right(by_clip.head, fresh, truth)
+
+
+def test_a_sample_of_many_clips_chooses(monkeypatch):
+    videos, truth, texts = world(40)
+    whole = fit_head(LABELS, texts, videos, truth)
+    monkeypatch.setattr("stopcli.runtime.head.MOST_JUDGED", 60)
+    for held_out in (None, (videos, truth)):
+        choice = fit_head(LABELS, texts, videos, truth, held_out=held_out)
+        assert right(choice.head, videos, truth) >= right(whole.head, videos, truth) - 0.02
 
 
 def test_classes_of_many_clips_do_not_swallow_the_others():

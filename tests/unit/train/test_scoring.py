@@ -236,7 +236,15 @@ def test_colors_vary_alike_in_all_frames_and_greys_stay_grey():
 
 @pytest.mark.parametrize(
     ("labels", "color", "flip"),
-    [(("a red car", "a blue car"), False, True), (("turning left", "jumping"), True, False)],
+    [
+        (("a red car", "a blue car"), False, True),
+        (("turning left", "jumping"), True, False),
+        (("car_red", "carBlue"), False, True),
+        (("turn_left", "jump"), True, False),
+        (("TurnClockwise", "jump"), True, False),
+        (("bright idea", "leftover"), False, False),
+        (("cleft", "uprightness"), True, True),
+    ],
 )
 def test_what_a_label_names_is_not_varied(labelled, toy, tmp_path, labels, color, flip):
     text = "path,label\n" + "".join(f"{i}.mp4,{labels[i % 2]}\n" for i in range(8))

@@ -20,6 +20,8 @@ from stopcli.video.cut.proxy import write_proxy
 from stopcli.video.reader import open_video
 from stopcli.video.workers.pool import read_facts
 
+TRIMMED = (".mp4", ".mov")  # FFmpeg counts the pictures before their start, and not that time
+
 
 def test_a_name_with_a_colon_is_no_protocol(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
@@ -251,6 +253,8 @@ def test_encoders_that_count_pictures_keep_odd_times(tmp_path, codec):
         ("film.mkv", "libx264", "pcm_s16le", ".ts", ("h264", "aac")),
         ("film.mkv", "libx265", "aac", ".mp4", ("hevc", "aac")),
         ("film.mkv", "libx264", "aac", ".avi", ("h264", "aac")),
+        ("film.asf", "wmv2", "wmav2", ".mkv", ("h264", "flac")),
+        ("film.avi", "ffvhuff", "mp3", ".mkv", ("h264", "mp3float")),
     ],
 )
 def test_what_another_format_does_not_hold_is_encoded(tmp_path, name, video, audio, suffix, codecs):
@@ -258,6 +262,7 @@ def test_what_another_format_does_not_hold_is_encoded(tmp_path, name, video, aud
     save_clip(film, 1.0, 2.0, tmp_path / f"clip{suffix}")
     with av.open(str(tmp_path / f"clip{suffix}")) as made:
         assert (made.streams.video[0].codec_context.name, made.streams.audio[0].codec_context.name) == codecs
+        assert made.streams.video[0].average_rate == 25 or suffix in TRIMMED
         if codecs[0] == "hevc":
             assert made.streams.video[0].codec_context.codec_tag == "hvc1"
     assert len(numbers_in(tmp_path / f"clip{suffix}")) >= 25
@@ -274,3 +279,41 @@ def test_a_full_disk_is_no_fault_of_the_video(tmp_path, monkeypatch, free):
     monkeypatch.setattr("stopcli.tasks.clips.write_moment", fail)
     with pytest.raises(CannotWrite, match="the disk is full"):
         save_clip(film, 0.5, 1.0, tmp_path / "clip.mp4")
+
+
+@pytest.mark.parametrize("suffix", [".mov", ".mp4", ".mkv", ".avi"])
+@pytest.mark.parametrize(("rate", "size", "depth"), [(25, (720, 576), "yuv420p"),
+                                                     (Fraction(30000, 1001), (720, 480), "yuv411p")])  # fmt: skip
+def test_tapes_keep_their_rate(tmp_path, suffix, rate, size, depth):
+    """FFmpeg gives the average rate of a raw DV file as that of its clock, 60,000."""
+    film = write_video(
+        tmp_path / "tape.dv",
+        frames=50,
+        fps=rate,
+        codec="dvvideo",
+        pix_fmt=depth,
+        size=size,
+        options={"-": ""},
+    )
+    with open_video(film) as tape:
+        assert tape.rate == pytest.approx(float(rate))
+    clip = save_clip(film, 0.4, 1.2, tmp_path / f"clip{suffix}")
+    with open_video(tmp_path / f"clip{suffix}") as made:
+        assert made.rate == pytest.approx(float(rate))
+        assert made.duration == pytest.approx(clip.duration, abs=0.05)
+
+
+@pytest.mark.parametrize("codec", ["libx264", "libx265"])
+@pytest.mark.parametrize("exact", [False, True])
+def test_a_raw_stream_is_cut_by_counting_its_pictures(tmp_path, codec, exact):
+    kind = {"libx264": "h264", "libx265": "hevc"}[codec]
+    film = write_clock(tmp_path / f"cctv.{kind}", codec, None, seconds=4, format=kind)
+    save_clip(film, 1.0, 2.0, tmp_path / "clip.mkv", exact=exact)
+    assert [n for _, n in numbers_in(tmp_path / "clip.mkv")] == list(range(25, 50))
+
+
+def test_the_clip_of_a_film_in_avi_counts_as_the_film_does(tmp_path):
+    film = write_clock(tmp_path / "film.mp4", "mpeg4", None, seconds=3)
+    assert save_clip(film, 1.0, 2.0, tmp_path / "clip.avi").mode == "copy"
+    with av.open(str(tmp_path / "clip.avi")) as made:
+        assert made.streams.video[0].average_rate == 25

@@ -15,6 +15,7 @@ from conftest import write_video
 from stopcli.errors import FileExists, UnreadableVideo, UsageError
 from stopcli.results import Failure, Hit
 from stopcli.tasks.clips import clip_name, notes_on, save_clip, save_hits
+from stopcli.video.cut.chapters import write_chapters
 from stopcli.video.cut.streams import MUXERS
 from stopcli.video.cut.writing import TRIMS
 from stopcli.video.reader import open_video
@@ -204,6 +205,18 @@ def test_exact_leaves_out_what_it_cannot_cut_exactly(films, tmp_path):
     with av.open(str(tmp_path / "clip.mkv")) as made:
         assert len(made.streams.video) == 1
     assert len(save_clip(two, START, END, tmp_path / "copy.mkv").left_out) == 0
+
+
+@pytest.mark.parametrize(("codec", "depth"), [("mjpeg", "yuvj420p"), ("png", "rgb24")])
+def test_chapters_keep_a_cover_where_it_stays_one(films, tmp_path, codec, depth):
+    cover = write_video(tmp_path / "cover.mov", frames=1, codec=codec, pix_fmt=depth, options={"-": ""})
+    film = with_streams(tmp_path / "film.mp4", (films("libx264.mp4"), False), (cover, True))
+    with av.open(str(film)) as known:
+        number = next(s.index for s in known.streams.video if s.codec_context.name == codec)
+    for name, lost in (("out.mp4", []), ("out.mkv", [f"video stream {number}"])):
+        assert write_chapters(str(film), str(tmp_path / name), [(0.0, 1.0, "a")]) == lost
+        with av.open(str(tmp_path / name)) as made:
+            assert len(made.streams.video) == 2 - len(lost)
 
 
 def test_a_cover_does_not_put_the_moment_off(films, tmp_path):

@@ -11,7 +11,7 @@ import difflib
 import json
 import re
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
@@ -54,6 +54,7 @@ class Benchmark:
     splits: tuple[tuple[Item, ...], ...]
     labels: tuple[str, ...] = ()
     training: tuple[Item, ...] = ()  # labelled clips that are not scored
+    published: bool = True  # scored as its paper does; otherwise a table of one's own
 
     @property
     def clips(self) -> tuple[Clip, ...]:
@@ -100,15 +101,7 @@ def load(dataset: str, annotations: Sequence[Path]) -> Benchmark:
     name = dataset.lower()
     spec = DATASETS.get(name)
     if spec is None:
-        if exists(dataset):
-            return _own_table(Path(dataset))
-        if Path(dataset).suffix or "/" in dataset:
-            raise FileMissing(f"{dataset}: no such file")
-        close = difflib.get_close_matches(name, DATASETS, 1)
-        hint = f"did you mean {close[0]}? " if close else ""
-        raise UsageError(
-            f"no data set {dataset!r}; {hint}Use one of {', '.join(DATASETS)}, or a CSV of your own"
-        )
+        return _own_table(own_table(dataset, DATASETS))
     files = find_files(annotations)
     if not files:
         raise FileMissing(f"{dataset}: no annotations given; --annotations wants {spec.annotations}")
@@ -131,14 +124,32 @@ def load(dataset: str, annotations: Sequence[Path]) -> Benchmark:
     return Benchmark(name, protocol, task, tuple(map(tuple, splits)), tuple(labels or ()))
 
 
+def own_table(dataset: str, named: Collection[str]) -> Path:
+    """Return the file that is named where a data set's name could be, or raise FileMissing or UsageError."""
+    if exists(dataset):
+        return Path(dataset)
+    if Path(dataset).suffix or "/" in dataset:
+        raise FileMissing(f"{dataset}: no such file")
+    close = difflib.get_close_matches(dataset.lower(), named, 1)
+    hint = f"did you mean {close[0]}? " if close else ""
+    raise UsageError(f"no data set {dataset!r}; {hint}Use one of {', '.join(named)}, or a table of your own")
+
+
 def find_files(annotations: Sequence[Path]) -> list[Path]:
     """Return the files that are named, and those in folders; raises FileMissing for one that is not there."""
-    files = [f for given in annotations for f in (sorted(given.rglob("*")) if is_folder(given) else [given])]
+    inside = [_visible(given) if is_folder(given) else [given] for given in annotations]
+    files = list(chain.from_iterable(inside))
     if missing := [f for f in files if not exists(f)]:
         raise FileMissing(
             f"{missing[0]}: no such file; --annotations names files as published, or their folder"
         )
     return [f for f in files if is_file(f)]
+
+
+def _visible(folder: Path) -> list[Path]:
+    """Return what is in a folder, without what file managers hide there."""
+    found = (path for path in folder.rglob("*") if not path.name.startswith("."))
+    return sorted(p for p in found if not any(part.startswith(".") for part in p.relative_to(folder).parts))
 
 
 def locate(benchmark: Benchmark, folder: Path | None) -> tuple[Benchmark, tuple[str, ...]]:
@@ -261,11 +272,12 @@ def _ssv2(files: Sequence[Path]) -> tuple[Splits, Labels]:
 
 @_published("kinetics400", "the validation CSV with label, youtube_id", "Kinetics-400 validation")
 def _kinetics400(files: Sequence[Path]) -> tuple[Splits, Labels]:
-    if not any(f.suffix == ".csv" for f in files):
-        return _of_lists(files)
+    rows = _csv(files) if any(f.suffix == ".csv" for f in files) else []
+    if len(files) > 1 and (not rows or "youtube_id" not in rows[0]):
+        return _of_lists(files)  # a CSV among them names the labels
     items = [
         Item(f"{r['youtube_id']}_{int(r['time_start']):06d}_{int(r['time_end']):06d}", (r["label"],))
-        for r in _csv(files)
+        for r in rows
     ]
     return [items], kinetics400()
 
@@ -289,7 +301,7 @@ def _own_table(path: Path) -> Benchmark:
     items = tuple(Item(c[0].stem, tuple(t), c[1], c[2], c[0], groups[c]) for c, t in texts.items())
     training = tuple(Item(r.path.stem, (r.text,), r.start, r.end, r.path) for r in data.of("train") if split)
     what = f"{path.name}: {split or 'all'} rows"
-    return Benchmark(path.name, what, data.task, (items,), labels, training)
+    return Benchmark(path.name, what, data.task, (items,), labels, training, published=False)
 
 
 def _one(files: Sequence[Path], suffix: str) -> Path:

@@ -13,11 +13,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
-from stopcli.data.protocols.benchmarks import Benchmark, Item, find_files, locate
+from stopcli.data.protocols.benchmarks import Benchmark, Item, find_files, locate, own_table
 from stopcli.data.protocols.lists import lines
 from stopcli.data.table import read_dataset
 from stopcli.errors import BadDataset, FileMissing, UsageError
-from stopcli.fileio import exists
 
 NAMED = {"qvhighlights": "highlight_val_release.jsonl", "charades-sta": "charades_sta_test.txt"}
 LINE = re.compile(r"(\S+) (\d+(?:\.\d+)?) (\d+(?:\.\d+)?)##(.+)")
@@ -41,11 +40,7 @@ def load_moments(
     """
     name = dataset.lower()
     if name not in NAMED:
-        if not exists(dataset):
-            raise UsageError(
-                f"no data set {dataset!r}; use one of {', '.join(NAMED)}, or a table of your own"
-            )
-        return _of_table(Path(dataset)), ()
+        return _of_table(own_table(dataset, NAMED)), ()
     files = find_files(annotations)
     if len(files) != 1:
         raise FileMissing(f"{dataset}: {len(files)} annotations given; --annotations wants {NAMED[name]}")

@@ -13,12 +13,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from stopcli.data.protocols.benchmarks import Benchmark, Item, find_files, locate
+from stopcli.data.protocols.benchmarks import Benchmark, Item, find_files, locate, own_table
 from stopcli.data.protocols.lists import ASKED, TRAIN, class_lists, lines, stem, words
 from stopcli.data.split import few_shots, with_validation
 from stopcli.data.table import Dataset, Row, read_dataset
-from stopcli.errors import BadDataset, FileMissing, UsageError
-from stopcli.fileio import exists
+from stopcli.errors import BadDataset, FileMissing
 
 Kind = Literal["few-shot", "base-to-novel"]
 NAMED = ("hmdb51", "ucf101", "ssv2", "kinetics400")
@@ -74,11 +73,7 @@ def load_protocol(
     """
     name = dataset.lower()
     if name not in NAMED:
-        if not exists(dataset):
-            raise UsageError(
-                f"no data set {dataset!r}; use one of {', '.join(NAMED)}, or a table of your own"
-            )
-        return _of_table(kind, Path(dataset), shots, seeds)
+        return _of_table(kind, own_table(dataset, NAMED), shots, seeds)
     files = find_files(annotations)
     if not files:
         raise FileMissing(f"{dataset}: no annotations given; --annotations wants {LAYOUTS[kind]}")

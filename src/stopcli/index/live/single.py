@@ -12,6 +12,7 @@ import numpy as np
 from stopcli.data.labels import null_sentences
 from stopcli.errors import InputError
 from stopcli.index.ranking import Selection, search
+from stopcli.index.sync import placed
 from stopcli.index.types import Filters, Query
 from stopcli.results import EncodedClip, Hit
 
@@ -21,24 +22,35 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class VideoSearch:
-    """A model that looks for texts in one video at a time, in windows of so many seconds."""
+    """A model that looks for texts in one video at a time, in windows of so many seconds.
+
+    With ``shots``, windows end at cuts, and are so long at most.
+    """
 
     encoder: Encoder
     window: float
+    shots: bool = True
     top_k: int = 10
 
     def find(self, path: Path, texts: Sequence[str]) -> list[list[Hit]]:
         """Return the moments of a video that fit each text, the best first; raises InputError."""
         clips = []
-        for item in self.encoder.encode_videos([path], window=self.window, steady=True):
+        for item in self.encoder.encode_videos([path], window=self.window, shots=self.shots, steady=True):
             if not isinstance(item, EncodedClip):
                 raise InputError(item.message)
             clips.append(item)
-        begin = clips[0].start or 0.0
-        numbers = tuple(round(((c.start or 0.0) - begin) / self.window) for c in clips)
-        one, count = np.zeros(1, np.int64), np.array([len(clips)])
-        duration = np.array([clips[-1].until])
-        selection = Selection(one, count, duration, (str(path),), self.window, {0: numbers}, {0: begin})
+        numbers, begin, ends = placed(clips, self.window, shots=self.shots)
+        selection = Selection(
+            np.zeros(1, np.int64),
+            np.array([len(clips)]),
+            np.array([clips[-1].until]),
+            (str(path),),
+            self.window,
+            {} if numbers is None else {0: numbers},
+            {0: begin},
+            {} if ends is None else {0: ends},
+            self.shots,
+        )
         nulls = self.encoder.encode_texts(null_sentences(self.encoder.files.config))
         queries = [
             Query(text, v, nulls) for text, v in zip(texts, self.encoder.encode_texts(texts), strict=True)

@@ -109,9 +109,9 @@ def edl(cut: Cut) -> str:
     at = cut.start
     for number, clip in enumerate(cut.clips, 1):
         length = cut.length(clip)
-        source = cut.frames(clip.media.first + clip.first, clip.media)
         own = clip.media.facts.timecode  # a camera may count every frame where the timeline drops numbers
         drop = drops(cut.rate) and (own is None or own[8] != ":")
+        source = _begin(cut, clip.media, drop=drop) + cut.frames(clip.first, clip.media)
         times = [timecode(f, cut.rate, drop=drop) for f in (source, source + length)]
         times += [timecode(f, cut.rate) for f in (at, at + length)]
         channels = "AA/V" if clip.media.facts.sound else "V"
@@ -124,6 +124,14 @@ def edl(cut: Cut) -> str:
         lines.append("")
         at += length
     return "\n".join(lines)
+
+
+def _begin(cut: Cut, media: Media, *, drop: bool) -> int:
+    """Return the number of a video's first frame: its camera's hours to seconds, at the timeline's rate."""
+    own = media.facts.timecode
+    if own is None:
+        return 0
+    return frame_number(f"{own[:8]}{';' if drop else ':'}00", cut.rate) + cut.frames(int(own[9:]), media)
 
 
 def _plain(text: str) -> str:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from stopcli.data.split import few_shots, with_validation
+from stopcli.data.split import few_shots, units_of, with_validation
 from stopcli.data.table import Dataset, Row
 from stopcli.runtime.head import fit_head, score_labels
 from stopcli.train.scoring.judge import Evaluation, Judge
@@ -97,8 +97,9 @@ def learning_curve(judge: Judge, plain: Encoder, data: Dataset, rows: list[Row])
             break
         judged, answers = stack(held_out)
         for n in shots:
-            clips, truth = stack(few_shots(divided, n, seed).of("train"))
-            head = fit_head(labels, texts, clips, truth).head
+            learned = few_shots(divided, n, seed).of("train")
+            clips, truth = stack(learned)
+            head = fit_head(labels, texts, clips, truth, groups=units_of(learned)).head
             right = score_labels(judged, texts, plain.logit_scale, head).logits.argmax(1) == answers
             hits[n] += right.tolist()
             if n == shots[-1]:

@@ -86,7 +86,7 @@ class Judge:
             return None
         clips, truth = self.embed(encoder, training), self.truth(training)
         judges = (held_out[0], self.truth(held_out[1])) if trained and held_out else None
-        choice = fit_head(labels, texts, clips, truth, kind=kind, held_out=judges)
+        choice = fit_head(labels, texts, clips, truth, kind=kind, held_out=judges, groups=units_of(training))
         encoder.head = choice.head
         return choice
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from stopcli.errors import UnreadableVideo
 from stopcli.video.container import Container, reason
-from stopcli.video.cut.streams import CannotHold, add_stream, open_like
+from stopcli.video.cut.streams import CannotHold, add_stream, holds_covers, open_like
 from stopcli.video.reader import check_file
 
 CHAPTERED = (".mp4", ".m4v", ".mov", ".mkv", ".webm")
@@ -24,6 +24,7 @@ def write_chapters(source: str, target: str, chapters: Sequence[tuple[float, flo
     so that an empty chapter stands there. Raises InputError: one of its kinds.
     """
     import av
+    from av.stream import Disposition
 
     check_file(Path(source))
     try:
@@ -32,6 +33,8 @@ def write_chapters(source: str, target: str, chapters: Sequence[tuple[float, flo
             named = _without_gaps(chapters, float(zero), (video.file.duration or 0) / 1e6)
 
             def add(output: Any, stream: Any) -> Any:
+                if stream.disposition & Disposition.attached_pic and not holds_covers(target):
+                    raise ValueError("a cover")
                 try:
                     made = add_stream(output, stream)
                 except (ValueError, av.FFmpegError) as error:

@@ -6,16 +6,16 @@ parameter sets of another number (ITU-T H.264, 7.4.1.2.1), so that both kinds of
 
 from __future__ import annotations
 
-import re
+import io
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from fractions import Fraction
 from functools import partial
 from typing import Any, NamedTuple
 
 from stopcli.errors import UnreadableVideo
-from stopcli.video.container import Container
-from stopcli.video.cut.moment import Moment, decoding_stamps, from_key, stamp_of, times_pictures
-from stopcli.video.cut.streams import add_stream, describe
+from stopcli.video.container import Container, rate_of
+from stopcli.video.cut.h264 import begins_anew, joint_header, prefixed
+from stopcli.video.cut.moment import Moment, decoding_stamps, from_key, is_raw, stamp_of, times_pictures
+from stopcli.video.cut.streams import add_stream, describe, unit_of
 from stopcli.video.cut.upright import TURNS, Upright, is_turned
 from stopcli.video.pixels import is_clear, nearest_format
 
@@ -35,7 +35,6 @@ QUANTIZED = {"mpeg4": "mpeg4", "mpeg2video": "mpeg2video", "mpeg1video": "mpeg1v
 REORDERED = 2  # seconds: no picture is decoded so much later than it is shown
 NUMBER = 7  # of our parameter sets in joined H.264; encoders begin with 0
 GLOBAL_HEADER, QSCALE, INTERLACED = 1 << 22, 1 << 1, (1 << 18) | (1 << 29)
-IDR, SPS, PPS = 5, 7, 8  # kinds of units in H.264
 
 
 class Pictures(NamedTuple):
@@ -46,6 +45,7 @@ class Pictures(NamedTuple):
     extradata: bytes | None = None
     encoder: Any = None
     left_out: tuple[str, ...] = ()
+    alike: Any = None  # a file in memory with such pictures, where the new one must know them beforehand
 
     @property
     def header_later(self) -> bool:
@@ -54,12 +54,16 @@ class Pictures(NamedTuple):
 
     def add(self, output: Any, stream: Any) -> Any:
         """Add the stream of the pictures, like that of the source, to a new file."""
+        if self.alike is not None:
+            made = output.add_stream_from_template(self.alike.streams.video[0], opaque=True)
+            made.time_base, made.codec_context.framerate = stream.time_base, self.encoder.framerate
+            return describe(made, stream)
         if self.header_later:
             size = {"width": self.encoder.width, "height": self.encoder.height}
             made = output.add_mux_stream(
                 self.encoder.codec.canonical_name, rate=self.encoder.framerate, **size
             )
-            made.time_base = stream.time_base
+            made.time_base = unit_of(output, stream)
             return describe(made, stream)
         made = add_stream(output, stream, self.encoder)
         if self.extradata is not None:
@@ -92,7 +96,7 @@ class Joint(NamedTuple):
     def _encoded(self, video: Container, moment: Moment, span: tuple[int, int], delay: int) -> Iterator[Any]:
         for packet in _encode(self.make(), video, _frames(video, moment, *span), moment.zero):
             if self.prefixed:
-                packet = _prefixed(packet)
+                packet = prefixed(packet)
             packet.dts = packet.pts - delay
             yield packet
 
@@ -101,11 +105,11 @@ def joint(video: Container, moment: Moment) -> Joint | None:
     """Return where a moment of H.264 can be copied between encoded ends, if it can."""
     places = moment.packets
     head = video.codec.extradata or b""
-    prefixed = head[:1] == b"\1"
+    by_length = head[:1] == b"\1"
     if (
         video.codec.codec.name != "h264"
         or not times_pictures(video)
-        or (prefixed and (len(head) < 7 or head[4] & 3 != 3))
+        or (by_length and (len(head) < 7 or head[4] & 3 != 3))
     ):
         return None
     if "4:4:4" in (video.codec.profile or ""):  # perhaps without loss: decoders mix that up with our pictures
@@ -116,19 +120,31 @@ def joint(video: Container, moment: Moment) -> Joint | None:
     if not keys or keys[0] >= last:
         return None
     frame = next(_frames(video, moment, moment.first, moment.stop), None)
-    if frame is None or frame.interlaced_frame or not _begins_anew(video, places[keys[0]].stamp, prefixed):
+    if (
+        frame is None
+        or frame.interlaced_frame
+        or not begins_anew(video, places[keys[0]].stamp, prefixed=by_length)
+    ):
         return None
-    make = partial(_encoder, video, frame, joined=True, header=prefixed)
+    make = partial(_encoder, video, frame, joined=True, header=by_length)
     encoder = make()
     if encoder.pix_fmt != frame.format.name:
         return None
-    return Joint(keys[0], last, make, _both(head, encoder.extradata) if prefixed else None, prefixed)
+    return Joint(keys[0], last, make, joint_header(head, encoder.extradata) if by_length else None, by_length)
 
 
-def encoded(video: Container, moment: Moment, kind: str | None = None, *, in_order: bool = False) -> Pictures:
+def encoded(
+    video: Container,
+    moment: Moment,
+    kind: str | None = None,
+    *,
+    in_order: bool = False,
+    beforehand: bool = False,
+) -> Pictures:
     """Return all pictures of a moment encoded in its own codec, in H.264 if nothing writes that, or as told.
 
     In another codec they are upright, and of square pixels. ``in_order`` has them decoded as they are shown.
+    ``beforehand``: the new file must know their header before it gets them.
 
     Raises UnreadableVideo: none of them decodes, or they cannot be encoded.
     """
@@ -138,15 +154,21 @@ def encoded(video: Container, moment: Moment, kind: str | None = None, *, in_ord
     if frame is None:
         raise UnreadableVideo(f"{video.path}: no picture of the moment decodes; damaged or encrypted")
     frames = _frames(video, moment, moment.first, moment.stop)
-    if kind is not None or not _writes(video):
+    other = kind is not None or not _writes(video)
+    if other:
         kind = kind or "libx264"
         upright = Upright(frame, video.stream.sample_aspect_ratio)
         frame, frames = next(upright.frames([frame])), upright.frames(frames)
+    make = partial(_encoder, video, frame, kind=kind, in_order=in_order)
     try:
         try:
-            encoder = _encoder(video, frame, kind=kind, in_order=in_order)
+            encoder = make()
         except (av.FFmpegError, ValueError):  # colors that only its own encoder takes
-            encoder = _encoder(video, frame, kind=kind, in_order=in_order, colors=False)
+            make = partial(make, colors=False)
+            encoder = make()
+        alike = (
+            _alike(_encode(make(), video, [frame], moment.zero), encoder) if other and beforehand else None
+        )
     except (av.FFmpegError, ValueError) as error:
         what = f"{video.codec.codec.name}, {frame.width}x{frame.height}"
         raise UnreadableVideo(
@@ -155,7 +177,22 @@ def encoded(video: Container, moment: Moment, kind: str | None = None, *, in_ord
     clear = is_clear(frame.format) or video.stream.metadata.get("alpha_mode") == "1"  # of VP8 and VP9
     lost = ("transparency",) if clear and not is_clear(av.VideoFormat(encoder.pix_fmt)) else ()
     packets = _encode(encoder, video, frames, moment.zero)
-    return Pictures("encoded", packets, encoder.extradata or b"", encoder, lost)
+    return Pictures("encoded", packets, encoder.extradata or b"", encoder, lost, alike)
+
+
+def _alike(packets: Iterable[Any], encoder: Any) -> Any:
+    """Return a file in memory that holds packets of an encoder, opened: reading it finds their header."""
+    import av
+
+    held = io.BytesIO()
+    with av.open(held, "w", format="nut") as output:
+        size = {"width": encoder.width, "height": encoder.height}
+        stream = output.add_mux_stream(encoder.codec.canonical_name, rate=encoder.framerate, **size)
+        for packet in packets:
+            packet.stream = stream
+            output.mux(packet)
+    held.seek(0)
+    return av.open(held)
 
 
 def turned(video: Container, moment: Moment) -> bool:
@@ -197,7 +234,7 @@ def _encoder(
     formats = [f.name for f in encoder.codec.video_formats or ()]
     encoder.pix_fmt = nearest_format(frame.format, formats, exact=own == "ffv1")
     fits = encoder.pix_fmt == frame.format.name
-    rate = Fraction(video.stream.average_rate or 25)
+    rate = rate_of(video.stream)
     rate = min(encoder.codec.frame_rates or [rate], key=lambda known: abs(known - rate))  # MPEG-2 knows a few
     encoder.framerate = rate
     encoder.time_base = 1 / rate if name in QUANTIZED else video.stream.time_base  # older ones count pictures
@@ -226,10 +263,10 @@ def _encoder(
 
 def _frames(video: Container, moment: Moment, first: int, last: int) -> Iterator[Any]:
     """Yield the pictures shown from stamp ``first`` on and before ``last``."""
-    keys = [p.stamp for p in moment.packets if p.key and p.stamp <= first]
+    keys = [p.stamp for p in moment.packets if p.key and p.stamp <= first and not is_raw(video)]
     begin = max(keys, default=moment.packets[0].stamp)
     video.rewind()  # a decoder that was drained takes nothing more
-    by_order, late = not times_pictures(video), None
+    by_order, late, count = not times_pictures(video), None, 0
     if by_order:
         video.decode_singly()
     bound = last + round(REORDERED / video.stream.time_base)
@@ -237,7 +274,10 @@ def _frames(video: Container, moment: Moment, first: int, last: int) -> Iterator
         over = packet.dts is not None and packet.dts >= bound  # else damage would be read to the end
         for frame in _decoded(packet if not over else None, video):
             stamp = frame.dts if by_order else stamp_of(frame)
-            if by_order and stamp is not None:
+            if is_raw(video):
+                stamp = frame.pts = round(count / (rate_of(video.stream) * video.stream.time_base))
+                count += 1
+            elif by_order and stamp is not None:
                 if late is None:
                     late = stamp - begin
                     if video.codec.codec.name in QUANTIZED:  # pictures before a key frame may be lost
@@ -292,58 +332,3 @@ def _placed(packets: Iterable[Any], video: Container, stamps: Sequence[int] | No
             packet.time_base = video.stream.time_base
             packet.duration = 0
         yield packet
-
-
-def _units(data: bytes) -> list[bytes]:
-    """Return the units of H.264 that stand between start codes."""
-    return [unit.rstrip(b"\0") for unit in re.split(rb"\0\0\x01", data) if unit.strip(b"\0")]
-
-
-def _prefixed(packet: Any) -> Any:
-    """Return a packet whose units begin with their length."""
-    import av
-
-    data = b"".join(len(u).to_bytes(4, "big") + u for u in _units(bytes(packet)))
-    made: Any = av.Packet(data)
-    made.pts, made.dts, made.time_base, made.duration = (
-        packet.pts,
-        packet.dts,
-        packet.time_base,
-        packet.duration,
-    )
-    made.is_keyframe, made.stream = packet.is_keyframe, packet.stream
-    return made
-
-
-def _begins_anew(video: Container, stamp: int, prefixed: bool) -> bool:
-    """Say whether the packet of a key frame lets a decoder forget all before it: not all of them do."""
-    data = bytes(next(from_key(video, stamp)))
-    return IDR in {u[0] & 31 for u in (_lengths(data) if prefixed else _units(data)) if u}
-
-
-def _lengths(data: bytes) -> list[bytes]:
-    """Return the units of H.264 that begin with their length."""
-    units, at = [], 0
-    while at + 4 < len(data):
-        length = int.from_bytes(data[at : at + 4], "big")
-        units.append(data[at + 4 : at + 4 + length])
-        at += 4 + length
-    return units
-
-
-def _both(head: bytes, ours: bytes | None) -> bytes:
-    """Return a header (ISO/IEC 14496-15, 5.3.3.1) with the parameter sets of a file and of an encoder."""
-    units = _units(ours or b"")
-    at, sets = 5, []
-    for kind in (SPS, PPS):
-        count = head[at] & (31 if kind == SPS else 255)
-        at += 1
-        theirs = []
-        for _ in range(count):
-            length = int.from_bytes(head[at : at + 2], "big")
-            theirs.append(head[at + 2 : at + 2 + length])
-            at += 2 + length
-        every = [*theirs, *(u for u in units if u[0] & 31 == kind)]
-        marks = 0xE0 if kind == SPS else 0
-        sets.append(bytes([marks | len(every)]) + b"".join(len(u).to_bytes(2, "big") + u for u in every))
-    return head[:5] + b"".join(sets) + head[at:]

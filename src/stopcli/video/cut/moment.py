@@ -12,12 +12,13 @@ from itertools import pairwise
 from typing import Any, NamedTuple
 
 from stopcli.errors import UnreadableVideo
-from stopcli.video.container import Container
+from stopcli.video.container import Container, rate_of
 from stopcli.video.timeline import read_timeline
 
 CLOSE = 1e-6  # seconds: stamps are rounded
 LONG = 0.5  # seconds: a picture that was on the screen for longer already is not shown from its beginning on
 CHANGED = "its packets are others when they are read again"
+RAW = ("h264", "hevc")  # FFmpeg's formats whose packets carry no times
 EARLY = (0.0, 10.0)  # seconds before a wanted time, to seek to
 
 
@@ -136,7 +137,7 @@ def _scan(container: Container, limit: int, stop: int) -> list[Place]:
             continue
         if found and packet.dts is not None and packet.dts >= stop:
             break
-        if packet.is_keyframe and stamp <= limit:
+        if packet.is_keyframe and stamp <= limit and not is_raw(container):
             found = []
         if found or packet.is_keyframe:
             found.append(Place(stamp, bool(packet.is_keyframe)))
@@ -146,9 +147,10 @@ def _scan(container: Container, limit: int, stop: int) -> list[Place]:
 def approach(container: Container, seconds: float) -> Iterator[None]:
     """Go to places from which to read up to a time of the stream's own clock: ever earlier ones.
 
-    Where a file has no index, a seek may land too late; the last place is the file's start.
+    Where a file has no index, a seek may land too late; the last place is the file's start, and of a raw
+    stream, whose pictures are counted, the only one.
     """
-    for early in EARLY:
+    for early in EARLY if not is_raw(container) else ():
         with suppress(OSError):
             container.seek(seconds - early)
             yield
@@ -174,17 +176,28 @@ def from_key(container: Container, stamp: int) -> Iterator[Any]:
 
 
 def pictures(container: Container) -> Iterator[Any]:
-    """Yield the packets of pictures from here on; those of AVI files count as shown when they are decoded."""
-    timed = times_pictures(container)
-    for packet in container.packets():
+    """Yield the packets of pictures from here on; those of AVI files count as shown when they are decoded.
+
+    Those of raw streams come one by one, at the stream's rate.
+    """
+    timed, raw = times_pictures(container), is_raw(container)
+    step = 1 / (rate_of(container.stream) * container.stream.time_base)
+    for number, packet in enumerate(container.packets()):
+        if raw and packet.size:
+            packet.dts = round(number * step)
         if not timed:
             packet.pts = packet.dts
         yield packet
 
 
 def times_pictures(container: Container) -> bool:
-    """Say whether a file tells when pictures are shown; AVI files tell in which order they are decoded."""
-    return container.file.format.name != "avi"  # type: ignore[no-any-return]
+    """Say whether a file tells when pictures are shown; some tell only in which order they are decoded."""
+    return container.file.format.name not in ("avi", *RAW)
+
+
+def is_raw(container: Container) -> bool:
+    """Say whether no packet has times: pictures are counted from the first one on, as they are shown."""
+    return container.file.format.name in RAW
 
 
 def stamp_of(packet: Any) -> int | None:

@@ -1,15 +1,18 @@
-"""The streams of a new file: like those of another, as far as its format holds them."""
+"""The streams of a new file: like those of another, as far as its format holds them.
+
+Sound that it cannot hold is encoded again, in a codec that it can.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import suppress
+from fractions import Fraction
 from itertools import product
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from stopcli.video.container import lenient_tags
-from stopcli.video.cut.sound import Sound
+from stopcli.video.container import lenient_tags, rate_of
 
 MUXERS = {  # FFmpeg's formats by suffix: what a moment of such a file can be written as
     ".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".3gp": "3gp", ".mkv": "matroska", ".webm": "webm",
@@ -29,11 +32,70 @@ IN_TS = {  # what readers of MPEG-TS know again; FFmpeg writes all else as priva
 OPTIONAL = ("data", "attachment", "subtitle")  # what is left out first where a format does not hold it
 LEFT = [OPTIONAL[n:] for n in range(len(OPTIONAL) + 1)]
 
+SOUND = {  # by FFmpeg's format: without loss where it can be
+    "matroska": "flac", "nut": "flac", "webm": "libopus", "mp4": "aac", "mov": "aac", "3gp": "aac",
+    "mpegts": "aac", "flv": "aac", "avi": "libmp3lame", "mxf": "pcm_s16le",
+}  # fmt: skip
+OPUS_RATE = 48_000  # samples a second
+BY_COUNT = {1: "mono", 2: "stereo", 3: "3.0", 4: "quad", 5: "5.0", 6: "5.1", 7: "6.1", 8: "7.1"}  # channels
+
 Add = Callable[[Any, Any], Any]  # (new file, stream) -> its stream there; ValueError: it holds no such
 
 
 class CannotHold(Exception):
     """The format takes no pictures of this codec, or not beside this sound."""
+
+
+class Sound:
+    """A stream of sound in a new file, made of one that it cannot hold; ValueError: nor can it hold this."""
+
+    def __init__(self, output: Any, source: Any, muxer: str) -> None:
+        self.codec = SOUND[muxer]
+        rate = OPUS_RATE if self.codec == "libopus" else source.codec_context.sample_rate
+        self.stream = output.add_stream(self.codec, rate=rate)
+        self.stream.codec_context.layout = _layout(source.codec_context.layout)
+        self._source = source
+        self._resampler: Any = None
+
+    def packets(self, packet: Any, begin: Fraction) -> list[Any]:
+        """Return what comes of a packet of the source, or at the end of None, from ``begin`` (seconds) on."""
+        import av
+
+        encoder = self.stream.codec_context
+        if self._resampler is None:
+            shape = encoder.format.name, encoder.layout.name, encoder.sample_rate
+            self._resampler = av.AudioResampler(*shape, frame_size=encoder.frame_size or None)
+        made = []
+        for frame in _heard(packet) if packet is not None else [None]:
+            if frame is None or frame.pts is None or frame.pts * frame.time_base + _length(frame) > begin:
+                for part in self._resampler.resample(frame):
+                    made += encoder.encode(part)
+        if packet is None:
+            made += encoder.encode(None)
+        for one in made:
+            unit = one.time_base
+            one.stream = self._source  # by which it is known
+            one.time_base = unit
+        return made
+
+
+def _layout(source: Any) -> str:
+    """Return the name of an arrangement of channels as encoders know it."""
+    named = source.name.removesuffix("(side)")  # other places for the same two
+    return str(named) if named in BY_COUNT.values() else BY_COUNT.get(source.nb_channels, str(named))
+
+
+def _heard(packet: Any) -> list[Any]:
+    import av
+
+    try:
+        return packet.decode()  # type: ignore[no-any-return]
+    except (av.FFmpegError, ValueError):
+        return []  # of a damaged file
+
+
+def _length(frame: Any) -> Fraction:
+    return Fraction(frame.samples, frame.sample_rate)
 
 
 class NewFile(NamedTuple):
@@ -48,6 +110,11 @@ class NewFile(NamedTuple):
 def muxer_of(path: str | Path) -> str:
     """Return FFmpeg's name of a file's format."""
     return MUXERS[Path(path).suffix.lower()]
+
+
+def holds_covers(path: str | Path) -> bool:
+    """Say whether such a file may have a cover: elsewhere that would be a film of its own, or be lost."""
+    return muxer_of(path) == "mp4"
 
 
 def open_like(
@@ -123,13 +190,18 @@ def add_stream(output: Any, stream: Any, encoder: Any = None) -> Any:
         raise ValueError(f"MPEG-TS has no name for {stream.codec_context.name}")
     made = describe(output.add_stream_from_template(stream, opaque=True), stream)
     if stream.type == "video":
-        if stream.average_rate:
-            made.codec_context.framerate = stream.average_rate
+        made.codec_context.framerate = rate_of(stream)
+        made.time_base = unit_of(output, stream)
         if stream.sample_aspect_ratio:
             made.codec_context.sample_aspect_ratio = stream.sample_aspect_ratio
     if stream.codec_context is not None and (tag := _tag(muxer, encoder or stream.codec_context)):
         made.codec_context.codec_tag = tag
     return made
+
+
+def unit_of(output: Any, stream: Any) -> Fraction:
+    """Return the time base of a stream's pictures in a new file: an AVI counts them by it."""
+    return 1 / rate_of(stream) if output.format.name == "avi" else stream.time_base
 
 
 def _tag(muxer: str, codec: Any) -> str | None:

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from stopcli.errors import InputError, UnreadableVideo
-from stopcli.video.container import Container, reason
+from stopcli.video.container import Container, rate_of, reason
 from stopcli.video.cut.encoding import Joint, Pictures, encoded, joint, turned
 from stopcli.video.cut.moment import (
     CHANGED,
@@ -25,8 +25,16 @@ from stopcli.video.cut.moment import (
     stamp_of,
     times_pictures,
 )
-from stopcli.video.cut.sound import Sound
-from stopcli.video.cut.streams import MUXERS, CannotHold, NewFile, add_stream, muxer_of, open_like
+from stopcli.video.cut.streams import (
+    MUXERS,
+    CannotHold,
+    NewFile,
+    Sound,
+    add_stream,
+    holds_covers,
+    muxer_of,
+    open_like,
+)
 from stopcli.video.cut.timecode import frame_number, timecode
 from stopcli.video.cut.upright import TURNS
 from stopcli.video.reader import check_file, open_video
@@ -87,9 +95,8 @@ def write_moment(source: str, target: str, start: float, end: float, *, exact: b
                 continue
             if pictures.mode != "joined" or _agree(source, target, moment):
                 return written
-    raise UnreadableVideo(
-        f"{source}: a {Path(target).suffix} file holds no such pictures; name a file {OTHER}"
-    )
+    suffix, other = Path(target).suffix, OTHER if Path(target).suffix.lower() != OTHER else ".mp4"
+    raise UnreadableVideo(f"{source}: a {suffix} file holds no such pictures; name a file {other}")
 
 
 def _ways(video: Container, moment: Moment, target: str, *, exact: bool) -> Iterator[Pictures]:
@@ -105,8 +112,9 @@ def _ways(video: Container, moment: Moment, target: str, *, exact: bool) -> Iter
             yield Pictures("joined", packets, plan.extradata)
         if exact or untold:
             with suppress(UnreadableVideo):  # its own encoder may not take it
-                yield encoded(video, moment, in_order=in_order)
-    yield encoded(video, moment, "libvpx-vp9" if muxer == "webm" else "libx264", in_order=in_order)
+                yield encoded(video, moment, in_order=in_order, beforehand=muxer == "matroska")
+    kind = "libvpx-vp9" if muxer == "webm" else "libx264"
+    yield encoded(video, moment, kind, in_order=in_order, beforehand=muxer == "matroska")
 
 
 def _agree(source: str, target: str, moment: Moment) -> bool:
@@ -189,14 +197,8 @@ def _write(source: str, target: str, video: Container, moment: Moment, pictures:
     codec = next((sound.codec for sound in sounds.values()), None)
     if not _decodes(target):
         raise UnreadableVideo(f"{source}: no picture of the moment can be decoded; damaged or encrypted")
-    return WrittenMoment(
-        moment.start,
-        float(moment.length * unit),
-        float(lead),
-        pictures.mode,
-        (*left_out, *pictures.left_out),
-        codec,
-    )
+    length, lost = float(moment.length * unit), (*left_out, *pictures.left_out)
+    return WrittenMoment(moment.start, length, float(lead), pictures.mode, lost, codec)
 
 
 def _decodes(path: str) -> bool:
@@ -207,8 +209,7 @@ def _decodes(path: str) -> bool:
 
 def _time(packet: Any) -> Fraction:
     stamp = packet.dts if packet.dts is not None else packet.pts
-    time: Fraction = (stamp or 0) * packet.time_base
-    return time
+    return Fraction((stamp or 0) * packet.time_base)
 
 
 def _fit(packet: Any, moment: Moment, unit: Fraction) -> None:
@@ -262,7 +263,7 @@ def _later(began: str, video: Container, moment: Moment, pictures: Pictures, tar
     """Return the timecode of a clip's first picture, given that of the video's."""
     hidden = pictures.mode != "copy" or starts_in_time(Path(target))
     seconds = moment.start - (0.0 if hidden else moment.lead * moment.unit)
-    rate = video.stream.average_rate or Fraction(25)
+    rate = rate_of(video.stream)
     number = frame_number(began, rate) + round(seconds * rate)
     return timecode(number, rate, drop=began[8] != ":")
 
@@ -274,7 +275,7 @@ def _may_stay(stream: Any, pictures: Pictures, target: str) -> bool:
     if stream.type != "video":
         return True
     if stream.disposition & Disposition.attached_pic:
-        return starts_in_time(Path(target))  # elsewhere a cover would be a film of its own
+        return holds_covers(target)
     return pictures.mode == "copy"
 
 

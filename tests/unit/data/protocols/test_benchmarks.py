@@ -106,6 +106,13 @@ def test_ssv2_and_kinetics(tmp_path):
     benchmark = benchmarks.load("kinetics400", [val])
     assert items(benchmark) == {"-ab_c_000005_000015": ("archery",)}
     assert len(benchmark.labels) == 400
+    listed = write(tmp_path / "lists" / "val.txt", "abc.mp4 1\ndef.mp4 0\n")
+    names = write(tmp_path / "lists" / "labels.csv", "id,name\n0,archery\n1,yoga\n")
+    benchmark = benchmarks.load("kinetics400", [listed, names])
+    assert items(benchmark) == {"abc": ("yoga",), "def": ("archery",)}
+    for hidden in (".DS_Store", "._val.txt", ".cache/val.txt"):
+        write(tmp_path / "lists" / hidden, "\0")
+    assert benchmarks.load("kinetics400", [tmp_path / "lists"]) == benchmark
 
 
 def test_bad_names_and_files_are_told(tmp_path):
