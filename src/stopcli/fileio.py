@@ -227,12 +227,13 @@ def make_private_folder(path: Path) -> None:
         raise write_error(path, error) from error
 
 
-def keep_latest(folder: Path, most: int) -> None:
+def keep_latest(folder: Path, most: int, size: float = float("inf")) -> None:
     """Remove all but the files of a folder written or touched last; what cannot be removed stays."""
     with suppress(OSError):  # another process may do the same
-        files = [f for f in folder.iterdir() if not f.name.startswith(".")]  # not what is being written
-        for file in sorted(files, key=lambda f: f.stat().st_mtime)[: max(0, len(files) - most)]:
-            file.unlink(missing_ok=True)
+        files = [(f.stat(), f) for f in folder.iterdir() if not f.name.startswith(".")]  # not what is written
+        for number, (status, file) in enumerate(sorted(files, key=lambda f: -f[0].st_mtime)):
+            if number >= most or (size := size - status.st_size) < 0:
+                file.unlink(missing_ok=True)
 
 
 def remove_folder(path: Path) -> None:

@@ -13,6 +13,7 @@ from stopcli.fileio import (
     check_output,
     content_key,
     file_hash,
+    keep_latest,
     make_folder,
     replacing,
     write_text,
@@ -163,3 +164,13 @@ def test_what_appears_while_a_file_is_made_is_not_replaced(tmp_path, monkeypatch
     with pytest.raises(CannotWrite), replacing(tmp_path / f"{'x' * 300}.mp4", fresh=True) as part:
         part.write_bytes(b"new")
     assert sorted(p.name for p in tmp_path.iterdir()) == ["clip.mp4", "fresh.mp4"]
+
+
+def test_the_latest_files_are_kept_up_to_a_number_and_a_size(tmp_path):
+    for i in range(6):
+        (tmp_path / f"{i}").write_bytes(b"x" * 100)
+        os.utime(tmp_path / f"{i}", (i, i))
+    keep_latest(tmp_path, 5)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["1", "2", "3", "4", "5"]
+    keep_latest(tmp_path, 5, 250)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["4", "5"]

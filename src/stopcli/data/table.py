@@ -21,14 +21,13 @@ from stopcli.data.labels import one_spelling
 from stopcli.data.tablefile import COLUMNS, MEASURED, Record, json_table, meant, read_records, short
 from stopcli.errors import BadDataset, FileMissing
 from stopcli.fileio import exists, file_hash, is_file, is_folder
-from stopcli.results import LONGEST, read_clock
+from stopcli.results import LONGEST, MOST_TEXT, read_clock
 from stopcli.video.discovery import find_videos
 
 Task = Literal["classification", "retrieval"]
 Clip = tuple[Path, float | None, float | None]  # a file, and the seconds of it: None is the whole
 SPLITS = ("train", "val", "test")
 ALSO = {"valid": "val", "validation": "val", "training": "train", "testing": "test"}  # how others write them
-MOST_TEXT = 2000  # characters of a label or caption
 MOST_LISTED = 20  # problems that are listed
 TEXT_COLUMN: dict[Task, str] = {"classification": "label", "retrieval": "caption"}
 

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 LONGEST = 1e9  # seconds
+MOST_TEXT = 2000  # characters of a label, a caption or a query
 # what turns the direction of a line, or breaks it
 _TURNS = frozenset("\u061c\u200e\u200f\u2028\u2029\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 

@@ -163,7 +163,7 @@ class Encoder:
         """
         if window is not None and window <= 0:
             raise UsageError(f"a window must be longer than 0 seconds, got {window:g}")
-        threads = 0 if len(paths) == 1 else 1
+        threads, clips = (0 if len(paths) == 1 else 1), 0
 
         def read(path: str | Path) -> Iterable[Frames]:
             return read_clips(path, self.frames, self.framing, window, threads=threads, shots=shots)
@@ -172,8 +172,10 @@ class Encoder:
         with closing(prefetch(read, paths)) as decoded:
             for path, item in decoded:
                 waiting.append((path, item))
-                if sum(isinstance(i, Frames) for _, i in waiting) >= self.batch_size:
+                clips += isinstance(item, Frames)
+                if clips == self.batch_size or not clips:  # a failure waits for no clip behind it
                     yield from _encoded(self, waiting, whole=window is None)
+                    clips = 0
         yield from _encoded(self, waiting, whole=window is None, steady=steady)
 
     def encode_pixels(self, pixels: NDArray[np.uint8], *, steady: bool = False) -> NDArray[np.float32]:

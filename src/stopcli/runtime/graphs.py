@@ -17,7 +17,9 @@ from torch import Tensor, nn
 
 from stopcli.model.stop import Stop
 
-MOST = 3  # recordings kept: each holds the memory that it computes in
+# recordings kept, those played last: each holds the memory that it computes in. A training needs four: its
+# batches, those of its validation, and the last of both, which are smaller
+MOST = 4
 Encode = Callable[[Tensor], Tensor]
 _paused = False
 
@@ -67,7 +69,8 @@ class Recorded:
                 while len(self._plays) >= MOST:
                     del self._plays[next(iter(self._plays))]
                 self._plays[key] = _record(model, pixels, trains=trains)
-            return self._plays[key](pixels)
+            self._plays[key] = play = self._plays.pop(key)
+            return play(pixels)
 
 
 def _in_a_group() -> bool:

@@ -34,6 +34,7 @@ SHARES: dict[str, tuple[float, ...]] = {  # of the clips, beside the words
 }
 CONSTANT = 30.0  # beside a vector of unit length: the ridge hardly holds back the bias
 SHARPNESS = tuple(np.geomspace(0.5, 40, 20))
+FLOATS = {"F64", "F32", "F16"}  # what a head's numbers may be
 MOST_JUDGED = 5000  # clips that choose: more would choose the same
 
 
@@ -116,7 +117,9 @@ def head_of(files: ModelFiles, size: int) -> Head | None:
     file, shapes = files.folder / HEAD_FILE, {"vectors": (len(labels), size), "bias": (len(labels),)}
     try:
         with safe_open(file, "np") as held:
-            fits = all(tuple(held.get_slice(n).get_shape()) == shape for n, shape in shapes.items())
+            slices = {name: held.get_slice(name) for name in shapes}
+            fits = all(tuple(slices[n].get_shape()) == shape for n, shape in shapes.items())
+            fits = fits and all(part.get_dtype() in FLOATS for part in slices.values())
             # nothing is read that is larger than it should be
             parts = [held.get_tensor(name).astype(np.float32) for name in shapes] if fits else []
     except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:

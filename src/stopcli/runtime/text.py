@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from stopcli.errors import CannotWrite, UsageError
 from stopcli.fileio import keep_latest, make_private_folder, replacing
 from stopcli.model.files import ModelFiles
+from stopcli.results import MOST_TEXT
 from stopcli.runtime import numpy_text
 from stopcli.settings import cache_folder
 
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     Vectors = NDArray[np.float32]
 
 
-KEPT = 100  # lists of texts; those that were not used for longest go
+KEPT, MOST_BYTES = 100, 1 << 30  # lists of texts, and their size; those that were not used for longest go
 MANY = 50  # texts at once that are kept on the disk, and for which importing torch pays
 
 
@@ -35,6 +36,8 @@ def check_texts(texts: Sequence[str]) -> None:
     for text in texts:
         if not text.strip():
             raise UsageError("a text to embed is empty; every label or query needs a word")
+        if len(text) > MOST_TEXT:
+            raise UsageError(f"{text[:40]!r}...: a text of {len(text)} characters; {MOST_TEXT} are the most")
         if text != text.encode(errors="ignore").decode():
             raise UsageError(f"{text[:80]!a}: is not valid UTF-8; write it again, as text")
 
@@ -83,7 +86,7 @@ class TextEncoder:
             make_private_folder(file.parent)
             with replacing(file) as part, part.open("wb") as stream:
                 np.save(stream, vectors)
-            keep_latest(file.parent, KEPT)
+            keep_latest(file.parent, KEPT, MOST_BYTES)
         return vectors
 
     def _load(self, texts: Sequence[str]) -> Vectors:

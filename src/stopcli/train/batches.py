@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Generator, Iterable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -119,6 +120,7 @@ class Batches:
             grouped.setdefault(row.text if by_class else row.clip, []).append(row)
         self._groups = list(grouped.values())
         self._count = len(rows) if by_class else len(self._groups)
+        self._order = lru_cache(maxsize=2)(self.epoch)  # steps are read ahead, by two threads
 
     def epoch(self, number: int) -> list[Row]:
         """Return the rows of an epoch in order: each class as often, or each video once."""
@@ -134,7 +136,7 @@ class Batches:
         """Return a step's rows, and this process's share of their frames, augmented: (B',T,S,S,3)."""
         epoch, within = divmod(step, self.schedule.steps_per_epoch)
         size, processes = self.schedule.batch_size, distributed.world_size()
-        rows = self.epoch(epoch)[within * size : (within + 1) * size]
+        rows = self._order(epoch)[within * size : (within + 1) * size]
         rows = rows[: len(rows) // processes * processes]
         return rows, np.stack([self._augmented(step, i, rows[i]) for i in distributed.share(len(rows))])
 

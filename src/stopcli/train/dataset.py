@@ -39,6 +39,13 @@ def check_table(
         callback.skipped(f"and {len(new) - MOST_LISTED} more")
     if not any(r.split in (None, "train") for r in data.rows):
         raise BadDataset(f"{data.source}: no usable row is for training{data.listing}")
+    if data.task == "retrieval":
+        count = len(unique_clips([r for r in data.rows if r.split in (None, "train")]))
+        if count - (not data.of("val")) < 2:  # one of them is for validation then
+            message = (
+                f"captions are learned from two clips or more beside those for validation, found {count}"
+            )
+            raise BadDataset(f"{data.source}: {message}{data.listing}")
     if data.task == "classification" and len(data.labels) < 2:
         message = f"two or more labels are needed, found {data.labels[0]!r} only"
         raise BadDataset(f"{data.source}: {message}{data.listing}")

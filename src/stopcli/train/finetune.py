@@ -260,6 +260,10 @@ def load_trainable(
 
     from stopcli.runtime.encoder import Encoder, EncoderOptions
 
+    if base.focus:
+        raise UsageError(
+            f"{base.name}: has a focus, which is no part of a model; load it without, and adapt that"
+        )
     if options.epochs == 0:  # no prompts are trained: the model stays as it is
         return Encoder(base.without_head(), encoder_options or EncoderOptions())
     base.require_blocks("finetune")
@@ -281,5 +285,7 @@ def load_trainable(
         there = [kind for kind in PARTS if getattr(stop, kind) != "off"]
         told = [f"{kind} prompts {'were kept' if kind in kept else 'start from scratch'}" for kind in there]
         callback.noted(f"{base.name}: {', '.join(told)}")
+        if set(there) <= set(kept):  # trained further: `Retention` can go back to them
+            encoder.files = replace(encoder.files, folder=folder)
     distributed.start(encoder.device)
     return encoder

@@ -227,7 +227,8 @@ class FinetuneRun:
         taken = {"steps": self.step_number, "best_step": history.best_step}
         training = self.record | taken | {"seconds": round(history.seconds, 1)} | (more or {})
         config = replace(self._config, extra={"training": training, "metrics": plain | metrics})
-        self.folder.write_model(config, self.encoder.model, self.encoder.files)
+        model = None if self.trainer is None else self.encoder.model
+        self.folder.write_model(config, model, self.encoder.files)
         return config
 
     def save(self) -> None:

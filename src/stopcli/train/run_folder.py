@@ -165,8 +165,11 @@ class RunFolder:
             return
         append_line(self.path / METRICS_FILE, json.dumps(record))
 
-    def write_model(self, config: ModelConfig, model: Stop, files: ModelFiles) -> None:
-        """Write the model as it stands; a backbone and a tokenizer of its own come along, once."""
+    def write_model(self, config: ModelConfig, model: Stop | None, files: ModelFiles) -> None:
+        """Write the model as it stands; a backbone and a tokenizer of its own come along, once.
+
+        Without a ``model``, its prompts stay as they are in the ``files``, to the byte.
+        """
         if distributed.rank():
             return
         for name in _backbone_file(config):
@@ -180,6 +183,9 @@ class RunFolder:
                 if (files.words / name).is_file():
                     with replacing(self.path / TOKENIZER_FOLDER / name) as part:
                         shutil.copyfile(files.words / name, part)
+        if model is None and files.prompts is not None:
+            with replacing(self.path / WEIGHTS_FILE) as part:
+                shutil.copyfile(files.prompts, part)
         save(self.path, config, model)
 
     def keep_best(self) -> None:

@@ -274,3 +274,17 @@ def test_operations_are_counted_whole(plain):
 def test_a_gpu_computes_more_clips_at_once_where_there_are_prompts(grid, config, device, trainable, clips):
     model = SimpleNamespace(config=config, tower=SimpleNamespace(grid=grid, width=768, depth=12))
     assert default_batch(model, torch.device(device), 12, trainable) == clips
+
+
+def test_a_failure_is_told_at_once_where_no_clip_stands_before_it(encoder, many, monkeypatch):
+    def prefetch(_, paths):
+        for path in paths:
+            yield path, UnreadableVideo(f"{path}: no video")
+            assert path in told
+        raise AssertionError("read to the end")
+
+    monkeypatch.setattr("stopcli.runtime.encoder.prefetch", prefetch)
+    told = set()
+    with pytest.raises(AssertionError, match="read to the end"):
+        for item in encoder.encode_videos(["a.mp4", "b.mp4"]):
+            told.add(item.path)

@@ -76,6 +76,19 @@ def test_few_recordings_are_kept(recorded):
     assert len(play._plays) == MOST
 
 
+def test_what_a_training_plays_again_and_again_is_recorded_once(recorded):
+    """Its batches and those of its validation, and the last and smaller one of both."""
+    play, made = recorded
+    for n in (1, 2, 3):  # met, and not needed any more
+        for _ in range(2):
+            play(torch.ones(n, 9, 9))
+    before = len(made)
+    for _ in range(5):
+        for n in (16, 16, 16, 4, 32, 32, 18):
+            play(torch.ones(n, 1, 1))
+    assert len(made) - before == 4
+
+
 def test_nothing_is_played_where_operations_are_counted(recorded):
     play, made = recorded
     with one_by_one():

@@ -8,6 +8,8 @@ import tracemalloc
 
 import numpy as np
 import pytest
+import torch
+from safetensors.torch import save_file
 
 from stopcli.errors import CheckpointError
 from stopcli.hub.registry import resolve, weight_files
@@ -148,6 +150,11 @@ def test_a_head_is_kept_read_and_refused(tmp_path, toy):
         Head(LABELS, np.full((3, 32), np.nan, np.float32), np.zeros(3, np.float32)),
     ):
         bad.save(folder / HEAD_FILE)
+        with pytest.raises(CheckpointError, match="does not belong to the 3 labels"):
+            Encoder(resolve(str(folder)), options)
+    for kind in (torch.int64, torch.float8_e4m3fn):
+        odd = {"vectors": torch.zeros(3, 32).to(kind), "bias": torch.zeros(3).to(kind)}
+        save_file(odd, folder / HEAD_FILE)
         with pytest.raises(CheckpointError, match="does not belong to the 3 labels"):
             Encoder(resolve(str(folder)), options)
     (folder / HEAD_FILE).write_bytes(b"no head")

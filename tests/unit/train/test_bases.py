@@ -6,11 +6,13 @@ from dataclasses import replace
 
 import pytest
 
+from conftest import write_model
 from labelled_clips import CPU, Killed, Recorder, table, train, write_labelled
 from stopcli.errors import FileExists, UsageError
 from stopcli.fileio import file_hash
 from stopcli.hub.registry import resolve
 from stopcli.model.config import read_config
+from stopcli.runtime.encoder import EncoderOptions
 from stopcli.train.finetune import finetune, load_trainable
 from stopcli.train.options import FinetuneOptions
 from stopcli.train.run_folder import BEST_FILE, STATE_FILE
@@ -119,3 +121,34 @@ def test_a_run_without_its_hidden_state_is_not_started_over(labelled, toy, tmp_p
     with pytest.raises(FileExists, match=r"not the state of its run; copy \.state\.safetensors here too"):
         train(labelled / "data.csv", toy, tmp_path / "run", more={"resume": True}, epochs=8, batch_size=4)
     assert file_hash(tmp_path / "run" / "model.safetensors") == model
+
+
+def test_prompts_that_were_all_kept_are_what_is_gone_back_to(labelled, toy, tmp_path):
+    """Another kind of attention leaves every prompt as it was: no plain CLIP is mixed in."""
+    settings = {"epochs": 2, "keep_zero_shot": True, "head": "text", "attention": "frame"}
+    result, told = train(labelled / "data.csv", toy, tmp_path / "out", **settings)
+    assert any("spatial prompts were kept, temporal prompts were kept" in note for note in told.notes)
+    assert result.zero_shot > 0
+    assert read_config(tmp_path / "out").stop.plain == 0
+
+
+def test_a_model_whose_prompts_are_not_trained_keeps_them_to_the_byte(labelled, toy, tmp_path):
+    where = EncoderOptions("cpu", "bf16")  # in which they would be others
+    files = resolve(str(toy))
+    options = FinetuneOptions(epochs=0)
+    finetune(lambda: files, labelled / "data.csv", tmp_path / "out", Recorder(), options, where)
+    assert file_hash(tmp_path / "out" / "model.safetensors") == file_hash(files.prompts)
+
+
+def test_a_model_with_a_focus_is_not_adapted(labelled, tmp_path):
+    files = resolve(str(write_model(tmp_path / "plain", stop=None))).focused(4.0)
+    for epochs in (0, 1):
+        with pytest.raises(UsageError, match="has a focus"):
+            finetune(
+                lambda: files,
+                labelled / "data.csv",
+                tmp_path / "out",
+                Recorder(),
+                FinetuneOptions(epochs=epochs),
+                CPU,
+            )

@@ -132,6 +132,19 @@ def test_classes_are_drawn_equally_often(labelled, toy, tmp_path):
     assert 0.4 < drawn.count("closing") / len(drawn) < 0.6
 
 
+def test_an_epoch_is_drawn_once(labelled, toy, tmp_path, monkeypatch):
+    rows = read_dataset(labelled / "data.csv").of("train")
+    encoder = Encoder(resolve(str(toy)), CPU, trainable=True)
+    reader = ClipReader(FrameCache(tmp_path), encoder.frames, encoder.framing)
+    drawn = []
+    epoch = Batches.epoch
+    monkeypatch.setattr(Batches, "epoch", lambda self, n: drawn.append(n) or epoch(self, n))
+    batches = Batches(rows, Schedule(3, 6, 2, 1e-3, 0), reader, by_class=True, flip=False, color=False)
+    seen = [[row.path.name for row in batches.load(step)[0]] for step in range(18)]
+    assert drawn == [0, 1, 2]
+    assert [name for names in seen[:6] for name in names] == [r.path.name for r in epoch(batches, 0)]
+
+
 @pytest.mark.parametrize(
     ("task", "clips", "processes", "steps"),
     [

@@ -22,6 +22,7 @@ from stopcli.model.towers.architectures import VOCABULARY, open_clip_folder, req
 
 VOCABULARIES = ("tokenizer.json", "spiece.model", "sentencepiece.bpe.model")
 TOKENIZER_FILES = ("tokenizer_config.json", *VOCABULARIES, "special_tokens_map.json", "config.json")
+CLIP_IDS = 49408  # of CLIP's own tokenizer
 MERGES = 49152 - 256 - 2  # of the vocabulary file, as many as CLIP uses
 SPECIAL = ("<start_of_text>", "<end_of_text>")
 WORDS = r"<start_of_text>|<end_of_text>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
@@ -46,14 +47,17 @@ def tokenizer_for(architecture: str, settings: dict[str, Any], words: Path | Non
     """
     text = settings.get("text_cfg", {})
     length = int(text.get("context_length", 77))
+    most = int(text.get("vocab_size", 1 << 31))
     if not text.get("hf_tokenizer_name"):
+        if most < CLIP_IDS:
+            problem = f"its text tower knows {most} tokens, and CLIP's tokenizer has {CLIP_IDS}"
+            raise CheckpointError(f"{architecture}: {problem}; fetch or copy the model again")
         return _byte_pairs(length)
     require_transformers(architecture)
     if words is None:
         raise CheckpointError(f"{architecture}: the files of its tokenizer are not at hand")
     given = text.get("tokenizer_kwargs") or {}
     clean, strip = str(given.get("clean", "whitespace")), bool(given.get("strip_sep_token"))
-    most = int(text.get("vocab_size", 1 << 31))
     files = (words / name for name in TOKENIZER_FILES)
     state = tuple((f.name, f.stat().st_mtime_ns, f.stat().st_size) for f in files if f.is_file())
     return _from_files(words, length, clean, strip, most, state)
