@@ -33,6 +33,7 @@ EXAMPLES = """Examples:
   stop retrieve "a goal" match.mkv --save-clips goals/ --pad 2
   stop retrieve --like example.mp4 --whole videos/ -q -0 | xargs -0 ls -l"""
 
+SHOWS_MORE = "--min-confidence 0 shows more"
 DEEP = 200  # hits of a query that are looked at for those that are sure
 search_option = partial(typer.Option, rich_help_panel="Search")
 _query = search_option(metavar="TEXT|@FILE", help="What to look for; may be given again.")
@@ -150,9 +151,10 @@ class Search:
             missed.append(Failure(None, NoMatch().kind, f"no hits: {why}"))
         for hit in nearest:
             moment = f"{hit.path} {span(hit.start, hit.end)}".strip()
-            sure = math.floor(100 * (hit.confidence or 0)) / 100  # 0.899 is not 0.9
-            near = f"nearest: {moment} (confidence {sure:.2f})"
-            message = f"no confident match for {hit.query!r}; {near}; --min-confidence 0 shows more"
+            how = "too few moments to tell how sure that is"
+            if hit.confidence is not None:
+                how = f"confidence {math.floor(100 * hit.confidence) / 100:.2f}"  # 0.899 is not 0.9
+            message = f"no confident match for {hit.query!r}; nearest: {moment} ({how}); {SHOWS_MORE}"
             missed.append(Failure(None, NoMatch().kind, message))
         return hits, missed
 

@@ -148,13 +148,14 @@ class Session:
     def videos(self, paths: Sequence[Path] | None, files_from: Path | None = None) -> list[Path]:
         """Return the videos that arguments, folders and lists name; those that do not exist are reported."""
         from stopcli.results import Failure
-        from stopcli.video.discovery import find_videos
+        from stopcli.video.discovery import as_spelled, find_videos
 
         named: list[Path] = []
         for path in paths or ():
             named += _listed(path) if str(path) == "-" else _expanded(path)
         if files_from is not None:
             named += _listed(files_from)
+        named = [as_spelled(path) for path in named]
         if not named:
             raise UsageError("no video named; give files or folders, or --files-from a list")
         missing = [p for p in named if not os.path.lexists(p)]
@@ -182,7 +183,9 @@ class Session:
     @staticmethod
     def roots(paths: Sequence[Path] | None) -> list[Path]:
         """Return the folders among the paths: what is walked whole."""
-        return [p for p in paths or () if is_folder(p)]
+        from stopcli.video.discovery import as_spelled
+
+        return [p for p in map(as_spelled, paths or ()) if is_folder(p)]
 
     @property
     def provenance(self) -> str:

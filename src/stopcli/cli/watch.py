@@ -81,9 +81,7 @@ def command(
         least = _least(s, query) if min_confidence is None else min_confidence
         with s.engine(index, cuts) as engine, _seen(engine, folder, request, least) as seen:
             engine.ask(request)  # a fault of the queries, or of the model, shows now
-            seen.skip(_contents(seen, folder) if seen.new and not existing else ())
-            if existing:
-                seen.take_back()
+            _begin(s, seen, folder, existing=existing)
             s.say(f"watching {folder} for {', '.join(map(repr, query))}; Ctrl-C ends it")
             for item in _found(s, engine, seen, folder, request, settle, least, words):
                 s.output.add(item)
@@ -105,6 +103,18 @@ def _contents(seen: Seen, folder: Path) -> Iterator[str]:
     for path in find_videos([folder]):
         with suppress(OSError):
             yield seen.content_of(path)
+
+
+def _begin(s: Session, seen: Seen, folder: Path, *, existing: bool) -> None:
+    """Pass over what is there when the queries are new, and say so; or look at it after all."""
+    passed = list(_contents(seen, folder)) if seen.new and not existing else []
+    seen.skip(passed)
+    if existing:
+        seen.take_back()
+    if passed:
+        s.say(
+            f"note: videos that are there already ({len(passed)}) are not searched; --existing searches them"
+        )
 
 
 def _check(folder: Path) -> None:

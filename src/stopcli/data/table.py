@@ -22,7 +22,7 @@ from stopcli.data.tablefile import COLUMNS, MEASURED, Record, json_table, meant,
 from stopcli.errors import BadDataset, FileMissing
 from stopcli.fileio import exists, file_hash, is_file, is_folder
 from stopcli.results import LONGEST, MOST_TEXT, read_clock
-from stopcli.video.discovery import find_videos
+from stopcli.video.discovery import as_spelled, find_videos
 
 Task = Literal["classification", "retrieval"]
 Clip = tuple[Path, float | None, float | None]  # a file, and the seconds of it: None is the whole
@@ -137,11 +137,16 @@ def _from_records(source: Path, records: list[Record], notes: list[str]) -> Data
     if not records:
         raise BadDataset(f"{source}: has no rows; write one a clip, below a header with 'path' and 'label'")
     columns = list(dict.fromkeys(name for _, r in records if isinstance(r, dict) for name in r))
+    if not columns:
+        number, fault = records[0]
+        raise BadDataset(f"{source}: no row can be read; row {number} has {fault}")
     if "path" not in columns or not {"label", "caption"} & set(columns):
-        raise BadDataset(
-            f"{source}: needs a column 'path' and a column 'label' or 'caption'; "
-            f"found {', '.join(map(short, columns[:20])) or 'none'}"
-        )
+        found = [", ".join(map(short, columns[:20]))]
+        for name in columns:
+            if name not in COLUMNS and (close := meant(name, columns)):
+                found.append(f"is {short(name)!r} meant as {close!r}?")
+        wanted = "a column 'path' and a column 'label' or 'caption'"
+        raise BadDataset(f"{source}: needs {wanted}; found {'; '.join(found)}")
     if {"label", "caption"} <= set(columns):
         raise BadDataset(f"{source}: has both 'label' and 'caption'; keep the one that you mean")
     task: Task = "classification" if "label" in columns else "retrieval"
@@ -259,7 +264,7 @@ def _path(source: Path, given: str) -> Path:
     path = source.parent / os.path.expanduser(given)  # noqa: PTH111 - Path's fails for users unknown
     if "\\" in given and not exists(path) and exists(slashed := source.parent / given.replace("\\", "/")):
         return slashed  # the table was written on Windows
-    return path
+    return as_spelled(path)
 
 
 def _seconds(name: str, given: object, value: str) -> float | None:

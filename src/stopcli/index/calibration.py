@@ -88,13 +88,14 @@ def calibration_for(
 def stand_out(hits: Sequence[Hit], least: float, *, every: bool) -> tuple[list[Hit], list[Hit]]:
     """Return the hits of queries whose best is at least so sure, and the best hit of each other query.
 
-    With ``every``, the hits themselves must be so sure. Hits of unknown confidence are.
+    With ``every``, the hits themselves must be so sure, if at all. Otherwise, hits of unknown confidence are.
     """
     shown: list[Hit] = []
     nearest: list[Hit] = []
     for _, group in groupby(hits, key=lambda hit: hit.query):
         mine = list(group)
-        sure = [h for h in mine if h.confidence is None or h.confidence >= least]
+        unknown = -1.0 if every and least > 0 else 1.0
+        sure = [h for h in mine if (unknown if h.confidence is None else h.confidence) >= least]
         if not sure:
             nearest.append(max(mine, key=lambda h: h.confidence or 0.0))
         shown += sure if every else mine if sure else []

@@ -24,7 +24,7 @@ from stopcli.index.calibration import (
     learned_order,
     spread_out,
 )
-from stopcli.index.sync import FileDiff
+from stopcli.index.sync import FileDiff, absolute
 from stopcli.index.types import GAP, Asked, Entry, Example, Filters, Query, Snapshot, Vectors, spans_of
 from stopcli.results import Hit
 from stopcli.video.cut.shots import PATIENCE, STEP
@@ -325,14 +325,14 @@ def compared(
 
 def _others(rows: Vectors, vector: Vectors) -> Vectors:
     """Return some of the archive's moments that are not what is asked for."""
-    other: Vectors = rows[~(rows @ vector >= SAME)]
-    return other[spread_out(len(other), MOMENTS)]
+    return (other := rows[~(rows @ vector >= SAME)])[spread_out(len(other), MOMENTS)]
 
 
 def _left_out(state: Snapshot, selection: Selection, example: Example, content: str) -> tuple[int, ...]:
-    """Return the rows that are the example itself: of its file's content, at its time."""
+    """Return the rows that are the example itself: of its own file, not of a copy elsewhere, at its time."""
     entry = state.entries.get(content)
-    if entry is None:
+    homes = () if entry is None else np.flatnonzero(selection.first == entry.first)
+    if entry is None or not any(absolute(selection.paths[i]) == absolute(example.path) for i in homes):
         return ()
     start, end = example.span(window := selection.window)
     if start is None or end is None or window is None:
@@ -346,5 +346,5 @@ def together(queries: Sequence[Query]) -> Query:
     """Return one query for what is like all of some."""
     nulls = [q.nulls for q in queries if q.nulls is not None]
     without = tuple(row for q in queries for row in q.without)
-    vector = combined([q.vector for q in queries])
-    return Query(" + ".join(q.name for q in queries), vector, combined(nulls), without)
+    name, vector = " + ".join(q.name for q in queries), combined([q.vector for q in queries])
+    return Query(name, vector, combined(nulls), without)

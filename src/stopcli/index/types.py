@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol, TypeVar
+from unicodedata import normalize
 
 import numpy as np
 from numpy.typing import NDArray
@@ -119,7 +120,14 @@ def spans_of(
 
 
 # faults that may be gone next time: they are not the content's
-PASSING = {"file-missing", "file-changed", "decoder-crashed", "read-failed", "video-timeout"}
+PASSING = {
+    "file-missing",
+    "file-changed",
+    "decoder-crashed",
+    "read-failed",
+    "video-timeout",
+    "internal-error",
+}
 
 
 class VideoEncoder(Protocol):
@@ -163,7 +171,8 @@ class Filters(NamedTuple):
     def take(self, path: str, duration: float) -> bool:
         """Say whether moments of a file may be hits: its path as shown, its seconds."""
         longest = np.inf if self.max_duration is None else self.max_duration
-        fits = self.glob is None or any(fnmatch(name, self.glob) for name in (path, f"/{path}"))
+        wanted, shown = (normalize("NFC", text) for text in (self.glob or "*", path))  # as macOS spells, too
+        fits = any(fnmatch(name, wanted) for name in (shown, f"/{shown}"))
         return fits and (self.min_duration or 0.0) <= duration <= longest
 
 

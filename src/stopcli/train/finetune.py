@@ -14,7 +14,7 @@ from stopcli.data.background import with_background
 from stopcli.data.seen import Seen, read_seen
 from stopcli.data.split import few_shots, folds_of, with_validation
 from stopcli.data.table import Dataset, read_dataset
-from stopcli.errors import UsageError
+from stopcli.errors import CannotWrite, FileExists, UsageError
 from stopcli.fileio import alone, file_hash, is_file
 from stopcli.model.checkpoint import PARTS, keep_prompts
 from stopcli.model.config import StopConfig, read_config
@@ -97,11 +97,15 @@ def plan(
 ) -> TrainingPlan:
     """Do all of `finetune` that comes before training, and write nothing: say what would be done.
 
-    Arguments and errors are those of `finetune`. The clips are read and kept in the cache.
+    Arguments and errors are those of `finetune`; what keeps the ``output`` from being written is noted only.
+    The clips are read and kept in the cache.
     """
     options = options or FinetuneOptions()
     folder = RunFolder(output)
-    folder.check(resume=resume, force=force)
+    try:
+        folder.check(resume=resume, force=force)
+    except (FileExists, CannotWrite) as error:
+        callback.noted(str(error))
     table = _checked_table(source, callback, options, skip_bad=skip_bad)
     workshop = _Workshop(resolve_model(), options, encoder_options, callback, None)
     data = workshop.read(table, skip_bad=skip_bad)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+import unicodedata
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -87,3 +88,11 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
         return entry.is_dir()
     except OSError:
         return False  # reading it will say what is wrong with it
+
+
+def as_spelled(path: Path) -> Path:
+    """Return a path as the disk spells it: macOS writes ü as u and two dots, other systems as one letter."""
+    if os.path.lexists(path):
+        return path
+    forms = (Path(unicodedata.normalize(form, str(path))) for form in ("NFC", "NFD"))
+    return next((other for other in forms if os.path.lexists(other)), path)

@@ -253,6 +253,7 @@ def test_moments_are_taken_away(made, server, tmp_path, kind, suffix):
     with opened(made, server, accept_downloads=True) as page:
         search(page, "a car moving right")
         page.select_option(".take select", kind)
+        page.check(".take [name=unsure]")
         with page.expect_download() as taken:
             page.click("[data-do=take]")
         file = tmp_path / taken.value.suggested_filename
@@ -264,6 +265,24 @@ def test_moments_are_taken_away(made, server, tmp_path, kind, suffix):
                 assert archive.testzip() is None
         else:
             assert "rocket" in file.read_text()
+
+
+def test_what_is_not_sure_is_taken_away_only_when_asked(made, server, tmp_path):
+    with opened(made, server, accept_downloads=True) as page:
+        search(page, "a car moving right")
+        sure = page.locator(".card:not([data-unsure])").count()
+        assert 0 < sure < 8
+        page.select_option(".take select", ".csv")
+        with page.expect_download() as taken:
+            page.click("[data-do=take]")
+        taken.value.save_as(tmp_path / "moments.csv")
+        found = list(csv.DictReader((tmp_path / "moments.csv").read_text().splitlines()))
+        assert len(found) == sure
+        assert all(float(row["score"]) > 0.2 and float(row["confidence"]) >= 0.9 for row in found)
+        search(page, "something that is nowhere to be seen")
+        page.evaluate("document.querySelectorAll('.card').forEach(card => card.dataset.unsure = 'yes')")
+        page.click("[data-do=take]")
+        page.wait_for_selector("text=none of these is sure")
 
 
 def test_two_tabs_see_each_others_labels_and_lose_none(made, server):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import unicodedata
 
 import pytest
 
@@ -127,3 +128,25 @@ def test_class_folders_that_differ_in_capitals_are_one_label(videos, tmp_path):
     data = read_dataset(tmp_path)
     assert {r.text for r in data.rows} == {"run", "walk"} or {r.text for r in data.rows} == {"run", "Walk"}
     assert [note.partition(" are taken")[0] for note in data.notes] == ["labels 'walk', 'Walk'"]
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("path,lable\n00.mp4,a\n", r"found path, lable; is 'lable' meant as 'label'\?"),
+        (
+            "path,start,end,label\n00.mp4,0,5,2,0,a\n",
+            r"no row can be read; row 2 has 6 cells where the header",
+        ),
+    ],
+)
+def test_a_table_that_cannot_be_read_says_why(videos, text, words):
+    with pytest.raises(BadDataset, match=words):
+        read_dataset(table(videos, text))
+
+
+def test_names_as_macs_spell_them_are_found(videos, tmp_path):
+    (tmp_path / unicodedata.normalize("NFD", "Tür.mp4")).symlink_to(videos / "00.mp4")
+    (tmp_path / "t.csv").write_text(unicodedata.normalize("NFC", "path,label\nTür.mp4,a\n"), encoding="utf-8")
+    data = read_dataset(tmp_path / "t.csv")
+    assert (len(data.rows), data.problems) == (1, ())

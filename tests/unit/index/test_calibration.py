@@ -95,6 +95,8 @@ def test_without_a_sure_match_only_the_nearest_is_named():
     assert stand_out([*hits, *sure], 0.0, every=True) == ([*hits, *sure], [])
     unknown = [Hit("c", 1, "x.mp4", None, None, 0.5)]
     assert stand_out(unknown, 0.9, every=False) == (unknown, [])
+    assert stand_out(unknown, 0.9, every=True) == ([], unknown)
+    assert stand_out(unknown, 0.0, every=True) == (unknown, [])
 
 
 def test_copies_in_other_files_are_one_hit():

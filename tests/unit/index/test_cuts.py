@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from unicodedata import normalize
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from conftest import write_video
 from stopcli.errors import DeviceError
 from stopcli.hub.registry import resolve
 from stopcli.index.engine import SearchEngine
+from stopcli.index.types import Filters
 from stopcli.runtime.encoder import Encoder, EncoderOptions
 
 CPU = ("--device", "cpu", "--precision", "fp32")
@@ -105,3 +107,20 @@ def test_a_precision_that_the_device_does_not_compute_in_is_tried_once(tmp_path,
         assert {s.precision: s.rows for s in second.index.database.spaces()} == {"bf16": 6, "fp32": 5}
     assert tried == ["bf16"]
     assert told[0] == "note: the index holds vectors in bf16; new ones are made in fp32 (it has no bf16)"
+
+
+def test_a_copy_of_the_example_is_found_and_the_example_itself_is_not(run, toy, clips, tmp_path):
+    inside, outside = clips / "a.mp4", tmp_path / "sent.mp4"
+    outside.write_bytes(inside.read_bytes())
+    for example, found in ((outside, True), (inside, False)):
+        how = ("--like", example, clips, "-m", toy, "--whole", "--min-confidence", 0, *CPU)
+        hits = json.loads(run("retrieve", *how, "--format", "json")[1])["data"]
+        assert [h["score"] == pytest.approx(1, abs=1e-3) for h in hits if h["path"] == str(inside)] == [
+            True
+        ] * found
+
+
+def test_a_pattern_finds_names_as_macs_spell_them():
+    for form in ("NFC", "NFD"):
+        assert Filters(glob="*/Süd/*").take(normalize(form, "v/Süd/a.mp4"), 1.0)
+        assert Filters(glob=normalize("NFD", "*/Süd/*")).take(normalize(form, "v/Süd/a.mp4"), 1.0)

@@ -200,7 +200,7 @@ def test_a_full_text_cache_does_not_stop_a_search(tmp_path, tree, toy):
     with opened(tmp_path, toy) as first:
         hits = first.search(BAR, videos(tree), [tree]).hits
         first.index.database._db.execute("PRAGMA max_page_count=1")
-        other = SearchRequest(("something else " * 200, "a bar"), window=2.0)
+        other = SearchRequest(("something else " * 100, "a bar"), window=2.0)
         found = first.search(other, videos(tree), [tree]).hits
         assert [h for h in found if h.query == "a bar"] == list(hits)
 

@@ -233,10 +233,10 @@ def test_windows_before_a_gap_end_before_it(tmp_path):
     clips = [
         EncodedClip("a", s, e, np.ones(4, np.float32), e) for s, e in ((2, 10), (10, 18), (1000, 1006.5))
     ]
-    numbers, begin, ends = sync._place(clips, 8.0, shots=True)
+    numbers, begin, ends = sync.placed(clips, 8.0, shots=True)
     entry = Entry(0, 3, 1006.5, numbers, begin, ends)
     assert list(entry.spans(8.0, shots=True)) == [(2, 10), (10, 18), (1000, 1006.5)]
-    assert sync._place(clips[:2], 8.0, shots=True)[2] is None
+    assert sync.placed(clips[:2], 8.0, shots=True)[2] is None
     with Index(tmp_path / "index") as index, index.writing():
         space = index.database.make_space(toy_space())
         space = index.add(

@@ -17,6 +17,7 @@ import pytest
 from clock_films import copy_with_timecode, write_clock
 from conftest import write_video
 from stopcli.data.table import read_dataset
+from stopcli.errors import CannotWrite
 from stopcli.output.export import export
 from stopcli.results import Hit
 
@@ -207,3 +208,23 @@ def test_a_rate_that_premiere_does_not_know_leaves_one_video_out(films, tmp_path
     assert [type(item).__name__ for item in items] == ["Failure", "Written"]
     assert "28 frames a second are no rate of .xml" in items[0].message
     assert len(list(ElementTree.parse(tmp_path / "hits.xml").getroot().iter("clipitem"))) == 1
+
+
+@pytest.mark.parametrize("suffix", [".otio", ".xml", ".edl"])
+@pytest.mark.skipif(os.name == "nt", reason="no such limit")
+def test_a_timeline_that_does_not_fit_is_not_there(films, tmp_path, suffix):
+    """As on a full disk: OpenTimelineIO's own writing keeps such a fault to itself."""
+    import resource
+    import signal
+
+    records = [replace(hit(films / "pal.mp4", i % 7, i % 7 + 1), rank=i) for i in range(1, 60)]
+    before, handler = resource.getrlimit(resource.RLIMIT_FSIZE), signal.getsignal(signal.SIGXFSZ)
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2048, before[1]))
+    try:
+        with pytest.raises(CannotWrite):
+            list(export(tmp_path / f"hits{suffix}", records))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, handler)
+    assert list(tmp_path.iterdir()) == []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import re
 import signal
@@ -18,14 +19,16 @@ from conftest import write_video
 from stopcli.errors import (
     DecoderCrashed,
     FileMissing,
+    InternalError,
     NoVideoStream,
     UnreadableVideo,
     VideoTimeout,
     VideoTooLarge,
 )
+from stopcli.index.types import PASSING
 from stopcli.video import clips
 from stopcli.video.discovery import find_videos
-from stopcli.video.workers import pool
+from stopcli.video.workers import child, pool
 from stopcli.video.workers.pool import opens, read_frames, read_pictures, read_windows
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
@@ -298,3 +301,21 @@ def test_a_slow_reader_costs_a_film_none_of_its_time(long, monkeypatch):
         count += 1
         time.sleep(0.1)
     assert count == 50  # after five seconds
+
+
+def test_a_fault_of_the_program_is_no_fault_of_the_film(clip, monkeypatch):
+    answer = child.Child.answer
+
+    def broken(path, options):
+        raise NameError("name 'rate' is not defined")
+        yield
+
+    sent = []
+    monkeypatch.setitem(child.CALLS, "facts", broken)
+    one = child.Child(io.BytesIO())
+    monkeypatch.setattr(one, "send", lambda head, parts=(): sent.append(head))
+    answer(one, {"path": str(clip), "cwd": ".", "call": "facts", "options": {}})
+    fault = pool._fault(next(head for head in sent if "error" in head), clip)
+    assert isinstance(fault, InternalError)
+    assert "NameError: name 'rate' is not defined" in str(fault)
+    assert fault.kind in PASSING  # an index and a watch try again

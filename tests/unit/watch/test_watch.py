@@ -266,3 +266,12 @@ def test_a_batch_file_is_not_run_with_names_of_videos(run, folder, toy, tmp_path
     status, _, err = run("watch", folder, "-m", toy, "--query", "x", "--exec", tmp_path / "notify.bat", *CPU)
     assert status == 2
     assert "batch file" in err
+
+
+def test_new_queries_say_what_they_pass_over(run, folder, toy, film, once):
+    how = ("--window", 1, "--cuts", "off", "--min-confidence", 0, "-m", toy, *CPU)
+    for queries, noted in ((["a bar"], True), (["a bar"], False), (["a bar", "a dot"], True)):
+        asked = [word for query in queries for word in ("--query", query)]
+        status, out, err = run("watch", folder, *asked, *how)
+        assert (status, out) == (0, ""), err
+        assert ("note: videos that are there already (1) are not searched; --existing" in err) == noted

@@ -15,9 +15,9 @@ from stopcli.errors import CannotWrite, FileMissing, InputError, UsageError
 from stopcli.fileio import append_line, open_own, write_text
 from stopcli.hub.registry import resolve
 from stopcli.runtime.encoder import Encoder, EncoderOptions
-from stopcli.tasks.labelling import LabelTable
+from stopcli.tasks.labelling import Labelled, LabelTable
 from stopcli.train.run_folder import RunFolder
-from stopcli.web.work.adapting import Adapting, advise
+from stopcli.web.work.adapting import Adapting, advise, require_clips
 from stopcli.web.work.footage import Footage
 from stopcli.web.work.jobs import Jobs
 from stopcli.web.work.media import Media, forget_old
@@ -251,3 +251,21 @@ def test_only_the_first_model_and_the_one_in_use_stay_in_memory(tmp_path):
         assert held() == [True, False, False]
         assert space.archive(opened[2]).encoder is not None  # when it is asked
         space.close()
+
+
+def test_a_training_does_without_clips_that_are_gone_and_never_without_a_label(tmp_path):
+    files = [tmp_path / f"{i}.mp4" for i in range(6)]
+    for file in files:
+        file.touch()
+    rows = [Labelled(file, 0.0, 1.0, label) for file, label in zip(files, "aaabbb", strict=True)]
+    assert require_clips(rows) == 0
+    files[0].unlink()
+    assert require_clips(rows) == 1
+    files[1].unlink()
+    with pytest.raises(UsageError, match=r"2 of 3 clips of 'a' are gone, such as 0\.mp4; bring them back"):
+        require_clips(rows)
+    with pytest.raises(UsageError, match="at least two labels"):
+        require_clips(rows[3:])
+    more = [Labelled(tmp_path / "away.mp4", 0.0, 1.0, "c")]
+    with pytest.raises(UsageError, match="1 of 1 clips of 'c' are gone"):
+        require_clips([*rows[2:], Labelled(files[2], 1.0, 2.0, "a"), *more])

@@ -88,10 +88,11 @@ def _written(
     elif path.suffix.lower() in OTIO:
         from opentimelineio import adapters
 
+        kind = "fcp_xml" if path.suffix.lower() == ".xml" else "otio_json"
         try:
-            with replacing(path, fresh=fresh) as part:
-                made = editors.timeline(editors.cut_of(marks, media), xml=path.suffix.lower() == ".xml")
-                adapters.write_to_file(made, str(part))
+            made = editors.timeline(editors.cut_of(marks, media), xml=kind == "fcp_xml")
+            text = adapters.write_to_string(made, kind)  # to a file, it would not say that a disk is full
+            write_text(path, text, fresh=fresh)
         except ValueError as error:  # of frame rates that the format does not know
             problem = f"{path.suffix} cannot hold these videos ({error})"
             raise UsageError(f"--export {path}: {problem}; .otio and .fcpxml can") from error

@@ -7,6 +7,7 @@ Apple's FCPXML 1.9 reference, OpenTimelineIO's schemas.
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -117,6 +118,7 @@ def edl(cut: Cut) -> str:
         channels = "AA/V" if clip.media.facts.sound else "V"
         lines.append(f"{number:03d}  AX       {channels:5} C        {' '.join(times)}")
         lines.append(f"* FROM CLIP NAME: {_plain(Path(clip.media.path).name)}")
+        lines.append(f"* SOURCE FILE: {_plain(os.path.abspath(clip.media.path))}")  # noqa: PTH100
         begin = cut.frames(clip.first, clip.media)
         for marker in clip.markers:
             place = timecode(at + cut.frames(marker.first, clip.media) - begin, cut.rate)

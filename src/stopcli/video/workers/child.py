@@ -22,7 +22,7 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from stopcli.errors import InputError, UnreadableVideo, VideoTooLarge
+from stopcli.errors import InputError, InternalError, UnreadableVideo, VideoTooLarge
 from stopcli.video import clips, container
 from stopcli.video.cut.chapters import write_chapters
 from stopcli.video.cut.proxy import write_proxy
@@ -146,6 +146,8 @@ class Child:
             message = f"{path}: decoding it takes more memory than a file may have"
             self.send({"error": VideoTooLarge.__name__, "message": message})
             full = True
+        except (NameError, ImportError, SyntaxError) as error:  # no film's fault
+            self.send({"error": InternalError.__name__, "message": str(InternalError.of(error))})
         except Exception as error:  # FFmpeg's bindings raise all kinds of things
             message = f"{path}: damaged or encrypted ({type(error).__name__}: {str(error)[:120]})"
             self.send({"error": UnreadableVideo.__name__, "message": message})

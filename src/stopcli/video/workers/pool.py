@@ -278,9 +278,9 @@ def _ask(call: str, path: str | Path, options: dict[str, Any]) -> Generator[Mess
         raise fault
 
 
-def _fault(head: dict[str, Any], path: str | Path) -> InputError:
+def _fault(head: dict[str, Any], path: str | Path) -> errors.StopError:
     kind: Any = getattr(errors, str(head["error"]), None)
-    if isinstance(kind, type) and issubclass(kind, InputError):
+    if isinstance(kind, type) and issubclass(kind, (InputError, errors.InternalError)):
         return kind(head["message"])
     return UnreadableVideo(f"{path}: damaged or encrypted")
 

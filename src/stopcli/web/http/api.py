@@ -19,7 +19,7 @@ from stopcli.errors import FileMissing, InputError, StopError, UsageError
 from stopcli.fileio import keep_latest, make_private_folder, replacing
 from stopcli.web.work.answering import Answering
 from stopcli.web.work.media import forget_old
-from stopcli.web.work.question import Answer, Judgement, Label, MomentId, Question, Strict
+from stopcli.web.work.question import Answer, Judgement, Label, MomentId, Question, Shown, Strict
 from stopcli.web.work.takeaway import CLIPS, MOST, take, take_model
 from stopcli.web.work.workspace import Workspace
 
@@ -73,7 +73,8 @@ class Take(Strict):
 
     moments: list[MomentId] = Field(min_length=1, max_length=MOST)
     kind: str = Field(max_length=10)
-    name: str = Field(default="", max_length=1000)
+    name: str = Field(default="", max_length=1000, description="What those are called that have no label.")
+    shown: dict[MomentId, Shown] = Field(default={}, max_length=MOST, description="What was said of them.")
 
 
 class Json(JSONResponse):
@@ -187,7 +188,7 @@ class Api:
 
     def take(self, body: Take) -> dict[str, Any]:
         forget_old(self._space.taken)
-        what = (body.moments, body.kind, body.name, self._space.taken)
+        what = (body.moments, body.kind, body.name, body.shown, self._space.taken)
         key, quick = secrets.token_hex(8), body.kind != CLIPS  # a timeline does not wait for the index
         job = self._space.jobs.start("writing", lambda j: take(self._space, *what, j), key, quick=quick)
         return job.to_dict()

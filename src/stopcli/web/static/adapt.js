@@ -13,8 +13,9 @@ function settings() {
 }
 
 const actions = {
-  train: () => send('/api/train', settings()).then(({folder, name}) => say(
-    folder ? `${name} is being trained; it goes on without this page.` : 'The training begins when the work before it is done.')),
+  train: () => send('/api/train', settings()).then(({folder, name, gone}) => say([
+    folder ? `${name} is being trained; it goes on without this page.` : 'The training begins when the work before it is done.',
+    gone ? ` ${gone === 1 ? 'One labelled clip is' : `${gone} labelled clips are`} gone and left out.` : ''].join(''), Boolean(gone))),
   stop: name => send(`/api/train/${encodeURIComponent(name)}/stop`).then(() => say('Stopping: what was learnt is kept.')),
   resume: name => send(`/api/train/${encodeURIComponent(name)}/resume`),
   use: name => send(`/api/train/${encodeURIComponent(name)}/use`).then(({model}) => {

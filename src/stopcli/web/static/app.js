@@ -119,19 +119,29 @@ document.addEventListener('click', event => {
   else if (card && what === 'not') not(card);
   else if (card && what === 'accept') give(card, card.dataset.suggestion);
   else if (card && (what === 'look' || event.target.closest('.screen'))) { card.focus(); look.open(card); }
-  else if (what === 'take') take(event.target.closest('.take').querySelector('select').value);
+  else if (what === 'take') take(event.target.closest('.take'));
   else if (what === 'further') ask({top_k: Math.min(500, state.question.top_k + 24)});
   else if (what === 'redraw') trying(async () => { await send('/api/audit', state.question); await show(); });
   else if (what === 'fresh') show();
   else if (what === 'clear') clearFilters();
 });
 
-async function take(kind) {
+async function take(form) {
   await trying(async () => {
-    const moments = cards().map(card => card.dataset.id);
+    const chosen = cards().filter(card => form.querySelector('[name=unsure]').checked || !card.dataset.unsure);
+    if (!chosen.length) throw new Error('none of these is sure; tick “less sure ones, too” to download them');
+    const learnt = state.question.label !== null || state.question.queue !== 'best';
+    const shown = Object.fromEntries(chosen.map(({dataset}) => [dataset.id, {
+      name: learnt ? dataset.suggestion : '', score: Number(dataset.score),
+      confidence: dataset.confidence === undefined ? null : Number(dataset.confidence),
+    }]));
     say('Writing …', false, true);
-    const {lacking} = await fetched('/api/take', {moments, kind, name: state.question.label ?? state.question.query});
-    say(lacking ? `Downloaded, but ${lacking}` : 'Downloaded.', Boolean(lacking));
+    const name = state.question.label ?? state.question.query;
+    const {lacking} = await fetched('/api/take', {
+      moments: chosen.map(card => card.dataset.id), kind: form.querySelector('select').value, name, shown,
+    });
+    const count = chosen.length === 1 ? 'one moment' : `${chosen.length} moments`;
+    say(lacking ? `Downloaded, but ${lacking}` : `Downloaded: ${count}.`, Boolean(lacking));
   });
 }
 

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
@@ -21,9 +22,9 @@ from typing import Any
 from stopcli.data.table import read_dataset
 from stopcli.data.tablefile import KEPT
 from stopcli.errors import UsageError
-from stopcli.fileio import append_line, open_own, read_json, to_json, write_text
+from stopcli.fileio import append_line, is_file, open_own, read_json, to_json, write_text
 from stopcli.model.config import CONFIG_FILE
-from stopcli.tasks.labelling import is_none
+from stopcli.tasks.labelling import Labelled, is_none
 from stopcli.train.run_folder import METRICS_FILE, PREDICTIONS_FILE, STATE_FILE
 
 ENOUGH, FEW = 16, 2  # clips of a label: from here on more gain little; fewer cannot be trained on
@@ -88,6 +89,22 @@ def advise(counts: dict[str, int]) -> Advice:
     return Advice(
         counts, True, more, f"{more} more are worth labelling, {least!r} first; {ENOUGH} each do well"
     )
+
+
+def require_clips(rows: Sequence[Labelled]) -> int:
+    """Return how many labelled clips are gone; raises UsageError if what is left cannot be learned."""
+    gone = [row for row in rows if not is_file(row.path)]
+    counts, lost = Counter(row.label for row in rows), Counter(row.label for row in gone)
+    left = counts - lost
+    advice = advise(left)
+    if gone and not (advice.ready and left.keys() == counts.keys()):
+        label = next((name for name in lost if left[name] < FEW), gone[0].label)
+        first = next(row.path.name for row in gone if row.label == label)
+        found = f"{lost[label]} of {counts[label]} clips of {label!r} are gone, such as {first}"
+        raise UsageError(f"{found}; bring them back, or take their rows out of the table")
+    if not advice.ready:
+        raise UsageError(advice.words)
+    return len(gone)
 
 
 class Adapting:

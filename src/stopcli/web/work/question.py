@@ -68,6 +68,14 @@ class Moment(BaseModel):
     suggestion: str | None = Field(default=None, description="The label that fits best so far.")
 
 
+class Shown(BaseModel):
+    """What the page said of a moment that is taken away."""
+
+    name: str = Field(default="", max_length=1000, description="The label that it suggested.")
+    score: float = 0.0
+    confidence: float | None = None
+
+
 class Audit(BaseModel):
     """How right a label's predictions are, measured on a random sample of them."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -14,7 +14,7 @@ from stopcli.output.export import check_export, export
 from stopcli.results import Failure, Hit, printable
 from stopcli.tasks.clips import save_hits
 from stopcli.web.work.jobs import Job
-from stopcli.web.work.question import split_id
+from stopcli.web.work.question import Shown, split_id
 from stopcli.web.work.workspace import Workspace
 
 CLIPS = ".zip"
@@ -34,8 +34,10 @@ KINDS = {  # what they are for
 MOST = 2000  # moments
 
 
-def hits_of(space: Workspace, moments: Sequence[str], name: str) -> tuple[list[Hit], list[Failure]]:
-    """Return moments as hits, called by their labels or else by ``name``, and what is gone."""
+def hits_of(
+    space: Workspace, moments: Sequence[str], name: str, shown: Mapping[str, Shown]
+) -> tuple[list[Hit], list[Failure]]:
+    """Return moments as hits, called by their labels, as ``shown``, or by ``name``, and what is gone."""
     hits: list[Hit] = []
     gone: list[Failure] = []
     for moment in moments:
@@ -45,12 +47,20 @@ def hits_of(space: Workspace, moments: Sequence[str], name: str) -> tuple[list[H
         except FileMissing as error:
             gone.append(Failure.of(moment, error))
         else:
-            hits.append(Hit(label or name or "moment", len(hits) + 1, str(path), start, end, 0.0))
+            said = shown.get(moment, Shown())
+            text, rank = label or said.name or name or "moment", len(hits) + 1
+            hits.append(Hit(text, rank, str(path), start, end, said.score, said.confidence))
     return hits, gone
 
 
 def take(
-    space: Workspace, moments: Sequence[str], kind: str, name: str, folder: Path, job: Job
+    space: Workspace,
+    moments: Sequence[str],
+    kind: str,
+    name: str,
+    shown: Mapping[str, Shown],
+    folder: Path,
+    job: Job,
 ) -> dict[str, str]:
     """Write moments into one file in a folder, which is made; return its ``file`` and what is not in it.
 
@@ -64,7 +74,7 @@ def take(
         raise UsageError(f"moments can be taken away as {', '.join(KINDS)}; got {kind!r}")
     if not moments or len(moments) > MOST:
         raise UsageError(f"1 to {MOST} moments can be taken away at once; got {len(moments)}")
-    hits, failures = hits_of(space, moments, name)
+    hits, failures = hits_of(space, moments, name, shown)
     if not hits:
         raise InputError(failures[0].message)
     make_private_folder(folder)

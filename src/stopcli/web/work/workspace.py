@@ -21,7 +21,7 @@ from stopcli.index.sync import FileDiff, absolute
 from stopcli.model.files import ModelFiles
 from stopcli.tasks.labelling import Labelled, LabelTable, Place, checked_label, is_none
 from stopcli.tasks.memory import LabelMemory
-from stopcli.web.work.adapting import Adapting, advise
+from stopcli.web.work.adapting import Adapting, advise, require_clips
 from stopcli.web.work.archive import Archive
 from stopcli.web.work.footage import Footage
 from stopcli.web.work.jobs import Job, Jobs
@@ -254,17 +254,15 @@ class Workspace:
 
     def train(self, options: Sequence[str] = ()) -> dict[str, Any]:
         """Begin a training from the labels as they are, of the first model, once no other work runs."""
-        advice = advise(Counter(row.label for row in self.rows()))
-        if not advice.ready:
-            raise UsageError(advice.words)
+        gone = {"gone": require_clips(self.rows())}
         given = [*self.settings.training, *options]
         if not self.jobs.busy():
-            return self.adapting.start(self.base, given).to_dict()
+            return self.adapting.start(self.base, given).to_dict() | gone
 
         def start(_: Job) -> dict[str, str]:
             return {"name": self.adapting.start(self.base, given).name}
 
-        return self.jobs.start("starting the training", start).to_dict()
+        return self.jobs.start("starting the training", start).to_dict() | gone
 
     def status(self) -> dict[str, Any]:
         """Return what changes while nobody asks: work, trainings, labels."""
