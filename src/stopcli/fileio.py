@@ -21,16 +21,14 @@ from stopcli.errors import CannotWrite, FileExists, InputError, OutputBusy, Usag
 ROOM = 1 << 20  # bytes: a disk with less is full
 BUSY = (0.05, 0.1, 0.2, 0.5, 1.0)  # seconds between tries
 LONGEST_NAME = 90  # bytes of what comes from a query or a file
-_SAMPLE = 1 << 20  # bytes read at the head, in the middle and at the tail
+_SAMPLE, _BLOCK = 1 << 20, 1 << 16  # bytes read at the head, in the middle and at the tail; and between
+SPREAD = 16  # such blocks
 
 
-def content_key(path: Path) -> str:
-    """Return a key of what a file holds: its size and a hash of its head, middle and tail.
+def content_key(path: Path, spread: int = SPREAD) -> str:
+    """Return a key of what a file holds: its size and a hash of its head, middle, tail and blocks between.
 
-    Moving or renaming a file keeps its key, and a file of 20 GB costs milliseconds.
-
-    Raises:
-        OSError: it cannot be read.
+    Moving or renaming a file keeps its key, and a file of 20 GB costs milliseconds. Raises OSError.
     """
     status = path.stat()
     if not stat.S_ISREG(status.st_mode):
@@ -38,10 +36,11 @@ def content_key(path: Path) -> str:
     size = status.st_size
     digest = hashlib.sha256(str(size).encode())
     with path.open("rb") as stream:
-        places = (0,) if size <= 3 * _SAMPLE else (0, (size - _SAMPLE) // 2, size - _SAMPLE)
-        for place in places:
+        parts = [(i * (size - _SAMPLE) // 2, _SAMPLE) for i in range(3)]
+        parts += [(i * (size - _BLOCK) // (spread + 1), _BLOCK) for i in range(1, spread + 1)]
+        for place, length in parts if size > 3 * _SAMPLE else [(0, 3 * _SAMPLE)]:
             stream.seek(place, os.SEEK_SET)
-            digest.update(stream.read(3 * _SAMPLE if len(places) == 1 else _SAMPLE))
+            digest.update(stream.read(length))
     return digest.hexdigest()[:32]
 
 

@@ -128,6 +128,21 @@ def test_a_content_key_is_of_what_a_file_holds(tmp_path):
     assert content_key(big) != before
 
 
+def test_a_download_in_several_parts_is_another_file_until_it_is_whole(tmp_path):
+    size, piece = 20 << 20, 1 << 20
+    whole = bytearray(os.urandom(size))
+    holes = bytearray(size)
+    for start in (0, (size - piece) // 2, size - piece):
+        holes[start : start + piece] = whole[start : start + piece]
+    film = tmp_path / "film.mp4"
+    keys = []
+    for data in (holes, whole):
+        film.write_bytes(data)
+        keys.append(content_key(film))
+    assert keys[0] != keys[1]
+    assert content_key(film, spread=0) not in keys  # as versions before 0.3 made it
+
+
 def test_a_hash_is_sha256(tmp_path):
     path = tmp_path / "a"
     path.write_bytes(b"abc")

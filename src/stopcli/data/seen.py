@@ -27,16 +27,16 @@ class Seen:
     """Clips by content: the seconds of each, up to None, the end of the file."""
 
     spans: dict[str, list[tuple[float, float | None]]] = field(default_factory=dict)
-    _keys: dict[Path, str | None] = field(default_factory=dict)
+    _keys: dict[Path, tuple[str, ...]] = field(default_factory=dict)
 
     def has(self, clip: Clip) -> bool:
         """Say whether any of a clip, or of a copy of it, is among them; what cannot be read is not."""
         path, start, end = clip
         if path not in self._keys:
-            self._keys[path] = None
-            with suppress(OSError):
-                self._keys[path] = content_key(path)
-        spans = self.spans.get(self._keys[path] or "", ())
+            self._keys[path] = ()
+            with suppress(OSError):  # versions before 0.3 took no blocks between
+                self._keys[path] = content_key(path), content_key(path, spread=0)
+        spans = [span for key in set(self._keys[path]) for span in self.spans.get(key, ())]
         begin = (start or 0.0) + ROUNDED
         return any((end is None or a + ROUNDED < end) and (b is None or begin < b) for a, b in spans)
 

@@ -6,6 +6,7 @@ import pytest
 
 from stopcli.data.seen import SEEN_FILE, read_seen, write_seen
 from stopcli.errors import CheckpointError
+from stopcli.fileio import content_key
 
 
 @pytest.fixture
@@ -41,3 +42,11 @@ def test_nonsense_is_refused(films, text):
     (films / SEEN_FILE).write_text(text)
     with pytest.raises(CheckpointError, match="line 1 is damaged"):
         read_seen(films)
+
+
+def test_what_an_earlier_version_wrote_counts(tmp_path):
+    film = tmp_path / "long.mp4"
+    film.write_bytes(bytes(range(256)) * (1 << 14))  # four megabytes
+    (tmp_path / "trained-on.txt").write_text(f"{content_key(film, spread=0)} 0.000 2.000\n")
+    assert read_seen(tmp_path).has((film, 1.0, 3.0))
+    assert not read_seen(tmp_path).has((film, 2.0, 3.0))
