@@ -252,7 +252,9 @@ def _row(source: Path, number: int, record: dict[str, Any], task: Task) -> Row:
 
 def real_path(path: Path) -> str:
     """Return the one name that a file has, whatever links and detours lead to it."""
-    return os.path.realpath(path) if path.is_symlink() else f"{_real_folder(path.parent)}{os.sep}{path.name}"
+    if path.is_symlink():
+        return os.path.realpath(path)
+    return f"{_real_folder(path.parent.absolute())}{os.sep}{path.name}"
 
 
 @lru_cache(maxsize=1 << 14)

@@ -35,7 +35,7 @@ from stopcli.index.types import (
 )
 from stopcli.index.vectors import UNIT
 from stopcli.model.files import ModelFiles
-from stopcli.results import Hit
+from stopcli.results import MOST_TEXT, Hit
 from stopcli.runtime.head import Head, head_of
 from stopcli.runtime.text import TextEncoder, check_texts
 from stopcli.video.clips import READER
@@ -228,7 +228,7 @@ class SearchEngine(AbstractContextManager["SearchEngine"]):
 
     def _embed(self, texts: Sequence[str]) -> list[Query]:
         """Return texts embedded: kept ones without a model, new ones by the text tower alone."""
-        check_texts(texts)
+        check_texts(texts, MOST_TEXT)
         database = self.index.database
         sizes = {space.size for space in database.spaces() if space.weights == self._weights}
         kept = database.texts(self._words, texts)

@@ -173,7 +173,7 @@ class Encoder:
             for path, item in decoded:
                 waiting.append((path, item))
                 clips += isinstance(item, Frames)
-                if clips == self.batch_size or not clips:  # a failure waits for no clip behind it
+                if clips >= self.batch_size or not clips:  # a failure waits for no clip behind it
                     yield from _encoded(self, waiting, whole=window is None)
                     clips = 0
         yield from _encoded(self, waiting, whole=window is None, steady=steady)

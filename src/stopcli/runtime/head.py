@@ -229,6 +229,11 @@ def _ridge(
     fitted = x @ found
     others = (fitted - own * y) / (1 - own)
     for block in blocks or ():
+        if len(block) > x.shape[1]:  # then it is quicker to regress without it
+            rest = np.setdiff1d(np.arange(len(x)), block)
+            grams = x[rest].T @ x[rest] + ridge * np.eye(x.shape[1])
+            others[block] = x[block] @ np.linalg.solve(grams, x[rest].T @ y[rest])
+            continue
         pulls = np.eye(len(block)) - x[block] @ inverse @ x[block].T
         others[block] = y[block] - np.linalg.solve(pulls, y[block] - fitted[block])
     vectors, bias = found[:-1].T.astype(np.float32), (CONSTANT * found[-1]).astype(np.float32)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING
@@ -19,7 +20,6 @@ from numpy.typing import NDArray
 from stopcli.errors import CannotWrite, UsageError
 from stopcli.fileio import keep_latest, make_private_folder, replacing
 from stopcli.model.files import ModelFiles
-from stopcli.results import MOST_TEXT
 from stopcli.runtime import numpy_text
 from stopcli.settings import cache_folder
 
@@ -31,13 +31,13 @@ KEPT, MOST_BYTES = 100, 1 << 30  # lists of texts, and their size; those that we
 MANY = 50  # texts at once that are kept on the disk, and for which importing torch pays
 
 
-def check_texts(texts: Sequence[str]) -> None:
-    """Raise UsageError for a text that is empty, or no text."""
+def check_texts(texts: Sequence[str], most: float = math.inf) -> None:
+    """Raise UsageError for a text that is empty, of more than so many characters, or no text."""
     for text in texts:
+        if len(text) > most:
+            raise UsageError(f"{text[:40]!r}...: has {len(text)} characters; {most} are the most")
         if not text.strip():
             raise UsageError("a text to embed is empty; every label or query needs a word")
-        if len(text) > MOST_TEXT:
-            raise UsageError(f"{text[:40]!r}...: a text of {len(text)} characters; {MOST_TEXT} are the most")
         if text != text.encode(errors="ignore").decode():
             raise UsageError(f"{text[:80]!a}: is not valid UTF-8; write it again, as text")
 

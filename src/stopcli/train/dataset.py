@@ -41,9 +41,10 @@ def check_table(
         raise BadDataset(f"{data.source}: no usable row is for training{data.listing}")
     if data.task == "retrieval":
         count = len(unique_clips([r for r in data.rows if r.split in (None, "train")]))
-        if count - (not data.of("val")) < 2:  # one of them is for validation then
+        left = count - (not data.of("val"))  # one of them is for validation then
+        if left < 2:
             message = (
-                f"captions are learned from two clips or more beside those for validation, found {count}"
+                f"captions are learned from two clips or more; beside those for validation, {left} is there"
             )
             raise BadDataset(f"{data.source}: {message}{data.listing}")
     if data.task == "classification" and len(data.labels) < 2:

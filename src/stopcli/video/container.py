@@ -21,6 +21,7 @@ STALL_SECONDS = 20.0  # without a new frame: the decoder hangs
 TIME_LIMIT = 1800.0  # seconds for one file, and one more for each
 SLOWEST = 100_000  # bytes of it
 DRIVE = {errno.ESTALE, errno.ETIMEDOUT, errno.ENXIO, errno.ENODEV, errno.ENOTCONN}  # not the file's fault
+RAW = ("h264", "hevc")  # FFmpeg's formats whose packets carry no times
 AHEAD = 64 << 20  # bytes behind the last packet in which a fault of the drive is looked for
 GRACE = 2.0  # seconds for noticing that a process was stopped
 FORMATS = (  # of films, by FFmpeg's names; none that opens other files (concat, hls, dash), no still pictures
@@ -254,8 +255,10 @@ def _choose_stream(file: Any, path: str | Path) -> Any:
 def rate_of(stream: Any) -> Fraction:
     """Return how many pictures a second a stream has on average, as far as its file says.
 
-    For some formats (DV, and AVI made of other films) FFmpeg's average is that of its clock.
+    For some formats (DV, and AVI made of other films) FFmpeg's average is that of its clock, and for raw ones
+    its own default.
     """
     average, guessed = stream.average_rate, stream.guessed_rate
-    clock = average and guessed and average > 2 * guessed
-    return Fraction((guessed if clock else average or guessed) or 25)
+    if guessed and (stream.container.format.name in RAW or (average and average > 2 * guessed)):
+        return Fraction(guessed)
+    return Fraction(average or 25)

@@ -178,6 +178,7 @@ def test_faults_of_the_request_come_before_the_work(tmp_path, tree, toy):
             (SearchRequest(), UsageError),
             (SearchRequest(("a bar", " ")), UsageError),
             (SearchRequest(("a bar",), unlike=("",)), UsageError),
+            (SearchRequest(("a" * 2001,)), UsageError),
             (SearchRequest(("a \udcff bar",)), UsageError),
             (SearchRequest(("a bar",), unlike=("\ud83d",)), UsageError),
             (SearchRequest(examples=(Example(tree / "nothing.mp4"),)), FileMissing),

@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 
 import toy_words
 from conftest import TOY_CONFIG
-from stopcli.errors import CheckpointError, UsageError
+from stopcli.errors import CheckpointError
 from stopcli.hub.registry import resolve
 from stopcli.model.loading import embed_texts_alone
 from stopcli.model.towers.tokens import BytePairs
@@ -207,12 +207,6 @@ def test_the_words_that_are_not_read_are_named(plain):
     assert files.tokenizer().count(kept) <= length < files.tokenizer().count(f"{kept} {unread[0]}")
     assert unread == text.split()[-len(unread) :]
     assert unread_words(files, "a dog") == []
-
-
-def test_a_text_that_is_too_long_to_be_one_is_refused(plain):
-    encoder = TextEncoder(resolve(str(plain)))
-    with pytest.raises(UsageError, match=r"'a+'\.\.\.: a text of 2001 characters; 2000 are the most"):
-        encoder.encode(["a" * 2001])
 
 
 def test_a_text_tower_without_some_of_clips_tokens_is_told(plain, tmp_path):

@@ -116,8 +116,8 @@ def test_skip_bad_goes_on_without_them(videos, toy):
         ("path,label\n00.mp4,a\n01.mp4,a\n", "two or more labels are needed, found 'a' only"),
         ("path,label\n00.mp4,a\n01.mp4,b\n", "no usable row is for training"),
         ("path,caption,split\n00.mp4,a,test\n", "no usable row is for training"),
-        ("path,caption\n00.mp4,a\n01.mp4,b\n", "beside those for validation, found 2"),
-        ("path,caption,split\n00.mp4,a,train\n01.mp4,b,val\n", "beside those for validation, found 1"),
+        ("path,caption\n00.mp4,a\n01.mp4,b\n", "beside those for validation, 1 is there"),
+        ("path,caption,split\n00.mp4,a,train\n01.mp4,b,val\n", "beside those for validation, 1 is there"),
     ],
 )
 def test_too_little_to_train_on_is_refused(videos, text, words):

@@ -10,7 +10,7 @@ import av
 import numpy as np
 import pytest
 
-from clock_films import numbers_in, write_clock
+from clock_films import number_in, numbers_in, write_clock
 from conftest import write_video
 from stopcli.errors import CannotWrite, UnreadableVideo
 from stopcli.tasks.clips import save_clip
@@ -310,6 +310,37 @@ def test_a_raw_stream_is_cut_by_counting_its_pictures(tmp_path, codec, exact):
     film = write_clock(tmp_path / f"cctv.{kind}", codec, None, seconds=4, format=kind)
     save_clip(film, 1.0, 2.0, tmp_path / "clip.mkv", exact=exact)
     assert [n for _, n in numbers_in(tmp_path / "clip.mkv")] == list(range(25, 50))
+
+
+def test_the_copy_of_a_raw_stream_begins_with_a_key_frame_that_is_near(tmp_path):
+    film = write_clock(tmp_path / "cctv.h264", "libx264", None, seconds=8, bf="0", rate=30, format="h264")
+    data = film.read_bytes()
+    start = data.index(b"\0\0\1\x41")  # a camera dump: it begins with pictures that lean on others
+    film.write_bytes(data[start:])
+    with open_video(film) as video:
+        assert video.rate == 30
+        shown = [number_in(p) for _, p in video.frames_at([4.0, 4.5], 128)]
+    clip = save_clip(film, 4.0, 5.0, tmp_path / "clip.mkv")
+    assert (clip.mode, clip.lead < 1) == ("copy", True)
+    numbers, first = [n for _, n in numbers_in(tmp_path / "clip.mkv")], round(clip.lead * 30)
+    assert [numbers[first], numbers[first + 15]] == shown
+
+
+def test_a_film_with_dropped_pictures_is_saved_as_avi(tmp_path):
+    film = tmp_path / "phone.mp4"
+    with av.open(str(film), "w") as out:
+        stream = out.add_stream("libx264", rate=30, options={"bf": "0"})
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        stream.codec_context.time_base = Fraction(1, 30)
+        for i in range(120):
+            if i % 20 != 7:  # dropped
+                frame = av.VideoFrame.from_ndarray(np.full((48, 64, 3), 2 * i, np.uint8), "rgb24")
+                frame.pts, frame.time_base = i, Fraction(1, 30)
+                out.mux(stream.encode(frame))
+        out.mux(stream.encode(None))
+    for exact in (False, True):
+        save_clip(film, 1.0, 3.0, tmp_path / f"{exact}.avi", exact=exact)
+        assert read_facts(tmp_path / f"{exact}.avi").duration == pytest.approx(2, abs=1.1)
 
 
 def test_the_clip_of_a_film_in_avi_counts_as_the_film_does(tmp_path):

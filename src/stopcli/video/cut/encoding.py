@@ -15,7 +15,7 @@ from stopcli.errors import UnreadableVideo
 from stopcli.video.container import Container, rate_of
 from stopcli.video.cut.h264 import begins_anew, joint_header, prefixed
 from stopcli.video.cut.moment import Moment, decoding_stamps, from_key, is_raw, stamp_of, times_pictures
-from stopcli.video.cut.streams import add_stream, describe, unit_of
+from stopcli.video.cut.streams import add_stream, describe
 from stopcli.video.cut.upright import TURNS, Upright, is_turned
 from stopcli.video.pixels import is_clear, nearest_format
 
@@ -63,7 +63,7 @@ class Pictures(NamedTuple):
             made = output.add_mux_stream(
                 self.encoder.codec.canonical_name, rate=self.encoder.framerate, **size
             )
-            made.time_base = unit_of(output, stream)
+            made.time_base = stream.time_base
             return describe(made, stream)
         made = add_stream(output, stream, self.encoder)
         if self.extradata is not None:
@@ -263,8 +263,8 @@ def _encoder(
 
 def _frames(video: Container, moment: Moment, first: int, last: int) -> Iterator[Any]:
     """Yield the pictures shown from stamp ``first`` on and before ``last``."""
-    keys = [p.stamp for p in moment.packets if p.key and p.stamp <= first and not is_raw(video)]
-    begin = max(keys, default=moment.packets[0].stamp)
+    keys = [p.stamp for p in moment.packets if p.key and p.stamp <= first]
+    begin = 0 if is_raw(video) else max(keys, default=moment.packets[0].stamp)
     video.rewind()  # a decoder that was drained takes nothing more
     by_order, late, count = not times_pictures(video), None, 0
     if by_order:

@@ -8,17 +8,17 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
+from fractions import Fraction
 from itertools import pairwise
 from typing import Any, NamedTuple
 
 from stopcli.errors import UnreadableVideo
-from stopcli.video.container import Container, rate_of
+from stopcli.video.container import RAW, Container, rate_of
 from stopcli.video.timeline import read_timeline
 
 CLOSE = 1e-6  # seconds: stamps are rounded
 LONG = 0.5  # seconds: a picture that was on the screen for longer already is not shown from its beginning on
 CHANGED = "its packets are others when they are read again"
-RAW = ("h264", "hevc")  # FFmpeg's formats whose packets carry no times
 EARLY = (0.0, 10.0)  # seconds before a wanted time, to seek to
 
 
@@ -83,6 +83,11 @@ class Moment(NamedTuple):
         key = self.packets[number]
         return key.key and all(p.stamp >= key.stamp for p in self.packets[number:])
 
+    def is_even(self, rate: Fraction) -> bool:
+        """Say whether no two packets are the same picture, counted at a rate."""
+        stamps = {p.stamp for p in self.packets}
+        return len({round(stamp * self.unit * rate) for stamp in stamps}) == len(stamps)
+
     @property
     def ends_clean(self) -> bool:
         """Say whether no shown picture needs one that is shown after the end."""
@@ -137,7 +142,7 @@ def _scan(container: Container, limit: int, stop: int) -> list[Place]:
             continue
         if found and packet.dts is not None and packet.dts >= stop:
             break
-        if packet.is_keyframe and stamp <= limit and not is_raw(container):
+        if packet.is_keyframe and stamp <= limit:
             found = []
         if found or packet.is_keyframe:
             found.append(Place(stamp, bool(packet.is_keyframe)))
@@ -178,13 +183,15 @@ def from_key(container: Container, stamp: int) -> Iterator[Any]:
 def pictures(container: Container) -> Iterator[Any]:
     """Yield the packets of pictures from here on; those of AVI files count as shown when they are decoded.
 
-    Those of raw streams come one by one, at the stream's rate.
+    Those of raw streams are counted from the first key frame on, at the stream's rate.
     """
     timed, raw = times_pictures(container), is_raw(container)
     step = 1 / (rate_of(container.stream) * container.stream.time_base)
-    for number, packet in enumerate(container.packets()):
-        if raw and packet.size:
-            packet.dts = round(number * step)
+    count, begun = 0, False
+    for packet in container.packets():
+        begun = begun or bool(packet.is_keyframe)
+        if raw and packet.size and begun:
+            packet.dts, count = round(count * step), count + 1
         if not timed:
             packet.pts = packet.dts
         yield packet

@@ -191,17 +191,11 @@ def add_stream(output: Any, stream: Any, encoder: Any = None) -> Any:
     made = describe(output.add_stream_from_template(stream, opaque=True), stream)
     if stream.type == "video":
         made.codec_context.framerate = rate_of(stream)
-        made.time_base = unit_of(output, stream)
         if stream.sample_aspect_ratio:
             made.codec_context.sample_aspect_ratio = stream.sample_aspect_ratio
     if stream.codec_context is not None and (tag := _tag(muxer, encoder or stream.codec_context)):
         made.codec_context.codec_tag = tag
     return made
-
-
-def unit_of(output: Any, stream: Any) -> Fraction:
-    """Return the time base of a stream's pictures in a new file: an AVI counts them by it."""
-    return 1 / rate_of(stream) if output.format.name == "avi" else stream.time_base
 
 
 def _tag(muxer: str, codec: Any) -> str | None:

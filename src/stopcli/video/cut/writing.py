@@ -171,18 +171,17 @@ def _write(source: str, target: str, video: Container, moment: Moment, pictures:
     """Put pictures, and all else that the file has at that time, into a new file."""
     import av
 
-    unit = video.stream.time_base
-    zero, stop = moment.zero * unit, moment.stop * unit
+    zero, stop = moment.zero * (unit := video.stream.time_base), moment.stop * unit
     trims = starts_in_time(Path(target)) and pictures.mode == "copy"
     lead = max(0, moment.lead) * unit if pictures.mode == "copy" else Fraction(0)
     begin = zero - (Fraction(PRIMING) if trims else lead)
-    timed = muxer_of(target) != "avi"
     try:
         with closing(Container(source, 1)) as rest:
             output, streams, sounds, left_out = _open(target, video, rest, moment, pictures)
             with output:
                 shown = zero if trims else begin
-                others = _others(rest, streams, sounds, (begin, shown, stop), timed=timed)
+                span = begin, shown, stop
+                others = _others(rest, streams, sounds, span, timed=muxer_of(target) != "avi")
                 for packet in heapq.merge(pictures.packets, others, key=_time):
                     if packet.stream_index == video.stream.index:
                         _fit(packet, moment, unit / packet.time_base)
@@ -190,10 +189,9 @@ def _write(source: str, target: str, video: Container, moment: Moment, pictures:
                     packet.stream = streams[packet.stream_index]
                     output.mux(packet)
     except (av.FFmpegError, ValueError) as error:
-        suffix = Path(target).suffix.lower()
-        other = "" if suffix == suffix_of(Path(source)) else f" as {suffix}; name a file {OTHER}"
-        what = f"a moment of it cannot be written ({reason(error)}){other}"
-        raise UnreadableVideo(f"{source}: {what}") from error
+        other = "" if Path(target).suffix.lower() == suffix_of(Path(source)) else f"; name a file {OTHER}"
+        why = f"a moment of it cannot be written ({reason(error)}) as {Path(target).suffix}{other}"
+        raise UnreadableVideo(f"{source}: {why}") from error
     codec = next((sound.codec for sound in sounds.values()), None)
     if not _decodes(target):
         raise UnreadableVideo(f"{source}: no picture of the moment can be decoded; damaged or encrypted")
@@ -247,9 +245,12 @@ def _open(target: str, video: Container, rest: Container, moment: Moment, pictur
                 raise ValueError(stream.type)
             return add_stream(output, stream)
         try:
-            return pictures.add(output, stream)
+            made = pictures.add(output, stream)
         except (ValueError, av.FFmpegError) as error:
             raise CannotHold from error
+        if muxer_of(target) == "avi" and moment.is_even(rate_of(stream)):
+            made.time_base = 1 / rate_of(stream)  # by which it counts pictures
+        return made
 
     def finish(output: Any, streams: dict[int, Any]) -> None:
         output.metadata.update({k: v for k, v in rest.file.metadata.items() if k != "timecode"})
@@ -274,9 +275,8 @@ def _may_stay(stream: Any, pictures: Pictures, target: str) -> bool:
 
     if stream.type != "video":
         return True
-    if stream.disposition & Disposition.attached_pic:
-        return holds_covers(target)
-    return pictures.mode == "copy"
+    cover = bool(stream.disposition & Disposition.attached_pic)
+    return holds_covers(target) if cover else pictures.mode == "copy"
 
 
 def _others(
