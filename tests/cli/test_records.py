@@ -6,14 +6,20 @@ import csv
 import io
 import json
 import os
+import re
 import subprocess
 import sys
+from dataclasses import fields
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+import stopcli.results as r
 from conftest import write_model, write_video
 from stopcli.hub.named import ENTRIES
+from stopcli.results.measured import BenchmarkScore, Speed, Throughput, TrialScore
+from stopcli.results.training import Finetuned, TrainingPlan
 
 LABELS = "a dog,a cat,a house"
 SCORE_KEYS = {"label", "score", "cosine"}
@@ -219,3 +225,28 @@ def test_a_reader_that_has_seen_enough_is_no_error(toy, clips):
     )
     assert done.returncode == 0, done.stderr
     assert len(done.stdout.splitlines()) == 1
+
+
+def test_the_documented_keys_are_those_of_the_records():
+    text = (Path(__file__).parents[2] / "docs" / "how-to.md").read_text(encoding="utf-8")
+    rows = [line.split(" | ") for line in text.splitlines() if line.startswith("| `")]
+    keys = {row[0].removeprefix("| "): re.sub(r"\(.*?\)", "", row[1]) for row in rows}
+    for command, kind in {
+        "`classify`": r.Classification,
+        "`retrieve`, `index highlights`, `watch`": r.Hit,
+        "`cut`": r.SavedClip,
+        "`embed`": r.Embedded,
+        "`finetune`": Finetuned,
+        "`finetune --dry-run`": TrainingPlan,
+        "`index ls`": r.IndexedFile,
+        "`index info`": r.IndexInfo,
+        "`index update`, `rm`, `merge`, `compact`": r.IndexChange,
+        "`index check`": r.IndexCheck,
+        "`models list`": r.ModelEntry,
+        "`models info`": r.ModelInfo,
+        "`benchmark accuracy`, `moments`": BenchmarkScore,
+        "`benchmark few-shot`, `base-to-novel`": TrialScore,
+        "`benchmark speed`": Speed,
+        "`benchmark throughput`": Throughput,
+    }.items():
+        assert set(re.findall("`(.+?)`", keys[command])) == {f.name for f in fields(kind)}, command

@@ -16,9 +16,9 @@ ROOT = Path(__file__).parents[3]
 sys.path.insert(0, str(ROOT))
 MOTIONS = ("left", "right")
 WORDS = {"left": "dax", "right": "wug"}  # what somebody calls them: no model knows these words
-CLIPS = 70  # of each motion
+CLIPS = 50  # of each motion
 LABELS = 32
-EPOCHS = 40
+EPOCHS = 12
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here")
 
