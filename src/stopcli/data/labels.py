@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import difflib
+import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from importlib.resources import files as package_files
@@ -14,6 +16,8 @@ from stopcli.model.config import ModelConfig
 
 TEMPLATE = "a video of {}"
 FEW = 100  # labels: too few to tell what is usual
+RARE, OFTEN, CLOSE = 2, 4, 0.8  # clips of a label that may be a slip; times as many of the other; likeness
+MOST_RARE = 100  # such labels that are looked at
 
 
 def prompts_for(labels: Sequence[str], config: ModelConfig, template: str | None = None) -> list[str]:
@@ -76,6 +80,24 @@ def one_spelling(labels: Sequence[str]) -> tuple[dict[str, str], list[str]]:
         if len(names) > 1
     ]
     return chosen, notes
+
+
+def near_labels(labels: Sequence[str]) -> list[str]:
+    """Return a sentence for each rare label that reads like a frequent one: perhaps a slip of the hand."""
+    counts = Counter(labels)
+    rare = [label for label, count in counts.items() if count <= RARE]
+    found = []
+    for label in rare[:MOST_RARE]:
+        digits = re.sub(r"\D", "", label)  # "type 3" is no slip for "type 4"
+        others = [
+            other
+            for other, count in counts.items()
+            if count >= OFTEN * counts[label] and re.sub(r"\D", "", other) == digits
+        ]
+        for close in difflib.get_close_matches(label, others, 1, CLOSE):
+            pair = f"{label!r} ({counts[label]}) reads like {close!r} ({counts[close]})"
+            found.append(f"label {pair}; mend it if it is that")
+    return found
 
 
 def parse_labels(text: str, say: Callable[[str], object] = lambda _: None) -> list[str]:

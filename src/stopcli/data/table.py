@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from stopcli.data.annotations import CERTAIN, READERS, as_records, read_annotations
-from stopcli.data.labels import one_spelling
+from stopcli.data.labels import near_labels, one_spelling
 from stopcli.data.tablefile import COLUMNS, MEASURED, Record, json_table, meant, read_records, short
 from stopcli.errors import BadDataset, FileMissing
 from stopcli.fileio import exists, file_hash, is_file, is_folder
@@ -185,7 +185,7 @@ def _from_records(source: Path, records: list[Record], notes: list[str]) -> Data
 def _spelled(rows: Sequence[Row], notes: list[str]) -> list[Row]:
     """Return rows whose labels are one where they differ in capitals only; note those that did."""
     spelling, said = one_spelling([row.text for row in rows])
-    notes += said
+    notes += [*said, *near_labels([spelling[row.text] for row in rows])]
     return [replace(row, text=spelling[row.text]) for row in rows]
 
 

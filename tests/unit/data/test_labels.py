@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from stopcli.data.labels import default_labels, kinetics400, parse_labels, prompts_for
+from stopcli.data.labels import default_labels, kinetics400, near_labels, parse_labels, prompts_for
 from stopcli.errors import InputError, UsageError
 from stopcli.model.config import ModelConfig
 
@@ -45,3 +45,9 @@ def test_the_models_own_labels_come_first():
     assert default_labels(config(labels=("red", "green"))) == ["red", "green"]
     assert default_labels(config()) == kinetics400()
     assert len(set(kinetics400())) == 400
+
+
+def test_a_rare_label_that_reads_like_a_frequent_one_is_noted():
+    labels = ["car"] * 8 + ["carr"] * 2 + ["type 3"] * 8 + ["type 4"] + ["dog"] * 8 + ["horse"]
+    assert near_labels(labels) == ["label 'carr' (2) reads like 'car' (8); mend it if it is that"]
+    assert near_labels(["car"] * 7 + ["carr"] * 2) == []  # as likely as not a label of its own
