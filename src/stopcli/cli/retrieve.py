@@ -205,8 +205,10 @@ def _each(search: Search, files: Files, clips: Path | None, *, quiet: bool) -> b
 
 def first_word(search: Search) -> Search:
     """Take a first argument that is no path as a sentence to look for."""
+    from stopcli.video.discovery import as_spelled
+
     paths = search.paths or []
-    if not paths or str(paths[0]) == "-" or os.path.lexists(paths[0]):
+    if not paths or str(paths[0]) == "-" or os.path.lexists(as_spelled(paths[0])):
         return search
     among = search.query or search.like or search.image
     if among and (" " not in str(paths[0]) or os.sep in str(paths[0])):
@@ -220,13 +222,14 @@ def example(text: str) -> Example:
     """Read ``FILE`` or ``FILE@TIME``; raises UsageError."""
     from stopcli.index.types import Example
     from stopcli.results import read_clock
+    from stopcli.video.discovery import as_spelled
 
     name, at, time = text.rpartition("@")
-    if not at or os.path.lexists(text):
-        return Example(Path(text))
+    if not at or os.path.lexists(as_spelled(Path(text))):
+        return Example(as_spelled(Path(text)))
     if not name or (seconds := read_clock(time)) is None:
         raise UsageError(f"--like must be FILE or FILE@TIME, such as clip.mp4@1:23.5, got {text!r}")
-    return Example(Path(name), seconds)
+    return Example(as_spelled(Path(name)), seconds)
 
 
 def saved(

@@ -39,6 +39,7 @@ from stopcli.index.vectors import REPAIR
 
 FORMAT = 2
 BATCH = 500  # values of one statement
+TRIES = 5  # at opening it while others do
 SPACES = 'model, weights, precision, frames, "window", size, id, rows, file'
 FILES = "SELECT path, size, mtime_ns, content FROM files"
 TABLES = {"spaces", "files", "entries", "faults", "texts"}
@@ -289,19 +290,22 @@ def _connect(path: Path, *, writable: bool) -> sqlite3.Connection:
     """
     uri = f"{sqlite_address(path)}?mode="
     connect = partial(sqlite3.connect, uri=True, timeout=60, isolation_level=None)
-    beside = [p for end in ("-wal", "-shm") if (p := path.with_name(path.name + end)).exists()]
-    if writable and all(os.access(p, os.W_OK) for p in beside):
-        return connect(f"{uri}rwc")
-    if beside and not writable:
+    beside = [path.with_name(f"{path.name}{end}") for end in ("-wal", "-shm")]
+    for _ in range(TRIES if writable else 0):  # they come and go while other processes open it
+        if not any(p.exists() for p in beside if not os.access(p, os.W_OK)):
+            return connect(f"{uri}rwc")
+        time.sleep(0.02)
+    if not writable and any(p.exists() for p in beside):
         db = connect(f"{uri}ro")
         with suppress(sqlite3.OperationalError):
             db.execute("SELECT 1 FROM sqlite_master").fetchone()
             return db
         db.close()
-    if any(p.name.endswith("-wal") and p.stat().st_size for p in beside):
-        raise IndexBusy(f"{path}: another user is writing to it; try again when they have finished")
+    with suppress(FileNotFoundError):
+        if beside[0].stat().st_size:
+            raise IndexBusy(f"{path}: another user is writing to it; try again when they have finished")
     if writable:
-        names = " and ".join(p.name for p in beside)
+        names = " and ".join(p.name for p in beside if p.exists())
         raise IndexUnusable(f"{path}: {names} belong to another user; when they have finished, remove these")
     return connect(f"{uri}ro&immutable=1")
 

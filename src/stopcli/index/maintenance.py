@@ -17,6 +17,7 @@ from stopcli.index.sync import absolute, below
 from stopcli.index.types import PASSING, Entry, Faults, Files, NewEntry, Paths, Say, Space, Vectors
 from stopcli.index.vectors import broken_rows, whole_rows
 from stopcli.results import IndexCheck, IndexedFile, IndexInfo, IndexSpace
+from stopcli.video.discovery import as_spelled
 
 # the files of vectors, graphs made of them, and what killed processes left of both
 OURS = re.compile(r"\.?vectors-\d+(\.\d+)?(\.f32(\.usearch)?|(\.f32)?-[0-9a-f]+\.part\.(f32|usearch))")
@@ -25,7 +26,7 @@ BATCH = 256  # contents taken over at once
 
 def files_of(index: Index, paths: Paths) -> Files:
     """Return the files of the index that are one of the paths, or lie below one of them."""
-    places = [absolute(path) for path in paths]
+    places = [absolute(as_spelled(Path(path))) for path in paths]
     return index.database.files_at(places) | index.database.files_below(map(below, places))
 
 
@@ -68,18 +69,17 @@ def remove(index: Index, paths: Paths | None) -> int:
     return len(files)
 
 
-def choose_space(index: Index, number: int | None) -> Space:
-    """Return the space with this number, or the only one that has vectors.
+def choose_space(index: Index, number: int | None, *, empty: bool = False) -> Space:
+    """Return the space with this number, or the only one: one with vectors, or an ``empty`` one, too.
 
     Raises UsageError: there are several, or none has this number. NothingFound: the index is empty.
     """
-    spaces = {space.id: space for space in index.database.spaces()}
-    filled = [space for space in spaces.values() if space.rows]
-    if number is None and len(filled) == 1:
-        return filled[0]
+    spaces = {space.id: space for space in index.database.spaces() if space.rows or empty}
+    if number is None and len(spaces) == 1:
+        return next(iter(spaces.values()))
     if number in spaces:
         return spaces[number]
-    if not filled:
+    if not spaces:
         raise NothingFound(f"{index.folder}: holds no vectors; 'stop index update' makes them")
     known = "; ".join(f"{s.id} is {s.model}, {s.precision}, {_windows(s)}" for s in spaces.values())
     problem = f"{index.folder}: holds vectors of {len(spaces)} setting{'s' if len(spaces) > 1 else ''}"
@@ -96,7 +96,7 @@ def remove_space(index: Index, number: int) -> int:
     The files stay known: other models may have embedded them. Raises UsageError: no space has this number.
     """
     with index.writing():
-        space = choose_space(index, number)
+        space = choose_space(index, number, empty=True)
         index.database.drop_space(space)
         _clear(index)
     return space.rows * space.size * 4

@@ -24,7 +24,7 @@ from stopcli.index.calibration import (
     learned_order,
     spread_out,
 )
-from stopcli.index.sync import FileDiff, absolute
+from stopcli.index.sync import FileDiff, is_same
 from stopcli.index.types import GAP, Asked, Entry, Example, Filters, Query, Snapshot, Vectors, spans_of
 from stopcli.results import Hit
 from stopcli.video.cut.shots import PATIENCE, STEP
@@ -332,7 +332,7 @@ def _left_out(state: Snapshot, selection: Selection, example: Example, content: 
     """Return the rows that are the example itself: of its own file, not of a copy elsewhere, at its time."""
     entry = state.entries.get(content)
     homes = () if entry is None else np.flatnonzero(selection.first == entry.first)
-    if entry is None or not any(absolute(selection.paths[i]) == absolute(example.path) for i in homes):
+    if entry is None or not any(is_same(selection.paths[i], example.path) for i in homes):
         return ()
     start, end = example.span(window := selection.window)
     if start is None or end is None or window is None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from functools import lru_cache
 from itertools import groupby
 from pathlib import Path
@@ -221,6 +222,13 @@ def embed(
     finally:
         commit()  # whole files only; after Ctrl-C, the one being read starts over next time
     return count, passing
+
+
+def is_same(one: str | Path, other: str | Path) -> bool:
+    """Say whether two paths are the same file, whatever links lead to it."""
+    with suppress(OSError):
+        return Path(one).samefile(other)
+    return absolute(one) == absolute(other)
 
 
 def is_unchanged(path: Path, record: FileRecord, *, failed: bool) -> bool:

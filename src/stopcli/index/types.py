@@ -157,6 +157,11 @@ class Snapshot(NamedTuple):
     vectors: Vectors
 
 
+def _nfc(text: str) -> str:
+    """Return a text as all systems but macOS spell it."""
+    return text if text.isascii() else normalize("NFC", text)
+
+
 class Filters(NamedTuple):
     """What a hit must be like; durations are seconds of the whole file."""
 
@@ -171,8 +176,7 @@ class Filters(NamedTuple):
     def take(self, path: str, duration: float) -> bool:
         """Say whether moments of a file may be hits: its path as shown, its seconds."""
         longest = np.inf if self.max_duration is None else self.max_duration
-        wanted, shown = (normalize("NFC", text) for text in (self.glob or "*", path))  # as macOS spells, too
-        fits = any(fnmatch(name, wanted) for name in (shown, f"/{shown}"))
+        fits = self.glob is None or any(fnmatch(f"{n}{_nfc(path)}", _nfc(self.glob)) for n in ("", "/"))
         return fits and (self.min_duration or 0.0) <= duration <= longest
 
 

@@ -54,8 +54,8 @@ class LabelMemory:
             _write(self._files, {str(path): content for path, content in kept.items()})
 
     def differs(self, paths: Iterable[Path], present: Mapping[Path, str]) -> bool:
-        """Say whether other footage lies at one of the paths now, or none."""
-        return any(path in self.contents and self.contents[path] != present.get(path) for path in paths)
+        """Say whether other footage lies at one of the paths now; a drive may be away."""
+        return any(p in present and self.contents.get(p, present[p]) != present[p] for p in paths)
 
     def moves(
         self,

@@ -267,11 +267,23 @@ def test_moments_are_taken_away(made, server, tmp_path, kind, suffix):
             assert "rocket" in file.read_text()
 
 
+def test_a_labels_download_holds_what_is_predicted_to_be_it(made, server):
+    found = server.json("POST", "/api/search", {"query": "a"})["moments"]
+    for label, moment in zip(("up", "down") * 2, found, strict=False):
+        server.json("POST", "/api/judge", {"answers": {moment["id"]: label}})
+    with opened(made, server) as page:
+        page.click(".label[data-label=up]")
+        page.wait_for_selector(".summary:has-text('likeliest')")
+        cards = page.locator(".card").evaluate_all(
+            "cards => cards.map(c => [c.dataset.suggestion, !c.dataset.unsure, c.classList.contains('labelled')])"
+        )
+    assert [sure == (labelled or suggestion == "up") for suggestion, sure, labelled in cards] == [True] * 8
+
+
 def test_what_is_not_sure_is_taken_away_only_when_asked(made, server, tmp_path):
     with opened(made, server, accept_downloads=True) as page:
         search(page, "a car moving right")
-        sure = page.locator(".card:not([data-unsure])").count()
-        assert 0 < sure < 8
+        assert 0 < (sure := page.locator(".card:not([data-unsure])").count()) < 8
         page.select_option(".take select", ".csv")
         with page.expect_download() as taken:
             page.click("[data-do=take]")
@@ -279,7 +291,6 @@ def test_what_is_not_sure_is_taken_away_only_when_asked(made, server, tmp_path):
         found = list(csv.DictReader((tmp_path / "moments.csv").read_text().splitlines()))
         assert len(found) == sure
         assert all(float(row["score"]) > 0.2 and float(row["confidence"]) >= 0.9 for row in found)
-        search(page, "something that is nowhere to be seen")
         page.evaluate("document.querySelectorAll('.card').forEach(card => card.dataset.unsure = 'yes')")
         page.click("[data-do=take]")
         page.wait_for_selector("text=none of these is sure")

@@ -112,7 +112,9 @@ def test_a_precision_that_the_device_does_not_compute_in_is_tried_once(tmp_path,
 def test_a_copy_of_the_example_is_found_and_the_example_itself_is_not(run, toy, clips, tmp_path):
     inside, outside = clips / "a.mp4", tmp_path / "sent.mp4"
     outside.write_bytes(inside.read_bytes())
-    for example, found in ((outside, True), (inside, False)):
+    linked = tmp_path / "archive"
+    linked.symlink_to(clips)
+    for example, found in ((outside, True), (inside, False), (linked / "a.mp4", False)):
         how = ("--like", example, clips, "-m", toy, "--whole", "--min-confidence", 0, *CPU)
         hits = json.loads(run("retrieve", *how, "--format", "json")[1])["data"]
         assert [h["score"] == pytest.approx(1, abs=1e-3) for h in hits if h["path"] == str(inside)] == [

@@ -13,7 +13,16 @@ from index_toys import filled_index, space_of, toy_space, vectors_by_content
 
 from stopcli.errors import CannotWrite, UsageError
 from stopcli.index.database import FORMAT
-from stopcli.index.maintenance import _bad_contents, compact, describe, listing, merge, remove, remove_space
+from stopcli.index.maintenance import (
+    _bad_contents,
+    choose_space,
+    compact,
+    describe,
+    listing,
+    merge,
+    remove,
+    remove_space,
+)
 from stopcli.index.types import Fault, FileRecord, NewEntry
 from stopcli.results import IndexedFile, IndexSpace
 
@@ -138,6 +147,10 @@ def test_a_space_is_removed_without_the_others(tmp_path):
         UsageError, match="2 settings; choose by --space: 1 is toy, fp32, windows of 8 s; 2 is"
     ):
         remove_space(index, 3)
+    assert choose_space(index, None).id == 1
+    with pytest.raises(UsageError, match=r"1 setting; choose by --space: 1 is toy, fp32, windows of 8 s$"):
+        choose_space(index, 2)  # it holds no vectors
+    assert remove_space(index, 2) == 0
 
 
 def test_the_vectors_of_one_model_are_removed_by_the_number_that_info_shows(run, run_json, toy, clips):

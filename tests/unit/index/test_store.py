@@ -6,6 +6,8 @@ import errno
 import os
 import signal
 import sqlite3
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -214,3 +216,13 @@ def test_an_index_with_files_that_another_user_left_says_which(tmp_path, monkeyp
         (tmp_path / "index.sqlite-wal").write_bytes(b"x" * 100)
         with pytest.raises(IndexBusy, match="another user is writing to it"):
             Index(tmp_path)
+
+
+def test_processes_that_open_and_close_an_index_at_once_disturb_nobody(tmp_path):
+    """SQLite's files beside it come and go meanwhile."""
+    filled_index(tmp_path).close()
+    code = "import sys; from pathlib import Path; from stopcli.index.store import Index\n"
+    code += "for _ in range(600): Index(Path(sys.argv[1])).close()"
+    command = [sys.executable, "-c", code, str(tmp_path)]
+    running = [subprocess.Popen(command, stderr=subprocess.PIPE, text=True) for _ in range(3)]
+    assert [(process.communicate()[1], process.returncode) for process in running] == [("", 0)] * 3

@@ -11,7 +11,7 @@ import pytest
 
 from conftest import write_model
 from labelled_clips import CPU, Killed, Recorder, table, train
-from stopcli.errors import FileExists, UsageError
+from stopcli.errors import UsageError
 from stopcli.eval.metrics import share_interval
 from stopcli.hub.registry import resolve
 from stopcli.model.config import read_config
@@ -142,12 +142,13 @@ def test_a_run_that_starts_over_is_not_taken_for_the_old_one(labelled, toy, tmp_
     assert json.loads((out / "config.json").read_text())["training"]["settings"]["seed"] == 5
 
 
-def test_a_plan_refuses_what_training_refuses(labelled, toy, tmp_path, monkeypatch):
+def test_a_plan_says_what_keeps_the_output_from_being_written(labelled, toy, tmp_path, monkeypatch):
     what = (lambda: resolve(str(toy)), labelled / "data.csv")
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "letter.txt").write_text("dear")
-    with pytest.raises(FileExists):
-        plan(*what, tmp_path / "full", Recorder(), None, CPU)
+    told = Recorder()
+    assert plan(*what, tmp_path / "full", told, None, CPU).clips["train"] == 12
+    assert any("full: is not empty and holds no run; choose another -o" in note for note in told.notes)
     planned = FinetuneRun.plan
     monkeypatch.setattr(FinetuneRun, "plan", lambda run, **more: replace(planned(run, **more), seconds=10.0))
     once = plan(*what, tmp_path / "out", Recorder(), FinetuneOptions(epochs=100), CPU)

@@ -293,3 +293,11 @@ def test_what_a_killed_process_left_is_removed(folder):
     with LabelTable(folder / "labels.csv"):
         assert not any(part.exists() for part in parts)
     assert (folder / ".labels-mine.csv").exists()
+
+
+def test_only_other_footage_at_a_path_differs(folder):
+    memory, now = LabelMemory(folder / "labels.csv"), contents(folder)
+    path = folder / "1.mp4"
+    assert not memory.differs([path, folder / "new.mp4"], now)
+    assert not memory.differs([path], {})  # its drive is away
+    assert memory.differs([path], {**now, path: now[folder / "2.mp4"]})

@@ -236,20 +236,23 @@ def test_only_the_first_model_and_the_one_in_use_stay_in_memory(tmp_path):
     with LabelTable(tmp_path / "labels.csv") as table:
         space = Workspace(Footage([videos]), table, names[0], models, Settings(index, cache))
         opened = [space.model, *map(space.add_model, names[1:])]
-        while space.jobs.busy():
-            time.sleep(0.02)
 
         def held():
+            while space.jobs.busy():
+                time.sleep(0.02)
             space.on_lane(lambda: None)  # what was asked before is done
             return [space.archive(name)._encoder is not None for name in opened]
 
+        assert held() == [True, False, False]
         assert all(space.archive(name).size for name in opened)
-        assert held() == [True, True, True]
         space.use(opened[1])
+        assert space.archive(opened[1]).encoder is not None  # when it is asked
+        assert held() == [True, True, False]
+        write_video(videos / "b.mp4", 12)
+        space.rescan()  # each model embeds it
         assert held() == [True, True, False]
         space.use(opened[2])
         assert held() == [True, False, False]
-        assert space.archive(opened[2]).encoder is not None  # when it is asked
         space.close()
 
 
@@ -267,5 +270,7 @@ def test_a_training_does_without_clips_that_are_gone_and_never_without_a_label(t
     with pytest.raises(UsageError, match="at least two labels"):
         require_clips(rows[3:])
     more = [Labelled(tmp_path / "away.mp4", 0.0, 1.0, "c")]
-    with pytest.raises(UsageError, match="1 of 1 clips of 'c' are gone"):
+    with pytest.raises(UsageError, match="'c' needs at least 2 clips"):
         require_clips([*rows[2:], Labelled(files[2], 1.0, 2.0, "a"), *more])
+    with pytest.raises(UsageError, match="2 of 2 clips of 'c' are gone"):
+        require_clips([*rows[2:], Labelled(files[2], 1.0, 2.0, "a"), *more, *more])

@@ -132,7 +132,7 @@ async function take(form) {
     if (!chosen.length) throw new Error('none of these is sure; tick “less sure ones, too” to download them');
     const learnt = state.question.label !== null || state.question.queue !== 'best';
     const shown = Object.fromEntries(chosen.map(({dataset}) => [dataset.id, {
-      name: learnt ? dataset.suggestion : '', score: Number(dataset.score),
+      name: learnt && state.question.label === null ? dataset.suggestion : '', score: Number(dataset.score),
       confidence: dataset.confidence === undefined ? null : Number(dataset.confidence),
     }]));
     say('Writing …', false, true);

@@ -26,6 +26,7 @@ from stopcli.fileio import append_line, is_file, open_own, read_json, to_json, w
 from stopcli.model.config import CONFIG_FILE
 from stopcli.tasks.labelling import Labelled, is_none
 from stopcli.train.run_folder import METRICS_FILE, PREDICTIONS_FILE, STATE_FILE
+from stopcli.video.discovery import as_spelled
 
 ENOUGH, FEW = 16, 2  # clips of a label: from here on more gain little; fewer cannot be trained on
 RECORD = ".run.json"  # ends the name of the file that tells of a run
@@ -93,8 +94,11 @@ def advise(counts: dict[str, int]) -> Advice:
 
 def require_clips(rows: Sequence[Labelled]) -> int:
     """Return how many labelled clips are gone; raises UsageError if what is left cannot be learned."""
-    gone = [row for row in rows if not is_file(row.path)]
-    counts, lost = Counter(row.label for row in rows), Counter(row.label for row in gone)
+    counts = Counter(row.label for row in rows)
+    if not (advice := advise(counts)).ready:
+        raise UsageError(advice.words)
+    gone = [row for row in rows if not is_file(as_spelled(row.path))]
+    lost = Counter(row.label for row in gone)
     left = counts - lost
     advice = advise(left)
     if gone and not (advice.ready and left.keys() == counts.keys()):
@@ -102,8 +106,6 @@ def require_clips(rows: Sequence[Labelled]) -> int:
         first = next(row.path.name for row in gone if row.label == label)
         found = f"{lost[label]} of {counts[label]} clips of {label!r} are gone, such as {first}"
         raise UsageError(f"{found}; bring them back, or take their rows out of the table")
-    if not advice.ready:
-        raise UsageError(advice.words)
     return len(gone)
 
 

@@ -119,10 +119,12 @@ class Archive:
         precision: str | None = None,
         frames: int | None = None,
         follow: Callable[[FileDiff], None] = lambda _: None,
+        done: Callable[[], None] = lambda: None,
     ) -> None:
         self.footage, self.files, self.window = footage, files, window
         self._load, self._index, self._precision, self._frames = load, index, precision, frames
         self._follow = follow  # is given what has changed in the folders
+        self._done = done  # is called when the index is up to date
         self._encoder: Encoder | None = None
         self._loading = threading.Lock()
         self._quick: SearchEngine | None = None
@@ -200,6 +202,7 @@ class Archive:
             self._follow(engine.plan(videos, self.footage.roots, self.window).diff)
             update = engine.update(videos, self.footage.roots, self.window)
         self._view, self.failures = View(update, self.window), update.failures
+        self._done()
         return {"embedded": update.embedded, "failed": len(update.failures)}
 
     def _peek(self, engine: SearchEngine, videos: list[Path]) -> None:

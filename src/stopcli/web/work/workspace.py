@@ -121,6 +121,7 @@ class Workspace:
         self.taken = settings.cache / "page" / "taken"  # what waits to be fetched
         self.base = str(Path(model).resolve()) if is_folder(Path(model)) else model  # of trainings
         forget_old(self.taken)
+        self.model = model  # until its index is open
         self.model = self.add_model(model)
 
     def add_model(self, name: str) -> str:
@@ -130,7 +131,7 @@ class Workspace:
             s = self.settings
             load = partial(self._models.load, files)
             opened = partial(Archive, self.footage, files, load, s.index, s.window)
-            archive = opened(precision=s.precision, frames=s.frames, follow=self._follow)
+            archive = opened(precision=s.precision, frames=s.frames, follow=self._follow, done=self._rest)
             self.on_lane(archive.open)
             self._lane.submit(archive.warm)
             self._archives[files.title] = archive
@@ -139,10 +140,14 @@ class Workspace:
 
     def use(self, name: str) -> None:
         """Answer with a model from now on; raises UsageError if it is not open."""
-        kept = self.archive(name), next(iter(self._archives.values()))  # what is compared
+        self.archive(name)
         self.model = name
-        for idle in (archive for archive in self._archives.values() if archive not in kept):
-            self._lane.submit(idle.release)
+        self._rest()
+
+    def _rest(self) -> None:
+        """Free the memory of models that are neither the first one nor in use: these are compared."""
+        for title in set(self.models[1:]) - {self.model}:
+            self._lane.submit(self._archives[title].release)
 
     @property
     def models(self) -> list[str]:
