@@ -277,8 +277,7 @@ def test_a_labels_download_holds_what_is_predicted_to_be_it(made, server):
         cards = page.locator(".card").evaluate_all(
             "cards => cards.map(c => [c.dataset.suggestion, !c.dataset.unsure, c.classList.contains('labelled')])"
         )
-    right = [sure == (labelled or suggestion == "up") for suggestion, sure, labelled in cards]
-    assert right == [True] * max(1, len(right))
+    assert {sure == (labelled or suggestion == "up") for suggestion, sure, labelled in cards} == {True}
 
 
 def test_what_is_not_sure_is_taken_away_only_when_asked(made, server, tmp_path):
