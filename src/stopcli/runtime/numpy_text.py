@@ -48,15 +48,8 @@ def embed_texts(files: ModelFiles, texts: Sequence[str]) -> Array | None:
         tower = _Tower(files.backbone, settings)
         vectors = np.stack([tower.embed(tokens(text)) for text in texts])
         return vectors if np.isfinite(vectors).all() else None
-    except (
-        SafetensorError,
-        LookupError,
-        TypeError,
-        ValueError,
-        AttributeError,
-        OSError,
-    ):  # torch's way says what is wrong
-        return None
+    except (SafetensorError, LookupError, TypeError, ValueError, AttributeError, OSError):
+        return None  # torch's way says what is wrong
 
 
 def unread_words(files: ModelFiles, text: str) -> list[str]:
