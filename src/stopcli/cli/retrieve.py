@@ -33,7 +33,6 @@ EXAMPLES = """Examples:
   stop retrieve "a goal" match.mkv --save-clips goals/ --pad 2
   stop retrieve --like example.mp4 --whole videos/ -q -0 | xargs -0 ls -l"""
 
-SHOWS_MORE = "--min-confidence 0 shows more"
 DEEP = 200  # hits of a query that are looked at for those that are sure
 search_option = partial(typer.Option, rich_help_panel="Search")
 _query = search_option(metavar="TEXT|@FILE", help="What to look for; may be given again.")
@@ -154,7 +153,8 @@ class Search:
             how = "too few moments to tell how sure that is"
             if hit.confidence is not None:
                 how = f"confidence {math.floor(100 * hit.confidence) / 100:.2f}"  # 0.899 is not 0.9
-            message = f"no confident match for {hit.query!r}; nearest: {moment} ({how}); {SHOWS_MORE}"
+            message = f"no confident match for {hit.query!r}; nearest: {moment} ({how})"
+            message += "; --min-confidence 0 shows more"
             missed.append(Failure(None, NoMatch().kind, message))
         return hits, missed
 

@@ -16,7 +16,7 @@ from stopcli.model.config import ModelConfig
 
 TEMPLATE = "a video of {}"
 FEW = 100  # labels: too few to tell what is usual
-RARE, OFTEN, CLOSE = 2, 4, 0.8  # clips of a label that may be a slip; times as many of the other; likeness
+RARE, OFTEN, CLOSE = 2, 4, 0.8  # clips of a label that may be a typo; times as many of the other; likeness
 MOST_RARE = 100  # such labels that are looked at
 
 
@@ -83,12 +83,12 @@ def one_spelling(labels: Sequence[str]) -> tuple[dict[str, str], list[str]]:
 
 
 def near_labels(labels: Sequence[str]) -> list[str]:
-    """Return a sentence for each rare label that reads like a frequent one: perhaps a slip of the hand."""
+    """Return a sentence for each rare label that reads like a frequent one: perhaps a typo."""
     counts = Counter(labels)
     rare = [label for label, count in counts.items() if count <= RARE]
     found = []
     for label in rare[:MOST_RARE]:
-        digits = re.sub(r"\D", "", label)  # "type 3" is no slip for "type 4"
+        digits = re.sub(r"\D", "", label)  # "type 3" is no typo for "type 4"
         others = [
             other
             for other, count in counts.items()
@@ -96,7 +96,7 @@ def near_labels(labels: Sequence[str]) -> list[str]:
         ]
         for close in difflib.get_close_matches(label, others, 1, CLOSE):
             pair = f"{label!r} ({counts[label]}) reads like {close!r} ({counts[close]})"
-            found.append(f"label {pair}; mend it if it is that")
+            found.append(f"label {pair}; if it is a typo, correct it")
     return found
 
 

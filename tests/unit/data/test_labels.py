@@ -49,5 +49,5 @@ def test_the_models_own_labels_come_first():
 
 def test_a_rare_label_that_reads_like_a_frequent_one_is_noted():
     labels = ["car"] * 8 + ["carr"] * 2 + ["type 3"] * 8 + ["type 4"] + ["dog"] * 8 + ["horse"]
-    assert near_labels(labels) == ["label 'carr' (2) reads like 'car' (8); mend it if it is that"]
+    assert near_labels(labels) == ["label 'carr' (2) reads like 'car' (8); if it is a typo, correct it"]
     assert near_labels(["car"] * 7 + ["carr"] * 2) == []  # as likely as not a label of its own

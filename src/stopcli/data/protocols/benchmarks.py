@@ -148,7 +148,7 @@ def find_files(annotations: Sequence[Path]) -> list[Path]:
 
 def _visible(folder: Path) -> list[Path]:
     """Return what is in a folder, without what file managers hide there."""
-    found = (path for path in folder.rglob("*") if not path.name.startswith("."))
+    found = folder.rglob("*")
     return sorted(p for p in found if not any(part.startswith(".") for part in p.relative_to(folder).parts))
 
 
