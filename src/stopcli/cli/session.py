@@ -131,7 +131,7 @@ class Session:
     def load(self, files: ModelFiles) -> Encoder:
         """Load a model onto the device."""
         with waiting(f"loading {files.name}", quiet=self.show.quiet):
-            from stopcli.video import prefetch
+            from stopcli.video.workers import prefetch
             from stopcli.video.workers.pool import warm
 
             warm(min(self.output.inputs, prefetch.readers()))  # they start while torch is imported

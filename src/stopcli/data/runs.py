@@ -25,8 +25,8 @@ from stopcli.errors import (
 )
 from stopcli.fileio import alone, make_private_folder, remove_folder, to_json, write_text
 from stopcli.results import Failure
-from stopcli.video.prefetch import prefetch
 from stopcli.video.workers.pool import read_facts
+from stopcli.video.workers.prefetch import prefetch
 
 MANIFEST = "run.jsonl"
 FORMAT = 1

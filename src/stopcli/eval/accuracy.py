@@ -28,8 +28,8 @@ from stopcli.eval.retrieval import caption_ranks
 from stopcli.model.config import StopConfig
 from stopcli.results import Failure
 from stopcli.results.measured import BenchmarkScore
-from stopcli.video.prefetch import prefetch
 from stopcli.video.workers.pool import read_frames
+from stopcli.video.workers.prefetch import prefetch
 
 if TYPE_CHECKING:
     from stopcli.runtime.encoder import Encoder

@@ -20,8 +20,8 @@ from stopcli.errors import InputError, StopError
 from stopcli.model.files import ModelFiles
 from stopcli.results import Failure
 from stopcli.results.measured import Speed
-from stopcli.video.prefetch import prefetch
 from stopcli.video.workers.pool import read_frames
+from stopcli.video.workers.prefetch import prefetch
 
 if TYPE_CHECKING:
     from stopcli.runtime.encoder import Encoder, EncoderOptions

@@ -17,8 +17,8 @@ from stopcli.results import EncodedClip, Failure
 from stopcli.results.measured import Throughput
 from stopcli.runtime.device import device_name
 from stopcli.video.clips import Frames
-from stopcli.video.prefetch import prefetch
 from stopcli.video.workers.pool import read_clips
+from stopcli.video.workers.prefetch import prefetch
 
 if TYPE_CHECKING:
     from stopcli.runtime.encoder import Encoder

@@ -34,8 +34,8 @@ from stopcli.runtime.text import TextEncoder
 from stopcli.settings import Precision
 from stopcli.video.clips import READER, Frames
 from stopcli.video.pixels import Framing
-from stopcli.video.prefetch import prefetch
 from stopcli.video.workers.pool import read_clips
+from stopcli.video.workers.prefetch import prefetch
 
 # what processors and Apple's GPUs say when memory runs out
 FULL = ("can't allocate memory", "not enough memory", "out of memory")

@@ -21,7 +21,7 @@ from stopcli.train.history import VALIDATIONS
 from stopcli.train.options import FinetuneOptions
 from stopcli.video.cache import AROUND, FrameCache
 from stopcli.video.pixels import Framing
-from stopcli.video.prefetch import prefetch
+from stopcli.video.workers.prefetch import prefetch
 
 WARM_UP = 0.1  # share of the steps
 LEAST_STEPS, LEAST_EPOCHS, MOST_EPOCHS = 300, 5, 300

@@ -14,8 +14,8 @@ from stopcli.errors import BadDataset, InputError, StopError, UnreadableVideo
 from stopcli.train import distributed
 from stopcli.train.batches import ClipReader
 from stopcli.train.options import TrainingCallback
-from stopcli.video.prefetch import prefetch
 from stopcli.video.workers.pool import read_facts
+from stopcli.video.workers.prefetch import prefetch
 
 BEYOND = 1.0  # seconds: a clip may end so much after its file, as times that were rounded do
 ADVICE = "nothing was trained; fix these rows, or skip them with --skip-bad"

@@ -9,11 +9,14 @@ import errno
 import os
 import re
 import time
+from bisect import bisect_right
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
+
+from numpy.typing import NDArray
 
 from stopcli.errors import InputError, NoVideoStream, ReadFailed, UnreadableVideo, VideoTimeout
 
@@ -59,6 +62,20 @@ class Facts:
         return self.duration + self.offset
 
 
+class Recordings(NamedTuple):
+    """Several recordings in one file, on one clock; times are stamps of that clock."""
+
+    places: list[int]  # where each begins, in bytes
+    shifts: list[int]  # what its own stamps lack
+    keys: list[int]  # when each key frame is shown, ascending,
+    before: list[int]  # and from which byte on it can be read
+    stamps: NDArray[Any]  # when each picture is shown, ascending
+
+    def shift(self, place: int) -> int:
+        """Return what the stamps of a packet at a place in the file lack."""
+        return self.shifts[bisect_right(self.places, place) - 1]
+
+
 class Container:
     """An open file; UnreadableVideo or NoVideoStream if it cannot be opened as a video."""
 
@@ -67,6 +84,7 @@ class Container:
         self._threads = threads
         self._limit = TIME_LIMIT + Path(path).stat().st_size / SLOWEST
         self._deadline, self._place = self.clock() + self._limit, 0
+        self.recordings: Recordings | None = None  # if there are several
         self._open(conceal=False)
 
     def _open(self, *, conceal: bool) -> None:
@@ -82,7 +100,7 @@ class Container:
             )
         except (av.FFmpegError, OSError, ValueError) as error:
             raise UnreadableVideo(f"{self.path}: not a video that can be opened ({reason(error)})") from error
-        self._at_start = True
+        self._at_start, self._from = True, 0
         try:
             self.stream = _choose_stream(self.file, self.path)
         except InputError:
@@ -121,14 +139,21 @@ class Container:
         on_packet()
 
     def packets(self) -> Iterator[Any]:
-        """Yield the stream's packets until the end or the first unreadable one.
+        """Yield the packets of the pictures as `read` does; where a seek lands anywhere, key frame first."""
+        waits = self.may_jump() and not self._at_start
+        for packet in self.read(self.stream):
+            if not waits or packet.is_keyframe or not packet.size:
+                waits = False
+                yield packet
+
+    def read(self, *streams: Any) -> Iterator[Any]:
+        """Yield the packets of streams until the end or the first unreadable one.
 
         Raises VideoTimeout: it takes too long. ReadFailed: the drive fails.
         """
         import av
 
-        self._at_start = False
-        packets = self.file.demux(self.stream)
+        packets = self.demux(*streams)
         while True:
             try:
                 packet = next(packets)
@@ -144,6 +169,19 @@ class Container:
             if self.is_past(self._deadline):
                 raise VideoTimeout(f"{self.path}: not done after {self._limit:.0f} s; skipped")
             self._place = packet.pos if packet.size and packet.pos is not None else self._place
+            yield packet
+
+    def demux(self, *streams: Any) -> Iterator[Any]:
+        """Yield the packets of streams, or of all, on one clock; av.FFmpegError: one is unreadable."""
+        self._at_start = False
+        places: dict[int, int] = {}
+        for packet in self.file.demux(*streams):
+            if self.recordings is not None:
+                known = places.get(packet.stream_index, self._from)
+                places[packet.stream_index] = place = known if packet.pos is None else packet.pos
+                shift = self.recordings.shift(place)
+                packet.pts = None if packet.pts is None else packet.pts + shift
+                packet.dts = None if packet.dts is None else packet.dts + shift
             yield packet
 
     def _is_of_drive(self, error: Any) -> bool:
@@ -178,6 +216,11 @@ class Container:
         """Go to the last key frame at or before a time of the stream's own clock; OSError if it cannot."""
         self._at_start = False
         stamp = round(seconds / float(self.stream.time_base))
+        if self.recordings is not None:
+            key = bisect_right(self.recordings.keys, stamp) - 1
+            self._from = self.recordings.before[key] if key >= 0 else 0
+            self.file.seek(self._from, unsupported_byte_offset=True)
+            return
         self.file.seek(stamp, stream=self.stream, backward=True, any_frame=False)
 
     def rewind(self, *, conceal: bool = False) -> None:

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import errno
 import stat
-from bisect import bisect_left
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import replace
@@ -25,7 +24,7 @@ from numpy.typing import NDArray
 from stopcli.errors import FileMissing, UnreadableVideo, VideoTimeout, VideoTooLarge
 from stopcli.video.container import MAX_PIXELS, STALL_SECONDS, Container, Facts, rate_of, reason
 from stopcli.video.pixels import Clock, Framing, Scaler, display_matrix, quarter_turn
-from stopcli.video.sampling import film_times, sample_times
+from stopcli.video.sampling import film_times, is_far, near, sample_times
 from stopcli.video.timeline import SEQUENTIAL_SHARE, read_timeline, scan_stamps
 
 LONGEST = 1e10  # seconds
@@ -33,10 +32,9 @@ MOST_DELAY = 16  # pictures that a decoder may hold back
 SKIPPING = frozenset(
     {"h264", "hevc", "mpeg2video", "mpeg4"}
 )  # codecs that tell which frames nobody refers to
-NEAR = 0.25  # seconds before a wanted frame in which nothing is skipped, besides two frames
 WORTH = 0.97  # of a film to be decoded anyway: where frames are skipped, seeking pays up to this share
 SEEK = 3  # key frames that a seek costs as much as
-STEADY = 1.0  # ... of at most so many seconds: of slower pictures nothing is skipped
+EARLY = (1.0, 10.0)  # seconds before a wanted time, to seek to where a file has no index
 
 
 @contextmanager
@@ -181,6 +179,8 @@ class VideoReader:
         if self.keys_only:
             passed = sum(times[0] <= key <= times[-1] for key in self._timeline.keys)
             groups = groups if SEEK * len(groups) <= passed else []
+        elif not self._timeline.keys and self.may_jump:
+            groups = self._timeline.group_by_distance(times, EARLY[-1])
         elif not groups and near is not None and times[-1] - times[0] > 4 * near:
             groups = [times]
         return [] if groups and self._container.decodes_from_start_only() else groups
@@ -192,15 +192,21 @@ class VideoReader:
         return near(self._timeline.stamps) if skips else None
 
     def _after_seek(self, group: list[float], *, whole: bool) -> Iterator[tuple[float, Any]]:
-        """Return the frames at the times of one group of pictures, or of the ``whole`` of the file."""
-        try:
-            self._container.seek(self._timeline.origin + group[0])
-        except OSError as error:
-            raise _Distrusted from error
+        """Yield the frames at the times of one group of pictures, or of the ``whole`` of the file."""
         slack = 0.0 if whole else max(1.0, 0.02 * self.duration)
         if self.keys_only:  # behind the last of them there may be much
             slack = self.duration - group[-1] + MOST_DELAY * self._step
-        return self._on_screen(group, slack)
+        for early in (0.0,) if self._timeline.keys else EARLY:
+            try:
+                self._container.seek(self._timeline.origin + group[0] - early)
+                found = self._on_screen(group, slack)
+                first = next(found)
+            except (OSError, _Distrusted):
+                continue
+            yield first
+            yield from found
+            return
+        raise _Distrusted
 
     def _sequential(self, times: list[float]) -> Iterator[tuple[float, Any]]:
         """Return the frames at the times from one read of the whole file."""
@@ -320,20 +326,6 @@ def converted(
         if frame is not last or pixels is None:
             last, pixels = frame, to_pixels(frame)
         yield shown, pixels
-
-
-def near(stamps: NDArray[np.float64] | None) -> float | None:
-    """Return how long before a wanted time (seconds) every frame is decoded; None: always."""
-    if stamps is None or len(stamps) < 2:
-        return None
-    step = float(np.diff(stamps).max())
-    return NEAR + 2 * step if step <= STEADY else None
-
-
-def is_far(shown: float, wanted: Sequence[float], span: float) -> bool:
-    """Say whether a frame comes more than ``span`` (seconds) before the next wanted time, or after all."""
-    following = bisect_left(wanted, shown - 1e-3)
-    return following == len(wanted) or wanted[following] - shown > span
 
 
 class _Distrusted(Exception):

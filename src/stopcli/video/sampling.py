@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from bisect import bisect_left
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 LONGEST = 10.0  # seconds that one picture may be shown
+NEAR = 0.25  # seconds before a wanted frame in which nothing is skipped, besides two frames
+STEADY = 1.0  # ... of at most so many seconds: of slower pictures nothing is skipped
 
 
 def sample_times(duration: float, frames: int, start: float = 0.0) -> NDArray[np.float64]:
@@ -31,6 +34,20 @@ def film_times(stamps: NDArray[np.float64], frames: int, start: float, end: floa
     packet = np.searchsorted(film, wanted, "right") - 1
     times: NDArray[np.float64] = shown[packet] + wanted - film[packet]
     return times
+
+
+def near(stamps: NDArray[np.float64] | None) -> float | None:
+    """Return how long before a wanted time (seconds) every frame is decoded; None: always."""
+    if stamps is None or len(stamps) < 2:
+        return None
+    step = float(np.diff(stamps).max())
+    return NEAR + 2 * step if step <= STEADY else None
+
+
+def is_far(shown: float, wanted: Sequence[float], span: float) -> bool:
+    """Say whether a frame comes more than ``span`` (seconds) before the next wanted time, or after all."""
+    following = bisect_left(wanted, shown - 1e-3)
+    return following == len(wanted) or wanted[following] - shown > span
 
 
 def windows(

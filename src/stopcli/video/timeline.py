@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stopcli.video.container import Container, rate_of
+from stopcli.video.recordings import unite
 
 SEQUENTIAL_SHARE = 0.75  # of the file to be decoded anyway: reading on is cheaper than seeking
 
@@ -42,6 +43,16 @@ class Timeline:
         decoded = sum(ts[-1] - self.keys[k] for k, ts in groups.items())
         return list(groups.values()) if decoded < share * times[-1] else []
 
+    def group_by_distance(self, times: list[float], early: float) -> list[list[float]]:
+        """Group ascending times by the seek that leads to them, as above, where the file has no index.
+
+        A seek goes ``early`` seconds before a time, for a key frame to come before it.
+        """
+        far = np.flatnonzero(np.diff(times) > early) + 1
+        groups = [part.tolist() for part in np.split(np.array(times), far)]
+        decoded = sum(ts[-1] - max(0.0, ts[0] - early) for ts in groups)
+        return groups if decoded < SEQUENTIAL_SHARE * times[-1] else []
+
     def aim_at_keys(self, times: NDArray[np.float64], late: float) -> NDArray[np.float64]:
         """Return times shortly after the key frames nearest to some times; without an index, as they are.
 
@@ -58,6 +69,9 @@ class Timeline:
 
 def read_timeline(container: Container) -> Timeline:
     """Read the times from the header, or from all packets where the header contradicts itself."""
+    unite(container)
+    if container.recordings is not None:
+        return _of_recordings(container)
     stream = container.stream
     keys, stamps, indexed = _read_index(container)
     origin = float(stream.start_time * stream.time_base) if stream.start_time is not None else None
@@ -77,6 +91,16 @@ def read_timeline(container: Container) -> Timeline:
     if indexed is not None and indexed < duration - max(0.5, 0.02 * duration):
         keys, stamps = (), None  # of the first fragment only
     return Timeline(origin, _offset(container, origin), duration, keys, stamps)
+
+
+def _of_recordings(container: Container) -> Timeline:
+    assert container.recordings is not None
+    unit = float(container.stream.time_base)
+    stamps, keys = (np.array(x) * unit for x in (container.recordings.stamps, container.recordings.keys))
+    origin, last = float(stamps[0]), float(stamps[-1])
+    step = (last - origin) / max(1, len(stamps) - 1)
+    starts = tuple((keys - origin).tolist())
+    return Timeline(origin, _offset(container, origin), last - origin + step, starts, stamps - origin)
 
 
 def _offset(container: Container, origin: float) -> float:

@@ -21,7 +21,7 @@ from stopcli.runtime.encoder import Encoder, EncoderOptions
 from stopcli.runtime.profile import count_flops
 from stopcli.video.clips import read_frames
 from stopcli.video.discovery import find_videos
-from stopcli.video.prefetch import AHEAD, prefetch
+from stopcli.video.workers.prefetch import AHEAD, prefetch
 
 CPU = {"device": "cpu", "precision": "fp32"}
 

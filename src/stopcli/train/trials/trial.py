@@ -35,7 +35,7 @@ from stopcli.train.scoring.judge import Judge
 from stopcli.train.scoring.retention import SHARES, weights_of
 from stopcli.train.trials.published import published
 from stopcli.video.cache import FrameCache
-from stopcli.video.prefetch import prefetch
+from stopcli.video.workers.prefetch import prefetch
 
 if TYPE_CHECKING:
     from stopcli.runtime.encoder import Encoder, EncoderOptions

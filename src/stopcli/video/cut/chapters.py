@@ -49,7 +49,7 @@ def write_chapters(source: str, target: str, chapters: Sequence[tuple[float, flo
 
             new = open_like(video.file, target, add, finish, encodes=False)
             with new.output as output:
-                for packet in video.file.demux():
+                for packet in video.demux():
                     video.beat()
                     if packet.size and packet.stream_index in new.streams:
                         packet.stream = new.streams[packet.stream_index]

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from stopcli.errors import UnreadableVideo
 from stopcli.video.container import Container, lenient_tags
 from stopcli.video.reader import check_file, open_video
+from stopcli.video.recordings import unite
 
 SOUND_RATE = 48_000  # samples a second
 QUALITY = "26"  # of x264: small, and good enough to judge a moment by
@@ -116,13 +117,12 @@ class _Sound:
         import av
 
         with closing(Container(self._source, 1)) as container:
+            unite(container)
             stream = container.sounds[0]
             begin = (container.file.start_time or 0) / 1_000_000
-            stamp = round((self._start + begin) / float(stream.time_base))
             try:
-                container.file.seek(max(0, stamp), stream=stream, backward=True)
-                for packet in container.file.demux(stream):
-                    container.beat()
+                container.seek(max(0.0, self._start + begin))
+                for packet in container.read(stream):
                     for frame in packet.decode():
                         at = None if frame.pts is None else float(frame.pts * frame.time_base) - begin
                         if at is None or at + frame.samples / frame.sample_rate <= self._start:

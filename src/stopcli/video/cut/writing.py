@@ -177,6 +177,7 @@ def _write(source: str, target: str, video: Container, moment: Moment, pictures:
     begin = zero - (Fraction(PRIMING) if trims else lead)
     try:
         with closing(Container(source, 1)) as rest:
+            rest.recordings = video.recordings
             output, streams, sounds, left_out = _open(target, video, rest, moment, pictures)
             with output:
                 shown = zero if trims else begin
@@ -307,8 +308,7 @@ def _others(
             wanted = [s for s in rest.file.streams if s.index in streams and s.index != rest.stream.index]
     waiting = {s.index for s in wanted if s.type == "audio"}
     before: dict[int, list[Any]] = {}  # pictures of other streams, from the key frame before the moment on
-    for packet in rest.file.demux([rest.stream, *wanted]):
-        rest.beat()
+    for packet in rest.read(rest.stream, *wanted):
         if not packet.size or (packet.dts is None and packet.pts is None):
             continue
         since, kind = _time(packet), packet.stream.type
