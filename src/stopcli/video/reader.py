@@ -100,7 +100,7 @@ class VideoReader:
         self.may_jump = container.may_jump()
         self._only_dts = container.file.format.name == "avi"
         if self._only_dts:
-            self._delay = self._measure_delay(self._step)
+            self._delay = _measure_delay(self)
 
     def stamps(self, *, scan: bool = False) -> NDArray[np.float64] | None:
         """Return the times of all packets, ascending, where the file lists them; ``scan`` reads them all."""
@@ -114,15 +114,6 @@ class VideoReader:
         if stamps is None:
             return sample_times(end - start, frames, start)
         return film_times(stamps, frames, start, end)
-
-    def _measure_delay(self, step: float) -> float:
-        """Return how late the first picture is by stamps of decoding: AVI files have no others."""
-        try:
-            first = next(self._decode(), (0.0, None))[0]
-        except (_Distrusted, VideoTimeout):
-            first = 0.0
-        self._container.rewind()
-        return first if first <= MOST_DELAY * step else 0.0
 
     def frames_at(
         self, wanted: Sequence[float] | NDArray[np.float64], size: int | Framing, *, whole: bool = False
@@ -288,6 +279,16 @@ class VideoReader:
                 last_progress = self._container.clock()
             elif self._container.is_past(last_progress + STALL_SECONDS):
                 raise VideoTimeout(f"{self._container.path}: no frame for {STALL_SECONDS:.0f} s; skipped")
+
+
+def _measure_delay(video: VideoReader) -> float:
+    """Return how late the first picture is by stamps of decoding: AVI files have no others."""
+    try:
+        first = next(video._decode(), (0.0, None))[0]
+    except (_Distrusted, VideoTimeout):
+        first = 0.0
+    video._container.rewind()
+    return first if first <= MOST_DELAY * video._step else 0.0
 
 
 def facts_of(video: VideoReader, *, look: bool = False) -> Facts:
