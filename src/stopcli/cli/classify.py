@@ -36,11 +36,11 @@ def command(
         names = parse_labels(labels, s.say) if labels is not None else None
         check_template(template)
         files.check(moments=window is not None)
-        videos = s.videos(paths, files_from)
+        videos = files.beside(s.videos(paths, files_from), each=True)
         s.note_cut(prompts_for(names or (), s.files.config, template))
         from stopcli.tasks.classify import classify
 
         s.note_alike(names if names is not None else default_labels(s.files.config), template)
         results = classify(s.encoder, videos, labels=names, template=template, top_k=top_k, window=window)
         s.output.add_all(s.watched("classifying", len(videos), results))
-        files.write(s, "timeline_page")
+        files.write(s, "timeline_page", videos)

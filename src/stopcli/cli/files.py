@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -41,7 +42,15 @@ class Files:
                 raise UsageError("--export writes moments, and whole files are none; search or label windows")
             check_export(self.export, force=self.force)
 
-    def write(self, s: Session, page: str) -> None:
+    def beside(self, videos: list[Path], *, each: bool = False) -> list[Path]:
+        """Return videos, once none of them would be replaced; ``each`` has moments that are written."""
+        if self.export is not None:
+            from stopcli.output.export import check_export
+
+            check_export(self.export, force=self.force, videos=videos, each=each)
+        return videos
+
+    def write(self, s: Session, page: str, videos: Sequence[Path]) -> None:
         """Write the records as a page, `output.html`'s of that name, and their moments for other programs."""
         from stopcli.fileio import write_text
         from stopcli.results import Failure
@@ -54,7 +63,7 @@ class Files:
         if self.export is not None and s.output.records:
             from stopcli.output.export import export
 
-            for item in export(self.export, s.output.records, force=self.force):
+            for item in export(self.export, s.output.records, force=self.force, videos=videos):
                 if isinstance(item, Failure):
                     s.output.add(item)
                 else:

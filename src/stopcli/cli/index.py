@@ -332,12 +332,13 @@ def highlights(
         from stopcli.index.types import Filters
 
         files.check(moments=True)
-        videos = s.videos(paths, files_from)
+        videos = files.beside(s.videos(paths, files_from))
         with s.engine(index, cuts) as engine:
             filters = Filters(top_k, per_file=per_file)
             result = engine.highlights(videos, s.roots(paths), window, filters)
-        s.output.add_all([*saved(s, result.hits, save_clips, cutting, files.force), *result.failures])
-        files.write(s, "hits_page")
+        s.output.add_all(saved(s, result.hits, save_clips, cutting, videos, force=files.force))
+        s.output.add_all(result.failures)
+        files.write(s, "hits_page", videos)
 
 
 def _check_known(index: OpenIndex, paths: list[Path] | None) -> None:

@@ -187,13 +187,14 @@ def command(
         if save_clips is not None and search.whole:
             raise UsageError("--save-clips saves moments; leave out --whole")
         files.check(moments=not search.whole)
-        videos = s.videos(search.paths, search.files_from)
+        videos = files.beside(s.videos(search.paths, search.files_from))
         s.note_cut([*request.texts, *request.narrow, *request.unlike])
         with s.engine(index, search.cuts) as engine:
             result = engine.search(request, videos, s.roots(search.paths))
         hits, missed = search.sort_out(result, every=every)
-        s.output.add_all([*saved(s, hits, save_clips, cutting, files.force), *missed, *result.failures])
-        files.write(s, "hits_page")
+        shown = list(saved(s, hits, save_clips, cutting, videos, force=files.force))
+        s.output.add_all([*shown, *missed, *result.failures])
+        files.write(s, "hits_page", videos)
         if preview:
             _show_preview(s)
 
@@ -233,7 +234,13 @@ def example(text: str) -> Example:
 
 
 def saved(
-    s: Session, hits: Sequence[Hit], folder: Path | None, cutting: o.Cutting, force: bool
+    s: Session,
+    hits: Sequence[Hit],
+    folder: Path | None,
+    cutting: o.Cutting,
+    videos: Sequence[Path],
+    *,
+    force: bool,
 ) -> Iterator[Hit | Failure]:
     """Yield hits, and what became of the clips of them where a folder is given."""
     if folder is None:
@@ -243,7 +250,8 @@ def saved(
 
     clips = []
     with s.progress("cutting", len(hits)) as done:
-        for item, clip in save_hits(hits, folder, pad=cutting.pad, exact=cutting.exact, force=force):
+        how = {"exact": cutting.exact, "force": force}
+        for item, clip in save_hits(hits, folder, pad=cutting.pad, videos=videos, **how):
             yield item
             if clip is not None:
                 clips.append(clip)

@@ -149,7 +149,7 @@ def _workspace(
     """Open what the page works on, and close it."""
     from stopcli.index.store import default_folder
     from stopcli.settings import cache_folder, default_model
-    from stopcli.tasks.labelling import LabelTable
+    from stopcli.tasks.labelling.table import LabelTable
     from stopcli.web.work.footage import Footage
     from stopcli.web.work.workspace import Models, Settings, Workspace
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from importlib.resources import files as package_files
@@ -109,7 +110,7 @@ def parse_labels(text: str, say: Callable[[str], object] = lambda _: None) -> li
         UsageError: fewer than two labels. InputError: the file cannot be read.
     """
     labels = read_lines(Path(text[1:])) if text.startswith("@") else text.split(",")
-    labels = [" ".join(label.split()) for label in labels if label.strip()]
+    labels = [unicodedata.normalize("NFC", " ".join(label.split())) for label in labels if label.strip()]
     spelling, notes = one_spelling(labels)
     notes += [f"label {t!r} is given {n} times, and taken once" for t, n in Counter(labels).items() if n > 1]
     for note in notes:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import lru_cache
@@ -11,7 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
-from stopcli.data.table import Dataset, Row, real_path
+from stopcli.data.paths import real_path
+from stopcli.data.table import Dataset, Row
 from stopcli.errors import BadDataset
 from stopcli.fileio import content_key
 
@@ -19,22 +20,23 @@ VALIDATION = 0.2  # share of the clips
 DIVISIONS = 50  # attempts at parts that leave every label to the others
 
 
-def with_validation(data: Dataset, seed: int) -> Dataset:
+def with_validation(data: Dataset, seed: int, known: Collection[int] = ()) -> Dataset:
     """Return the data set with every row in a split.
 
-    Rows without a split are for training. Where no row is for validation, a fifth of the training
-    clips of each class becomes it: at least one, never all. Groups stay whole; where each class is
-    one group only, no validation is possible and none is made.
+    Rows without a split are for training. Where no row is for validation, a fifth of the training clips of
+    each class becomes it: at least one, never all, and none that is ``known`` (row numbers) to what will be
+    trained. Groups stay whole; where each class is one group only, no validation is possible, and none made.
     """
     rows = [r if r.split else replace(r, split="train") for r in data.rows]
     if not any(r.split == "val" for r in rows):
-        chosen = _held_out([r for r in rows if r.split == "train"], data.task == "classification", seed)
+        training, by_class = [r for r in rows if r.split == "train"], data.task == "classification"
+        chosen = _held_out(training, by_class, seed, known)
         rows = [replace(r, split="val") if r.number in chosen else r for r in rows]
     return replace(data, rows=tuple(rows))
 
 
-def _held_out(rows: list[Row], by_class: bool, seed: int) -> set[int]:
-    """Choose the numbers of rows to hold out."""
+def _held_out(rows: list[Row], by_class: bool, seed: int, known: Collection[int]) -> set[int]:
+    """Choose the numbers of rows to hold out, none of which stays with one that is known."""
     rng = np.random.default_rng([seed, 1])
     units = defaultdict[str, list[Row]](list)  # what must stay together
     for row, name in zip(rows, units_of(rows), strict=True):
@@ -53,7 +55,8 @@ def _held_out(rows: list[Row], by_class: bool, seed: int) -> set[int]:
         some_wanted = any(wanted[name] > 0 for name in cost)
         leaves_enough = all(left[name] > number for name, number in cost.items())
         not_far_over = all(number <= max(1, 2 * wanted[name]) for name, number in cost.items())
-        if some_wanted and leaves_enough and not_far_over:
+        is_new = not any(row.number in known for row in members)
+        if some_wanted and leaves_enough and not_far_over and is_new:
             for name, number in cost.items():
                 wanted[name] -= number
                 left[name] -= number
@@ -104,6 +107,25 @@ def _divided(units: dict[str, list[Row]], count: int, rng: np.random.Generator) 
         classes[chosen] += count_of
         parts[chosen] |= {row.number for row in units[order[i]]}
     return parts
+
+
+def divided_units(rows: Sequence[Row]) -> list[str]:
+    """Return a note where clips of one file or group are in several splits: they are not wholly new."""
+    places = defaultdict[str, dict[str, Row]](dict)  # of each unit: its splits, and a row of each
+    for row, name in zip(rows, units_of(rows), strict=True):
+        places[name].setdefault(row.split or "train", row)
+    divided = [found for found in places.values() if len(found) > 1]
+    if not divided:
+        return []
+    (one, first), (other, second) = sorted(divided[0].items())[:2]
+    if first.group is not None and first.group == second.group:
+        what = f"clips of the group {first.group!r} are"
+    elif first.path == second.path:
+        what = f"clips of {first.path.name!r} are"
+    else:
+        what = f"{first.path.name!r} and {second.path.name!r}, which belong together, are"
+    more = f" ({len(divided)} files or groups are divided)" if len(divided) > 1 else ""
+    return [f"{what} in {one} and {other}{more}: those held out are not wholly new"]
 
 
 def units_of(rows: Sequence[Row]) -> list[str]:

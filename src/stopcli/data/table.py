@@ -9,20 +9,30 @@ fault of the table, with its row; what else a table must be is for those who tra
 
 from __future__ import annotations
 
-import os
+import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
 from stopcli.data.annotations import CERTAIN, READERS, as_records, read_annotations
 from stopcli.data.labels import near_labels, one_spelling
-from stopcli.data.tablefile import COLUMNS, MEASURED, Record, json_table, meant, read_records, short
+from stopcli.data.paths import no_file, real_path, table_path
+from stopcli.data.tablefile import (
+    COLUMNS,
+    FRAMES,
+    LENGTHS,
+    MEASURED,
+    Record,
+    json_table,
+    meant,
+    read_records,
+    short,
+)
 from stopcli.errors import BadDataset, FileMissing
-from stopcli.fileio import exists, file_hash, is_file, is_folder
+from stopcli.fileio import file_hash, is_file, is_folder
 from stopcli.results import LONGEST, MOST_TEXT, read_clock
-from stopcli.video.discovery import as_spelled, find_videos
+from stopcli.video.discovery import find_videos
 
 Task = Literal["classification", "retrieval"]
 Clip = tuple[Path, float | None, float | None]  # a file, and the seconds of it: None is the whole
@@ -151,21 +161,28 @@ def _from_records(source: Path, records: list[Record], notes: list[str]) -> Data
         raise BadDataset(f"{source}: has both 'label' and 'caption'; keep the one that you mean")
     task: Task = "classification" if "label" in columns else "retrieval"
     problems: list[Problem] = []
+    if not {"start", "end"} <= set(columns) and (counted := [name for name in FRAMES if name in columns]):
+        message = f"the column {counted[0]!r} counts frames; write start and end in seconds"
+        problems.append(Problem(1, message))
+    length = None  # the column that stands for the end
+    if "start" in columns and "end" not in columns:
+        length = next((name for name in columns if name.lower().replace(" ", "_") in LENGTHS), None)
     for name in columns:
-        if name not in (*COLUMNS, *MEASURED):
+        if name not in (*COLUMNS, *MEASURED, length):
             if close := meant(name, columns):
                 message = f"unknown column {short(name)!r}; did you mean {close!r}? if not, rename it"
                 problems.append(Problem(1, message))
             else:
                 notes.append(f"the column {short(name)!r} is not read")
     rows: list[Row] = []
+    waiting = 0
     doubtful: set[Path] = set()
     seen: dict[tuple[object, ...], Row] = {}
     for number, record in records:
         try:
             if isinstance(record, str):
                 raise ValueError(record)
-            row = _row(source, number, record, task)
+            row = _row(source, number, record, task, length)
             key = (real_path(row.path), *row.clip[1:], None if task == "classification" else row.text)
             first = seen.setdefault(key, row)
             if first is not row:
@@ -173,12 +190,19 @@ def _from_records(source: Path, records: list[Record], notes: list[str]) -> Data
                 raise ValueError(f"{short(record['path'])} is in row {first.number} already, {same}")
             rows.append(row)
         except ValueError as error:
-            problems.append(Problem(number, str(error), isinstance(error, _Absent)))
+            if isinstance(error, _Unlabelled):
+                waiting += 1
+            else:
+                problems.append(Problem(number, str(error), isinstance(error, _Absent)))
             if isinstance(record, dict):
-                doubtful.add(_path(source, str(record.get("path") or "").strip()))
+                doubtful.add(table_path(source.parent, str(record.get("path") or "").strip()))
     if task == "classification":
         rows = _spelled(rows, notes)
-    notes += _divided_groups(rows)
+    notes += _counted(waiting, "{} no label yet, and {} left out")
+    endless = sum(row.start is not None and row.end is None for row in rows)
+    notes += _counted(endless, "{} a start and no end, and {} taken until the end of the file")
+    if waiting and not rows and not problems:
+        raise BadDataset(f"{source}: no row has a label yet; write one into the column 'label'")
     return Dataset(source, task, tuple(rows), tuple(problems), tuple(notes), frozenset(doubtful))
 
 
@@ -189,22 +213,18 @@ def _spelled(rows: Sequence[Row], notes: list[str]) -> list[Row]:
     return [replace(row, text=spelling[row.text]) for row in rows]
 
 
-def _divided_groups(rows: Sequence[Row]) -> list[str]:
-    """Return a note where clips of one group are in several splits: those held out are no longer new."""
-    splits: dict[str, set[str]] = {}
-    for row in rows:
-        if row.group is not None:
-            splits.setdefault(row.group, set()).add(row.split or "train")
-    divided = [(group, sorted(found)) for group, found in splits.items() if len(found) > 1]
-    if not divided:
-        return []
-    (group, found), more = divided[0], f" ({len(divided)} groups are divided)" if len(divided) > 1 else ""
-    where = " and ".join(found)
-    return [f"clips of the group {short(group)!r} are in {where}{more}: those held out are not wholly new"]
+def _counted(count: int, what: str) -> list[str]:
+    """Return a note about so many rows, if there are any."""
+    has, are = ("1 row has", "is") if count == 1 else (f"{count} rows have", "are")
+    return [what.format(has, are)] if count else []
 
 
 class _Absent(ValueError):
     """The file of a row is not there."""
+
+
+class _Unlabelled(ValueError):
+    """A row waits for its label."""
 
 
 def _annotated(source: Path, files: list[Path]) -> Dataset:
@@ -222,7 +242,7 @@ def _annotated(source: Path, files: list[Path]) -> Dataset:
     return _from_records(source / files[0].name, as_records(source, found, notes), notes)
 
 
-def _row(source: Path, number: int, record: dict[str, Any], task: Task) -> Row:
+def _row(source: Path, number: int, record: dict[str, Any], task: Task, length: str | None) -> Row:
     def cell(name: str) -> str:
         value = record.get(name)
         return "" if value is None else " ".join(str(value).split())  # a label is one line
@@ -230,17 +250,21 @@ def _row(source: Path, number: int, record: dict[str, Any], task: Task) -> Row:
     given = str(record.get("path") or "").strip()
     if not given:
         raise ValueError("the path is empty")
-    text = cell(TEXT_COLUMN[task])
+    text = unicodedata.normalize("NFC", cell(TEXT_COLUMN[task]))  # macOS writes ü as u and two dots
+    if not text and task == "classification":
+        raise _Unlabelled
     if not text:
         raise ValueError(f"the {TEXT_COLUMN[task]} is empty")
     if text != text.encode(errors="ignore").decode():
         raise ValueError(f"the {TEXT_COLUMN[task]} is no text: {text[:40]!a}")
     if len(text) > MOST_TEXT:
         raise ValueError(f"the {TEXT_COLUMN[task]} has {len(text)} characters; {MOST_TEXT} are the most")
-    path = _path(source, given)
+    path = table_path(source.parent, given)
     if not is_file(path):
-        raise _Absent(f"no file {short(given)}")
+        raise _Absent(no_file(path, given))
     start, end = (_seconds(name, record.get(name), cell(name)) for name in ("start", "end"))
+    if length is not None and (lasts := _seconds(length, record.get(length), cell(length))) is not None:
+        end = (start or 0.0) + lasts
     if end is not None and end <= (start or 0):
         raise ValueError(f"it ends at {end:g} s, before it starts ({start or 0:g} s)")
     split = cell("split").lower() or None
@@ -248,25 +272,6 @@ def _row(source: Path, number: int, record: dict[str, Any], task: Task) -> Row:
     if split is not None and split not in SPLITS:
         raise ValueError(f"the split must be train, val or test, got {short(cell('split'))!r}")
     return Row(number, path, text, start, end, split, cell("group") or None)
-
-
-def real_path(path: Path) -> str:
-    """Return the one name that a file has, whatever links and detours lead to it."""
-    if path.is_symlink():
-        return os.path.realpath(path)
-    return f"{_real_folder(path.parent.absolute())}{os.sep}{path.name}"
-
-
-@lru_cache(maxsize=1 << 14)
-def _real_folder(folder: Path) -> str:
-    return os.path.realpath(folder)
-
-
-def _path(source: Path, given: str) -> Path:
-    path = source.parent / os.path.expanduser(given)  # noqa: PTH111 - Path's fails for users unknown
-    if "\\" in given and not exists(path) and exists(slashed := source.parent / given.replace("\\", "/")):
-        return slashed  # the table was written on Windows
-    return as_spelled(path)
 
 
 def _seconds(name: str, given: object, value: str) -> float | None:
@@ -295,7 +300,8 @@ def _class_folders(source: Path) -> Iterator[Row]:
         named = [(splits[top], p) for top in splits for p in _folders(top)]
     found = [(split, folder, path) for split, folder in named for path in find_videos([folder])]
     for number, (split, folder, path) in enumerate(found, 1):
-        yield Row(number, path, folder.name.replace("_", " "), split=split)
+        label = unicodedata.normalize("NFC", folder.name).replace("_", " ")
+        yield Row(number, path, label, split=split)
 
 
 def _folders(folder: Path) -> list[Path]:

@@ -16,20 +16,25 @@ from collections import Counter
 from collections.abc import Collection, Iterator
 from pathlib import Path
 from types import NoneType
-from typing import Any
+from typing import Any, NamedTuple
 
 from stopcli.errors import BadDataset
 
 TEXTS = {"label", "caption"}
 KEPT = re.compile(r"^'(?='*[=+\-@])")  # keeps a spreadsheet from computing a text, as exports have it
 COLUMNS = ("path", "label", "caption", "start", "end", "split", "group")
-MEASURED = (
-    "score",
-    "confidence",
-    "first_frame",
-    "end_frame",
-    "fps",
-)  # what an export has too; nothing to learn from
+FRAMES = ("first_frame", "end_frame")
+MEASURED = ("score", "confidence", *FRAMES, "fps")  # what an export has too; nothing to learn from
+LENGTHS = (
+    "duration",
+    "length",
+    "dur",
+    "duration_s",
+    "duration_sec",
+    "duration_(s)",
+    "length_s",
+    "length_(s)",
+)
 ALIASES = {
     "path": ("file", "filename", "file_name", "filepath", "file_path", "video", "video_path", "clip"),
     "label": ("class", "category"),
@@ -43,8 +48,23 @@ ALIASES = {
         "start_s",
         "start_(s)",
         "starttime",
+        "onset",
+        "in",
+        "t0",
     ),
-    "end": ("stop", "end_time", "to", "end_sec", "end_seconds", "end_s", "end_(s)", "endtime"),
+    "end": (
+        "stop",
+        "end_time",
+        "to",
+        "end_sec",
+        "end_seconds",
+        "end_s",
+        "end_(s)",
+        "endtime",
+        "offset",
+        "out",
+        "t1",
+    ),
     "split": ("subset", "set", "partition"),
 }
 NAMES = {alias: name for name, aliases in ALIASES.items() for alias in (name, *aliases)}
@@ -53,6 +73,17 @@ CLOSE = 0.75  # how much alike the name of a column and a known one are, from 0 
 MARKS = {codecs.BOM_UTF8: "utf-8-sig", codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
 MOST_BYTES = 256 << 20  # of a file of texts
 MOST_TEXT = 80  # characters of a cell that a message repeats
+
+
+class Form(NamedTuple):
+    """How a CSV is written: as a spreadsheet, or a person, left it."""
+
+    encoding: str = "utf-8"
+    delimiter: str = ","
+    newline: str = "\n"
+    names: tuple[tuple[str, str], ...] = ()  # columns: the name of this project, and the file's own
+    declared: bool = False  # its first line says the delimiter, as Excel's does
+
 
 Record = tuple[int, dict[str, Any] | str]  # a row's number, and its cells by column or what is wrong
 
@@ -91,12 +122,29 @@ def read_records(path: Path) -> Iterator[Record]:
     return read(path, text)
 
 
-def _csv(path: Path, text: str) -> Iterator[Record]:
+def read_form(path: Path) -> Form:
+    """Return how a CSV is written; raises as `read_records`, which reads its rows."""
+    with path.open("rb") as stream:
+        head = stream.read(4)
+    encoding = next((name for mark, name in MARKS.items() if head.startswith(mark)), "utf-8")
+    text = read_text(path)
+    delimiter, rest = _delimiter(text)
+    given = next(csv.reader(io.StringIO(rest, newline=""), delimiter=delimiter), [])
+    names = zip(_columns(path, given), map(str.strip, given), strict=False)
+    newline = "\r\n" if "\r\n" in text else "\n"
+    return Form(encoding, delimiter, newline, tuple(names), rest is not text)
+
+
+def _delimiter(text: str) -> tuple[str, str]:
+    """Return what separates cells, and the text from its header on."""
     first, _, rest = text.partition("\n")
     if first.strip().lower().startswith("sep=") and len(first.strip()) == 5:  # Excel's own line
-        delimiter, text = first.strip()[4], rest
-    else:
-        delimiter = max(",;\t", key=first.count)  # spreadsheets of some countries write semicolons
+        return first.strip()[4], rest
+    return max(",;\t", key=first.count), text  # spreadsheets of some countries write semicolons
+
+
+def _csv(path: Path, text: str) -> Iterator[Record]:
+    delimiter, text = _delimiter(text)
     # not splitlines: a caption may hold any of the characters at which that cuts
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
     number, columns = 0, [""]

@@ -145,7 +145,8 @@ class SearchEngine(AbstractContextManager["SearchEngine"]):
             return Update(plan.diff, self._snapshot(plan.diff, window, space.precision), embedded, passing)
 
     def _snapshot(self, diff: FileDiff, window: float | None, precision: str | None) -> Snapshot:
-        return self.index.snapshot(diff.contents(), self._weights, precision, self._frames, window)
+        contents = diff.contents() | set(diff.before.values())
+        return self.index.snapshot(contents, self._weights, precision, self._frames, window)
 
     def search(self, request: SearchRequest, videos: Paths, roots: Paths) -> SearchResult:
         """Bring the index up to date with the files, as `update` does, and answer.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,6 +12,7 @@ from stopcli.fileio import check_output, exists, make_folder, replacing, short_n
 from stopcli.results import Failure, Hit, SavedClip
 from stopcli.video.cut.streams import MUXERS
 from stopcli.video.cut.writing import starts_in_time, suffix_of
+from stopcli.video.discovery import shared_names, telling_name
 from stopcli.video.workers.pool import write_moment
 
 
@@ -37,16 +38,24 @@ def save_clip(
 
 
 def save_hits(
-    hits: Iterable[Hit], folder: Path, *, pad: float = 0.0, exact: bool = False, force: bool = False
+    hits: Sequence[Hit],
+    folder: Path,
+    *,
+    pad: float = 0.0,
+    exact: bool = False,
+    force: bool = False,
+    videos: Iterable[str | Path] = (),
 ) -> Iterator[tuple[Hit | Failure, SavedClip | None]]:
     """Write the moment of each hit, ``pad`` seconds longer on both sides, into a folder; yield what became.
 
-    A hit whose moment cannot be written is yielded all the same, after the failure.
+    Names tell the folder of a video where another one of the hits, or of the ``videos``, is called alike. A
+    hit whose moment cannot be written is yielded all the same, after the failure.
     """
     make_folder(folder)
+    shared = shared_names({str(video) for video in (*videos, *(hit.path for hit in hits))})
     for hit in hits:
         source, start, end = Path(hit.path), max(0.0, (hit.start or 0.0) - pad), (hit.end or 0.0) + pad
-        target = folder / clip_name(source, start, end, f"{_slug(hit.query)}-{hit.rank:02d}_")
+        target = folder / clip_name(source, start, end, f"{_slug(hit.query)}-{hit.rank:02d}_", shared)
         try:
             saved = save_clip(source, start, end, target, exact=exact, force=force)
         except StopError as error:
@@ -56,10 +65,10 @@ def save_hits(
             yield replace(hit, clip=saved.path), saved
 
 
-def clip_name(source: Path, start: float, end: float, before: str = "") -> str:
+def clip_name(source: Path, start: float, end: float, before: str = "", shared: Collection[str] = ()) -> str:
     """Return a name that tells what is in a clip: ``match_00.01.23.50-00.01.31.50.mp4``."""
     times = f"{_stamp(start)}-{_stamp(end)}"
-    return f"{before}{short_name(source.stem)}_{times}{suffix_of(source)}"
+    return f"{before}{short_name(telling_name(source, shared))}_{times}{suffix_of(source)}"
 
 
 def _stamp(seconds: float) -> str:

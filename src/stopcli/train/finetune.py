@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from stopcli.data.background import with_background
 from stopcli.data.seen import Seen, read_seen
-from stopcli.data.split import few_shots, folds_of, with_validation
+from stopcli.data.split import divided_units, few_shots, folds_of, with_validation
 from stopcli.data.table import Dataset, read_dataset
 from stopcli.errors import CannotWrite, FileExists, UsageError
 from stopcli.fileio import alone, file_hash, is_file
@@ -126,7 +126,7 @@ def _checked_table(
         raise UsageError("--epochs 0 runs in one process; leave out torchrun")
     if table.task == "retrieval":
         _check_for_captions(options)
-    for note in table.notes:
+    for note in (*table.notes, *divided_units(table.rows)):
         callback.noted(note)
     return check_table(table, callback, skip_bad=skip_bad)
 
@@ -190,14 +190,31 @@ class _Workshop:
         options = self._options
         encoder = self._encoder or load_trainable(self._base, options, self._where, self._callback)
         self._encoder = None
+        known = {row.number for row in data.rows if self._seen.has(row.clip)}
         if not (fold and options.epochs == 0):
-            data = with_validation(data, options.seed)
+            data = with_validation(data, options.seed, known)
+        data = self._without_known(data, known)
         if options.shots is not None and data.task == "classification":
             data = few_shots(data, options.shots, options.seed)
         return FinetuneRun(encoder, data, self._reader, folder, options, self._origin, self._seen)
 
+    def _without_known(self, data: Dataset, known: set[int]) -> Dataset:
+        """Leave out what would judge the model by clips that its base was trained on."""
+        judges = {row.number for row in data.rows if row.split in ("val", "test") and row.number in known}
+        if judges:
+            what = "1 clip" if len(judges) == 1 else f"{len(judges)} clips"
+            note = f"{what} for validation or test left out: {self._base.name} was trained on what they show"
+            self._callback.noted(note)
+        return replace(data, rows=tuple(row for row in data.rows if row.number not in judges))
+
     def cross_validate(self, data: Dataset, folder: Path, count: int) -> CrossValidation:
-        """Score the way that the model will be made, on all clips that are not for the test."""
+        """Score the way that the model will be made, on all clips that are not for the test.
+
+        Raises UsageError: the base was trained on some of them.
+        """
+        if known := sum(self._seen.has(row.clip) for row in data.rows if row.split != "test"):
+            found = f"{self._base.name} was trained on {known} of these clips, and cannot be judged by them"
+            raise UsageError(f"{found}; start from the model that it was made from, or leave out --folds")
 
         def train(run: FinetuneRun, number: int) -> None:
             self._callback.noted(f"fold {number} of {count}: {len(run.test)} clips are judged")

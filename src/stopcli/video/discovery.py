@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import stat
 import unicodedata
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 
 from stopcli.fileio import is_folder
@@ -88,6 +89,18 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
         return entry.is_dir()
     except OSError:
         return False  # reading it will say what is wrong with it
+
+
+def shared_names(videos: Iterable[str | Path]) -> frozenset[str]:
+    """Return the names, without suffix and in small letters, that several videos have: cameras begin anew."""
+    counts = Counter(Path(video).stem.casefold() for video in videos)
+    return frozenset(name for name, count in counts.items() if count > 1)
+
+
+def telling_name(video: Path, shared: Collection[str]) -> str:
+    """Return what a video is called in the name of another file: with its folder, if the name is shared."""
+    folder = Path(os.path.abspath(video)).parent.name  # noqa: PTH100 - resolve() would follow links
+    return f"{folder}_{video.stem}" if folder and video.stem.casefold() in shared else video.stem
 
 
 def as_spelled(path: Path) -> Path:

@@ -17,7 +17,7 @@ from conftest import write_model
 from labelled_clips import write_labelled
 from served import PATIENCE, served
 from stopcli.model.config import StopConfig
-from stopcli.tasks.labelling import LabelTable
+from stopcli.tasks.labelling.table import LabelTable
 from stopcli.tasks.samples import copy_samples
 
 

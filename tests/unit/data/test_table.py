@@ -56,9 +56,9 @@ def test_reading_knows_no_rules_of_training(videos):
 
 def test_faults_are_listed_by_row(videos):
     data = read_dataset(table(videos, "path,label,end\n00.mp4,,\n01.mp4,a,x\nno.mp4,a,\n02.mp4,b,3\n"))
-    assert [p.row for p in data.problems] == [2, 3, 4]
+    assert [p.row for p in data.problems] == [3, 4]
     assert [r.number for r in data.rows] == [5]
-    with pytest.raises(BadDataset, match="3 problems, do this"):
+    with pytest.raises(BadDataset, match="2 problems, do this"):
         data.require_sound("do this")
 
 
@@ -105,6 +105,13 @@ def test_groups_stay_on_one_side(videos):
     data = with_validation(rows(videos, 12, group=lambda i: f"person {i // 3}"), 3)
     assert data.of("val")
     assert not {r.group for r in data.of("val")} & {r.group for r in data.of("train")}
+
+
+def test_what_a_model_knows_judges_none_that_is_made_of_it(videos):
+    for seed in range(5):
+        data = with_validation(rows(videos, 12), seed, known=range(2, 12))  # but the last two
+        assert {r.number for r in data.of("val")} <= {12, 13}
+        assert len(data.of("train")) >= 10
 
 
 def test_shots_are_drawn_of_each_class(videos):

@@ -8,6 +8,7 @@ import math
 import pytest
 
 from stopcli.data.labels import parse_labels
+from stopcli.data.split import divided_units
 from stopcli.data.table import MOST_LISTED, read_dataset
 from stopcli.errors import BadDataset, InputError
 
@@ -16,7 +17,7 @@ from stopcli.errors import BadDataset, InputError
 def read(tmp_path):
     """Write a table beside four files, and read it."""
     for name in ("d1", "d2", "r1", "r2"):
-        (tmp_path / f"{name}.mp4").write_bytes(b"film")
+        (tmp_path / f"{name}.mp4").write_bytes(f"film {name}".encode())
 
     def call(content, name="data.csv"):
         data = content if isinstance(content, bytes) else content.encode()
@@ -197,13 +198,58 @@ def test_a_json_file_of_rows_is_a_table(read, tmp_path):
     assert texts(read(json.dumps(exported[:1]), "studio.json")) == ["serve"]  # Label Studio's JSON-MIN
 
 
-def test_a_group_on_both_sides_of_a_split_is_noted(read):
+def test_labels_that_wait_lengths_and_marks(read):
+    """What tables of annotation tools have in common is read, or refused; nothing becomes another clip."""
+    waiting = read("path,label\nd1.mp4,serve\nd2.mp4,\nr1.mp4, \n")
+    assert (texts(waiting), waiting.problems) == (["serve"], ())
+    assert "2 rows have no label yet, and are left out" in waiting.notes
+    with pytest.raises(BadDataset, match="no row has a label yet"):
+        read("path,label\nd1.mp4,\n")
+    for header in ("start,duration", "onset,Length", "in,dur", "begin,duration_(s)"):
+        data = read(f"path,label,{header}\nd1.mp4,serve,1.5,2\nd2.mp4,serve,0:01,0:03\n")
+        assert [(row.start, row.end) for row in data.rows] == [(1.5, 3.5), (1.0, 4.0)]
+        assert (data.problems, data.notes) == ((), ())
+    for header in ("onset,offset", "in,out", "t0,t1"):
+        assert [(r.start, r.end) for r in read(f"path,label,{header}\nd1.mp4,a,1,2\n").rows] == [(1.0, 2.0)]
+    both = read("path,label,start,end,duration\nd1.mp4,a,1,2,9\n")
+    assert ([row.end for row in both.rows], both.notes) == ([2.0], ("the column 'duration' is not read",))
+    endless = read("path,label,start,end\nd1.mp4,a,1,\nd2.mp4,a,1,2\n")
+    assert endless.notes == ("1 row has a start and no end, and is taken until the end of the file",)
+    framed = read("path,label,first_frame,end_frame\nd1.mp4,a,10,20\n")
+    assert "counts frames" in str(framed.problems[0])
+    assert not read("path,label,start,end,first_frame,end_frame\nd1.mp4,a,1,2,10,20\n").problems
+
+
+def test_a_file_that_is_not_there_is_named_as_it_is_written(read, tmp_path):
+    found = read("path,label\nD1.MP4,a\nd 2.mp4,a\nd1.mp4,a\n  x  y.mp4,a\n").problems
+    assert [problem.message for problem in found] == [
+        "no file D1.MP4; did you mean 'd1.mp4'?",
+        "no file d 2.mp4; did you mean 'd2.mp4'?",
+        "no file 'x  y.mp4'",
+    ]
+
+
+def test_letters_that_two_systems_write_otherwise_make_one_label(read):
+    data = read("path,label\nd1.mp4,caf\u00e9\nd2.mp4,cafe\u0301\n")
+    assert (data.labels, data.notes) == (("caf\u00e9",), ())
+    assert parse_labels("cafe\u0301,bar") == ["caf\u00e9", "bar"]
+
+
+def test_a_group_on_both_sides_of_a_split_is_noted(read, tmp_path):
     rows = (
         "path,label,split,group\nd1.mp4,a,train,anna\nd2.mp4,a,test,anna\nr1.mp4,b,,ben\nr2.mp4,b,train,ben\n"
     )
-    assert read(rows).notes == (
-        "clips of the group 'anna' are in test and train: those held out are not wholly new",
-    )
+    assert divided_units(read(rows).rows) == [
+        "clips of the group 'anna' are in test and train: those held out are not wholly new"
+    ]
+    (tmp_path / "r2.mp4").write_bytes((tmp_path / "r1.mp4").read_bytes())
+    rows = "path,label,start,end,split\nd1.mp4,a,0,1,train\nd1.mp4,a,0,1.5,test\nr1.mp4,b,,,train\nr2.mp4,b,,,val\n"
+    assert divided_units(read(rows).rows) == [
+        "clips of 'd1.mp4' are in test and train (2 files or groups are divided): those held out are not wholly new"
+    ]
+    assert divided_units(read(rows).rows[2:]) == [
+        "'r1.mp4' and 'r2.mp4', which belong together, are in train and val: those held out are not wholly new"
+    ]
 
 
 def test_columns_that_are_not_read_change_nothing_of_a_json_table(read):
@@ -222,5 +268,6 @@ def test_columns_that_are_not_read_change_nothing_of_a_json_table(read):
 @pytest.mark.parametrize("name", ["rows.json", "rows.jsonl"])
 def test_what_pandas_writes_for_an_empty_cell_is_empty(read, name):
     rows = [json.dumps({"path": f"d{i}.mp4", "label": label}) for i, label in ((1, "a"), (2, math.nan))]
-    (problem,) = read("[" + ",".join(rows) + "]" if name == "rows.json" else "\n".join(rows), name).problems
-    assert problem.message == "the label is empty"
+    data = read("[" + ",".join(rows) + "]" if name == "rows.json" else "\n".join(rows), name)
+    assert texts(data) == ["a"]
+    assert data.notes == ("1 row has no label yet, and is left out",)

@@ -269,8 +269,8 @@ def test_videos_of_one_name_get_a_file_each(films, tmp_path):
     (tmp_path / "other").mkdir()
     twin = shutil.copy(films / "pal.mp4", tmp_path / "other" / "pal.mp4")
     made = list(export(tmp_path / "hits.srt", [hit(films / "pal.mp4", 0, 2), hit(twin, 4, 6)]))
-    assert [Path(w.path).name for w in made] == ["hits_pal.srt", "hits_pal-2.srt"]
-    assert "00:00:04,000" in (tmp_path / "hits_pal-2.srt").read_text()
+    assert [Path(w.path).name for w in made] == [f"hits_{films.name}_pal.srt", "hits_other_pal.srt"]
+    assert "00:00:04,000" in (tmp_path / "hits_other_pal.srt").read_text()
 
 
 def test_videos_of_several_rates_share_a_timeline(films, tmp_path):

@@ -11,14 +11,15 @@ from fractions import Fraction
 from pathlib import Path
 from xml.etree import ElementTree
 
+import av
 import opentimelineio as otio
 import pytest
 
 from clock_films import copy_with_timecode, write_clock
 from conftest import write_video
 from stopcli.data.table import read_dataset
-from stopcli.errors import CannotWrite
-from stopcli.output.export import export
+from stopcli.errors import CannotWrite, FileExists, UsageError
+from stopcli.output.export import check_export, export
 from stopcli.results import Hit
 
 
@@ -41,15 +42,75 @@ def written(path, records):
 
 
 def test_a_name_that_is_taken_is_not_made_again(films, tmp_path):
-    (tmp_path / "other").mkdir()
-    twin = shutil.copy(films / "pal.mp4", tmp_path / "other" / "pal.mp4")
-    second = shutil.copy(films / "pal.mp4", tmp_path / "other" / "PAL-2.mp4")
-    hits = [hit(films / "pal.mp4", 0, 2), hit(twin, 2, 4), hit(second, 4, 6)]
-    made = [Path(w.path) for w in export(tmp_path / "hits.srt", hits, force=True)]
-    assert [p.name for p in made] == ["hits_pal.srt", "hits_pal-2.srt", "hits_PAL-2-2.srt"]
-    assert [f"00:00:0{t},000 -->" in p.read_text() for p, t in zip(made, (0, 2, 4), strict=True)] == [
+    """Cameras begin anew with each card: the folder tells which film it is, or else a number does."""
+    for name in ("a/day", "b/day", "c"):
+        (tmp_path / name).mkdir(parents=True)
+    twin = shutil.copy(films / "pal.mp4", tmp_path / "a" / "day" / "pal.mp4")
+    second = shutil.copy(films / "pal.mp4", tmp_path / "b" / "day" / "PAL.mp4")
+    third = shutil.copy(films / "pal.mp4", tmp_path / "c" / "pal.mp4")
+    other = shutil.copy(films / "pal.mp4", tmp_path / "c" / "alone.mp4")
+    hits = [hit(twin, 0, 2), hit(second, 2, 4), hit(third, 4, 6), hit(other, 6, 8)]
+    items = list(export(tmp_path / "hits.srt", hits, force=True))
+    made = [Path(w.path) for w in items]
+    names = ["hits_day_pal.srt", "hits_day_PAL-2.srt", "hits_c_pal.srt", "hits_alone.srt"]
+    assert [p.name for p in made] == names
+    assert items[2].description == f"1 moment of {third}"
+    two = list(export(tmp_path / "hits.srt", hits[2:], force=True, videos=[twin, third, other]))
+    assert [Path(w.path).name for w in two] == names[2:]
+    assert [f"00:00:0{t},000 -->" in p.read_text() for p, t in zip(made, (0, 2, 4, 6), strict=True)] == [
         True
-    ] * 3
+    ] * 4
+
+
+def test_no_video_that_was_looked_at_is_replaced(films, tmp_path):
+    for name in ("dog.mp4", "owl.mp4", "out_dog.mp4"):
+        shutil.copy(films / "pal.mp4", tmp_path / name)
+    before = (tmp_path / "out_dog.mp4").read_bytes()
+    videos = [tmp_path / name for name in ("dog.mp4", "owl.mp4", "out_dog.mp4")]
+    hits = [hit(video, 0, 2) for video in videos[:2]]
+    with pytest.raises(UsageError, match=r"out_dog\.mp4: is one of the videos"):
+        check_export(tmp_path / "out.mp4", force=True, videos=videos, each=True)
+    with pytest.raises(UsageError, match=r"out_dog\.mp4: is one of the videos"):
+        list(export(tmp_path / "out.mp4", hits, force=True, videos=videos))
+    (tmp_path / "link").symlink_to(tmp_path)
+    for name in ("owl.mp4", "link/owl.mp4"):
+        with pytest.raises(UsageError, match=r"owl\.mp4: is one of the videos"):
+            check_export(tmp_path / name, force=True, videos=videos)
+    assert (tmp_path / "out_dog.mp4").read_bytes() == before
+    (tmp_path / "m_owl.srt").write_text("mine")
+    with pytest.raises(FileExists):
+        check_export(tmp_path / "m.srt", force=False, videos=videos, each=True)
+    check_export(tmp_path / "m.srt", force=False, videos=videos)
+
+
+def test_a_folder_that_a_link_leads_to_is_the_folder(films, tmp_path):
+    (tmp_path / "far" / "away").mkdir(parents=True)
+    (tmp_path / "near").symlink_to(tmp_path / "far" / "away")
+    for suffix in (".csv", ".boris", ".eaf", ".json"):
+        written(tmp_path / "near" / f"m{suffix}", [hit(films / "pal.mp4", 0, 2)])
+        assert not read_dataset(tmp_path / "far" / "away" / f"m{suffix}").problems
+
+
+def test_moments_that_overlap_are_all_in_the_chapters(films, tmp_path):
+    found = [
+        hit(films / "pal.mp4", 0, 4, "a dog"),
+        hit(films / "pal.mp4", 0, 2, "it runs"),
+        hit(films / "pal.mp4", 3, 5, "an owl"),
+    ]
+    with av.open(str(written(tmp_path / "cues.mp4", found))) as film:
+        chapters = [(c["start"] * c["time_base"], c["metadata"].get("title")) for c in film.chapters()]
+    assert [(float(start), title) for start, title in chapters if title] == [
+        (0.0, "a dog / it runs"), (2.0, "a dog"), (3.0, "a dog / an owl"), (4.0, "an owl"),
+    ]  # fmt: skip
+    again = list(export(tmp_path / "more.mkv", [hit(tmp_path / "cues.mp4", 1, 2)]))
+    assert "5 chapters of its own" in again[0].description
+
+
+def test_a_name_that_is_no_text_loses_no_timeline(films, tmp_path):
+    odd = Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xff\xfe.mp4"))
+    shutil.copy(films / "pal.mp4", odd)
+    for suffix in (".otio", ".xml", ".fcpxml", ".edl"):
+        written(tmp_path / f"m{suffix}", [hit(odd, 0, 2), hit(films / "pal.mp4", 2, 4)])
 
 
 def test_a_score_below_zero_is_a_number(films, tmp_path):

@@ -8,6 +8,9 @@ import pytest
 
 from conftest import write_model
 from labelled_clips import CPU, Killed, Recorder, table, train, write_labelled
+from stopcli.data.seen import read_seen
+from stopcli.data.split import with_validation
+from stopcli.data.table import read_dataset
 from stopcli.errors import FileExists, UsageError
 from stopcli.fileio import file_hash
 from stopcli.hub.registry import resolve
@@ -152,3 +155,27 @@ def test_a_model_with_a_focus_is_not_adapted(labelled, tmp_path):
                 FinetuneOptions(epochs=epochs),
                 CPU,
             )
+
+
+def test_clips_that_the_base_was_trained_on_judge_nothing(labelled, toy, tmp_path):
+    train(labelled / "data.csv", toy, tmp_path / "first", epochs=0)
+    seen = read_seen(tmp_path / "first")
+    result, told = train(labelled / "data.csv", tmp_path / "first", tmp_path / "again", epochs=0)
+    assert result.clips["val"] > 0
+    held = [
+        row for row in with_validation(read_dataset(labelled / "data.csv"), 0).rows if not seen.has(row.clip)
+    ]
+    assert result.clips["val"] <= len(held)
+    assert not any("left out" in note for note in told.notes)
+    rows = [
+        f"{r.path.name},{r.text},{'val' if i // 2 % 2 else 'train'}"
+        for i, r in enumerate(read_dataset(labelled / "data.csv").rows)
+    ]
+    given = table(labelled, "\n".join(["path,label,split", *rows]), "given.csv")
+    known = sum(seen.has(row.clip) for row in read_dataset(given).of("val"))
+    assert known > 0
+    result, told = train(given, tmp_path / "first", tmp_path / "third", epochs=0)
+    assert result.clips["val"] == len(read_dataset(given).of("val")) - known
+    assert any(f"{known} clips for validation or test left out" in note for note in told.notes)
+    with pytest.raises(UsageError, match="cannot be judged by them"):
+        train(labelled / "data.csv", tmp_path / "first", tmp_path / "folds", epochs=0, folds=3)

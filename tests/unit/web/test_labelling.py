@@ -8,7 +8,7 @@ import pytest
 
 from stopcli.data.table import read_dataset
 from stopcli.errors import BadDataset, CannotWrite, OutputBusy, UsageError
-from stopcli.tasks.labelling import LabelTable
+from stopcli.tasks.labelling.table import LabelTable
 
 
 def rows(path):
@@ -116,7 +116,7 @@ def test_a_label_that_cannot_be_written_is_not_believed(tmp_path, monkeypatch):
         def refuse(*_, **__):
             raise CannotWrite("the disk is full")
 
-        monkeypatch.setattr("stopcli.tasks.labelling.replacing", refuse)
+        monkeypatch.setattr("stopcli.tasks.labelling.table.replacing", refuse)
         with pytest.raises(CannotWrite):
             labels.put({(video, 1, 2): "volley"})
         assert table.read_bytes() == before

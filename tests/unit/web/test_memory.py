@@ -8,8 +8,8 @@ import pytest
 
 from stopcli.errors import CannotWrite
 from stopcli.fileio import content_key
-from stopcli.tasks.labelling import LabelTable
-from stopcli.tasks.memory import LabelMemory
+from stopcli.tasks.labelling.memory import LabelMemory
+from stopcli.tasks.labelling.table import LabelTable
 
 LABELS = {"1.mp4": "zebra", "2.mp4": "ant", "3.mp4": "owl"}
 
@@ -301,3 +301,19 @@ def test_only_other_footage_at_a_path_differs(folder):
     assert not memory.differs([path, folder / "new.mp4"], now)
     assert not memory.differs([path], {})  # its drive is away
     assert memory.differs([path], {**now, path: now[folder / "2.mp4"]})
+
+
+def test_another_film_at_the_same_place_takes_no_label_over(folder):
+    """Each card of a camera begins with the same names; which film is edited, its length tells."""
+    first = folder / "1.mp4"
+    for text in ("the film, with other colors", "what the next card shows"):
+        first.write_text(text)
+        memory, now = LabelMemory(folder / "labels.csv"), contents(folder)
+        with LabelTable(folder / "labels.csv") as table:
+            other = (lambda path, before: path == first) if "next" in text else (lambda path, before: False)
+            paths = [row.path for row in table.rows]
+            table.follow(*memory.moves(paths, now, {}, [first], [folder], (), other))
+            memory.look({row.path for row in table.rows}, now)
+        kept = {name: label for name, label in LABELS.items() if name != "1.mp4" or "next" not in text}
+        assert labelled(folder) == kept
+    assert "1.mp4" in (folder / "labels-before-1.csv").read_text()

@@ -14,10 +14,13 @@ from stopcli.data.table import Row
 from stopcli.errors import CannotWrite, FileMissing, InputError, UsageError
 from stopcli.fileio import append_line, open_own, write_text
 from stopcli.hub.registry import resolve
+from stopcli.index.engine import SearchEngine
 from stopcli.runtime.encoder import Encoder, EncoderOptions
-from stopcli.tasks.labelling import Labelled, LabelTable
+from stopcli.tasks.labelling.rows import Labelled
+from stopcli.tasks.labelling.table import LabelTable
 from stopcli.train.run_folder import RunFolder
 from stopcli.web.work.adapting import Adapting, advise, require_clips
+from stopcli.web.work.archive import is_other
 from stopcli.web.work.footage import Footage
 from stopcli.web.work.jobs import Jobs
 from stopcli.web.work.media import Media, forget_old
@@ -274,3 +277,25 @@ def test_a_training_does_without_clips_that_are_gone_and_never_without_a_label(t
         require_clips([*rows[2:], Labelled(files[2], 1.0, 2.0, "a"), *more])
     with pytest.raises(UsageError, match="2 of 2 clips of 'c' are gone"):
         require_clips([*rows[2:], Labelled(files[2], 1.0, 2.0, "a"), *more, *more])
+
+
+def test_a_film_of_another_length_is_another_film(tmp_path):
+    film, model = tmp_path / "GOPR0001.mp4", write_model(tmp_path / "toy")
+    write_video(film, frames=50)
+
+    def look():
+        with SearchEngine(
+            tmp_path / "index", resolve(str(model)), lambda: Encoder(resolve(str(model)))
+        ) as engine:
+            update = engine.plan([film], [tmp_path], 2.0)
+            return update, engine.update([film], [tmp_path], 2.0)
+
+    _, known = look()
+    for frames, other in ((50, False), (80, True)):
+        write_video(film, frames=frames, options={"g": "5", "crf": "30"})
+        before = known.diff.present[film].content
+        now, known = look()
+        assert now.diff.present[film].content != before
+        assert is_other(now, film, before) is other
+        assert is_other(known, film, before) is other
+        assert is_other(now, film, "0" * 32) is False

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from dataclasses import replace
 from importlib.util import find_spec
-from itertools import count
+from itertools import count, pairwise
 from pathlib import Path
 
+from stopcli.data.paths import real_path
 from stopcli.errors import InputError, UsageError
-from stopcli.fileio import check_output, replacing, short_name, write_text
+from stopcli.fileio import check_output, exists, replacing, short_name, write_text
 from stopcli.output.export import annotators, editors, subtitles
 from stopcli.output.export.marks import Mark, Media, by_video, marks_of
 from stopcli.results import Failure, Written
 from stopcli.video.cut.chapters import CHAPTERED
+from stopcli.video.discovery import shared_names, telling_name
 from stopcli.video.workers.pool import read_facts, write_chapters
 
 OTIO = {".otio": "opentimelineio", ".xml": "otio_fcp_adapter"}  # what ``stopcli[editors]`` brings
@@ -25,9 +28,15 @@ LONGEST = 140  # bytes of a file's name: encrypted folders take 143
 EACH = (*SUBTITLES, ".eaf", *CHAPTERED)  # such a file is of one video
 
 
-def check_export(path: Path, *, force: bool) -> None:
-    """Make sure before any work is done that moments can be written so; raises as `check_output` does."""
+def check_export(path: Path, *, force: bool, videos: Collection[str | Path] = (), each: bool = False) -> None:
+    """Make sure before any work is done that moments of videos can be written so: ``each`` has some.
+
+    Raises UsageError: a video itself would be replaced; otherwise as `check_output` does.
+    """
     check_output(path, force=force, option="--export", suffixes=SUFFIXES)
+    for target in names_of(path, videos, videos).values() if each else [path]:
+        check_output(target, force=force, option="--export")
+        _require_none_of(target, videos)
     lacking = OTIO.get(path.suffix.lower())
     if lacking is not None and find_spec(lacking) is None:
         way = "install 'stopcli[editors]', or choose .edl or .fcpxml"
@@ -35,12 +44,18 @@ def check_export(path: Path, *, force: bool) -> None:
 
 
 def export(
-    path: Path, records: Iterable[object], *, force: bool = False, moves: bool = False
+    path: Path,
+    records: Iterable[object],
+    *,
+    force: bool = False,
+    moves: bool = False,
+    videos: Collection[str | Path] = (),
 ) -> Iterator[Written | Failure]:
     """Write the moments of hits or of classified windows; yield what was written, and videos that failed.
 
     A format of one video gets a file for each where there are several: ``hits_match.srt``. Videos are named
-    from the file's own folder; where it ``moves`` to another place, in full.
+    from the file's own folder; where it ``moves`` to another place, in full. None of the ``videos`` that were
+    looked at is replaced.
 
     Raises:
         UsageError: there are no moments, only whole files. FileExists, CannotWrite.
@@ -62,19 +77,43 @@ def export(
     if path.suffix.lower() not in EACH or len(media) == 1:
         yield from _written(path, marks, media, moves, fresh=not force)
         return
-    taken: set[str] = set()
+    targets = names_of(path, list(media), [*videos, *media])
     for video, moments in by_video(marks).items():
-        room = LONGEST - len(os.fsencode(f"{path.stem}_-99{path.suffix}"))
-        name = f"{path.stem}_{short_name(Path(video).stem, room)}"
-        names = (name if n == 1 else f"{name}-{n}" for n in count(1))  # of one name, in several folders
-        free = next(n for n in names if n.casefold() not in taken)
-        taken.add(free.casefold())
-        one = path.with_name(f"{free}{path.suffix}")
+        one = targets[video]
         try:
             check_output(one, force=force, option="--export")
-            yield from _written(one, moments, {video: media[video]}, moves, fresh=not force)
+            _require_none_of(one, [*videos, *media])
+            for item in _written(one, moments, {video: media[video]}, moves, fresh=not force):
+                yield replace(item, description=f"{item.description} of {video}")
         except InputError as error:
             yield Failure.of(video, error)
+
+
+def names_of(path: Path, videos: Iterable[str | Path], all_videos: Iterable[str | Path]) -> dict[str, Path]:
+    """Return the file for each video, where several get one of their own; else the one for all of them."""
+    ordered = sorted(set(map(str, videos)))
+    if path.suffix.lower() not in EACH or len(ordered) < 2:
+        return dict.fromkeys(ordered, path)
+    shared = shared_names(dict.fromkeys(map(str, all_videos)))
+    room = LONGEST - len(os.fsencode(f"{path.stem}_-99{path.suffix}"))
+    taken: set[str] = set()
+    found = {}
+    for video in ordered:
+        name = f"{path.stem}_{short_name(telling_name(Path(video), shared), room)}"
+        names = (name if n == 1 else f"{name}-{n}" for n in count(1))
+        free = next(n for n in names if n.casefold() not in taken)
+        taken.add(free.casefold())
+        found[video] = path.with_name(f"{free}{path.suffix}")
+    return found
+
+
+def _require_none_of(target: Path, videos: Iterable[str | Path]) -> None:
+    """Raise UsageError if a file that would be replaced is one of the videos."""
+    if not exists(target):
+        return
+    real = real_path(target)
+    if any(real_path(v) == real for v in map(Path, videos) if v.name.casefold() == target.name.casefold()):
+        raise UsageError(f"--export {target}: is one of the videos, and would be lost; choose another name")
 
 
 def _written(
@@ -120,7 +159,9 @@ def _text(path: Path, marks: Sequence[Mark], media: dict[str, Media], moves: boo
 def _from(path: Path, video: str) -> str:
     """Return how a file beside or above a video names it: from its own folder, with slashes."""
     try:
-        return Path(os.path.relpath(video, path.parent)).as_posix()
+        folder = os.path.realpath(path.parent)  # where the file really is, if a link leads there
+        place = os.path.join(os.path.realpath(Path(video).parent), Path(video).name)  # noqa: PTH118
+        return Path(os.path.relpath(place, folder)).as_posix()
     except ValueError:  # another drive
         return _whole(video)
 
@@ -130,11 +171,17 @@ def _whole(video: str) -> str:
 
 
 def _write_chapters(path: Path, marks: Sequence[Mark], *, fresh: bool) -> list[str]:
-    """Copy the video of the marks with a chapter for each; one ends where the next begins, at the latest."""
-    ordered = sorted(marks, key=lambda m: (m.start, m.end))
-    ends = [m.start for m in ordered[1:]] + [float("inf")]
-    chapters = [(m.start, min(m.end, end), m.text) for m, end in zip(ordered, ends, strict=True)]
+    """Copy the video of the marks with chapters: where several moments overlap, one has all their names."""
+    bounds = sorted({time for m in marks for time in (m.start, m.end)})
+    chapters: list[tuple[float, float, str]] = []
+    for start, end in pairwise(bounds):
+        names = dict.fromkeys(m.text for m in marks if m.start < end and m.end > start)
+        title = " / ".join(names)
+        if chapters and chapters[-1][1:] == (start, title) and not any(m.start == start for m in marks):
+            chapters[-1] = (chapters[-1][0], end, title)
+        elif names:
+            chapters.append((start, end, title))
     if path.exists() and path.samefile(marks[0].path):
         raise UsageError(f"--export {path}: is the video itself; choose another name")
     with replacing(path, fresh=fresh) as part:
-        return write_chapters(marks[0].path, part, [c for c in chapters if c[1] > c[0]])
+        return write_chapters(marks[0].path, part, chapters)

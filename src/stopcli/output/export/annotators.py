@@ -40,7 +40,7 @@ def table(marks: Marks, media: Mapping[str, Media], names: Mapping[str, str]) ->
             first, end = media[path].span(mark)
             times = (f"{mark.start:.3f}", f"{mark.end:.3f}")
             rate = f"{float(media[path].rate):.6g}"
-            texts = (printable(safe_path(names[path])), *times, safe_cell(mark.text))
+            texts = (printable(safe_path(names[path]), keep="\t\n"), *times, safe_cell(mark.text))
             sure = "" if mark.confidence is None else f"{mark.confidence:.4f}"
             writer.writerow((*texts, f"{mark.score:.4f}", sure, first, end, rate))
     return out.getvalue()

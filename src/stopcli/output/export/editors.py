@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -242,7 +243,8 @@ def timeline(cut: Cut, *, xml: bool = False) -> Any:
         start, length = (opentime.RationalTime(n, float(rate)) for n in (first, end - first))
         return opentime.TimeRange(start, length)
 
-    plain = xml_text if xml else str  # some characters are none of XML's
+    # some characters are none of XML's, and some no text
+    plain = xml_text if xml else partial(printable, keep="\t\n")
     counted = {"fcp_xml": {"timecode": {"displayformat": "DF"}}} if xml else {}
     made = schema.Timeline(
         plain(cut.title), global_start_time=opentime.RationalTime(cut.start, float(cut.rate))

@@ -30,6 +30,7 @@ def write_chapters(source: str, target: str, chapters: Sequence[tuple[float, flo
     try:
         with closing(Container(source, 1)) as video:
             zero = Fraction(video.file.start_time or 0, 1_000_000)
+            own = len(video.file.chapters())
             named = _without_gaps(chapters, float(zero), (video.file.duration or 0) / 1e6)
 
             def add(output: Any, stream: Any) -> Any:
@@ -58,7 +59,7 @@ def write_chapters(source: str, target: str, chapters: Sequence[tuple[float, flo
         cause = error.__cause__ if isinstance(error, CannotHold) else error
         why = reason(cause or error)
         raise UnreadableVideo(f"{source}: cannot be copied with chapters ({why})") from error
-    return list(new.left_out)
+    return [*new.left_out, *([f"{own} chapters of its own"] if own else [])]
 
 
 def _without_gaps(

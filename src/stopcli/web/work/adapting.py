@@ -24,7 +24,7 @@ from stopcli.data.tablefile import KEPT
 from stopcli.errors import UsageError
 from stopcli.fileio import append_line, is_file, open_own, read_json, to_json, write_text
 from stopcli.model.config import CONFIG_FILE
-from stopcli.tasks.labelling import Labelled, is_none
+from stopcli.tasks.labelling.rows import Labelled, is_none
 from stopcli.train.run_folder import METRICS_FILE, PREDICTIONS_FILE, STATE_FILE
 from stopcli.video.discovery import as_spelled
 

@@ -9,20 +9,21 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from stopcli.errors import UsageError
+from stopcli.errors import InputError, UsageError
 from stopcli.index.engine import SearchEngine
 from stopcli.index.ranking import Selection, select
-from stopcli.index.sync import FileDiff, Update, absolute, is_unchanged
+from stopcli.index.sync import Update, absolute, is_unchanged
 from stopcli.index.types import Filters, Progress, SearchRequest, Vectors
 from stopcli.model.files import ModelFiles
 from stopcli.results import Failure
+from stopcli.video.workers.pool import read_facts
 from stopcli.web.work.footage import Footage
 from stopcli.web.work.jobs import Job
 from stopcli.web.work.question import Moment, Question, moment_id
@@ -30,6 +31,7 @@ from stopcli.web.work.question import Moment, Question, moment_id
 if TYPE_CHECKING:
     from stopcli.runtime.encoder import Encoder
 
+LENGTH = 0.2  # seconds by which two films differ in length, if they are not the same one
 PEEK = 6.0  # seconds between looks at an index that is being made, at least
 SHARE = 0.1  # of the time, at most, goes into them
 SELECTIONS = 8  # of the last filters
@@ -105,6 +107,22 @@ def moment(path: str, start: float | None, end: float | None, score: float) -> M
     return Moment(id=moment_id(file, begin, stop), file=file, path=path, start=begin, end=stop, score=score)
 
 
+def is_other(update: Update, path: Path, before: str) -> bool:
+    """Say whether a file is of another length than what lay there before; an edited film keeps its own.
+
+    ``before`` is the content that the index knew there. What nobody knows the length of is no other.
+    """
+    entries, record = update.state.entries, update.diff.present[path]
+    if (old := entries.get(before)) is None:
+        return False
+    if (new := entries.get(record.content)) is not None:
+        return abs(new.duration - old.duration) > LENGTH
+    with suppress(InputError):
+        facts = read_facts(path)
+        return min(abs(seconds - old.duration) for seconds in (facts.duration, facts.end)) > LENGTH
+    return False
+
+
 class Archive:
     """An index and a model, for one thread that answers and one that works."""
 
@@ -118,7 +136,7 @@ class Archive:
         *,
         precision: str | None = None,
         frames: int | None = None,
-        follow: Callable[[FileDiff], None] = lambda _: None,
+        follow: Callable[[Update], None] = lambda _: None,
         done: Callable[[], None] = lambda: None,
     ) -> None:
         self.footage, self.files, self.window = footage, files, window
@@ -199,7 +217,7 @@ class Archive:
 
         with self._engine(progress) as engine:
             # before the index forgets where they were
-            self._follow(engine.plan(videos, self.footage.roots, self.window).diff)
+            self._follow(engine.plan(videos, self.footage.roots, self.window))
             update = engine.update(videos, self.footage.roots, self.window)
         self._view, self.failures = View(update, self.window), update.failures
         self._done()
@@ -208,7 +226,7 @@ class Archive:
     def _peek(self, engine: SearchEngine, videos: list[Path]) -> None:
         """Look at the index as it is; what is missing still waits for its turn."""
         update = engine.plan(videos, self.footage.roots, self.window)
-        self._follow(update.diff)
+        self._follow(update)
         self._view, self.failures = View(update, self.window), update.diff.failures
 
     def release(self) -> None:

@@ -19,7 +19,7 @@ from stopcli.index.live.feedback import DRAWN, Lesson, belief, learn, most_diver
 from stopcli.index.ranking import folded
 from stopcli.index.types import Filters, Query, SearchRequest, Vectors
 from stopcli.results import Hit
-from stopcli.tasks.labelling import Labelled, is_none
+from stopcli.tasks.labelling.rows import Labelled, is_none
 from stopcli.web.work.archive import Archive, moment
 from stopcli.web.work.footage import Footage
 from stopcli.web.work.question import Moment, Question, split_id

@@ -17,12 +17,13 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from stopcli.errors import InputError, StopError, UsageError
 from stopcli.fileio import is_folder
-from stopcli.index.sync import FileDiff, absolute
+from stopcli.index.sync import Update, absolute
 from stopcli.model.files import ModelFiles
-from stopcli.tasks.labelling import Labelled, LabelTable, Place, checked_label, is_none
-from stopcli.tasks.memory import LabelMemory
+from stopcli.tasks.labelling.memory import LabelMemory
+from stopcli.tasks.labelling.rows import Labelled, Place, checked_label, is_none
+from stopcli.tasks.labelling.table import LabelTable
 from stopcli.web.work.adapting import Adapting, advise, require_clips
-from stopcli.web.work.archive import Archive
+from stopcli.web.work.archive import Archive, is_other
 from stopcli.web.work.footage import Footage
 from stopcli.web.work.jobs import Job, Jobs
 from stopcli.web.work.media import Media, forget_old
@@ -158,16 +159,16 @@ class Workspace:
         """Return what a model sees; raises UsageError if it is not open."""
         if (found := self._archives.get(name or self.model)) is not None:
             return found
-        known = ", ".join(self._archives)
-        raise UsageError(f"the model {name!r} is not open; those that are: {known}")
+        raise UsageError(f"the model {name!r} is not open; those that are: {', '.join(self._archives)}")
 
-    def _follow(self, diff: FileDiff) -> None:
+    def _follow(self, update: Update) -> None:
         """Have labels follow their footage, before the index forgets where it was."""
         with self.lock, suppress(StopError):  # of a table that cannot be used now: what is remembered stays
-            present = {path: record.content for path, record in diff.present.items()}
+            present = {path: record.content for path, record in update.diff.present.items()}
             roots = [Path(absolute(path)) for path in self.footage.roots]
-            seen = [row.path for row in self.rows()], present, diff.before, diff.changed, roots
-            followed = self.table.follow(*self._memory.moves(*seen, self.table.edited))
+            seen = [row.path for row in self.rows()], present, update.diff.before, update.diff.changed, roots
+            moves = self._memory.moves(*seen, self.table.edited, partial(is_other, update))
+            followed = self.table.follow(*moves)
             if followed or self._memory.differs(set().union(*self.table.undoable), present):
                 self.table.forget()
                 self._order.forget_answers()

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from stopcli.errors import CannotWrite, UsageError
 from stopcli.fileio import read_json, to_json, write_text
-from stopcli.tasks.labelling import checked_label
+from stopcli.tasks.labelling.rows import checked_label
 
 MOST = 1000  # labels that are kept
 
@@ -65,12 +65,13 @@ class LabelMemory:
         changed: Collection[Path],
         roots: Collection[Path],
         edited: Collection[Path] = (),
+        is_other: Callable[[Path, str], bool] = lambda *_: False,
     ) -> Moves:
         """Return where the footage of labelled paths went.
 
         A file whose content changed is still the same one, unless what it holds now lay elsewhere before, or
-        what it held lies at a place that is new. Copies that always were there take labels over only where
-        the first one was deleted, not where its drive is away.
+        what it held lies at a place that is new, or it is seen to be another one. Copies that always were
+        there take labels over only where the first one was deleted, not where its drive is away.
 
         Args:
             labelled: paths that have labels.
@@ -79,6 +80,7 @@ class LabelMemory:
             changed: paths that the index does not know so.
             roots: the folders that were looked through.
             edited: paths whose labels somebody else has changed: they are right, if a file is there.
+            is_other: says of a path, and the content that lay there, that other footage lies there now.
         """
         held = {**before, **self.contents}
         was = {path: held[path] for path in labelled if path in held}
@@ -103,7 +105,8 @@ class LabelMemory:
         replaced: set[Path] = set()
         for path, content in lost.items():
             there = path in present
-            if there and present[path] not in known and not new[content]:
+            seen = present.get(path)
+            if there and seen not in known and not new[content] and not is_other(path, content):
                 continue  # it was edited
             if not there and _exists(path, spelled):
                 continue  # it was not looked at

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import csv
 import glob
-import io
 import os
 import re
 import shutil
+import time
 from collections import Counter
 from collections.abc import Collection, Mapping
 from contextlib import AbstractContextManager, ExitStack, suppress
@@ -15,31 +14,24 @@ from dataclasses import dataclass
 from hashlib import sha256
 from itertools import count
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
 
-from stopcli.data.background import BACKGROUND
-from stopcli.data.tablefile import COLUMNS, MEASURED, NAMES, meant, read_records, read_text
+from stopcli.data.tablefile import COLUMNS, MEASURED, NAMES, Form, meant, read_form, read_records, read_text
 from stopcli.errors import BadDataset, CannotWrite, UsageError
 from stopcli.fileio import alone, exists, file_hash, is_file, make_folder, replacing
-from stopcli.output.sink import no_formula, safe_path
-from stopcli.results import printable, read_clock
+from stopcli.tasks.labelling.rows import (
+    Labelled,
+    Place,
+    checked_label,
+    followed,
+    path_cell,
+    place_of,
+    plain,
+    read_place,
+    seconds_cell,
+    table_text,
+)
 
-HEADER = ("path", "start", "end", "label")
-MOST_LABEL = 200  # characters
-Place = tuple[Path, float | None, float | None]  # an absolute path, and seconds; None: the whole file
-
-
-class Labelled(NamedTuple):
-    """One row of the table."""
-
-    path: Path
-    start: float | None
-    end: float | None
-    label: str
-
-    @property
-    def place(self) -> Place:
-        return _place(self.path, self.start, self.end)
+PATIENCE, SETTLED = 5.0, 0.2  # seconds that another program may write, and after which it is done
 
 
 @dataclass(frozen=True)
@@ -53,7 +45,8 @@ class LabelTable(AbstractContextManager["LabelTable"]):
     """A CSV of path, start, end and label, that this process alone writes; other people may edit it.
 
     Each change reads the file again if somebody else wrote it, and replaces it whole, so that no row is ever
-    lost. Rows that cannot be understood stay as they are.
+    lost. Rows that cannot be understood stay as they are, and so does how the file is written. A row without
+    a label is a moment that waits for one.
 
     Raises:
         OutputBusy: another process labels into it. BadDataset: it is there, and is no such table.
@@ -68,7 +61,7 @@ class LabelTable(AbstractContextManager["LabelTable"]):
         self.edited: set[Path] = set()  # files whose rows somebody else has changed, since it was cleared
         self.sha256: str | None = None  # of the file as it is known
         self._seen: tuple[int, int, int] | None = None
-        self._columns: list[str] = list(HEADER)
+        self._form = Form()
         self._rows: dict[Place | int, dict[str, str]] = {}  # by place; those not understood by their number
         with ExitStack() as stack:
             make_folder(self.path.parent)
@@ -83,8 +76,8 @@ class LabelTable(AbstractContextManager["LabelTable"]):
     @property
     def rows(self) -> list[Labelled]:
         """Every row that says what a moment shows, in the order of the file."""
-        found = ((place, row) for place, row in self._rows.items() if isinstance(place, tuple))
-        return [Labelled(*place, row["label"]) for place, row in found]
+        found = ((place, row["label"]) for place, row in self._rows.items() if isinstance(place, tuple))
+        return [Labelled(*place, label) for place, label in found if label]
 
     def counts(self) -> Counter[str]:
         """Count the rows of each label."""
@@ -92,8 +85,8 @@ class LabelTable(AbstractContextManager["LabelTable"]):
 
     def label_of(self, path: Path, start: float | None, end: float | None) -> str | None:
         """Return what a moment was called, if it was."""
-        row = self._rows.get(_place(path, start, end))
-        return None if row is None else row["label"]
+        row = self._rows.get(place_of(path, start, end))
+        return None if row is None else row["label"] or None
 
     @property
     def left(self) -> str | None:
@@ -106,10 +99,10 @@ class LabelTable(AbstractContextManager["LabelTable"]):
         Raises UsageError: no text that can be a label. CannotWrite: nothing has changed.
         """
         known = {None, *self.counts()}  # what others wrote may be more than a new label may
-        named = {_place(*p): t if t in known else checked_label(t or "") for p, t in answers.items()}
+        named = {place_of(*p): t if t in known else checked_label(t or "") for p, t in answers.items()}
         for path, start, end in named:
-            if str(path) != _plain(path):
-                raise UsageError(f"{_plain(path)}: its name is no plain text; rename it to label it")
+            if str(path) != plain(path):
+                raise UsageError(f"{plain(path)}: its name is no plain text; rename it to label it")
             if end is not None and end <= (start or 0.0):
                 raise UsageError(f"{path.name}: a moment must end after it starts, got {start} and {end}")
         self.refresh()
@@ -127,7 +120,7 @@ class LabelTable(AbstractContextManager["LabelTable"]):
         the table as it was is kept beside it. Raises CannotWrite.
         """
         self.refresh()
-        after = _followed(self._rows, self.path.parent, moved, replaced)
+        after = followed(self._rows, self.path.parent, moved, replaced)
         if after == self._rows:
             return False
         copy = _kept_copy(self.path) if len(after) < len(self._rows) else None
@@ -142,10 +135,15 @@ class LabelTable(AbstractContextManager["LabelTable"]):
 
     def _change(self, place: Place, label: str | None, instead: Place | None) -> _Change:
         """Return what becomes of a row; a new one takes over what is known of the row that it replaces."""
-        before, after = self._rows.get(place), None
+        before = self._rows.get(place)
+        after = before if before is not None and not before["label"] else None
         if label is not None:
             path, start, end = place
-            new = {"path": _shown(path, self.path.parent), "start": _seconds(start), "end": _seconds(end)}
+            new = {
+                "path": path_cell(path, self.path.parent),
+                "start": seconds_cell(start),
+                "end": seconds_cell(end),
+            }
             known = self._rows.get(instead, {}) if instead is not None else {}
             kept = {name: cell for name, cell in known.items() if name not in MEASURED}
             after = {**(before or {**kept, **new}), "label": label}
@@ -183,11 +181,12 @@ class LabelTable(AbstractContextManager["LabelTable"]):
 
     def _read(self) -> None:
         """Read the file; what is known stays as it was unless all of it can be read."""
-        seen, columns = _stamp(self.path), list(HEADER)
+        seen = _settled(self.path, len(self._rows))
         rows: dict[Place | int, dict[str, str]] = {}
         if exists(self.path) and not is_file(self.path):
             raise BadDataset(f"{self.path}: is no file; name a table to write labels to")
-        for number, cells in read_records(self.path) if seen is not None and seen[1] else ():
+        filled = seen is not None and seen[1] > 0
+        for number, cells in read_records(self.path) if filled else ():
             if isinstance(cells, str):
                 raise BadDataset(f"{self.path}: row {number}: {cells}; fix it, or name another table")
             row = {name: "" if value is None else str(value) for name, value in cells.items()}
@@ -196,14 +195,14 @@ class LabelTable(AbstractContextManager["LabelTable"]):
                 expected = "path, start, end, label"
                 raise BadDataset(f"{self.path}: its columns are {', '.join(row)}; expected {expected}")
             for name in row:
-                if name not in columns and name not in COLUMNS and (close := meant(name, row)):
+                if name not in COLUMNS and (close := meant(name, row)):
                     raise BadDataset(f"{self.path}: unknown column {name!r}; did you mean {close!r}?")
-            columns += [name for name in row if name not in columns]
-            place = _read_place(self.path.parent, row)
+            place = read_place(self.path.parent, row)
             rows[number if place is None or place in rows else place] = row
         if not rows and seen is not None:
             self._check_empty()
-        self._rows, self._columns, self._seen = rows, columns, seen
+        self._rows, self._seen = rows, seen
+        self._form = read_form(self.path) if filled else Form()
         self.sha256 = None
         with suppress(OSError):  # it is not there
             self.sha256 = file_hash(self.path)
@@ -229,22 +228,27 @@ class LabelTable(AbstractContextManager["LabelTable"]):
         self._save(rows)
 
     def _save(self, rows: dict[Place | int, dict[str, str]]) -> None:
-        text = io.StringIO(newline="")
-        out = csv.DictWriter(text, self._columns, restval="", lineterminator="\n", quoting=_quoting(rows))
-        out.writeheader()
-        out.writerows({**row, "label": no_formula(row["label"])} for row in rows.values())
+        data = table_text(rows.values(), self._form).encode(self._form.encoding)
         with replacing(self.path, sync=True) as part:
-            part.write_text(text.getvalue(), encoding="utf-8", newline="")
+            part.write_bytes(data)
             if exists(self.path):
                 shutil.copymode(self.path, part)
+            if _stamp(self.path) != self._seen:
+                raise CannotWrite(
+                    f"{self.path}: another program is writing it; nothing was changed, try again"
+                )
         self._rows, self._seen = rows, _stamp(self.path)
-        self.sha256 = sha256(text.getvalue().encode()).hexdigest()
+        self.sha256 = sha256(data).hexdigest()
 
 
 def _tidy(table: Path) -> None:
     """Remove what a process left that was killed while it wrote."""
     stem = table.stem
-    known = {stem: "csv", f".{stem}.page": "json", f".{stem}.files": "json"}  # see `stopcli.tasks.memory`
+    known = {
+        stem: "csv",
+        f".{stem}.page": "json",
+        f".{stem}.files": "json",
+    }  # see `stopcli.tasks.labelling.memory`
     for name, suffix in known.items():
         for part in table.parent.glob(f".{glob.escape(name[:40])}-*.part.{suffix}"):
             part.unlink(missing_ok=True)
@@ -259,83 +263,19 @@ def _kept_copy(table: Path) -> Path:
     return free
 
 
-def _followed(
-    rows: Mapping[Place | int, dict[str, str]],
-    folder: Path,
-    moved: Mapping[Path, Path],
-    replaced: Collection[Path],
-) -> dict[Place | int, dict[str, str]]:
-    """Return rows as `LabelTable.follow` leaves them, also the second one of a place."""
-    places = {key: key if isinstance(key, tuple) else _read_place(folder, row) for key, row in rows.items()}
-    leaving = {k: p for k, p in places.items() if p is not None and (p[0] in moved or p[0] in replaced)}
-    taken = set(rows.keys() - leaving.keys())
-    after: dict[Place | int, Place | int] = {}
-    for key, place in leaving.items():
-        path = moved.get(place[0])
-        if path is not None and str(path) == _plain(path):
-            there = (path, *place[1:]) if isinstance(key, tuple) else key
-            if there not in taken:
-                after[key] = there
-                taken.add(there)
-    out: dict[Place | int, dict[str, str]] = {}
-    for key, row in rows.items():
-        if key in after:
-            out[after[key]] = {**row, "path": _shown(moved[leaving[key][0]], folder)}
-        elif key not in leaving or leaving[key][0] not in replaced:
-            out[key] = row
-    return out
-
-
-def checked_label(text: str) -> str:
-    """Return a label on one line; raises UsageError if it is none."""
-    label = " ".join(text.split())
-    if not label or len(label) > MOST_LABEL or label != printable(label):
-        raise UsageError(f"a label is a text of 1 to {MOST_LABEL} characters, got {label[:40]!r}")
-    return label
-
-
-def is_none(label: str) -> bool:
-    """Say whether a label means that a moment shows none of the others."""
-    return label.casefold() == BACKGROUND
-
-
-def _place(path: Path, start: float | None, end: float | None) -> Place:
-    def rounded(seconds: float | None) -> float | None:
-        return None if seconds is None else round(seconds, 3)
-
-    return Path(os.path.abspath(path)), rounded(start), rounded(end)  # noqa: PTH100
-
-
-def _read_place(folder: Path, row: dict[str, str]) -> Place | None:
-    times = [read_clock(cell) if (cell := row.get(name, "").strip()) else None for name in ("start", "end")]
-    unread = any(t is None and row.get(n, "").strip() for n, t in zip(("start", "end"), times, strict=True))
-    if unread or not row.get("path", "").strip() or not row.get("label", "").strip():
-        return None
-    return _place(folder / os.path.expanduser(row["path"].strip()), *times)  # noqa: PTH111
-
-
-def _seconds(value: float | None) -> str:
-    return "" if value is None else f"{value:.3f}".rstrip("0").rstrip(".")
-
-
-def _shown(path: Path, folder: Path) -> str:
-    """Return a path as the table names it: from its own folder where it lies below that."""
-    if not path.is_relative_to(folder):
-        return str(path)
-    name = path.relative_to(folder).as_posix()
-    odd = name[0] == "~" or name != name.lstrip() or safe_path(name) != name  # taken for another, or computed
-    return f"./{name}" if odd else name
-
-
-def _plain(path: Path) -> str:
-    """Return a path without what a table cannot hold: bytes that are no text."""
-    return str(path).encode(errors="replace").decode()
-
-
-def _quoting(rows: Mapping[Any, Mapping[str, str]]) -> Literal[0, 1]:
-    """Return how cells are quoted: Python leaves a line's end that it does not write itself as it is."""
-    odd = any("\r" in cell for row in rows.values() for cell in row.values())
-    return csv.QUOTE_ALL if odd else csv.QUOTE_MINIMAL
+def _settled(path: Path, rows: int) -> tuple[int, int, int] | None:
+    """Return the stamp of a table; if it has fewer lines than known ``rows``, once nobody writes it."""
+    stamp, late = _stamp(path), time.monotonic() + PATIENCE
+    while stamp is not None and rows and time.monotonic() < late:
+        with suppress(OSError), path.open("rb") as stream:
+            lines = sum(chunk.count(b"\n") for chunk in iter(lambda: stream.read(1 << 20), b""))
+            if lines > rows:
+                break
+        time.sleep(SETTLED)
+        before, stamp = stamp, _stamp(path)
+        if before == stamp:
+            break
+    return stamp
 
 
 def _stamp(path: Path) -> tuple[int, int, int] | None:
