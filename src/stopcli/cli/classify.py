@@ -33,9 +33,9 @@ def command(
     with session("classify", show, compute, batching, kept="results so far are printed") as s:
         from stopcli.data.labels import check_template, default_labels, parse_labels, prompts_for
 
-        names = parse_labels(labels, s.say) if labels is not None else None
+        names = parse_labels(labels, s.say) if labels else None
         check_template(template)
-        files.check(moments=window is not None)
+        files.check(s, moments=window is not None)
         videos = files.beside(s.videos(paths, files_from), each=True)
         s.note_cut(prompts_for(names or (), s.files.config, template))
         from stopcli.tasks.classify import classify

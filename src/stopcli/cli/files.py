@@ -29,8 +29,9 @@ class Files:
     export: Annotated[Path | None, _export] = None
     force: o.Force = False
 
-    def check(self, *, moments: bool) -> None:
+    def check(self, s: Session, *, moments: bool) -> None:
         """Make sure before any work is done that the files can be written; see `fileio.check_output`."""
+        s.output.goes_on = self.html is not None or self.export is not None
         from stopcli.fileio import check_output
 
         if self.html is not None:

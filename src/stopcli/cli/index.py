@@ -331,7 +331,7 @@ def highlights(
     with session("index highlights", show, compute, batching, kept="what is indexed is kept") as s:
         from stopcli.index.types import Filters
 
-        files.check(moments=True)
+        files.check(s, moments=True)
         videos = files.beside(s.videos(paths, files_from))
         with s.engine(index, cuts) as engine:
             filters = Filters(top_k, per_file=per_file)

@@ -58,7 +58,9 @@ _ray_actors = model_option(
     metavar="N", min=1, max=4096, help="Models that run at once; default: one per GPU, or one without a GPU."
 )
 _whole = input_option("--whole", help="One vector a file, no windows.")
-_labels = input_option(metavar='"A,B,C"|@FILE', help="What to choose between; @FILE reads one per line.")
+_labels = input_option(
+    metavar='"A,B,C"|@FILE', help="What to choose between; @FILE reads one per line. May be given again."
+)
 _template = input_option(
     metavar="TEXT", help='A sentence for labels; default: the model\'s or "a video of {}".'
 )
@@ -99,7 +101,7 @@ SearchWindow = Annotated[float, _search_window]
 Cuts = Annotated[Literal["auto", "on", "off"], _cuts]
 Whole = Annotated[bool, _whole]
 ShardName = Annotated[str | None, _shard]
-Labels = Annotated[str | None, _labels]
+Labels = Annotated[list[str] | None, _labels]
 Template = Annotated[str | None, _template]
 TopK = Annotated[int, _top_k]
 Force = Annotated[bool, _force]

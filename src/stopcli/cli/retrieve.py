@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 import os
 import shlex
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from itertools import groupby, islice
+from itertools import groupby
 from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -127,7 +127,9 @@ class Search:
             "--not": self.unlike,
         }
 
-    def sort_out(self, result: SearchResult, *, every: bool) -> tuple[list[Hit], list[Failure]]:
+    def sort_out(
+        self, result: SearchResult, *, every: bool, say: Callable[[str], object] = lambda _: None
+    ) -> tuple[list[Hit], list[Failure]]:
         """Return the hits to show, and what is said of queries that nothing matches.
 
         With ``every``, each hit must be so sure by itself, for something is done with it.
@@ -137,17 +139,19 @@ class Search:
         from stopcli.results import Failure, span
 
         least = SURE if self.min_confidence is None else self.min_confidence
-        hits, nearest = stand_out(result.hits, least, every=every)
-        hits = [
-            replace(hit, rank=rank)
-            for _, mine in groupby(hits, attrgetter("query"))
-            for rank, hit in enumerate(islice(mine, self.top_k), 1)
-        ]
-        missed = []
-        if not result.hits:
-            given = [name for name, value in self._filters().items() if value]
-            why = f"nothing passes {' and '.join(given)}" if given else "there is nothing to look at"
-            missed.append(Failure(None, NoMatch().kind, f"no hits: {why}"))
+        sure, nearest = stand_out(result.hits, least, every=every)
+        hits: list[Hit] = []
+        for query, mine in ((query, list(group)) for query, group in groupby(sure, attrgetter("query"))):
+            hits += [replace(hit, rank=rank) for rank, hit in enumerate(mine[: self.top_k], 1)]
+            if (more := len(mine) - self.top_k) > 0 and every and least > 0:
+                others = f"{more} more" if len(mine) < DEEP else "more"
+                say(f"note: {query!r} has {others} moments that are as sure; -k {DEEP} takes them, too")
+        given = [name for name, value in self._filters().items() if value]
+        why = f"nothing passes {' and '.join(given)}" if given else "there is nothing to look at"
+        found = {hit.query for hit in result.hits}
+        lacking = [f" for {name!r}" for name in dict.fromkeys(result.queries) if name not in found]
+        lacking = lacking if found else [""]
+        missed = [Failure(None, NoMatch().kind, f"no hits{name}: {why}") for name in lacking]
         for hit in nearest:
             moment = f"{hit.path} {span(hit.start, hit.end)}".strip()
             how = "too few moments to tell how sure that is"
@@ -186,12 +190,12 @@ def command(
         request = search.request(every=every)
         if save_clips is not None and search.whole:
             raise UsageError("--save-clips saves moments; leave out --whole")
-        files.check(moments=not search.whole)
+        files.check(s, moments=not search.whole)
         videos = files.beside(s.videos(search.paths, search.files_from))
         s.note_cut([*request.texts, *request.narrow, *request.unlike])
         with s.engine(index, search.cuts) as engine:
             result = engine.search(request, videos, s.roots(search.paths))
-        hits, missed = search.sort_out(result, every=every)
+        hits, missed = search.sort_out(result, every=every, say=s.say)
         shown = list(saved(s, hits, save_clips, cutting, videos, force=files.force))
         s.output.add_all([*shown, *missed, *result.failures])
         files.write(s, "hits_page", videos)

@@ -130,7 +130,7 @@ def label(
         from stopcli.data.labels import parse_labels
 
         server.check()
-        names = parse_labels(labels, s.say) if labels is not None else []
+        names = parse_labels(labels, s.say) if labels else []
         with _workspace(s, archived, labelling, names, side="label") as space:
             _run(s, space, server)
 

@@ -268,6 +268,8 @@ def session(
     """Show a command's records, report its errors, handle Ctrl-C (``kept`` stays) and a closed pipe."""
     from stopcli.output.sink import Sink
 
+    if show.null and not (show.quiet and show.format in ("auto", "table")):
+        raise UsageError("-0 ends the lines of -q with NUL; give -q too, and no other --format")
     output = Sink(command, show.format, quiet=show.quiet, null=show.null, raw=show.raw)
     run = Session(output, show, compute or Compute(), batching or Batching(batch_size=None))
     with warnings.catch_warnings():

@@ -140,7 +140,7 @@ def _elan(path: Path, notes: list[str]) -> Iterator[Cells | str]:
         raise ValueError("it names no video")
     media = found[0]
     given = [media.get("RELATIVE_MEDIA_URL") or "", media.get("MEDIA_URL") or ""]
-    places = [_beside(path, unquote(g.removeprefix("file://"))) for g in given if g]
+    places = [_beside(path, g.removeprefix("file://")) for g in given if g]
     video = next((p for p in places if is_file(path.parent / p)), places[0] if places else "")
     origin = float(media.get("TIME_ORIGIN") or 0) / 1000
     times = {slot.get("TIME_SLOT_ID"): slot.get("TIME_VALUE") for slot in root.iter("TIME_SLOT")}
@@ -312,14 +312,15 @@ def _plain_path(text: str) -> str:
         return text
     parts = urlsplit(text)
     wanted = parse_qs(parts.query).get("d")
-    return wanted[0] if wanted else unquote(parts.path) if parts.scheme else unquote(text)
+    return wanted[0] if wanted else unquote(parts.path if "://" in text else text)
 
 
 def _beside(path: Path, given: str) -> str:
     """Return where a file is that an annotation names: there, or by its name beside the annotations."""
     plain = _plain_path(given).replace("\\", "/")
     name = PurePosixPath(plain).name
-    for place in (plain, name, UPLOADED.sub("", name)):
+    as_given = given.replace("\\", "/")  # most programs write paths as they are
+    for place in (as_given, PurePosixPath(as_given).name, plain, name, UPLOADED.sub("", name)):
         if place and is_file(path.parent / place):
             return place
     return name or plain

@@ -22,13 +22,13 @@ SHORTEST = 0.1  # seconds of a clip
 MARGIN = 0.5  # seconds between a labelled interval and a clip of the background
 
 
-def with_background(data: Dataset, seed: int, length_of: Callable[[Path], float]) -> Dataset:
+def with_background(data: Dataset, seed: int, span_of: Callable[[Path], tuple[float, float]]) -> Dataset:
     """Add clips of the label "background", as many and as long as the median of the other labels.
 
     They lie in files with labelled intervals, at least half a second from any of them, and share the split
     and the group of their file. Each split gets as many as it has of the rows. A file with a fault in one of
-    its rows has none, for what is labelled in it is not known. ``length_of`` returns a video's seconds, or
-    raises InputError.
+    its rows has none, for what is labelled in it is not known. ``span_of`` returns when a video's pictures
+    begin and end, in seconds, or raises InputError.
 
     Raises:
         UsageError: the table has captions, or that label already. BadDataset: there are no two stretches that
@@ -59,7 +59,7 @@ def with_background(data: Dataset, seed: int, length_of: Callable[[Path], float]
     paths = sorted(within)
     for turn, path in enumerate(paths[i] for i in rng.permutation(len(paths))):
         try:
-            free = _free(within[path], length_of(path), length)
+            free = _free(within[path], *span_of(path), length)
         except InputError:  # reading its clips will say so
             continue
         places += [(n, turn, path, free[i]) for n, i in enumerate(rng.permutation(len(free)).tolist())]
@@ -82,9 +82,9 @@ def with_background(data: Dataset, seed: int, length_of: Callable[[Path], float]
     return replace(data, rows=(*data.rows, *new), notes=(*data.notes, note))
 
 
-def _free(rows: list[Row], end: float, length: float) -> list[float]:
+def _free(rows: list[Row], begin: float, end: float, length: float) -> list[float]:
     """Return where clips of a length begin that no row comes near, one after the other."""
-    out, at = [], 0.0
+    out, at = [], begin
     taken = sorted((r.start or 0.0, r.end or 0.0) for r in rows)
     for start, stop in [*taken, (end + MARGIN, end)]:
         while at + length <= start - MARGIN:

@@ -101,15 +101,20 @@ def near_labels(labels: Sequence[str]) -> list[str]:
     return found
 
 
-def parse_labels(text: str, say: Callable[[str], object] = lambda _: None) -> list[str]:
-    """Read the labels of an option: ``a,b,c``, or ``@FILE`` with one a line, where lines with # are skipped.
+def parse_labels(texts: str | Sequence[str], say: Callable[[str], object] = lambda _: None) -> list[str]:
+    """Read the labels of an option, also if it is given several times.
+
+    Each is ``a,b,c``, or ``@FILE`` with one a line, where lines with # are skipped.
 
     Labels that are the same, or differ in capitals or white space only, are one, which ``say`` tells.
 
     Raises:
         UsageError: fewer than two labels. InputError: the file cannot be read.
     """
-    labels = read_lines(Path(text[1:])) if text.startswith("@") else text.split(",")
+    given = [texts] if isinstance(texts, str) else texts
+    labels = [
+        t for text in given for t in (read_lines(Path(text[1:])) if text[:1] == "@" else text.split(","))
+    ]
     labels = [unicodedata.normalize("NFC", " ".join(label.split())) for label in labels if label.strip()]
     spelling, notes = one_spelling(labels)
     notes += [f"label {t!r} is given {n} times, and taken once" for t, n in Counter(labels).items() if n > 1]

@@ -217,12 +217,12 @@ def _head(encoder: Encoder, benchmark: Benchmark, template: str | None, notes: l
 
 
 def _names(methods: Sequence[Encoder], heads: Sequence[Head | None]) -> list[str]:
-    """Name each method by its prompts; by its model too where that does not tell them apart."""
-    learned = zip(methods, heads, strict=True)
-    kinds = [method_name(m.files.config.stop) + (", head" if head else "") for m, head in learned]
+    """Name each method by its prompts; by its model too where several have the same."""
+    kinds = [method_name(m.files.config.stop) for m in methods]
+    named = {kind: {m.files.name for k, m in zip(kinds, methods, strict=True) if k == kind} for kind in kinds}
     return [
-        kind if kinds.count(kind) == 1 else f"{kind} ({m.files.name})"
-        for kind, m in zip(kinds, methods, strict=True)
+        kind + (", head" if head else "") + (f" ({m.files.name})" if len(named[kind]) > 1 else "")
+        for kind, m, head in zip(kinds, methods, heads, strict=True)
     ]
 
 

@@ -48,6 +48,7 @@ if TYPE_CHECKING:
 
 TORN = "files lost their vectors with the end of the file that held them; embedding again"
 LOST = (" is not there any more", "s are not there any more")
+KEPT = "; vectors are kept until 'stop index compact'"
 
 
 class SearchEngine(AbstractContextManager["SearchEngine"]):
@@ -126,7 +127,7 @@ class SearchEngine(AbstractContextManager["SearchEngine"]):
             if database.version() != version:  # another process wrote since the files were looked at
                 plan = self.plan(videos, roots, window)
             if lost := len(plan.diff.gone) - len(plan.diff.moved):
-                self._say(f"note: {lost} indexed file{LOST[lost > 1]}")
+                self._say(f"note: {lost} indexed file{LOST[lost > 1]}{KEPT}")
             if not plan.todo:
                 sync.settle(database, plan.diff, ())
                 return plan
@@ -160,16 +161,14 @@ class SearchEngine(AbstractContextManager["SearchEngine"]):
         asked = self.ask(request)
         update = self.update(videos, roots, request.window)
         selection = select(update.diff, update.state, request.filters)
-        return SearchResult(tuple(self.answer(request, asked, update.state, selection)), update.failures)
+        names = () if request.combine else tuple(q.name for q in (*asked.written, *asked.seen))
+        hits = self.answer(request, asked, update.state, selection)
+        return SearchResult(tuple(hits), update.failures, names)
 
     def ask(self, request: SearchRequest) -> Asked:
-        """Embed all that a search asks for; errors as `search`.
-
-        A label of the model stands for the sentence that it was trained in, and for what was learned of it.
-        """
+        """Embed all that a search asks for, a label as it was learned; errors as `search`."""
         asked = [*request.texts, *request.narrow, *request.unlike]
-        known = self._files.config.labels or ()
-        sentences = [prompts_for([t], self._files.config)[0] if t in known else t for t in asked]
+        sentences = [_sentence(text, self._files) for text in asked]
         texts = [q._replace(name=t) for q, t in zip(self._embed(sentences), asked, strict=True)]
         seen = [self._query(example, request.window) for example in request.examples]
         seen += [_picture(path, self._encoder) for path in request.pictures]
@@ -284,10 +283,17 @@ def _placed(example: Example, window: float | None) -> Example:
     return example._replace(shot=shot_at(times, read_pictures(example.path, times, SIGHT), example.at))
 
 
+def _sentence(text: str, files: ModelFiles) -> str:
+    """Return the sentence that a label of the model was trained in, in capitals or not; else the text."""
+    labels = files.config.labels or ()
+    same = [label for label in labels if label == text or label.casefold() == text.casefold()]
+    return prompts_for([text if text in same else same[0]], files.config)[0] if same else text
+
+
 def _as_learned(queries: list[Query], files: ModelFiles, say: Say) -> list[Query]:
     """Return queries; those for labels, by what the model learned of them from clips, if it did."""
     head = head_of(files, queries[0].vector.size) if queries else None
-    learned = [q.name for q in queries if head and q.name in head.labels]
+    learned = [q.name for q in queries if head and head.knows(q.name)]
     if head is None or not learned:
         return queries
     many = f"the model's {len(head.labels)} labels"
@@ -297,7 +303,7 @@ def _as_learned(queries: list[Query], files: ModelFiles, say: Say) -> list[Query
 
 def _learned(query: Query, head: Head) -> Query:
     """Return the query for a label by what was learned of it from clips."""
-    at = head.labels.index(query.name)
+    at = head.place_of(query.name)
 
     def odds(rows: Vectors) -> Vectors:
         logits = head.logits(rows)

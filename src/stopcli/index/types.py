@@ -176,7 +176,8 @@ class Filters(NamedTuple):
     def take(self, path: str, duration: float) -> bool:
         """Say whether moments of a file may be hits: its path as shown, its seconds."""
         longest = np.inf if self.max_duration is None else self.max_duration
-        fits = self.glob is None or any(fnmatch(f"{n}{_nfc(path)}", _nfc(self.glob)) for n in ("", "/"))
+        patterns = () if self.glob is None else (_nfc(self.glob), f"*/{_nfc(self.glob)}")  # or of its end
+        fits = not patterns or any(fnmatch(f"{n}{_nfc(path)}", p) for n in ("", "/") for p in patterns)
         return fits and (self.min_duration or 0.0) <= duration <= longest
 
 
@@ -236,10 +237,11 @@ class Asked(NamedTuple):
 
 
 class SearchResult(NamedTuple):
-    """Hits, query by query, best first; and the files that cannot be searched."""
+    """Hits, query by query, best first; the files that cannot be searched; what was asked, each by itself."""
 
     hits: tuple[Hit, ...]
     failures: tuple[Failure, ...]
+    queries: tuple[str, ...] = ()
 
 
 def of_kind(kind: type[Value], value: object, least: float = 0, most: float = 4e18) -> Value:

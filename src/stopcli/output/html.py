@@ -92,11 +92,11 @@ class Run(NamedTuple):
 
 
 def runs_of(windows: Sequence[Classification]) -> list[Run]:
-    """Return the stretches of a file that have one label each, in order of time."""
+    """Return the stretches of a file that have one label each, in order of time; a gap ends one."""
     runs: list[Run] = []
     for window in windows:
         label = window.scores[0].label
-        if runs and runs[-1].label == label:
+        if runs and (runs[-1].label, runs[-1].end) == (label, window.start):
             runs[-1] = runs[-1]._replace(end=window.end)
         else:
             runs.append(Run(label, window.start, window.end))

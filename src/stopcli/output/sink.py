@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import re
 import sys
 from collections.abc import Iterable
@@ -44,6 +45,7 @@ class Sink(AbstractContextManager["Sink"]):
         self.format = format if format not in ("auto", "table") else "quiet" if quiet else "table"
         self.records: list[Any] = []
         self.inputs = 0  # how many there are, where they are counted
+        self.goes_on = False  # where nobody reads any more: files are still to be written
         self._quiet = quiet
         self._null, self._raw = null, raw
         self._failures: list[Failure] = []
@@ -74,6 +76,15 @@ class Sink(AbstractContextManager["Sink"]):
 
     def add(self, record: Any) -> None:
         """Show a record, or keep it for the end."""
+        try:
+            self._add(record)
+        except BrokenPipeError:  # as with `| head`
+            if not self.goes_on:
+                raise
+            self.format = "none"
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+    def _add(self, record: Any) -> None:
         if isinstance(record, Failure):
             return self._fail(record)
         self.records.append(record)

@@ -188,7 +188,8 @@ def _megabytes(size: int) -> str:
 
 def _record_facts(records: Sequence[Any]) -> Table:
     pairs: list[tuple[str, Any]] = []
-    for name, value in vars(records[0]).items():
+    for name, first in vars(records[0]).items():
+        value = sum(getattr(record, name) for record in records) if type(first) is int else first
         if name in ("training", "metrics") and value:
             pairs += [(f"{name}: {key}", inner) for key, inner in value.items()]
         else:

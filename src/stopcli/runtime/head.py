@@ -56,12 +56,16 @@ class Head:
         """Return the head of some labels, in this order; None if not all are known, in the same sentence."""
         if not all(map(self.knows, labels)) or template not in (None, self.template):
             return None
-        rows = [self._rows.get(label, self._rows.get(label.casefold(), 0)) for label in labels]
+        rows = [self.place_of(label) for label in labels]
         return Head(tuple(labels), self.vectors[rows], self.bias[rows], self.template)
 
     def knows(self, label: str) -> bool:
         """Say whether a label is among them, in capitals or not."""
         return label in self._rows or label.casefold() in self._rows
+
+    def place_of(self, label: str) -> int:
+        """Return which label it is, in capitals or not; KeyError if it is none."""
+        return self._rows[label if label in self._rows else label.casefold()]
 
     @cached_property
     def _rows(self) -> dict[str, int]:

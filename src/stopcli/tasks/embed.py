@@ -179,6 +179,7 @@ def embed_texts(
         if new:
             vectors.put([Row(t) for t in new], encoder.encode_texts(new))
             journal.begin(vectors)
+        if vectors.parts:  # also what an interrupted run has done
             save(output, vectors)
         journal.end()
     wanted = set(texts)

@@ -178,7 +178,7 @@ class _Workshop:
     def read(self, table: Dataset, *, skip_bad: bool) -> Dataset:
         """Read the clips into the cache; return the rows of those that can be."""
         if self._options.background:
-            table = with_background(table, self._options.seed, lambda path: read_facts(path).duration)
+            table = with_background(table, self._options.seed, _span_of)
             self._callback.noted(table.notes[-1])
         return check_videos(table, self._reader, self._callback, skip_bad=skip_bad)
 
@@ -239,6 +239,11 @@ class _Workshop:
             _note_alike(run, self._callback)
         fit(run, self._callback, resume=resume)
         return run.finish(self._callback.noted, advises=advises, cross_validation=cross_validation)
+
+
+def _span_of(path: Path) -> tuple[float, float]:
+    facts = read_facts(path)
+    return facts.offset, facts.end
 
 
 def _note_alike(run: FinetuneRun, callback: TrainingCallback) -> None:

@@ -41,7 +41,13 @@ COLORED = re.compile(
     r"|bright)",
     re.IGNORECASE,
 )
-HANDED = re.compile(r"\b(left|right|(counter-?|anti-?)?clockwise)", re.IGNORECASE)
+HANDED = re.compile(  # left, right and the two turnings, in the languages that labels are likely to be in
+    r"\b(left|right|(counter-?|anti-?)?clockwise|links|linke|rechts|rechte|(gegen den |im )uhrzeiger"
+    r"|gauche|droite|izquierd|derech|esquerd|direit|sinistr[ao]\b|destr[ao]\b|v?levo\b|v?pravo\b|lew[aoy]\b"
+    r"|praw[aoy]\b|vänster|höger|venstre|h[øo]yre|højre|vasem|oikea|[вн]а?лево|[вн]а?право|слева|справа"
+    r"|αριστερ|δεξι)|[左右]|왼|오른|يسار|يمين|שמאל|ימין",
+    re.IGNORECASE,
+)
 JOINED = re.compile(r"_|(?<=[a-z])(?=[A-Z])")  # where words of a label meet without a space
 
 

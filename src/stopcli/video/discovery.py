@@ -9,8 +9,9 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 
+from stopcli.errors import InputError
 from stopcli.fileio import is_folder
-from stopcli.video.workers.pool import opens
+from stopcli.video.workers.pool import read_facts
 
 EXTENSIONS = frozenset({
     ".264", ".265", ".3g2", ".3gp", ".asf", ".avi", ".divx", ".dv", ".f4v", ".flv", ".gif", ".h264", ".h265",
@@ -89,6 +90,15 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
         return entry.is_dir()
     except OSError:
         return False  # reading it will say what is wrong with it
+
+
+def opens(path: str | Path) -> bool:
+    """Say whether a file opens as a video."""
+    try:
+        read_facts(path)
+    except InputError:
+        return False
+    return True
 
 
 def shared_names(videos: Iterable[str | Path]) -> frozenset[str]:

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+import shutil
+from pathlib import Path
 
 import pytest
 
 from conftest import write_video
 from stopcli.data.table import read_dataset
 from stopcli.errors import BadDataset
+from stopcli.output.export import export
+from stopcli.results import Hit
 
 
 @pytest.fixture(scope="module")
@@ -264,3 +268,15 @@ def test_a_table_of_windows_names_files_with_backslashes(filmed):
         written(filmed, "windows.csv", "path,label\r\nclips\\clip 1.mp4,a\r\nmatch.mp4,a\r\n")
     )
     assert [row.path for row in data.rows] == [filmed / "clips" / "clip 1.mp4", filmed / "match.mp4"]
+
+
+def test_a_path_is_taken_as_it_stands_before_it_is_decoded(filmed):
+    """Most programs write paths as they are: a name may hold what an address would stand for something."""
+    for name in ("My%20clip.mp4", "Cam:1.mp4"):
+        shutil.copy(filmed / "match.mp4", filmed / name)
+        hits = [Hit("serve", 1, str(filmed / name), 0.0, 1.0, 0.5)]
+        for suffix in (".boris", ".eaf", ".vtt", ".json", ".otio", ".csv"):
+            (item,) = export(filmed / f"odd{suffix}", hits, force=True)
+            data = read_dataset(Path(item.path))
+            assert [row.path.name for row in data.rows] == [name], suffix
+            Path(item.path).unlink()

@@ -16,7 +16,7 @@ ROWS = "path,label,start,end,split\n00.mp4,serve,4,6,train\n00.mp4,fall,10,12,tr
 
 def test_background_lies_where_nothing_is_labelled_and_keeps_the_split(videos):
     data = read_dataset(table(videos, ROWS + "01.mp4,fall,7,9,test\n"))
-    found = with_background(data, 0, lambda _: 20.0)
+    found = with_background(data, 0, lambda _: (0.0, 20.0))
     new = [r for r in found.rows if r.text == BACKGROUND]
     assert len(new) == 2  # as many as of the others
     for row in new:
@@ -27,16 +27,16 @@ def test_background_lies_where_nothing_is_labelled_and_keeps_the_split(videos):
             if other.path == row.path:
                 assert row.end <= other.start - MARGIN or row.start >= other.end + MARGIN
     assert len({r.number for r in found.rows}) == len(found.rows)
-    assert found.rows == with_background(data, 0, lambda _: 20.0).rows
+    assert found.rows == with_background(data, 0, lambda _: (0.0, 20.0)).rows
 
 
 def test_background_is_drawn_from_every_file_and_in_every_split(videos):
     """Files of the test may come first in the alphabet."""
     lines = [f"0{i}.mp4,{'ab'[i % 2]},0,2,{'test' if i < 3 else 'train'}" for i in range(6)]
     data = read_dataset(table(videos, "path,label,start,end,split\n" + "\n".join(lines)))
-    new = [r for r in with_background(data, 0, lambda _: 30.0).rows if r.text == BACKGROUND]
+    new = [r for r in with_background(data, 0, lambda _: (0.0, 30.0)).rows if r.text == BACKGROUND]
     assert sorted(r.split for r in new) == ["test", "test", "train", "train"]
-    drawn = {seed: with_background(data, seed, lambda _: 30.0).rows for seed in range(10)}
+    drawn = {seed: with_background(data, seed, lambda _: (0.0, 30.0)).rows for seed in range(10)}
     assert {r.path.name for rows in drawn.values() for r in rows if r.text == BACKGROUND} == {
         f"0{i}.mp4" for i in range(6)
     }
@@ -49,7 +49,7 @@ def test_a_file_with_a_faulty_row_has_no_background(videos, fault):
     data = check_table(data, Recorder(), skip_bad=True)
     assert len(data.problems) == (0 if ",," in fault else 1)
     for seed in range(5):
-        new = [r for r in with_background(data, seed, lambda _: 30.0).rows if r.text == BACKGROUND]
+        new = [r for r in with_background(data, seed, lambda _: (0.0, 30.0)).rows if r.text == BACKGROUND]
         assert new
         assert {r.path.name for r in new} <= {"00.mp4", "02.mp4"}
 
@@ -70,7 +70,7 @@ def test_a_file_with_a_faulty_row_has_no_background(videos, fault):
 )
 def test_what_has_no_background_is_told(videos, text, length, error, words):
     with pytest.raises(error, match=words):
-        with_background(read_dataset(table(videos, text)), 0, lambda _: length)
+        with_background(read_dataset(table(videos, text)), 0, lambda _: (0.0, length))
 
 
 def test_folds_keep_groups_whole_and_classes_alike(videos):
@@ -134,3 +134,11 @@ def test_copies_and_other_names_of_a_file_stay_with_it(videos, tmp_path):
     rows = "".join(f"{name},{'ab'[i % 2]},{i},{i + 1}\n" for i, name in enumerate(names))
     units = units_of(read_dataset(table(videos, f"path,label,start,end\n{rows}")).rows)
     assert [units.index(name) for name in units] == [0, 0, 0, 0, 4]
+
+
+def test_what_has_no_picture_yet_is_no_background(videos):
+    data = read_dataset(table(videos, "path,label,start,end\n00.mp4,a,14,15\n01.mp4,b,19,20\n"))
+    for seed in range(5):
+        new = [r for r in with_background(data, seed, lambda _: (10.0, 30.0)).rows if r.text == BACKGROUND]
+        assert new
+        assert all(row.start >= 10 and row.end <= 30 for row in new)

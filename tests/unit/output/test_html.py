@@ -211,3 +211,16 @@ def test_a_picture_of_a_moment_is_small_and_of_that_moment(nasty):
     assert early != late
     assert all(len(picture) < 40_000 for picture in (early, late))
     assert html.thumbnail(str(nasty / "gone.mp4"), 0.0) is None
+
+
+def test_a_gap_is_a_gap_on_the_page(tmp_path):
+    video = write_video(tmp_path / "a.mp4", frames=60, fps=10)
+    found = [
+        Classification(str(video), start, start + 1.0, (Score("a dog", 0.9, 0.3),))
+        for start in (1.0, 2.0, 5.0)
+    ]
+    assert html.runs_of(found) == [html.Run("a dog", 1.0, 3.0), html.Run("a dog", 5.0, 6.0)]
+    page = Page(html.timeline_page(found, PROVENANCE))
+    styles = [a["style"] for a in page.attributes("a") if "width" in a.get("style", "")]
+    lefts = [re.search(r"margin-left:([\d.]+)%", style) for style in styles]
+    assert [left and float(left[1]) for left in lefts] == [16.667, None, 33.333]

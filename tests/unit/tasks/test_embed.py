@@ -268,3 +268,17 @@ def test_outputs_may_have_any_name_but_must_be_files(files, tmp_path, suffix):
     os.mkfifo(pipe)
     with pytest.raises(UsageError, match="is a pipe"):
         embed_videos(Encoder(), files, pipe)
+
+
+def test_texts_of_an_interrupted_run_are_saved_by_the_next_one(tmp_path, monkeypatch):
+    out = tmp_path / "t.npz"
+
+    def die(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("stopcli.tasks.embed.save", die)
+    with pytest.raises(KeyboardInterrupt):
+        embed_texts(Encoder(), ["a", "bb"], out)
+    monkeypatch.undo()
+    embed_texts(Encoder(), ["a", "bb"], out)
+    assert held(out) == {"a": 1, "bb": 2}

@@ -245,6 +245,9 @@ def test_colors_vary_alike_in_all_frames_and_greys_stay_grey():
         (("TurnClockwise", "jump"), True, False),
         (("bright idea", "leftover"), False, False),
         (("cleft", "uprightness"), True, True),
+        (("läuft links", "springt"), True, False),
+        (("saute", "tourne à droite"), True, False),
+        (("向左走", "跳"), True, False),
     ],
 )
 def test_what_a_label_names_is_not_varied(labelled, toy, tmp_path, labels, color, flip):

@@ -27,9 +27,9 @@ from stopcli.errors import (
 )
 from stopcli.index.types import PASSING
 from stopcli.video import clips
-from stopcli.video.discovery import find_videos
+from stopcli.video.discovery import find_videos, opens
 from stopcli.video.workers import child, pool
-from stopcli.video.workers.pool import opens, read_frames, read_pictures, read_windows
+from stopcli.video.workers.pool import read_frames, read_pictures, read_windows
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
 

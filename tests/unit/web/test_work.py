@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import threading
 import time
 from pathlib import Path
@@ -19,7 +20,8 @@ from stopcli.runtime.encoder import Encoder, EncoderOptions
 from stopcli.tasks.labelling.rows import Labelled
 from stopcli.tasks.labelling.table import LabelTable
 from stopcli.train.run_folder import RunFolder
-from stopcli.web.work.adapting import Adapting, advise, require_clips
+from stopcli.video.workers.pool import NotWanted
+from stopcli.web.work.adapting import Adapting, _command_of, advise, require_clips
 from stopcli.web.work.archive import is_other
 from stopcli.web.work.footage import Footage
 from stopcli.web.work.jobs import Jobs
@@ -79,6 +81,51 @@ def test_work_that_fails_says_why_and_stops_nothing():
     done.over.wait(30)
     assert (done.state, done.to_dict()["result"]) == ("done", {"n": 1})
     jobs.close()
+
+
+def test_what_failed_is_forgotten_once_it_succeeds():
+    jobs, full = Jobs(), [True, False]
+
+    def write(_):
+        if full.pop(0):
+            raise CannotWrite("the disk is full")
+
+    for states in (["failed"], ["done"]):
+        jobs.start("indexing", write).over.wait(30)
+        assert [job["state"] for job in jobs.listing()] == states
+    jobs.close()
+
+
+def test_a_film_that_nobody_waits_for_any_more_is_not_made(tmp_path):
+    film = write_video(tmp_path / "a.avi", frames=240, size=(320, 240), codec="mpeg4")
+    media, asked = Media(tmp_path / "page"), []
+
+    def wanted():
+        asked.append(1)
+        return len(asked) < 2
+
+    with pytest.raises(NotWanted):
+        media.copy(film, 0, 8, encode=True, wanted=wanted)
+    assert len(asked) == 2
+    assert list((tmp_path / "page").iterdir()) == []
+    with pytest.raises(NotWanted):
+        media.loop(film, 0, 3, lambda: False)
+    assert media.loop(film, 0, 3).stat().st_size  # another worker does it
+
+
+def _refuse(_):
+    raise OSError
+
+
+def test_a_process_is_known_by_its_command_where_there_is_no_proc(monkeypatch):
+    for proc in (True, False):
+        if not proc:
+            if shutil.which("ps") is None:
+                pytest.skip("no ps here")
+            monkeypatch.setattr(Path, "read_bytes", _refuse)
+            monkeypatch.setattr(Path, "exists", lambda _: False)
+        assert b"python" in _command_of(os.getpid())
+        assert _command_of(2**22 + 1) == b""
 
 
 def test_work_is_called_off_when_the_page_closes():

@@ -62,6 +62,7 @@ class LabelTable(AbstractContextManager["LabelTable"]):
         self.sha256: str | None = None  # of the file as it is known
         self._seen: tuple[int, int, int] | None = None
         self._form = Form()
+        self._list: tuple[object, tuple[list[Labelled], Counter[str]]] = None, ([], Counter())
         self._rows: dict[Place | int, dict[str, str]] = {}  # by place; those not understood by their number
         with ExitStack() as stack:
             make_folder(self.path.parent)
@@ -76,12 +77,19 @@ class LabelTable(AbstractContextManager["LabelTable"]):
     @property
     def rows(self) -> list[Labelled]:
         """Every row that says what a moment shows, in the order of the file."""
-        found = ((place, row["label"]) for place, row in self._rows.items() if isinstance(place, tuple))
-        return [Labelled(*place, label) for place, label in found if label]
+        return self._listed()[0]
 
     def counts(self) -> Counter[str]:
         """Count the rows of each label."""
-        return Counter(row.label for row in self.rows)
+        return self._listed()[1].copy()
+
+    def _listed(self) -> tuple[list[Labelled], Counter[str]]:
+        """Return the rows and how many each label has: listed once, for a page asks again and again."""
+        if self._list[0] is not self._rows:
+            found = ((place, row["label"]) for place, row in self._rows.items() if isinstance(place, tuple))
+            rows = [Labelled(*place, label) for place, label in found if label]
+            self._list = self._rows, (rows, Counter(row.label for row in rows))
+        return self._list[1]
 
     def label_of(self, path: Path, start: float | None, end: float | None) -> str | None:
         """Return what a moment was called, if it was."""
@@ -200,23 +208,12 @@ class LabelTable(AbstractContextManager["LabelTable"]):
             place = read_place(self.path.parent, row)
             rows[number if place is None or place in rows else place] = row
         if not rows and seen is not None:
-            self._check_empty()
+            _check_empty(self.path, len(self._rows))
         self._rows, self._seen = rows, seen
         self._form = read_form(self.path) if filled else Form()
         self.sha256 = None
         with suppress(OSError):  # it is not there
             self.sha256 = file_hash(self.path)
-
-    def _check_empty(self) -> None:
-        """Raise BadDataset if a file without rows is no table, or if it had some a moment ago."""
-        if self._rows:
-            way = "put them back, or delete the file to start over"
-            raise BadDataset(f"{self.path}: had {len(self._rows)} rows, and has none now; {way}")
-        names = {cell.strip().lower() for cell in re.split(r"[,;\t]", read_text(self.path).strip())}
-        if names != {""} and not {"path", "label"} <= {NAMES.get(name, name) for name in names}:
-            raise BadDataset(
-                f"{self.path}: is no table of labels; its columns must be path, start, end, label"
-            )
 
     def _write(self, changes: list[_Change]) -> None:
         rows = dict(self._rows)
@@ -239,6 +236,16 @@ class LabelTable(AbstractContextManager["LabelTable"]):
                 )
         self._rows, self._seen = rows, _stamp(self.path)
         self.sha256 = sha256(data).hexdigest()
+
+
+def _check_empty(path: Path, before: int) -> None:
+    """Raise BadDataset if a file without rows is no table, or if it had some ``before``."""
+    if before:
+        way = "put them back, or delete the file to start over"
+        raise BadDataset(f"{path}: had {before} rows, and has none now; {way}")
+    names = {cell.strip().lower() for cell in re.split(r"[,;\t]", read_text(path).strip())}
+    if names != {""} and not {"path", "label"} <= {NAMES.get(name, name) for name in names}:
+        raise BadDataset(f"{path}: is no table of labels; its columns must be path, start, end, label")
 
 
 def _tidy(table: Path) -> None:

@@ -136,20 +136,26 @@ def write_chapters(path: str | Path, target: Path, chapters: Sequence[tuple[floa
 
 
 def write_proxy(
-    path: str | Path, target: Path, start: float, end: float, *, height: int, rate: float, sound: bool
+    path: str | Path,
+    target: Path,
+    start: float,
+    end: float,
+    *,
+    height: int,
+    rate: float,
+    sound: bool,
+    wanted: Callable[[], bool] = lambda: True,
 ) -> None:
-    """Write a stretch of a video as browsers play it, as `stopcli.video.cut.proxy.write_proxy` does."""
+    """Write a stretch of a video as browsers play it, as `stopcli.video.cut.proxy.write_proxy` does.
+
+    Raises NotWanted as soon as it is no longer ``wanted``.
+    """
     options = {"target": str(target), "start": start, "end": end}
-    ((_, _),) = _ask("proxy", path, options | {"height": height, "rate": rate, "sound": sound})
+    ((_, _),) = _ask("proxy", path, options | {"height": height, "rate": rate, "sound": sound}, wanted)
 
 
-def opens(path: str | Path) -> bool:
-    """Say whether a file opens as a video."""
-    try:
-        read_facts(path)
-    except InputError:
-        return False
-    return True
+class NotWanted(Exception):
+    """Nobody waits for the answer any more."""
 
 
 class Worker:
@@ -188,9 +194,11 @@ class Worker:
         except (OSError, EOFError, KeyError, TypeError, ValueError, struct.error):
             return False
 
-    def answers(self) -> Iterator[Message]:
-        """Yield the messages of an answer; EOFError where the process dies or is killed."""
+    def answers(self, wanted: Callable[[], bool] = lambda: True) -> Iterator[Message]:
+        """Yield the messages of an answer; EOFError where the process dies or is killed; NotWanted."""
         while not (message := self._message())[0].get("done"):
+            if not wanted():
+                raise NotWanted
             if not message[0].get("beat"):
                 yield message
 
@@ -246,7 +254,9 @@ def _cwd() -> str:
         return ""
 
 
-def _ask(call: str, path: str | Path, options: dict[str, Any]) -> Generator[Message, None, None]:
+def _ask(
+    call: str, path: str | Path, options: dict[str, Any], wanted: Callable[[], bool] = lambda: True
+) -> Generator[Message, None, None]:
     """Have a worker do something with a file; yield its answers, or raise what it came to."""
     request = {"call": call, "path": str(path), "cwd": _cwd(), "options": options}
     worker, done, fault = _borrow(), False, None
@@ -255,7 +265,7 @@ def _ask(call: str, path: str | Path, options: dict[str, Any]) -> Generator[Mess
         worker = Worker()
         worker.takes(line)
     try:
-        for head, data in worker.answers():
+        for head, data in worker.answers(wanted):
             if "error" in head:
                 fault = _fault(head, path)
             else:

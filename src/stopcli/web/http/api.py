@@ -128,7 +128,7 @@ class Api:
                 self.judge,
                 Judgement,
             ),
-            Endpoint("POST", "/api/undo", "Take the last answer back.", s.undo),
+            Endpoint("POST", "/api/undo", "Take back the last answer that changed anything.", s.undo),
             Endpoint(
                 "POST", "/api/audit", "Draw a new sample of a label's predictions.", a.forget_audit, Question
             ),
@@ -173,7 +173,8 @@ class Api:
 
     def judge(self, body: Judgement) -> dict[str, Any]:
         self._space.judge(body.answers)
-        return {"labels": self._space.labels(), "counts": dict(self._space.table.counts())}
+        table = self._space.table
+        return {"labels": self._space.labels(), "counts": dict(table.counts()), "sha256": table.sha256}
 
     def train(self, body: Train) -> dict[str, Any]:
         options = ["--seed", str(body.seed)]

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from anyio import CapacityLimiter, to_thread
+from anyio import CapacityLimiter, create_task_group, sleep, to_thread
 from starlette.requests import Request
 from starlette.responses import FileResponse, Response
 from starlette.routing import Route
@@ -16,6 +17,7 @@ from stopcli.errors import FileMissing, StopError, UsageError
 from stopcli.fileio import is_file
 from stopcli.results import printable
 from stopcli.tasks.clips import clip_name
+from stopcli.video.workers.pool import NotWanted
 from stopcli.web.http.api import Json, error_of
 from stopcli.web.work.workspace import Workspace
 
@@ -30,6 +32,8 @@ SIDES = (240, 480)
 KEPT = "private, max-age=30"  # seconds after which a browser asks whether a picture is still right
 TABLE = "labels.csv"
 TAKEN = re.compile(r"[0-9a-f]{16}-[^/\\]+")  # what was written to be fetched
+CLOSED = 499  # what servers log where a browser has left
+EVERY = 0.5  # seconds between looks at whether it has
 AT_ONCE = 6  # requests for media that wait for a decoder: the others of the page go on
 
 
@@ -60,7 +64,7 @@ def media_routes(space: Workspace) -> list[Route]:
         return _made(media.poster(path, number(request, "at"), side), request)
 
     def loop(request: Request, path: Path) -> Response:
-        return _made(media.loop(path, *span(request)), request)
+        return _made(media.loop(path, *span(request), request.state.wanted), request)
 
     def whole(_: Request, path: Path) -> Response:
         if not is_file(path):
@@ -69,30 +73,51 @@ def media_routes(space: Workspace) -> list[Route]:
 
     def copy(request: Request, path: Path) -> Response:
         encode = request.query_params.get("encode") == "1"
-        return _made(media.copy(path, *span(request), encode=encode), request)
+        wanted = request.state.wanted
+        return _made(media.copy(path, *span(request), encode=encode, wanted=wanted), request)
 
     def clip(request: Request, path: Path) -> Response:
         start, end = span(request)
         return FileResponse(media.clip(path, start, end), filename=printable(clip_name(path, start, end)))
 
-    limiter = CapacityLimiter(AT_ONCE)
+    films = CapacityLimiter(AT_ONCE)
+    limiters = {"poster": CapacityLimiter(AT_ONCE), "file": CapacityLimiter(AT_ONCE)}
 
-    def endpoint(make: Callable[[Request, Path], Response]) -> Callable[[Request], Any]:
+    def endpoint(name: str, make: Callable[[Request, Path], Response]) -> Callable[[Request], Any]:
         async def answer(request: Request) -> Response:
-            def work() -> Response:  # a drive may not answer
-                return make(request, space.footage.path_of(request.path_params["file"]))
+            gone = threading.Event()
+            request.state.wanted = lambda: not gone.is_set()
 
-            try:
-                return await to_thread.run_sync(work, limiter=limiter)
-            except StopError as error:
-                return error_of(error)
-            except OSError as error:
-                return Json({"error": "unreadable-video", "message": str(error.strerror)}, 404)
+            def work() -> Response:  # a drive may not answer
+                try:
+                    return make(request, space.footage.path_of(request.path_params["file"]))
+                except NotWanted:
+                    return Response(status_code=CLOSED)
+                except StopError as error:
+                    return error_of(error)
+                except OSError as error:
+                    return Json({"error": "unreadable-video", "message": str(error.strerror)}, 404)
+
+            async def watch() -> None:
+                while not await request.is_disconnected():
+                    await sleep(EVERY)
+                gone.set()
+
+            async with create_task_group() as group:
+                group.start_soon(watch)
+                try:
+                    made = await to_thread.run_sync(work, limiter=limiters.get(name, films))
+                finally:
+                    group.cancel_scope.cancel()
+            return made
 
         return answer
 
     kinds = {"poster": poster, "loop": loop, "file": whole, "copy": copy, "clip": clip}
-    made = [Route(f"/media/{{file}}/{name}", endpoint(make), methods=["GET"]) for name, make in kinds.items()]
+    made = [
+        Route(f"/media/{{file}}/{name}", endpoint(name, make), methods=["GET"])
+        for name, make in kinds.items()
+    ]
     return [*made, Route("/taken/{name}", _taken(space), methods=["GET"])]
 
 

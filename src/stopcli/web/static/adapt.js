@@ -1,6 +1,6 @@
 // training: begun, watched, stopped, used, compared
 import {fetched, piece, send, status} from './server.js';
-import {ask, say, state, trying} from './state.js';
+import {ask, keepSaid, say, state, trying} from './state.js';
 import {showSide} from './label.js';
 import {cards, current, focus, show} from './grid.js';
 
@@ -52,7 +52,7 @@ side.addEventListener('change', event => {
   });
 });
 
-dialog.addEventListener('close', () => { dialog.innerHTML = ''; });
+dialog.addEventListener('close', () => { keepSaid(dialog); dialog.innerHTML = ''; });
 
 // --- what happens meanwhile ---
 
@@ -67,10 +67,15 @@ export function listen() {
   source = new EventSource('/api/events');
   source.addEventListener('status', event => took(JSON.parse(event.data)));
   source.addEventListener('error', () => {
-    document.body.classList.add('away');
-    if (source.readyState === EventSource.CLOSED) setTimeout(listen, 2000);
+    document.body.dataset.away = 'The server does not answer';
+    if (source.readyState === EventSource.CLOSED) status().then(() => setTimeout(listen, 2000), refused);
   });
-  source.addEventListener('open', () => document.body.classList.remove('away'));
+  source.addEventListener('open', () => { delete document.body.dataset.away; });
+}
+
+// a server that was started again has another key: its own sentence says what to do
+function refused(error) {
+  if (error.status) document.body.dataset.away = error.message; else setTimeout(listen, 2000);
 }
 
 document.addEventListener('visibilitychange', listen);
@@ -80,10 +85,13 @@ function took(found) {
   was = found;
   state.labels = found.labels;
   showSide();
+  const other = state.table !== null && state.table !== found.sha256;  // somebody else has labelled
+  state.table = found.sha256 ?? '';
   if (!before) return;
   const indexing = status => status.jobs.filter(job => job.name.startsWith('indexing') && job.state === 'running').length;
-  if (before.moments !== found.moments || (indexing(before) && !indexing(found))) {
-    if (current()) fresh();  // nothing moves under somebody's hands
+  const more = before.moments !== found.moments || (indexing(before) && !indexing(found));
+  if (more || other) {
+    if (document.activeElement?.closest?.('#results, dialog')) fresh(more);  // nothing moves under somebody's hands
     else show();
   }
   for (const run of found.runs) {
@@ -92,10 +100,10 @@ function took(found) {
   }
 }
 
-function fresh() {
+function fresh(more) {
   const summary = document.querySelector('.summary');
   if (!summary || summary.querySelector('[data-do=fresh]')) return;
-  const button = Object.assign(document.createElement('button'), {type: 'button', textContent: 'More is indexed: show it'});
+  const button = Object.assign(document.createElement('button'), {type: 'button', textContent: more ? 'More is indexed: show it' : 'Labels have changed: show them'});
   button.dataset.do = 'fresh';
   summary.querySelector('.took').before(button);
 }

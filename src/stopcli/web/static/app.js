@@ -45,6 +45,7 @@ function clearFilters() {
   ask(filterValues());
 }
 
+form.addEventListener('invalid', () => { filters.open = true; }, true);  // its message would be seen by nobody
 form.addEventListener('submit', event => {
   event.preventDefault();
   filters.open = false;
@@ -120,11 +121,18 @@ document.addEventListener('click', event => {
   else if (card && what === 'accept') give(card, card.dataset.suggestion);
   else if (card && (what === 'look' || event.target.closest('.screen'))) { card.focus(); look.open(card); }
   else if (what === 'take') take(event.target.closest('.take'));
-  else if (what === 'further') ask({top_k: Math.min(500, state.question.top_k + 24)});
+  else if (what === 'further') further();
   else if (what === 'redraw') trying(async () => { await send('/api/audit', state.question); await show(); });
   else if (what === 'fresh') show();
   else if (what === 'clear') clearFilters();
 });
+
+async function further() {
+  const count = cards().length;
+  state.question.top_k = Math.min(500, state.question.top_k + 24);
+  await show();
+  focus(cards()[count]);
+}
 
 async function take(form) {
   await trying(async () => {

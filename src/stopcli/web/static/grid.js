@@ -26,6 +26,7 @@ export async function show({keep = false} = {}) {
     const was = current()?.closest('#results') && current();
     const here = cards().indexOf(was), id = was?.dataset.id;
     results.innerHTML = html;
+    restore();
     for (const card of cards()) watcher.observe(card);
     const same = id && cards().find(card => card.dataset.id === id);
     if (keep && was) focus(same ?? cards()[Math.min(here, cards().length - 1)]);
@@ -36,6 +37,16 @@ export async function show({keep = false} = {}) {
   } finally {
     if (mine === asked) results.setAttribute('aria-busy', 'false');
   }
+}
+
+// how moments are downloaded stays as it was chosen
+function restore() {
+  const form = results.querySelector('.take');
+  if (!form) return;
+  const kind = form.querySelector('[name=kind]'), unsure = form.querySelector('[name=unsure]');
+  if (state.taking.kind) kind.value = state.taking.kind;
+  unsure.checked = Boolean(state.taking.unsure);
+  form.addEventListener('change', () => { state.taking = {kind: kind.value, unsure: unsure.checked}; });
 }
 
 export function row(card) {

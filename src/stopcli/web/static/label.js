@@ -1,5 +1,5 @@
 // labels: each key is on the disk before the grid moves on
-import {piece, send} from './server.js';
+import {piece, send, status} from './server.js';
 import {ask, busy, say, state, trying, untouched} from './state.js';
 import {cards, current, place, row, show} from './grid.js';
 
@@ -46,8 +46,8 @@ export async function showSide() {
 }
 
 async function judge(answers) {
-  const {labels} = await send('/api/judge', {answers});
-  state.labels = labels;
+  const {labels, sha256} = await send('/api/judge', {answers});
+  [state.labels, state.table] = [labels, sha256];
 }
 
 // returns whether the label is on the disk
@@ -63,6 +63,7 @@ export async function giveMoment(moment, label, instead = moment) {
 export async function give(card, label) {
   if (!card) return say('Choose a moment first: arrows move, Enter looks.', true);
   if (card.dataset.taken) return undefined;  // the same key again, before the grid moved on
+  const still = untouched();
   card.dataset.taken = 'yes';
   card.classList.add('labelled');
   const inGrid = card.closest('#results');
@@ -75,7 +76,7 @@ export async function give(card, label) {
   return trying(async () => {
     if (!inGrid) return showSide();
     const all = cards(), at = all.findIndex(one => one.dataset.id === card.dataset.id);
-    if (at >= 0 && !busy()) (all[at + 1] ?? all[at - 1])?.focus({preventScroll: true});  // on to the next, whatever comes
+    if (at >= 0 && !busy() && still()) (all[at + 1] ?? all[at - 1])?.focus({preventScroll: true});  // on to the next, whatever comes
     const {label: wanted, queue} = state.question;
     if (wanted === null && queue === 'best' && label !== NONE) {
       ask({label, queue: 'best'});  // from here on, answers rank
@@ -111,27 +112,33 @@ export function digit(number, card = current()) {
 export async function accept() {
   const here = current();
   if (!here) return say('Choose a row first.', true);
-  const answers = {}, counts = {};
+  const answers = {}, counts = {}, taken = [];
   for (const card of row(here)) {
     const label = card.dataset.suggestion;
     if (!label || card.dataset.taken) continue;  // what was just judged is not what was suggested
     answers[card.dataset.id] = label;
+    taken.push(card);
     counts[label] = (counts[label] ?? 0) + 1;
   }
   if (!Object.keys(answers).length) return say('Nothing is suggested for this row: label a few moments first.', true);
-  await trying(async () => {
+  for (const card of taken) card.dataset.taken = 'yes';
+  const done = await trying(async () => {
     await judge(answers);
     say(Object.entries(counts).map(([label, count]) => `${count} labelled “${label}”`).join(', ') + '. U takes it back.');
     await show({keep: true});
     await showSide();
+    return true;
   });
+  if (!done) for (const card of taken) delete card.dataset.taken;
 }
 
 export async function undo() {
   const still = untouched();
   await trying(async () => {
-    const back = await send('/api/undo');
-    say(back.length ? `Taken back: ${back.length === 1 ? 'one moment' : `${back.length} moments`}.` : 'Nothing to take back: the last key changed no label.');
+    const before = state.labels, back = await send('/api/undo'), found = await status();
+    [state.labels, state.table] = [found.labels, found.sha256];
+    const renamed = before.join('\n') !== found.labels.join('\n') ? 'Taken back: the new name.' : 'Nothing to take back.';
+    say(back.length ? `Taken back: ${back.length === 1 ? 'one moment' : `${back.length} moments`}.` : renamed);
     await show({keep: true});
     await showSide();
     for (const card of cards(place())) if (back.includes(card.dataset.id)) card.classList.remove('labelled');
@@ -155,6 +162,7 @@ async function rename(old) {
   const name = prompt(`Rename “${old}” to (a label that is there already takes its moments in)`, old)?.trim();
   if (!name || name === old) return;
   await trying(async () => {
+    state.table = null;  // it changes by this page
     state.labels = await send('/api/labels/rename', {name: old, to: name});
     say(`“${old}” is now “${name}”. U takes it back.`);
     if (state.question.label === old) ask({label: name}); else await show({keep: true});

@@ -1,6 +1,6 @@
 // one moment, looked at: the player, the scores over time, the start and the end
 import {piece} from './server.js';
-import {trying, untouched} from './state.js';
+import {keepSaid, trying, untouched} from './state.js';
 import {giveMoment, labelOf, NONE, numberOf, showSide, undo} from './label.js';
 import {cards, show} from './grid.js';
 
@@ -23,6 +23,7 @@ export async function open(card) {
     const html = await piece(`/view/look/${card.dataset.id}`);
     if (!wanted()) return;  // another one was asked for, or something else is done
     back = card;
+    keepSaid(dialog);
     dialog.innerHTML = html;
     look = dialog.querySelector('.look');
     video = dialog.querySelector('.stage video');
@@ -176,7 +177,10 @@ dialog.addEventListener('click', event => {
 });
 
 dialog.addEventListener('close', () => {
-  dialog.innerHTML = '';  // the player lets go of the file
+  keepSaid(dialog);
+  video?.removeAttribute('src');  // the player lets go of the file
+  video?.load();
+  dialog.innerHTML = '';
   showSide();
   const again = back?.isConnected ? back : cards().find(card => card.dataset.id === back?.dataset.id) ?? cards()[0];
   again?.focus();

@@ -4,7 +4,7 @@ async function checked(response) {
   if (response.ok) return response;
   let message = `the server answers ${response.status}`;
   try { message = (await response.json()).message || message; } catch { /* no JSON: keep the number */ }
-  throw new Error(message);
+  throw Object.assign(new Error(message), {status: response.status});
 }
 
 export async function send(path, body) {

@@ -4,6 +4,8 @@ export const state = {
   question: {query: '', like: [], unlike_moments: [], picture: null, label: null, queue: 'best', top_k: 24},
   names: {},   // of moments and pictures in the question, for people
   labels: [],
+  table: null,  // a hash of the table, as this page has shown it
+  taking: {},   // how moments are downloaded
 };
 
 const listeners = {};
@@ -18,14 +20,24 @@ export function ask(change) {
 }
 
 let timer;
-const box = document.getElementById('status');
+const box = document.getElementById('status'), home = box.parentElement;
 export function say(words, bad = false, stays = false) {
-  box.textContent = words;
+  if (box.isConnected && box.matches(':popover-open')) box.hidePopover();
+  (document.querySelector('dialog[open]') ?? home).append(box);  // what lies outside an open dialog is read to nobody
   box.className = bad ? 'bad' : '';
-  if (box.matches(':popover-open')) box.hidePopover();
+  box.textContent = '';
   box.showPopover();  // above whatever dialog is open
+  box.textContent = words;
   clearTimeout(timer);
-  if (!stays) timer = setTimeout(() => box.hidePopover(), bad ? 9000 : 3500);
+  if (!stays) timer = setTimeout(() => { if (box.isConnected) box.hidePopover(); }, bad ? 9000 : 3500);
+}
+
+// before a dialog is emptied: what was said in it stays to be seen
+export function keepSaid(dialog) {
+  if (!dialog.contains(box)) return;
+  const shown = box.matches(':popover-open');
+  home.append(box);
+  if (shown) box.showPopover();
 }
 
 // whether an element takes what is typed; and whether a person writes now: nothing may take the focus away

@@ -250,15 +250,19 @@ class Adapting:
             return False
         if child is not None and child.pid == pid:
             return child.poll() is None
-        with suppress(OSError):
-            command = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
-            return b"finetune" in command and os.fsencode(self._folder(name)) in command
-        if Path("/proc/self").exists():
-            return False
-        with suppress(OSError):  # where there is no /proc
-            os.kill(pid, 0)
-            return True
-        return False
+        command = _command_of(pid)
+        return b" finetune " in command and os.fsencode(self._folder(name)) in command
+
+
+def _command_of(pid: int) -> bytes:
+    """Return the command line of a process; nothing if it is gone, or no one can tell."""
+    with suppress(OSError):
+        return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ")
+    if not Path("/proc/self").exists():
+        with suppress(OSError, subprocess.SubprocessError):
+            asked = ["ps", "-ww", "-o", "command=", "-p", str(pid)]
+            return subprocess.run(asked, capture_output=True, check=True, timeout=10).stdout
+    return b""
 
 
 def _known_options(given: object) -> list[str]:

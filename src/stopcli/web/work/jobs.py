@@ -89,6 +89,9 @@ class Jobs:
             job.state = "running"
             job.result = work(job)
             job.state = "done"
+            with self._lock:  # what failed before has succeeded now
+                for old in [j for j in self._jobs if (j.name, j.state) == (job.name, "failed")]:
+                    self._jobs.remove(old)
         except Stopped:
             job.state = "stopped"
         except StopError as error:

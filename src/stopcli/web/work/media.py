@@ -12,18 +12,19 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TypeVar
 
-from stopcli.errors import FileMissing, StopError
+from stopcli.errors import FileMissing, InputError, StopError
 from stopcli.fileio import content_key, make_private_folder, remove_folder, replacing
 from stopcli.output.html import jpeg_bytes
 from stopcli.video.container import Facts
 from stopcli.video.cut.proxy import LONGEST
 from stopcli.video.cut.writing import suffix_of
-from stopcli.video.workers.pool import read_facts, read_pictures, write_moment, write_proxy
+from stopcli.video.workers.pool import NotWanted, read_facts, read_pictures, write_moment, write_proxy
 
 LIMIT = 2 << 30  # bytes of what was made
-AT_ONCE = 2  # files made at the same time: the model needs the processor too
+AT_ONCE = 2  # pictures, and films, made at the same time: the model needs the processor too
 SMALL, MIDDLE = 240, 480  # pixels of a picture's short side
 LOOP, LOOP_RATE = 8.0, 12.0  # seconds and pictures a second of a moment in the grid
+NEAR = 0.1  # seconds: a moment that ends so near to the end of a file ends with it
 WHOLE = 120.0  # seconds: a file up to here is copied whole
 AROUND = 30.0  # ... of a longer one, so much before and behind a moment
 PLAYED = {  # pictures and sound that browsers play, by the format they lie in
@@ -34,6 +35,9 @@ EIGHT_BITS = {"yuv420p", "yuvj420p"}
 KEPT_FACTS = 20_000  # files
 KEPT = 86_400.0  # seconds that a file waits to be fetched
 
+PICTURE, FILM = ".jpg", ".mp4"
+
+Wanted = Callable[[], bool]
 Stamp = tuple[str, int, int]  # a path, its size, its time
 Kept = TypeVar("Kept")
 
@@ -43,7 +47,7 @@ class Media:
 
     def __init__(self, folder: Path, limit: int = LIMIT) -> None:
         self._folder, self._limit = folder, limit
-        self._slots = threading.Semaphore(AT_ONCE)
+        self._slots = {suffix: threading.Semaphore(AT_ONCE) for suffix in (PICTURE, FILM)}
         self._making: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
         self._facts: OrderedDict[Stamp, Facts] = OrderedDict()
         self._contents: OrderedDict[Stamp, str] = OrderedDict()
@@ -56,6 +60,12 @@ class Media:
         """Return when a video ends, in seconds on its own clock; raises InputError."""
         facts = self.facts(path)
         return facts.end
+
+    def is_end(self, path: Path, end: float) -> bool:
+        """Say whether what ends at a time ends with its file; of one that cannot be read, it does not."""
+        with suppress(InputError):
+            return end >= self.length(path) - NEAR
+        return False
 
     @staticmethod
     def _kept(known: OrderedDict[Stamp, Kept], path: Path, read: Callable[[Path], Kept]) -> Kept:
@@ -95,16 +105,16 @@ class Media:
             (pixels,) = read_pictures(path, [at], side)
             part.write_bytes(jpeg_bytes(pixels))
 
-        return self._made(path, f"poster {at:.3f} {side}", ".jpg", make)
+        return self._made(path, f"poster {at:.3f} {side}", PICTURE, make)
 
-    def loop(self, path: Path, start: float, end: float) -> Path:
-        """Return a moment as a small film without sound."""
+    def loop(self, path: Path, start: float, end: float, wanted: Wanted = lambda: True) -> Path:
+        """Return a moment as a small film without sound; raises NotWanted once it is not ``wanted``."""
         end = min(end, start + LOOP)
 
         def make(part: Path) -> None:
-            write_proxy(path, part, start, end, height=SMALL, rate=LOOP_RATE, sound=False)
+            write_proxy(path, part, start, end, height=SMALL, rate=LOOP_RATE, sound=False, wanted=wanted)
 
-        return self._made(path, f"loop {start:.3f} {end:.3f}", ".mp4", make)
+        return self._made(path, f"loop {start:.3f} {end:.3f}", FILM, make, wanted)
 
     def clip(self, path: Path, start: float, end: float) -> Path:
         """Return a moment as a file to keep, its packets as they are."""
@@ -114,15 +124,17 @@ class Media:
 
         return self._made(path, f"clip {start:.3f} {end:.3f}", suffix_of(path), make)
 
-    def copy(self, path: Path, start: float, end: float, *, encode: bool = False) -> Path:
-        """Return a stretch as a file that browsers play, with its sound.
+    def copy(
+        self, path: Path, start: float, end: float, *, encode: bool = False, wanted: Wanted = lambda: True
+    ) -> Path:
+        """Return a stretch as a file that browsers play, with its sound; raises as `loop`.
 
         With ``encode``, its pictures are always encoded, even where their packets could be copied.
         """
         rate = min(30.0, max(5.0, self.facts(path).rate))
 
         def transcode(part: Path) -> None:
-            write_proxy(path, part, start, end, height=MIDDLE, rate=rate, sound=True)
+            write_proxy(path, part, start, end, height=MIDDLE, rate=rate, sound=True, wanted=wanted)
 
         def make(part: Path) -> None:
             if self.way(path) == "copy" and not encode:
@@ -134,9 +146,11 @@ class Media:
                     pass  # packets that MP4 does not take
             transcode(part)
 
-        return self._made(path, f"copy {start:.3f} {end:.3f} {encode}", ".mp4", make)
+        return self._made(path, f"copy {start:.3f} {end:.3f} {encode}", FILM, make, wanted)
 
-    def _made(self, path: Path, what: str, suffix: str, make: Callable[[Path], None]) -> Path:
+    def _made(
+        self, path: Path, what: str, suffix: str, make: Callable[[Path], None], wanted: Wanted = lambda: True
+    ) -> Path:
         """Return a file of that content, made if it is not there yet; two that ask at once get one."""
         content = self._kept(self._contents, path, content_key)
         name = hashlib.sha256(f"{content} {what}".encode()).hexdigest()[:40]
@@ -148,7 +162,10 @@ class Media:
                         os.utime(file)  # when it was last looked at
                     return file
                 make_private_folder(self._folder)
-                with self._slots, replacing(file) as part:
+                # pictures never wait for films
+                with self._slots[PICTURE if suffix == PICTURE else FILM], replacing(file) as part:
+                    if not wanted():
+                        raise NotWanted
                     make(part)
         finally:
             self._making.pop(name, None)

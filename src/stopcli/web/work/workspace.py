@@ -6,7 +6,6 @@ One thread answers questions, for the index is its; one does heavy work, a piece
 from __future__ import annotations
 
 import threading
-from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
@@ -31,8 +30,6 @@ from stopcli.web.work.question import moment_id, split_id
 
 if TYPE_CHECKING:
     from stopcli.runtime.encoder import Encoder
-
-WHOLE = 0.1  # seconds: a moment that ends so near to the end of a file ends with it
 
 Result = TypeVar("Result")
 
@@ -93,11 +90,13 @@ class _Order:
         self.names = list(dict.fromkeys(new if name == old else name for name in before))
         self._answers.append((before, list(self.names)))
 
-    def undo(self) -> None:
+    def undo(self) -> bool:
+        """Take the names of a renaming back; say whether there was one."""
         renamed = self._answers.pop() if self._answers else None
         if renamed is not None:
             before, after = renamed
             self.names = [*before, *(n for n in self.names if n not in {*before, *after})]
+        return renamed is not None
 
 
 class Workspace:
@@ -219,7 +218,8 @@ class Workspace:
                 self.archive().view.check_same(self.footage.path_of(file))
             self.table.put({self._place(moment): label for moment, label in answers.items()})
             self._order.answered()
-            self._order.add(label for label in answers.values() if label in self.table.counts() and label)
+            counts = self.table.counts()
+            self._order.add(label for label in answers.values() if label and label in counts)
             self._memory.keep(self.labels(), self.table.left)
 
     def _place(self, moment: str) -> Place:
@@ -229,26 +229,24 @@ class Workspace:
         for begin in (start, None) if start == 0 else (start,):
             if self.table.label_of(path, begin, end) is not None:
                 return path, begin, end
-            if self.table.label_of(path, begin, None) is not None and self._is_end(path, end):
+            if self.table.label_of(path, begin, None) is not None and self.media.is_end(path, end):
                 return path, begin, None
         return path, start, end
-
-    def _is_end(self, path: Path, end: float) -> bool:
-        with suppress(InputError):
-            return end >= self.media.length(path) - WHOLE
-        return False  # it can be labelled all the same
 
     def label_of(self, moment: str) -> str | None:
         """Return what the moment of an id is called."""
         return self.table.label_of(*self._place(moment))
 
     def undo(self) -> list[str]:
-        """Take the last answers back; return the moments that they were of, none if nothing had changed."""
+        """Take the last answers back that changed anything; return the moments that they were of."""
+        back: list[Labelled] = []
         with self.lock:
-            for path in self.table.undoable[-1] if self.table.undoable else ():
-                self.archive().view.check_same(path)
-            back = self.table.undo()
-            self._order.undo()
+            while (paths := self.table.undoable) and not back:
+                for path in paths[-1]:
+                    self.archive().view.check_same(path)
+                back = self.table.undo()
+                if self._order.undo():
+                    break
             self._memory.keep(self.labels(), self.table.left)
         return [moment_id(Footage.id_of(r.path), r.start or 0.0, r.end or 0.0) for r in back]
 
@@ -274,10 +272,11 @@ class Workspace:
         """Return what changes while nobody asks: work, trainings, labels."""
         problem = None
         try:
-            counts = Counter(row.label for row in self.rows())
+            self.rows()
         except InputError as error:  # somebody is editing it
-            counts, problem = self.table.counts(), str(error)
-        archive, advice = self.archive(), advise(counts)
+            problem = str(error)
+        archive, counts = self.archive(), self.table.counts()
+        advice = advise(counts)
         return {
             "model": self.model,
             "models": self.models,
@@ -290,6 +289,7 @@ class Workspace:
             "jobs": self.jobs.listing(),
             "runs": [run.to_dict() | {"loss": [], "score": []} for run in self.adapting.runs()],
             "table": str(self.table.path),
+            "sha256": self.table.sha256,
             "problem": problem,
         }
 
