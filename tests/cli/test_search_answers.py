@@ -6,9 +6,12 @@ import json
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
+from stopcli.output.tables import table_of
+from stopcli.results import IndexChange
 from stopcli.video.workers.pool import read_pictures
 
 
@@ -157,3 +160,54 @@ def test_a_sentence_before_other_queries_is_a_query_too(run, samples):
     )
     assert status == 0
     assert [h["query"] for h in json.loads(out)["data"]] == ["a ghost shaking", "a dog moving left"]
+
+
+def test_each_query_without_a_hit_is_named(run_json, samples):
+    words = (
+        "--query",
+        "a dog",
+        "--query",
+        "a banana",
+        samples,
+        "--min-score",
+        "0.5",
+        "--min-confidence",
+        "0",
+    )
+    status, told = search(run_json, *words)
+    assert (status, told["status"], {h["query"] for h in told["data"]}) == (1, "partial", {"a dog"})
+    assert [e["message"] for e in told["errors"]] == ["no hits for 'a banana': nothing passes --min-score"]
+
+
+def test_labels_are_given_again_and_paths_match_by_their_end(run, run_json, samples):
+    dog = samples / "a-dog-moving-left.mp4"
+    _, told = run_json("classify", "-m", "mini", dog, "--labels", "a dog", "--labels", "a cat,a house")
+    assert {s["label"] for s in told["data"][0]["scores"]} == {"a dog", "a cat", "a house"}
+    assert told["data"][0]["scores"][0]["label"] == "a dog"
+    (samples / "day").mkdir()
+    dog.rename(samples / "day" / dog.name)
+    _, told = search(run_json, "a dog", samples, "--glob", "day/*", "--min-confidence", "0")
+    assert [Path(h["path"]).name for h in told["data"]] == [dog.name]
+
+
+def test_more_sure_moments_than_are_taken_are_noted(run, samples, tmp_path):
+    for i in range(3):
+        data = (samples / "a-dog-moving-left.mp4").read_bytes()
+        (samples / f"dog-{i}.mp4").write_bytes(data + bytes(i + 1))
+    words = ("a dog moving left", samples, "--all", "--export")
+    status, _, err = run("retrieve", "-m", "mini", *words, tmp_path / "a.csv", "-k", "2")
+    assert status == 0
+    assert "note: 'a dog moving left' has 2 more moments that are as sure" in err
+    status, _, err = run("retrieve", "-m", "mini", *words, tmp_path / "b.csv", "-k", "9")
+    assert "as sure" not in err
+
+
+def test_two_indexes_are_counted_together(run_json, samples, tmp_path):
+    films = sorted(samples.glob("*.mp4"))
+    for i in (0, 1):
+        run_json("index", "update", "-m", "mini", *films[4 * i : 4 * i + 4], "--index", tmp_path / f"i{i}")
+    parts = [tmp_path / "i0", tmp_path / "i1"]
+    _, told = run_json("index", "merge", *parts, "--index", tmp_path / "one")
+    assert [change["added"] for change in told["data"]] == [4, 4]
+    record = [IndexChange(**{f: d[f] for f in ("folder", "added", "vectors")}) for d in told["data"]]
+    assert ["added", "8"] in [[cell.text for cell in row] for row in table_of(record).rows]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -115,3 +117,46 @@ def test_cut_says_what_it_did(run, place):
     assert "--exact leaves them out" in err
     status, out, _ = run("cut", "films/a.mp4", "1.2", "2", "--exact", "-o", "exact.mp4", "-q")
     assert (status, out) == (0, "exact.mp4\n")
+
+
+def test_files_are_written_though_nobody_reads_on(place):
+    words = "classify films -m toy --labels a,b --window 1 --export all.csv --html all.html"
+    for more in ("--format csv", "-q -0"):
+        command = f"{sys.executable} -m stopcli {words} --force {more} | head -c 3"
+        done = subprocess.run(["bash", "-o", "pipefail", "-c", command], capture_output=True, check=False)
+        assert (done.returncode, len(done.stdout)) == (0, 3), done.stderr
+        assert {row.path.name for row in read_dataset(place / "all.csv").rows} == {"a.mp4", "b.mkv"}
+        for file in (place / "all.csv", place / "all.html"):
+            file.unlink()
+
+
+def test_what_is_written_for_each_video_is_checked_before_any_work(run, place):
+    (place / "m_b.srt").write_text("mine")
+    words = ("classify", "films", "-m", "toy", "--labels", "a,b", "--window", "1")
+    status, out, err = run(*words, "--export", "m.srt")
+    assert (status, out) == (3, "")
+    assert "m_b.srt exists already" in err
+    film = write_video(place / "films" / "b_a.mkv", frames=60)
+    before = film.read_bytes()
+    status, _, err = run(*words, "--export", "films/b.mkv", "--force")
+    assert (status, film.read_bytes()) == (2, before)
+    assert "is one of the videos" in err
+
+
+def test_folders_tell_films_of_one_name_apart(run, place):
+    for day in ("day1", "day2"):
+        (place / "films" / day).mkdir()
+        (place / "films" / "a.mp4").rename(place / "films" / day / "a.mp4") if day == "day1" else write_video(
+            place / "films" / day / "a.mp4", frames=60
+        )
+    status, out, _ = run(*search("--save-clips", "clips", "--per-file", "1", "--format", "json"))
+    assert status == 0
+    names = sorted(Path(hit["clip"]).name[9:].partition("_00")[0] for hit in json.loads(out)["data"])
+    assert names == ["b", "day1_a", "day2_a"]
+
+
+def test_a_zero_byte_ends_lines_only(run, place):
+    for more in (("-0",), ("-0", "-q", "--format", "csv")):
+        status, out, err = run(*search(*more))
+        assert (status, out) == (2, "")
+        assert "-0 ends the lines of -q" in err
