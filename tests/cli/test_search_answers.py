@@ -211,3 +211,12 @@ def test_two_indexes_are_counted_together(run_json, samples, tmp_path):
     assert [change["added"] for change in told["data"]] == [4, 4]
     record = [IndexChange(**{f: d[f] for f in ("folder", "added", "vectors")}) for d in told["data"]]
     assert ["added", "8"] in [[cell.text for cell in row] for row in table_of(record).rows]
+
+
+def test_a_file_that_is_not_asked_for_is_not_complained_about(run_json, samples):
+    (samples / "old").mkdir()
+    (samples / "old" / "broken.mp4").write_bytes(b"no film")
+    status, told = search(run_json, "a dog moving left", samples, "--glob", "a-dog*")
+    assert (status, told["errors"]) == (0, [])
+    status, told = search(run_json, "a dog moving left", samples)
+    assert (status, len(told["errors"])) == (1, 1)

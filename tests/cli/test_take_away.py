@@ -89,7 +89,7 @@ def test_labels_of_windows_are_labels_to_learn_from(run, place):
         (search("--whole", "--save-clips", "x"), 2, "leave out --whole"),
         (("classify", "films", "-m", "toy", "--export", "a.csv"), 2, "windows"),
         (("cut", "films/a.mp4", "2", "1"), 2, "after it starts"),
-        (("cut", "films/a.mp4", "soon", "1"), 2, "START must be seconds"),
+        (("cut", "films/a.mp4", "soon", "1"), 2, "must be seconds"),
         (("cut", "films/a.mp4", "1", "2", "-o", "a.txt"), 2, "must end in .mp4"),
         (("cut", "films/a.mp4", "1", "2", "-o", "there.mp4"), 3, "exists already"),
         (("cut", "films", "1", "2"), 3, "is a folder"),

@@ -9,15 +9,16 @@ import typer
 
 from stopcli.cli import options as o
 from stopcli.cli.session import session
-from stopcli.errors import UsageError
 
 EXAMPLES = """Examples:
   stop cut match.mkv 1:23 1:31.5
   stop cut holiday.mp4 0 12 -o opening.mp4 --exact"""
 
 _video = typer.Argument(metavar="VIDEO", help="One video.")
-_start = typer.Argument(metavar="START", help="Where the moment begins: seconds, or 1:23.5.")
-_end = typer.Argument(metavar="END", help="Where it ends.")
+_start = typer.Argument(
+    metavar="START", parser=o.seconds, help="Where the moment begins: seconds, or 1:23.5."
+)
+_end = typer.Argument(metavar="END", parser=o.seconds, help="Where it ends.")
 _output = o.output_option(
     "--output", "-o", metavar="FILE", help="What to write; default: named after the video, in this folder."
 )
@@ -27,8 +28,8 @@ _output = o.output_option(
 def command(
     *,
     video: Annotated[Path, _video],
-    start: Annotated[str, _start],
-    end: Annotated[str, _end],
+    start: Annotated[float, _start],
+    end: Annotated[float, _end],
     output: Annotated[Path | None, _output] = None,
     cutting: o.Cutting,
     force: o.Force = False,
@@ -42,20 +43,11 @@ def command(
     with session("cut", show) as s:
         from stopcli.tasks.clips import clip_name, notes_on, save_clip
 
-        since = max(0.0, _seconds("START", start) - cutting.pad)
-        until = _seconds("END", end) + cutting.pad
+        since = max(0.0, start - cutting.pad)
+        until = end + cutting.pad
         s.videos([video])
         target = output or Path(clip_name(video, since, until))
         clip = save_clip(video, since, until, target, exact=cutting.exact, force=force)
         s.output.add(clip)
         for note in notes_on([clip], exact=cutting.exact):
             s.say(note)
-
-
-def _seconds(name: str, text: str) -> float:
-    from stopcli.results import read_clock
-
-    seconds = read_clock(text)
-    if seconds is None:
-        raise UsageError(f"{name} must be seconds or h:mm:ss, such as 83.5 or 1:23.5, got {text!r}")
-    return seconds

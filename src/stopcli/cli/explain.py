@@ -26,8 +26,8 @@ _video = typer.Argument(metavar="VIDEO", help="One video.")
 _output = o.output_option("--output", "-o", metavar="FILE", help="A .png, .html or .mp4 to write.")
 _block = typer.Option(metavar="N", min=1, help="Which prompted block; default: the last but one.")
 _compare = typer.Option("--compare", help="Show beside it what plain CLIP looks at.")
-_start = o.input_option(metavar="SECONDS", min=0, help="Where the clip begins.")
-_end = o.input_option(metavar="SECONDS", min=0, help="Where the clip ends.")
+_start = o.input_option(metavar="SECONDS", parser=o.seconds, help="Where the clip begins.")
+_end = o.input_option(metavar="SECONDS", parser=o.seconds, help="Where the clip ends.")
 
 
 @o.shares(o.Focused, o.Show)

@@ -336,8 +336,8 @@ def highlights(
         with s.engine(index, cuts) as engine:
             filters = Filters(top_k, per_file=per_file)
             result = engine.highlights(videos, s.roots(paths), window, filters)
-        s.output.add_all(saved(s, result.hits, save_clips, cutting, videos, force=files.force))
-        s.output.add_all(result.failures)
+        shown = list(saved(s, result.hits, save_clips, cutting, videos, force=files.force))
+        s.output.add_all([*shown, *result.failures])
         files.write(s, "hits_page", videos)
 
 

@@ -34,6 +34,15 @@ def number_or_auto(text: str) -> int | None:
     return int(text)
 
 
+def seconds(text: str) -> float:
+    """Return a time as people write it, in seconds."""
+    from stopcli.results import read_clock
+
+    if (found := read_clock(text)) is None:
+        raise typer.BadParameter(f"must be seconds or h:mm:ss, such as 83.5 or 1:23.5, got {text!r}")
+    return found
+
+
 _WINDOW = ("--window", "--every")
 _SPAN: dict[str, Any] = {"metavar": "SECONDS", "min": 0.1, "max": 86400}
 _MODEL: dict[str, Any] = {"metavar": "NAME|hf:ORG/REPO|PATH", "autocompletion": complete_model}

@@ -35,7 +35,7 @@ from stopcli.index.types import (
 )
 from stopcli.index.vectors import UNIT
 from stopcli.model.files import ModelFiles
-from stopcli.results import MOST_TEXT, Hit
+from stopcli.results import MOST_TEXT, Failure, Hit
 from stopcli.runtime.head import Head, head_of
 from stopcli.runtime.text import TextEncoder, check_texts
 from stopcli.video.clips import READER
@@ -163,7 +163,7 @@ class SearchEngine(AbstractContextManager["SearchEngine"]):
         selection = select(update.diff, update.state, request.filters)
         names = () if request.combine else tuple(q.name for q in (*asked.written, *asked.seen))
         hits = self.answer(request, asked, update.state, selection)
-        return SearchResult(tuple(hits), update.failures, names)
+        return SearchResult(tuple(hits), _failed(update, request.filters), names)
 
     def ask(self, request: SearchRequest) -> Asked:
         """Embed all that a search asks for, a label as it was learned; errors as `search`."""
@@ -207,7 +207,7 @@ class SearchEngine(AbstractContextManager["SearchEngine"]):
         """Bring the index up to date with the files, and return the moments least like all others."""
         update = self.update(videos, roots, window)
         hits = unlike_the_rest(update.state.vectors, select(update.diff, update.state, filters), filters)
-        return SearchResult(tuple(hits), update.failures)
+        return SearchResult(tuple(hits), _failed(update, filters))
 
     def _near(self, state: Snapshot, selection: Selection) -> Near | None:
         """Return what finds the rows near a query, where there are so many that looking at all is slow."""
@@ -281,6 +281,11 @@ def _placed(example: Example, window: float | None) -> Example:
     start, stop = max(0.0, example.at - window / 2), example.at + window / 2
     times = [float(t) for t in np.arange(start, min(stop, end), STEP)]
     return example._replace(shot=shot_at(times, read_pictures(example.path, times, SIGHT), example.at))
+
+
+def _failed(update: Update, filters: Filters) -> tuple[Failure, ...]:
+    """Return the files that cannot be searched, and were to be."""
+    return tuple(f for f in update.failures if f.path is None or filters.fits(f.path))
 
 
 def _sentence(text: str, files: ModelFiles) -> str:

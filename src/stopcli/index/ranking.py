@@ -33,7 +33,6 @@ MERGE = 0.25  # of the way from a hit's score down to the mean: neighbours above
 POOL = 32  # candidates sorted for each hit wanted
 SPARSE = 4  # fewer than one row in so many: they are read alone
 CHUNK = 512  # of those, read at once: what fits a processor's cache
-
 COMPARED = 20_000  # moments that each is compared with, to find what is like no other
 REST = "unlike the rest"
 MOMENTS = 400  # of the archive: what an example or a picture is compared with
@@ -325,7 +324,8 @@ def compared(
 
 def _others(rows: Vectors, vector: Vectors) -> Vectors:
     """Return some of the archive's moments that are not what is asked for."""
-    return (other := rows[~(rows @ vector >= SAME)])[spread_out(len(other), MOMENTS)]
+    others = rows[~(rows @ vector >= SAME)]
+    return others[spread_out(len(others), MOMENTS)]
 
 
 def _left_out(state: Snapshot, selection: Selection, example: Example, content: str) -> tuple[int, ...]:

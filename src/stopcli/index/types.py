@@ -176,9 +176,15 @@ class Filters(NamedTuple):
     def take(self, path: str, duration: float) -> bool:
         """Say whether moments of a file may be hits: its path as shown, its seconds."""
         longest = np.inf if self.max_duration is None else self.max_duration
-        patterns = () if self.glob is None else (_nfc(self.glob), f"*/{_nfc(self.glob)}")  # or of its end
-        fits = not patterns or any(fnmatch(f"{n}{_nfc(path)}", p) for n in ("", "/") for p in patterns)
-        return fits and (self.min_duration or 0.0) <= duration <= longest
+        return self.fits(path) and (self.min_duration or 0.0) <= duration <= longest
+
+    def fits(self, path: str) -> bool:
+        """Say whether a path, as shown, or its end matches the pattern."""
+        if self.glob is None:
+            return True
+        whole, glob = _nfc(path), _nfc(self.glob)
+        end = "/".join(whole.split("/")[-1 - glob.count("/") :])  # as many of its parts as the pattern has
+        return any(fnmatch(name, glob) for name in (whole, f"/{whole}", end))
 
 
 class Example(NamedTuple):

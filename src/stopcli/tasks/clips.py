@@ -10,8 +10,7 @@ from pathlib import Path
 from stopcli.errors import StopError, UsageError
 from stopcli.fileio import check_output, exists, make_folder, replacing, short_name
 from stopcli.results import Failure, Hit, SavedClip
-from stopcli.video.cut.streams import MUXERS
-from stopcli.video.cut.writing import starts_in_time, suffix_of
+from stopcli.video.cut.streams import MUXERS, starts_in_time, suffix_of
 from stopcli.video.discovery import shared_names, telling_name
 from stopcli.video.workers.pool import write_moment
 

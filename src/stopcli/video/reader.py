@@ -103,8 +103,8 @@ class VideoReader:
             self._delay = _measure_delay(self)
 
     def stamps(self, *, scan: bool = False) -> NDArray[np.float64] | None:
-        """Return the times of all packets, ascending, where the file lists them; ``scan`` reads them all."""
-        if self._timeline.stamps is None and scan:
+        """Return the times of all packets, ascending, as the file lists them; ``scan`` reads them."""
+        if self._timeline.stamps is None and scan and not self._timeline.is_steady:
             self._timeline = replace(self._timeline, stamps=scan_stamps(self._container))
         return self._timeline.stamps
 

@@ -6,17 +6,19 @@ Headers lie about durations, frame counts and rates. Times are seconds from the 
 from __future__ import annotations
 
 from bisect import bisect_right
+from contextlib import suppress
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
 
 from stopcli.video.container import Container, rate_of
 from stopcli.video.recordings import unite
+from stopcli.video.sampling import LONGEST
 
 SEQUENTIAL_SHARE = 0.75  # of the file to be decoded anyway: reading on is cheaper than seeking
-
-
+LATE_INDEX = {"matroska", "asf"}  # formats whose index FFmpeg reads when it must seek
 PERCEPTIBLE = 0.1  # seconds
 
 
@@ -42,6 +44,12 @@ class Timeline:
             groups.setdefault(max(0, bisect_right(self.keys, t + 1e-6) - 1), []).append(t)
         decoded = sum(ts[-1] - self.keys[k] for k, ts in groups.items())
         return list(groups.values()) if decoded < share * times[-1] else []
+
+    @property
+    def is_steady(self) -> bool:
+        """Whether key frames come so often that no picture can be shown for long."""
+        ends = [*self.keys, self.duration]
+        return bool(self.keys) and self.keys[0] <= LONGEST >= max(b - a for a, b in pairwise(ends))
 
     def group_by_distance(self, times: list[float], early: float) -> list[list[float]]:
         """Group ascending times by the seek that leads to them, as above, where the file has no index.
@@ -72,8 +80,8 @@ def read_timeline(container: Container) -> Timeline:
     unite(container)
     if container.recordings is not None:
         return _of_recordings(container)
-    stream = container.stream
     keys, stamps, indexed = _read_index(container)
+    stream = container.stream
     origin = float(stream.start_time * stream.time_base) if stream.start_time is not None else None
     if stream.duration and stream.time_base:
         claimed = float(stream.duration * stream.time_base)
@@ -112,11 +120,19 @@ def _offset(container: Container, origin: float) -> float:
 
 def _read_index(container: Container) -> tuple[tuple[float, ...], NDArray[np.float64] | None, float | None]:
     """Return the key frames' times; and where the index lists every packet, their times and the extent."""
-    stream, base = container.stream, container.stream.time_base
-    entries = [(e.timestamp, e.is_keyframe) for e in stream.index_entries if not e.is_discard]
+    start, base = container.stream.start_time, container.stream.time_base
+    late = bool(LATE_INDEX & set(container.file.format.name.split(",")))
+    if late:
+        with suppress(OSError):
+            container.seek(1.0)  # going to 0 would need none
+    entries = [(e.timestamp, e.is_keyframe) for e in container.stream.index_entries if not e.is_discard]
+    if late:
+        container.rewind()
     if len(entries) < 2 or base is None:
         return (), None, None
     first, last = entries[0][0], max(t for t, _ in entries)
+    if late and start is not None:
+        first = start  # the first entry may be of a later picture
     keys = tuple(sorted(float((t - first) * base) for t, is_key in entries if is_key))
     if len(keys) == len(entries):
         return keys, None, None

@@ -64,6 +64,10 @@ def test_labels_keep_their_keys_and_undo_takes_the_last_one_back(server):
     server.json("POST", "/api/undo")
     assert server.json("GET", "/api/status")["labels"] == [*labels, "dog"]
     assert sum(row["label"] == "cat" for row in rows_of(server)) == 4
+    server.json("POST", "/api/judge", {"answers": {free[2]: "bee"}})
+    server.table.write_text(server.table.read_text().replace(",bee", ",ant"))  # by hand, and it stays
+    assert server.json("POST", "/api/undo") == []
+    assert [m["label"] for m in moments(server) if m["id"] in free] == ["ant", "cat", "cat"]
 
 
 def test_a_row_that_leaves_out_a_time_is_replaced_and_not_contradicted(server):

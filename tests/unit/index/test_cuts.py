@@ -126,3 +126,20 @@ def test_a_pattern_finds_names_as_macs_spell_them():
     for form in ("NFC", "NFD"):
         assert Filters(glob="*/Süd/*").take(normalize(form, "v/Süd/a.mp4"), 1.0)
         assert Filters(glob=normalize("NFD", "*/Süd/*")).take(normalize(form, "v/Süd/a.mp4"), 1.0)
+
+
+@pytest.mark.parametrize(
+    ("glob", "path", "fits"),
+    [
+        ("day/*", "archive/day/a.mp4", True),
+        ("*/day/*", "day/a.mp4", True),
+        ("a*.mp4", "archive/day/a.mp4", True),
+        ("c*.mp4", "archive/day/b.mp4", False),
+        ("b*.mp4", "/home/bob/videos/zebra.mp4", False),
+        ("t*", "/tmp/videos/a.mp4", False),
+        ("*2024*", "archive/2024-05/a.mp4", True),
+        ("Köln/*", "archive/Ko\u0308ln/a.mp4", True),
+    ],
+)
+def test_a_pattern_matches_a_path_or_its_end(glob, path, fits):
+    assert Filters(glob=glob).fits(path) is fits

@@ -76,6 +76,13 @@ def test_no_video_that_was_looked_at_is_replaced(films, tmp_path):
     for name in ("owl.mp4", "link/owl.mp4"):
         with pytest.raises(UsageError, match=r"owl\.mp4: is one of the videos"):
             check_export(tmp_path / name, force=True, videos=videos)
+    (tmp_path / "other").symlink_to(tmp_path / "owl.mp4")  # a video of another name
+    with pytest.raises(UsageError, match=r"owl\.mp4: is one of the videos"):
+        check_export(tmp_path / "owl.mp4", force=True, videos=[tmp_path / "other"])
+    (tmp_path / "owl.mp4").write_bytes(b"damaged")  # then only one has moments
+    with pytest.raises(UsageError, match=r"owl\.mp4: is one of the videos"):
+        list(export(tmp_path / "owl.mp4", hits, force=True, videos=videos))
+    assert (tmp_path / "owl.mp4").read_bytes() == b"damaged"
     assert (tmp_path / "out_dog.mp4").read_bytes() == before
     (tmp_path / "m_owl.srt").write_text("mine")
     with pytest.raises(FileExists):

@@ -15,14 +15,11 @@ from stopcli.data.table import Row
 from stopcli.errors import CannotWrite, FileMissing, InputError, UsageError
 from stopcli.fileio import append_line, open_own, write_text
 from stopcli.hub.registry import resolve
-from stopcli.index.engine import SearchEngine
 from stopcli.runtime.encoder import Encoder, EncoderOptions
 from stopcli.tasks.labelling.rows import Labelled
 from stopcli.tasks.labelling.table import LabelTable
 from stopcli.train.run_folder import RunFolder
-from stopcli.video.workers.pool import NotWanted
 from stopcli.web.work.adapting import Adapting, _command_of, advise, require_clips
-from stopcli.web.work.archive import is_other
 from stopcli.web.work.footage import Footage
 from stopcli.web.work.jobs import Jobs
 from stopcli.web.work.media import Media, forget_old
@@ -94,23 +91,6 @@ def test_what_failed_is_forgotten_once_it_succeeds():
         jobs.start("indexing", write).over.wait(30)
         assert [job["state"] for job in jobs.listing()] == states
     jobs.close()
-
-
-def test_a_film_that_nobody_waits_for_any_more_is_not_made(tmp_path):
-    film = write_video(tmp_path / "a.avi", frames=240, size=(320, 240), codec="mpeg4")
-    media, asked = Media(tmp_path / "page"), []
-
-    def wanted():
-        asked.append(1)
-        return len(asked) < 2
-
-    with pytest.raises(NotWanted):
-        media.copy(film, 0, 8, encode=True, wanted=wanted)
-    assert len(asked) == 2
-    assert list((tmp_path / "page").iterdir()) == []
-    with pytest.raises(NotWanted):
-        media.loop(film, 0, 3, lambda: False)
-    assert media.loop(film, 0, 3).stat().st_size  # another worker does it
 
 
 def _refuse(_):
@@ -324,25 +304,3 @@ def test_a_training_does_without_clips_that_are_gone_and_never_without_a_label(t
         require_clips([*rows[2:], Labelled(files[2], 1.0, 2.0, "a"), *more])
     with pytest.raises(UsageError, match="2 of 2 clips of 'c' are gone"):
         require_clips([*rows[2:], Labelled(files[2], 1.0, 2.0, "a"), *more, *more])
-
-
-def test_a_film_of_another_length_is_another_film(tmp_path):
-    film, model = tmp_path / "GOPR0001.mp4", write_model(tmp_path / "toy")
-    write_video(film, frames=50)
-
-    def look():
-        with SearchEngine(
-            tmp_path / "index", resolve(str(model)), lambda: Encoder(resolve(str(model)))
-        ) as engine:
-            update = engine.plan([film], [tmp_path], 2.0)
-            return update, engine.update([film], [tmp_path], 2.0)
-
-    _, known = look()
-    for frames, other in ((50, False), (80, True)):
-        write_video(film, frames=frames, options={"g": "5", "crf": "30"})
-        before = known.diff.present[film].content
-        now, known = look()
-        assert now.diff.present[film].content != before
-        assert is_other(now, film, before) is other
-        assert is_other(known, film, before) is other
-        assert is_other(now, film, "0" * 32) is False

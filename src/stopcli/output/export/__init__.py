@@ -34,9 +34,10 @@ def check_export(path: Path, *, force: bool, videos: Collection[str | Path] = ()
     Raises UsageError: a video itself would be replaced; otherwise as `check_output` does.
     """
     check_output(path, force=force, option="--export", suffixes=SUFFIXES)
-    for target in names_of(path, videos, videos).values() if each else [path]:
+    targets = names_of(path, videos, videos).values() if each else [path]
+    for target in targets:
         check_output(target, force=force, option="--export")
-        _require_none_of(target, videos)
+    _require_none_of([path, *targets], videos)
     lacking = OTIO.get(path.suffix.lower())
     if lacking is not None and find_spec(lacking) is None:
         way = "install 'stopcli[editors]', or choose .edl or .fcpxml"
@@ -74,15 +75,15 @@ def export(
             problem = f"{float(media.pop(video).rate):.6g} frames a second are no rate of {path.suffix}"
             yield Failure.of(video, InputError(f"{video}: {problem}; .otio, .fcpxml and .edl take it"))
     marks = [m for m in marks if m.path in media]
+    targets = names_of(path, list(media), [*videos, *media])
+    _require_none_of(targets.values(), [*videos, *media])
     if path.suffix.lower() not in EACH or len(media) == 1:
         yield from _written(path, marks, media, moves, fresh=not force)
         return
-    targets = names_of(path, list(media), [*videos, *media])
     for video, moments in by_video(marks).items():
         one = targets[video]
         try:
             check_output(one, force=force, option="--export")
-            _require_none_of(one, [*videos, *media])
             for item in _written(one, moments, {video: media[video]}, moves, fresh=not force):
                 yield replace(item, description=f"{item.description} of {video}")
         except InputError as error:
@@ -107,13 +108,14 @@ def names_of(path: Path, videos: Iterable[str | Path], all_videos: Iterable[str 
     return found
 
 
-def _require_none_of(target: Path, videos: Iterable[str | Path]) -> None:
+def _require_none_of(targets: Iterable[Path], videos: Iterable[str | Path]) -> None:
     """Raise UsageError if a file that would be replaced is one of the videos."""
-    if not exists(target):
-        return
-    real = real_path(target)
-    if any(real_path(v) == real for v in map(Path, videos) if v.name.casefold() == target.name.casefold()):
-        raise UsageError(f"--export {target}: is one of the videos, and would be lost; choose another name")
+    there = [target for target in targets if exists(target)]
+    real = {real_path(Path(video)) for video in videos} if there else set()
+    for target in there:
+        if real_path(target) in real:
+            way = "and would be lost; choose another name"
+            raise UsageError(f"--export {target}: is one of the videos, {way}")
 
 
 def _written(

@@ -162,6 +162,11 @@ class LabelTable(AbstractContextManager["LabelTable"]):
         """The files that each `undo` would give labels back to; the last set is that of the next one."""
         return [{c.place[0] for c in changes if c.before is not None} for changes in self._undo]
 
+    @property
+    def idle(self) -> bool:
+        """Whether the last key changed nothing."""
+        return bool(self._undo) and not self._undo[-1]
+
     def forget(self) -> None:
         """Take nothing back any more."""
         self._undo.clear()

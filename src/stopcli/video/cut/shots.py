@@ -48,9 +48,9 @@ class Look(NamedTuple):
 def _has_gaps(video: VideoReader) -> bool:
     """Say whether nothing is shown for long: between recordings, or because a header lies."""
     stamps = video.stamps(scan=True)
-    return (
-        stamps is None or len(stamps) < 2 or float(np.diff(np.append(stamps, video.duration)).max()) > LONGEST
-    )
+    if stamps is None:
+        return False
+    return len(stamps) < 2 or float(np.diff(np.append(stamps, video.duration)).max()) > LONGEST
 
 
 class Change(NamedTuple):

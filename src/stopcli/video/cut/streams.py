@@ -19,6 +19,8 @@ MUXERS = {  # FFmpeg's formats by suffix: what a moment of such a file can be wr
     ".ts": "mpegts", ".mts": "mpegts", ".m2ts": "mpegts", ".avi": "avi", ".flv": "flv",
     ".nut": "nut", ".mxf": "mxf",
 }  # fmt: skip
+TRIMS = ("mp4", "mov", "3gp")  # players show such a file from its edit list's time on
+OTHER = ".mkv"  # of moments of all other files: it takes nearly every codec
 PRORES = ("apco", "apcs", "apcn", "apch", "ap4h", "ap4x")
 TAGS = {  # by format: names of codecs that players go by, where FFmpeg would choose others
     "mp4": ("hvc1", "avc1", "dvh1"),
@@ -110,6 +112,16 @@ class NewFile(NamedTuple):
 def muxer_of(path: str | Path) -> str:
     """Return FFmpeg's name of a file's format."""
     return MUXERS[Path(path).suffix.lower()]
+
+
+def suffix_of(source: Path) -> str:
+    """Return the suffix of a moment of a file: its own, where such a file can be written."""
+    return source.suffix.lower() if source.suffix.lower() in MUXERS else OTHER
+
+
+def starts_in_time(path: Path) -> bool:
+    """Say whether players show a copied moment from its start on, not from the key frame before it."""
+    return muxer_of(path) in TRIMS
 
 
 def holds_covers(path: str | Path) -> bool:

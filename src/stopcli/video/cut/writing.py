@@ -26,7 +26,7 @@ from stopcli.video.cut.moment import (
     times_pictures,
 )
 from stopcli.video.cut.streams import (
-    MUXERS,
+    OTHER,
     CannotHold,
     NewFile,
     Sound,
@@ -34,14 +34,14 @@ from stopcli.video.cut.streams import (
     holds_covers,
     muxer_of,
     open_like,
+    starts_in_time,
+    suffix_of,
 )
 from stopcli.video.cut.timecode import frame_number, timecode
 from stopcli.video.cut.upright import TURNS
 from stopcli.video.reader import check_file, open_video
 
-TRIMS = ("mp4", "mov", "3gp")  # players show such a file from its edit list's time on
 SYSTEM = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EFBIG)  # what another way would not mend
-OTHER = ".mkv"  # of moments of all other files: it takes nearly every codec
 PRIMING = 0.1  # seconds of sound that its decoder needs before it sounds right
 READ = 15.0  # seconds for which a subtitle may stay on the screen
 LATE = 2.0  # seconds: how much later in the file sound may stand than the picture that it belongs to
@@ -58,16 +58,6 @@ class WrittenMoment(NamedTuple):
     mode: str  # copy, joined or encoded
     left_out: tuple[str, ...]  # streams that the format cannot hold
     sound: str | None  # the codec in which sound was encoded again, for the format cannot hold its own
-
-
-def suffix_of(source: Path) -> str:
-    """Return the suffix of a moment of a file: its own, where such a file can be written."""
-    return source.suffix.lower() if source.suffix.lower() in MUXERS else OTHER
-
-
-def starts_in_time(path: Path) -> bool:
-    """Say whether players show a copied moment from its start on, not from the key frame before it."""
-    return muxer_of(path) in TRIMS
 
 
 def write_moment(source: str, target: str, start: float, end: float, *, exact: bool) -> WrittenMoment:
@@ -171,7 +161,8 @@ def _write(source: str, target: str, video: Container, moment: Moment, pictures:
     """Put pictures, and all else that the file has at that time, into a new file."""
     import av
 
-    zero, stop = moment.zero * (unit := video.stream.time_base), moment.stop * unit
+    unit = video.stream.time_base
+    zero, stop = moment.zero * unit, moment.stop * unit
     trims = starts_in_time(Path(target)) and pictures.mode == "copy"
     lead = max(0, moment.lead) * unit if pictures.mode == "copy" else Fraction(0)
     begin = zero - (Fraction(PRIMING) if trims else lead)

@@ -85,8 +85,8 @@ function took(found) {
   was = found;
   state.labels = found.labels;
   showSide();
-  const other = state.table !== null && state.table !== found.sha256;  // somebody else has labelled
-  state.table = found.sha256 ?? '';
+  const other = !state.changing && state.table !== null && state.table !== (found.sha256 ?? '');  // by somebody else
+  if (!state.changing) state.table = found.sha256 ?? '';
   if (!before) return;
   const indexing = status => status.jobs.filter(job => job.name.startsWith('indexing') && job.state === 'running').length;
   const more = before.moments !== found.moments || (indexing(before) && !indexing(found));

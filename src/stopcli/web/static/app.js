@@ -1,6 +1,6 @@
 // the page: the search field, the keys, what a click on a moment does
 import {fetched, send, sendPicture} from './server.js';
-import {ask, on, say, state, trying, typing} from './state.js';
+import {ask, keepSaid, on, say, state, trying, typing, untouched} from './state.js';
 import {cards, current, focus, move, place, show, toggle} from './grid.js';
 import * as look from './look.js';
 import {accept, digit, give, NONE, numberOf, showSide, undo} from './label.js';
@@ -128,10 +128,10 @@ document.addEventListener('click', event => {
 });
 
 async function further() {
-  const count = cards().length;
+  const count = cards().length, still = untouched();
   state.question.top_k = Math.min(500, state.question.top_k + 24);
   await show();
-  focus(cards()[count]);
+  if (still()) focus(cards()[count]);
 }
 
 async function take(form) {
@@ -194,6 +194,7 @@ document.addEventListener('keydown', event => {
 document.getElementById('help-button').addEventListener('click', () => help.showModal());
 for (const dialog of document.querySelectorAll('dialog')) {
   dialog.addEventListener('click', event => { if (event.target === dialog) dialog.close(); });
+  dialog.addEventListener('close', () => keepSaid(dialog));
 }
 
 // --- begin ---

@@ -45,8 +45,14 @@ export async function showSide() {
   if (caret && again?.setSelectionRange) again.setSelectionRange(...caret);
 }
 
+// the table changes by this page: no news for it
+async function changing(work) {
+  state.changing += 1;
+  try { return await work(); } finally { state.changing -= 1; }
+}
+
 async function judge(answers) {
-  const {labels, sha256} = await send('/api/judge', {answers});
+  const {labels, sha256} = await changing(() => send('/api/judge', {answers}));
   [state.labels, state.table] = [labels, sha256];
 }
 
@@ -63,7 +69,6 @@ export async function giveMoment(moment, label, instead = moment) {
 export async function give(card, label) {
   if (!card) return say('Choose a moment first: arrows move, Enter looks.', true);
   if (card.dataset.taken) return undefined;  // the same key again, before the grid moved on
-  const still = untouched();
   card.dataset.taken = 'yes';
   card.classList.add('labelled');
   const inGrid = card.closest('#results');
@@ -76,7 +81,8 @@ export async function give(card, label) {
   return trying(async () => {
     if (!inGrid) return showSide();
     const all = cards(), at = all.findIndex(one => one.dataset.id === card.dataset.id);
-    if (at >= 0 && !busy() && still()) (all[at + 1] ?? all[at - 1])?.focus({preventScroll: true});  // on to the next, whatever comes
+    const here = current();  // whoever has moved on stays there
+    if (at >= 0 && !busy() && (!here || here.dataset.id === card.dataset.id)) (all[at + 1] ?? all[at - 1])?.focus({preventScroll: true});  // on to the next, whatever comes
     const {label: wanted, queue} = state.question;
     if (wanted === null && queue === 'best' && label !== NONE) {
       ask({label, queue: 'best'});  // from here on, answers rank
@@ -121,6 +127,7 @@ export async function accept() {
     counts[label] = (counts[label] ?? 0) + 1;
   }
   if (!Object.keys(answers).length) return say('Nothing is suggested for this row: label a few moments first.', true);
+  const inGrid = here.closest('#results');
   for (const card of taken) card.dataset.taken = 'yes';
   const done = await trying(async () => {
     await judge(answers);
@@ -129,13 +136,14 @@ export async function accept() {
     await showSide();
     return true;
   });
-  if (!done) for (const card of taken) delete card.dataset.taken;
+  if (!done || !inGrid) for (const card of taken) delete card.dataset.taken;  // as `give` does
 }
 
 export async function undo() {
   const still = untouched();
   await trying(async () => {
-    const before = state.labels, back = await send('/api/undo'), found = await status();
+    const before = state.labels;
+    const [back, found] = await changing(async () => [await send('/api/undo'), await status()]);
     [state.labels, state.table] = [found.labels, found.sha256];
     const renamed = before.join('\n') !== found.labels.join('\n') ? 'Taken back: the new name.' : 'Nothing to take back.';
     say(back.length ? `Taken back: ${back.length === 1 ? 'one moment' : `${back.length} moments`}.` : renamed);
@@ -162,8 +170,8 @@ async function rename(old) {
   const name = prompt(`Rename “${old}” to (a label that is there already takes its moments in)`, old)?.trim();
   if (!name || name === old) return;
   await trying(async () => {
-    state.table = null;  // it changes by this page
-    state.labels = await send('/api/labels/rename', {name: old, to: name});
+    state.labels = await changing(() => send('/api/labels/rename', {name: old, to: name}));
+    state.table = null;  // as this page has changed it
     say(`“${old}” is now “${name}”. U takes it back.`);
     if (state.question.label === old) ask({label: name}); else await show({keep: true});
     await showSide();

@@ -4,6 +4,7 @@ export const state = {
   question: {query: '', like: [], unlike_moments: [], picture: null, label: null, queue: 'best', top_k: 24},
   names: {},   // of moments and pictures in the question, for people
   labels: [],
+  changing: 0,  // requests of this page that change the table
   table: null,  // a hash of the table, as this page has shown it
   taking: {},   // how moments are downloaded
 };

@@ -17,7 +17,7 @@ from stopcli.fileio import content_key, make_private_folder, remove_folder, repl
 from stopcli.output.html import jpeg_bytes
 from stopcli.video.container import Facts
 from stopcli.video.cut.proxy import LONGEST
-from stopcli.video.cut.writing import suffix_of
+from stopcli.video.cut.streams import suffix_of
 from stopcli.video.workers.pool import NotWanted, read_facts, read_pictures, write_moment, write_proxy
 
 LIMIT = 2 << 30  # bytes of what was made
@@ -38,6 +38,7 @@ KEPT = 86_400.0  # seconds that a file waits to be fetched
 PICTURE, FILM = ".jpg", ".mp4"
 
 Wanted = Callable[[], bool]
+Make = Callable[[Path, Wanted], None]
 Stamp = tuple[str, int, int]  # a path, its size, its time
 Kept = TypeVar("Kept")
 
@@ -48,6 +49,7 @@ class Media:
     def __init__(self, folder: Path, limit: int = LIMIT) -> None:
         self._folder, self._limit = folder, limit
         self._slots = {suffix: threading.Semaphore(AT_ONCE) for suffix in (PICTURE, FILM)}
+        self._waiting: defaultdict[str, list[Wanted]] = defaultdict(list)  # who asks for a file, by its name
         self._making: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
         self._facts: OrderedDict[Stamp, Facts] = OrderedDict()
         self._contents: OrderedDict[Stamp, str] = OrderedDict()
@@ -101,7 +103,7 @@ class Media:
     def poster(self, path: Path, at: float, side: int = SMALL) -> Path:
         """Return a picture of a moment, as JPEG."""
 
-        def make(part: Path) -> None:
+        def make(part: Path, _: Wanted) -> None:
             (pixels,) = read_pictures(path, [at], side)
             part.write_bytes(jpeg_bytes(pixels))
 
@@ -111,7 +113,7 @@ class Media:
         """Return a moment as a small film without sound; raises NotWanted once it is not ``wanted``."""
         end = min(end, start + LOOP)
 
-        def make(part: Path) -> None:
+        def make(part: Path, wanted: Wanted) -> None:
             write_proxy(path, part, start, end, height=SMALL, rate=LOOP_RATE, sound=False, wanted=wanted)
 
         return self._made(path, f"loop {start:.3f} {end:.3f}", FILM, make, wanted)
@@ -119,7 +121,7 @@ class Media:
     def clip(self, path: Path, start: float, end: float) -> Path:
         """Return a moment as a file to keep, its packets as they are."""
 
-        def make(part: Path) -> None:
+        def make(part: Path, _: Wanted) -> None:
             write_moment(path, part, start, end, exact=False)
 
         return self._made(path, f"clip {start:.3f} {end:.3f}", suffix_of(path), make)
@@ -133,10 +135,10 @@ class Media:
         """
         rate = min(30.0, max(5.0, self.facts(path).rate))
 
-        def transcode(part: Path) -> None:
+        def transcode(part: Path, wanted: Wanted) -> None:
             write_proxy(path, part, start, end, height=MIDDLE, rate=rate, sound=True, wanted=wanted)
 
-        def make(part: Path) -> None:
+        def make(part: Path, wanted: Wanted) -> None:
             if self.way(path) == "copy" and not encode:
                 try:
                     written = write_moment(path, part, start, end, exact=False)
@@ -144,17 +146,20 @@ class Media:
                         return
                 except StopError:
                     pass  # packets that MP4 does not take
-            transcode(part)
+            transcode(part, wanted)
 
         return self._made(path, f"copy {start:.3f} {end:.3f} {encode}", FILM, make, wanted)
 
-    def _made(
-        self, path: Path, what: str, suffix: str, make: Callable[[Path], None], wanted: Wanted = lambda: True
-    ) -> Path:
+    def _made(self, path: Path, what: str, suffix: str, make: Make, wanted: Wanted = lambda: True) -> Path:
         """Return a file of that content, made if it is not there yet; two that ask at once get one."""
         content = self._kept(self._contents, path, content_key)
         name = hashlib.sha256(f"{content} {what}".encode()).hexdigest()[:40]
-        file = self._folder / f"{name}{suffix}"
+        file, waiting = self._folder / f"{name}{suffix}", self._waiting[name]
+        waiting.append(wanted)
+
+        def is_wanted() -> bool:
+            return any(ask() for ask in tuple(waiting))
+
         try:
             with self._making[name]:
                 if file.is_file():
@@ -164,11 +169,14 @@ class Media:
                 make_private_folder(self._folder)
                 # pictures never wait for films
                 with self._slots[PICTURE if suffix == PICTURE else FILM], replacing(file) as part:
-                    if not wanted():
+                    if not is_wanted():
                         raise NotWanted
-                    make(part)
+                    make(part, is_wanted)
         finally:
-            self._making.pop(name, None)
+            waiting.remove(wanted)
+            if not waiting:
+                self._waiting.pop(name, None)
+                self._making.pop(name, None)
         self._make_room()
         return file
 

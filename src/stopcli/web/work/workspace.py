@@ -241,11 +241,11 @@ class Workspace:
         """Take the last answers back that changed anything; return the moments that they were of."""
         back: list[Labelled] = []
         with self.lock:
-            while (paths := self.table.undoable) and not back:
+            while paths := self.table.undoable:
                 for path in paths[-1]:
                     self.archive().view.check_same(path)
-                back = self.table.undo()
-                if self._order.undo():
+                idle, back = self.table.idle, self.table.undo()
+                if self._order.undo() or not idle:
                     break
             self._memory.keep(self.labels(), self.table.left)
         return [moment_id(Footage.id_of(r.path), r.start or 0.0, r.end or 0.0) for r in back]

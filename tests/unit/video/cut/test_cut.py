@@ -16,8 +16,7 @@ from stopcli.errors import FileExists, UnreadableVideo, UsageError
 from stopcli.results import Failure, Hit
 from stopcli.tasks.clips import clip_name, notes_on, save_clip, save_hits
 from stopcli.video.cut.chapters import write_chapters
-from stopcli.video.cut.streams import MUXERS
-from stopcli.video.cut.writing import TRIMS
+from stopcli.video.cut.streams import MUXERS, TRIMS
 from stopcli.video.reader import open_video
 from stopcli.video.workers.pool import read_facts
 
