@@ -142,3 +142,17 @@ def test_without_an_index_a_picture_is_found_by_its_time(tmp_path):
     with open_video(film) as video:
         assert video._plan([14.9, 29.9]) == [[14.9], [29.9]]
         assert not video.damaged
+
+
+@pytest.mark.parametrize(("suffix", "codec"), [("mkv", "libx264"), ("wmv", "wmv2")])
+def test_an_index_that_is_read_late_is_used(tmp_path, suffix, codec):
+    """FFmpeg reads that of Matroska and WMV when it must seek, not as it opens the file."""
+    film = write_clock(tmp_path / f"film.{suffix}", codec, audio=None, seconds=20, key_every=50)
+    assert shown(film, [19.9, 7.03, 0.5]) == [497 % 256, 175, 12]
+    packets = []
+    with open_video(film) as video:
+        assert video.stamps(scan=True) is None  # no picture is shown for long: nothing is read for that
+        read = video._container.read
+        video._container.read = lambda *streams: (packets.append(p) or p for p in read(*streams))
+        next(video.frames_at([19.9], 128))
+    assert len(packets) < 110
