@@ -32,6 +32,8 @@ class Seen:
     def has(self, clip: Clip) -> bool:
         """Say whether any of a clip, or of a copy of it, is among them; what cannot be read is not."""
         path, start, end = clip
+        if not self.spans:
+            return False  # no file is read for that
         if path not in self._keys:
             self._keys[path] = ()
             with suppress(OSError):  # versions before 0.3 took no blocks between

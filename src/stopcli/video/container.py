@@ -11,6 +11,7 @@ import re
 import time
 from bisect import bisect_right
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -175,14 +176,15 @@ class Container:
         """Yield the packets of streams, or of all, on one clock; av.FFmpegError: one is unreadable."""
         self._at_start = False
         places: dict[int, int] = {}
-        for packet in self.file.demux(*streams):
-            if self.recordings is not None:
-                known = places.get(packet.stream_index, self._from)
-                places[packet.stream_index] = place = known if packet.pos is None else packet.pos
-                shift = self.recordings.shift(place)
-                packet.pts = None if packet.pts is None else packet.pts + shift
-                packet.dts = None if packet.dts is None else packet.dts + shift
-            yield packet
+        with suppress(IndexError):  # PyAV's, at the end, where further streams appeared on the way
+            for packet in self.file.demux(*streams):
+                if self.recordings is not None:
+                    known = places.get(packet.stream_index, self._from)
+                    places[packet.stream_index] = place = known if packet.pos is None else packet.pos
+                    shift = self.recordings.shift(place)
+                    packet.pts = None if packet.pts is None else packet.pts + shift
+                    packet.dts = None if packet.dts is None else packet.dts + shift
+                yield packet
 
     def _is_of_drive(self, error: Any) -> bool:
         """Say whether a fault is the drive's; of files that are cut off, FFmpeg may say EIO too."""
@@ -218,10 +220,24 @@ class Container:
         stamp = round(seconds / float(self.stream.time_base))
         if self.recordings is not None:
             key = bisect_right(self.recordings.keys, stamp) - 1
-            self._from = self.recordings.before[key] if key >= 0 else 0
-            self.file.seek(self._from, unsupported_byte_offset=True)
+            self.seek_byte(self.recordings.before[key] if key >= 0 else 0)
             return
-        self.file.seek(stamp, stream=self.stream, backward=True, any_frame=False)
+        self._seek(stamp, stream=self.stream, backward=True, any_frame=False)
+
+    def seek_byte(self, place: int) -> None:
+        """Go to a place in the file, or what comes next there; OSError if it cannot."""
+        self._at_start, self._from = False, place
+        self._seek(place, unsupported_byte_offset=True)
+
+    def _seek(self, offset: int, **how: Any) -> None:
+        import av
+
+        try:
+            self.file.seek(offset, **how)
+        except OSError:
+            raise
+        except (av.FFmpegError, ValueError) as error:
+            raise OSError(reason(error)) from error
 
     def rewind(self, *, conceal: bool = False) -> None:
         """Go back to the first packet: by opening the file again, which cannot fail half-way.

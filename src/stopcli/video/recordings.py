@@ -7,9 +7,11 @@ which each recording begins where the one before it ends.
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from array import array
+from typing import NamedTuple
 
 import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
 from stopcli.video.container import Container, Recordings
@@ -18,6 +20,7 @@ WHOLE = 16 << 20  # bytes of a file that is read as a whole, rather than looked 
 LOOKS = 64  # places of a larger one that are looked at, and more near its ends
 BACK, FAR = 1.0, 12 * 3600.0  # seconds that a clock goes back, or on, from one recording to the next
 SURE = 5  # packets on either side that say so: fewer are damage
+ODD, AROUND = 60.0, 5  # seconds from the median of so many packets that a time is damaged
 NEAR = 2.0  # seconds that sound may begin before the picture, or last longer
 EARLIER = 8  # packets before a key frame, to read from: several may share one place
 
@@ -38,7 +41,7 @@ def _may_be_several(container: Container) -> bool:
     times: list[float] = []
     for place in [*places, *(size - end for end in ends)]:
         try:
-            container.file.seek(place, unsupported_byte_offset=True)
+            container.seek_byte(place)
         except OSError:
             continue
         packet = next((p for p in container.read(container.stream) if p.dts is not None), None)
@@ -58,9 +61,22 @@ class _Stream(NamedTuple):
     until: NDArray[np.int64]
     keys: NDArray[np.int64]  # 1: decoding may begin with it
 
+    def sane(self, far: float) -> _Stream:
+        """Return those with times like those of the packets around them; others are damaged."""
+        if len(self.shown) < AROUND:
+            return self
+        around = sliding_window_view(np.pad(self.shown, AROUND // 2, mode="edge"), AROUND)
+        kept = np.abs(self.shown - np.median(around, axis=1)) <= far
+        return _Stream._make(field[kept] for field in self)
+
+    def within(self, begin: int, end: float) -> NDArray[np.bool_]:
+        """Say which are between two places of the file."""
+        inside: NDArray[np.bool_] = (self.places >= begin) & (self.places < end)
+        return inside
+
     def of(self, begin: int, end: float) -> _Stream:
         """Return those between two places of the file."""
-        inside = (self.places >= begin) & (self.places < end)
+        inside = self.within(begin, end)
         return _Stream._make(field[inside] for field in self)
 
 
@@ -68,9 +84,14 @@ def _find(container: Container) -> Recordings | None:
     """Read all packets, and return what recordings there are; None: there is but one."""
     streams = _read(container)
     pictures, second = streams[0], round(1 / container.stream.time_base)
-    places = [0, *(_first_place(streams, i, second // 2) for i in _seams(pictures.decoded, second))]
+    begins = {_first_place(streams, i, second // 2) for i in _seams(pictures.decoded, second)}
+    places = [0, *sorted(begins - {0})]
+    places = [
+        p for p, end in zip(places, [*places[1:], np.inf], strict=True) if pictures.within(p, end).any()
+    ]
     if len(places) < 2:
         return None
+    places[0] = 0
     shifts, shown, end = [], [], None
     for begin, stop in zip(places, [*places[1:], np.inf], strict=True):
         parts = [stream.of(begin, stop) for stream in streams]
@@ -88,16 +109,17 @@ def _find(container: Container) -> Recordings | None:
 def _read(container: Container) -> list[_Stream]:
     """Return the packets of the pictures and of all sound."""
     streams = [container.stream, *container.sounds]
-    found: dict[int, list[tuple[Any, ...]]] = {stream.index: [] for stream in streams}
+    found = {stream.index: array("q") for stream in streams}  # five numbers a packet: there may be millions
     for packet in container.read(*streams):
         stamps = [stamp for stamp in (packet.dts, packet.pts) if stamp is not None]
         if packet.size and stamps:
-            row = found[packet.stream_index]
-            place = packet.pos if packet.pos is not None else row[-1][0] if row else 0
+            rows = found[packet.stream_index]
+            place = packet.pos if packet.pos is not None else rows[-5] if rows else 0
             until = stamps[-1] + (packet.duration or 0)
-            row.append((place, stamps[0], stamps[-1], until, packet.is_keyframe))
+            rows.extend((place, stamps[0], stamps[-1], until, int(packet.is_keyframe)))
     container.rewind()
-    return [_Stream._make(np.array(rows, np.int64).reshape(-1, 5).T) for rows in found.values()]
+    far = ODD / float(container.stream.time_base)
+    return [_Stream._make(np.array(rows, np.int64).reshape(-1, 5).T).sane(far) for rows in found.values()]
 
 
 def _seams(decoded: NDArray[np.int64], second: int) -> list[int]:

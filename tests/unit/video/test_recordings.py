@@ -156,3 +156,23 @@ def test_an_index_that_is_read_late_is_used(tmp_path, suffix, codec):
         video._container.read = lambda *streams: (packets.append(p) or p for p in read(*streams))
         next(video.frames_at([19.9], 128))
     assert len(packets) < 110
+
+
+def test_streams_that_appear_on_the_way_end_nothing(tmp_path):
+    """A later recording may have a track more, of which its beginning knew nothing."""
+    first = write_clock(tmp_path / "a.ts", audio=None, seconds=4)
+    second = write_clock(tmp_path / "b.ts", seconds=3)
+    with open_video(join(tmp_path / "both.ts", first, second)) as video:
+        assert video.duration == pytest.approx(7, abs=0.2)
+        found = [number_in(pixels) for _, pixels in video.frames_at([1.0, 3.0, 5.0, 6.5], 128)]
+    assert found == pytest.approx([25, 75, 25, 62], abs=3)
+
+
+def test_damaged_times_and_places_without_pictures_are_left_out():
+    shown = np.concatenate([np.arange(40), np.arange(50)])
+    shown[[10, 11, 70]] = 10**9
+    pictures = recordings._Stream(np.arange(90), shown, shown, shown, shown)
+    assert len(pictures.sane(60).shown) == 87
+    assert pictures.sane(60).shown.max() == 49
+    assert pictures.within(10, 20).sum() == 10
+    assert not pictures.within(90, np.inf).any()
