@@ -21,9 +21,9 @@ from stopcli.data.paths import no_file, real_path, table_path
 from stopcli.data.tablefile import (
     COLUMNS,
     FRAMES,
-    LENGTHS,
     MEASURED,
     Record,
+    is_length,
     json_table,
     meant,
     read_records,
@@ -161,12 +161,14 @@ def _from_records(source: Path, records: list[Record], notes: list[str]) -> Data
         raise BadDataset(f"{source}: has both 'label' and 'caption'; keep the one that you mean")
     task: Task = "classification" if "label" in columns else "retrieval"
     problems: list[Problem] = []
-    if not {"start", "end"} <= set(columns) and (counted := [name for name in FRAMES if name in columns]):
-        message = f"the column {counted[0]!r} counts frames; write start and end in seconds"
-        problems.append(Problem(1, message))
-    length = None  # the column that stands for the end
-    if "start" in columns and "end" not in columns:
-        length = next((name for name in columns if name.lower().replace(" ", "_") in LENGTHS), None)
+    lengths = [name for name in columns if is_length(name)]
+    length = lengths[0] if lengths and "start" in columns else None  # it stands for the end
+    told = ("start" in columns, "end" in columns or length is not None)
+    for name, known in zip(FRAMES, told, strict=True):
+        if name in columns and not known and not told[0]:
+            message = f"the column {name!r} counts frames; write start and end in seconds"
+            problems.append(Problem(1, message))
+            break
     for name in columns:
         if name not in (*COLUMNS, *MEASURED, length):
             if close := meant(name, columns):
@@ -263,7 +265,11 @@ def _row(source: Path, number: int, record: dict[str, Any], task: Task, length: 
     if not is_file(path):
         raise _Absent(no_file(path, given))
     start, end = (_seconds(name, record.get(name), cell(name)) for name in ("start", "end"))
-    if length is not None and (lasts := _seconds(length, record.get(length), cell(length))) is not None:
+    if (
+        end is None
+        and length is not None
+        and (lasts := _seconds(length, record.get(length), cell(length))) is not None
+    ):
         end = (start or 0.0) + lasts
     if end is not None and end <= (start or 0):
         raise ValueError(f"it ends at {end:g} s, before it starts ({start or 0:g} s)")

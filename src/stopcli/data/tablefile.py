@@ -48,25 +48,11 @@ ALIASES = {
         "start_s",
         "start_(s)",
         "starttime",
-        "onset",
-        "in",
-        "t0",
     ),
-    "end": (
-        "stop",
-        "end_time",
-        "to",
-        "end_sec",
-        "end_seconds",
-        "end_s",
-        "end_(s)",
-        "endtime",
-        "offset",
-        "out",
-        "t1",
-    ),
+    "end": ("stop", "end_time", "to", "end_sec", "end_seconds", "end_s", "end_(s)", "endtime"),
     "split": ("subset", "set", "partition"),
 }
+PAIRS = (("onset", "offset"), ("in", "out"), ("t0", "t1"))  # start and end, where no other name says it
 NAMES = {alias: name for name, aliases in ALIASES.items() for alias in (name, *aliases)}
 TIMES = {"start": "start", "begin": "start", "end": "end", "stop": "end", "split": "split"}  # words in a name
 CLOSE = 0.75  # how much alike the name of a column and a known one are, from 0 to 1, if it is misspelt
@@ -175,7 +161,7 @@ def _columns(path: Path, cells: list[str]) -> list[str]:
     given = [cell.strip() for cell in cells]
     while given and not given[-1]:
         given.pop()
-    names = [NAMES.get(name.lower().replace(" ", "_"), name) for name in given]
+    names = list(_paired([NAMES.get(name.lower().replace(" ", "_"), name) for name in given]))
     if names.count("") > 1:
         raise BadDataset(f"{path}: {names.count('')} columns without a name; name them")
     name, count = Counter(n for n in names if n).most_common(1)[0] if any(names) else ("", 0)
@@ -183,6 +169,22 @@ def _columns(path: Path, cells: list[str]) -> list[str]:
         twice = ", ".join(repr(short(g)) for g, n in zip(given, names, strict=True) if n == name)
         raise BadDataset(f"{path}: {count} columns that mean {short(name)!r}: {twice}; keep one")
     return names
+
+
+def is_length(name: str) -> bool:
+    """Say whether a column tells how long moments last."""
+    return name.lower().replace(" ", "_") in LENGTHS
+
+
+def _paired(names: list[str]) -> Iterator[str]:
+    """Yield columns; a start and an end that have other names, or a start and a length, by ours."""
+    lower, ends = {name.lower() for name in names}, "end" in names or any(map(is_length, names))
+    pair = next((p for p in PAIRS if p[0] in lower and (p[1] in lower or ends)), None)
+    known: dict[str, str] = {}
+    if pair is not None and "start" not in names:
+        known = {pair[0]: "start"} | ({} if "end" in names else {pair[1]: "end"})
+    for name in names:
+        yield known.get(name.lower(), name)
 
 
 def meant(name: str, columns: Collection[str]) -> str | None:
@@ -245,7 +247,8 @@ def _none(_: str) -> None:
 
 def _named(record: dict[Any, Any]) -> dict[str, Any] | str:
     """Return cells by the names of this project, or what is wrong with them."""
-    names = {name: NAMES.get(name.lower().replace(" ", "_"), name) for name in map(str, record)}
+    given = list(map(str, record))
+    names = dict(zip(given, _paired([NAMES.get(n.lower().replace(" ", "_"), n) for n in given]), strict=True))
     name, count = Counter(names.values()).most_common(1)[0] if names else ("", 0)
     if count > 1:
         twice = ", ".join(repr(short(given)) for given, meant in names.items() if meant == name)

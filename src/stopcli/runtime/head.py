@@ -8,6 +8,7 @@ held-out clips, each training clip from those of other files. Letters: N clips, 
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -61,17 +62,19 @@ class Head:
 
     def knows(self, label: str) -> bool:
         """Say whether a label is among them, in capitals or not."""
-        return label in self._rows or label.casefold() in self._rows
+        return _nfc(label) in self._rows or _nfc(label).casefold() in self._rows
 
     def place_of(self, label: str) -> int:
         """Return which label it is, in capitals or not; KeyError if it is none."""
+        label = _nfc(label)
         return self._rows[label if label in self._rows else label.casefold()]
 
     @cached_property
     def _rows(self) -> dict[str, int]:
         """Rows by label; by the label without capitals too, where that is no label itself."""
-        rows = {label.casefold(): i for i, label in reversed(list(enumerate(self.labels)))}
-        return rows | {label: i for i, label in enumerate(self.labels)}
+        labels = [_nfc(label) for label in self.labels]  # some systems write ü as u and two dots
+        rows = {label.casefold(): i for i, label in reversed(list(enumerate(labels)))}
+        return rows | {label: i for i, label in enumerate(labels)}
 
     def save(self, file: Path) -> None:
         """Write vectors and biases; raises CannotWrite."""
@@ -79,6 +82,10 @@ class Head:
 
         with replacing(file) as part:
             part.write_bytes(save({"vectors": self.vectors, "bias": self.bias}))
+
+
+def _nfc(label: str) -> str:
+    return unicodedata.normalize("NFC", label)
 
 
 class Choice(NamedTuple):

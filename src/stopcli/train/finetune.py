@@ -191,9 +191,9 @@ class _Workshop:
         encoder = self._encoder or load_trainable(self._base, options, self._where, self._callback)
         self._encoder = None
         known = {row.number for row in data.rows if self._seen.has(row.clip)}
+        data = self._without_known(data, known)
         if not (fold and options.epochs == 0):
             data = with_validation(data, options.seed, known)
-        data = self._without_known(data, known)
         if options.shots is not None and data.task == "classification":
             data = few_shots(data, options.shots, options.seed)
         return FinetuneRun(encoder, data, self._reader, folder, options, self._origin, self._seen)

@@ -146,7 +146,7 @@ class VideoReader:
         with suppress(_Distrusted):
             for group in self._plan(times):
                 found = converted(self._after_seek(group, whole=group is times), to_pixels)
-                for frame in found if group is times else list(found):
+                for frame in found if group is times or not self._timeline.keys else list(found):
                     yield frame
                     done += 1
         while done < len(times):
@@ -172,7 +172,7 @@ class VideoReader:
             groups = groups if SEEK * len(groups) <= passed else []
         elif not self._timeline.keys and self.may_jump:
             groups = self._timeline.group_by_distance(times, EARLY[-1])
-        elif not groups and near is not None and times[-1] - times[0] > 4 * near:
+        if not (groups or self.keys_only) and near is not None and times[-1] - times[0] > 4 * near:
             groups = [times]
         return [] if groups and self._container.decodes_from_start_only() else groups
 

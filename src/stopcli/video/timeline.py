@@ -89,6 +89,8 @@ def read_timeline(container: Container) -> Timeline:
         claimed = (container.file.duration or 0) / 1_000_000
         if "matroska" in container.file.format.name:
             claimed -= max(0.0, origin or 0.0)  # it counts from 0, wherever the pictures begin
+    if _is_late(container) and (claimed <= 0 or max(np.diff([0.0, *keys, claimed])) > 2 * LONGEST):
+        keys = ()  # not an index of the whole
     if origin is not None and claimed > 0:
         if indexed is not None:
             if abs(claimed - indexed) <= max(0.5, 0.02 * claimed):
@@ -121,7 +123,7 @@ def _offset(container: Container, origin: float) -> float:
 def _read_index(container: Container) -> tuple[tuple[float, ...], NDArray[np.float64] | None, float | None]:
     """Return the key frames' times; and where the index lists every packet, their times and the extent."""
     start, base = container.stream.start_time, container.stream.time_base
-    late = bool(LATE_INDEX & set(container.file.format.name.split(",")))
+    late = _is_late(container)
     if late:
         with suppress(OSError):
             container.seek(1.0)  # going to 0 would need none
@@ -139,6 +141,11 @@ def _read_index(container: Container) -> tuple[tuple[float, ...], NDArray[np.flo
     step = (last - first) / (len(entries) - 1)
     stamps = np.sort([float((t - first) * base) for t, _ in entries])
     return keys, stamps, float((last - first + step) * base)
+
+
+def _is_late(container: Container) -> bool:
+    """Say whether FFmpeg reads a file's index only when it must seek; without one, it lists what it saw."""
+    return bool(LATE_INDEX & set(container.file.format.name.split(",")))
 
 
 def _scan_packets(container: Container, origin: float | None) -> tuple[float, float]:

@@ -212,9 +212,13 @@ def test_labels_that_wait_lengths_and_marks(read):
     for header in ("onset,offset", "in,out", "t0,t1"):
         assert [(r.start, r.end) for r in read(f"path,label,{header}\nd1.mp4,a,1,2\n").rows] == [(1.0, 2.0)]
     both = read("path,label,start,end,duration\nd1.mp4,a,1,2,9\n")
-    assert ([row.end for row in both.rows], both.notes) == ([2.0], ("the column 'duration' is not read",))
+    assert ([row.end for row in both.rows], both.notes) == ([2.0], ())
     endless = read("path,label,start,end\nd1.mp4,a,1,\nd2.mp4,a,1,2\n")
     assert endless.notes == ("1 row has a start and no end, and is taken until the end of the file",)
+    mixed = read("path,label,start,end,duration,offset,in\nd1.mp4,a,1,,2,7,8\n")
+    assert [(row.start, row.end) for row in mixed.rows] == [(1.0, 3.0)]
+    assert [(r.start, r.end) for r in read("path,label,offset\nd1.mp4,a,5\n").rows] == [(None, None)]
+    assert not read("path,label,start,first_frame\nd1.mp4,a,1,25\n").problems
     framed = read("path,label,first_frame,end_frame\nd1.mp4,a,10,20\n")
     assert "counts frames" in str(framed.problems[0])
     assert not read("path,label,start,end,first_frame,end_frame\nd1.mp4,a,1,2,10,20\n").problems

@@ -115,3 +115,24 @@ def test_a_table_that_changes_as_it_is_saved_is_left_alone(tmp_path, monkeypatch
         monkeypatch.undo()
         labels.put({(video, 1, 2): "volley"})
         assert [row["label"] for row in rows(table)] == ["ace", "volley"]
+
+
+def test_a_row_that_waits_hides_no_label_of_the_same_moment(tmp_path):
+    table, video = tmp_path / "labels.csv", tmp_path / "a.mp4"
+    table.write_text("path,start,end,label\na.mp4,1,2,\na.mp4,1,2,run\n")
+    with LabelTable(table) as labels:
+        assert labels.label_of(video, 1, 2) == "run"
+        labels.put({(video, 1, 2): "jump"})
+    assert [row["label"] for row in rows(table)] == ["", "jump"]
+
+
+def test_moments_that_are_told_by_their_length_keep_it(tmp_path):
+    table, video = tmp_path / "labels.csv", tmp_path / "a.mp4"
+    video.touch()
+    table.write_text("path,onset,duration,label\na.mp4,1,2,run\na.mp4,10,2,run\n")
+    with LabelTable(table) as labels:
+        assert labels.label_of(video, 1, 3) == "run"
+        labels.put({(video, 20, 21.5): "jump"})
+    data = read_dataset(table)
+    assert [(row.start, row.end) for row in data.rows] == [(1, 3), (10, 12), (20, 21.5)]
+    assert not data.problems

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import closing
 
+import av
 import numpy as np
 import pytest
 
@@ -14,6 +15,7 @@ from stopcli.video.clips import read_windows
 from stopcli.video.container import Container
 from stopcli.video.cut.proxy import write_proxy
 from stopcli.video.cut.shots import read_shots
+from stopcli.video.pixels import Framing
 from stopcli.video.reader import open_video
 
 RATE, FIRST, SECOND = 25, 7, 5  # pictures a second; seconds
@@ -110,8 +112,6 @@ def test_large_files_are_looked_into(joined, tmp_path, monkeypatch):
 
 def test_a_clock_that_is_reset_far_back_runs_on(tmp_path):
     """FFmpeg takes a clock that is more than a minute back for one that ran over, after 26 hours."""
-    import av
-
     late, parts = tmp_path / "late.ts", [write_clock(tmp_path / f"{n}.ts", seconds=n) for n in (4, 3)]
     with av.open(str(parts[0])) as film, av.open(str(late), "w") as out:
         stream = out.add_stream_from_template(film.streams.video[0])
@@ -176,3 +176,22 @@ def test_damaged_times_and_places_without_pictures_are_left_out():
     assert pictures.sane(60).shown.max() == 49
     assert pictures.within(10, 20).sum() == 10
     assert not pictures.within(90, np.inf).any()
+
+
+def test_an_index_of_the_beginning_is_none(tmp_path):
+    """A film that was streamed has no index; FFmpeg then lists what it happened to see."""
+    film, live = (
+        write_clock(tmp_path / "film.mkv", audio=None, seconds=40, key_every=12),
+        tmp_path / "live.mkv",
+    )
+    with av.open(str(film)) as source, av.open(str(live), "w", options={"live": "1"}) as out:
+        stream = out.add_stream_from_template(source.streams.video[0])
+        for packet in source.demux(video=0):
+            if packet.size:
+                packet.stream = stream
+                out.mux(packet)
+    for path, keys in ((film, 84), (live, 0)):
+        with open_video(path) as video:
+            assert len(video._timeline.keys) == keys
+            found = [number_in(p) for _, p in video.frames_at([2, 10, 20, 30], Framing(128, keyframes=True))]
+        assert found == pytest.approx([50, 250, 500 % 256, 750 % 256], abs=12)

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from stopcli.data.background import BACKGROUND
 from stopcli.data.paths import table_path
-from stopcli.data.tablefile import Form
+from stopcli.data.tablefile import Form, is_length
 from stopcli.errors import UsageError
 from stopcli.output.sink import no_formula, safe_path
 from stopcli.results import printable, read_clock
@@ -90,6 +90,11 @@ def read_place(folder: Path, row: dict[str, str]) -> Place | None:
     unread = any(t is None and row.get(n, "").strip() for n, t in zip(("start", "end"), times, strict=True))
     if unread or not row.get("path", "").strip():
         return None
+    length = next((cell for name, cell in row.items() if is_length(name) and cell.strip()), None)
+    if times[1] is None and times[0] is not None and length is not None:
+        if (lasts := read_clock(length.strip())) is None:
+            return None
+        times[1] = times[0] + lasts
     return place_of(table_path(folder, row["path"].strip()), *times)
 
 

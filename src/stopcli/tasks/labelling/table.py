@@ -44,9 +44,8 @@ class _Change:
 class LabelTable(AbstractContextManager["LabelTable"]):
     """A CSV of path, start, end and label, that this process alone writes; other people may edit it.
 
-    Each change reads the file again if somebody else wrote it, and replaces it whole, so that no row is ever
-    lost. Rows that cannot be understood stay as they are, and so does how the file is written. A row without
-    a label is a moment that waits for one.
+    Each change reads the file again if somebody else wrote it, and replaces it whole: no row is ever lost.
+    Its form stays, and so do rows that cannot be understood. A row without a label waits for one.
 
     Raises:
         OutputBusy: another process labels into it. BadDataset: it is there, and is no such table.
@@ -211,12 +210,13 @@ class LabelTable(AbstractContextManager["LabelTable"]):
                 if name not in COLUMNS and (close := meant(name, row)):
                     raise BadDataset(f"{self.path}: unknown column {name!r}; did you mean {close!r}?")
             place = read_place(self.path.parent, row)
+            if place in rows and row["label"] and not rows[place]["label"]:
+                rows[-number] = rows.pop(place)  # it waits for what this one says
             rows[number if place is None or place in rows else place] = row
         if not rows and seen is not None:
             _check_empty(self.path, len(self._rows))
-        self._rows, self._seen = rows, seen
+        self._rows, self._seen, self.sha256 = rows, seen, None
         self._form = read_form(self.path) if filled else Form()
-        self.sha256 = None
         with suppress(OSError):  # it is not there
             self.sha256 = file_hash(self.path)
 
