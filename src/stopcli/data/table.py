@@ -163,12 +163,10 @@ def _from_records(source: Path, records: list[Record], notes: list[str]) -> Data
     problems: list[Problem] = []
     lengths = [name for name in columns if is_length(name)]
     length = lengths[0] if lengths and "start" in columns else None  # it stands for the end
-    told = ("start" in columns, "end" in columns or length is not None)
-    for name, known in zip(FRAMES, told, strict=True):
-        if name in columns and not known and not told[0]:
-            message = f"the column {name!r} counts frames; write start and end in seconds"
-            problems.append(Problem(1, message))
-            break
+    counted = [name for name in FRAMES if name in columns]
+    if counted and not {"start", "end"} & set(columns):
+        message = f"the column {counted[0]!r} counts frames; write start and end in seconds"
+        problems.append(Problem(1, message))
     for name in columns:
         if name not in (*COLUMNS, *MEASURED, length):
             if close := meant(name, columns):

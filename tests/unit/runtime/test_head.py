@@ -183,3 +183,6 @@ def test_labels_are_known_in_capitals_or_not():
     assert head.of(("volley", "serve")).vectors.argmax(1).tolist() == [2, 1]
     assert head.of(("VOLLEY", "Serve")).vectors.argmax(1).tolist() == [2, 0]
     assert not head.knows("lob")
+    earlier = Head(("cafe\u0301",), np.eye(1, dtype=np.float32), np.zeros(1, np.float32))
+    assert earlier.knows("caf\u00e9")  # as tables have it, whatever system they come from
+    assert earlier.place_of("Caf\u00e9") == 0
