@@ -86,6 +86,7 @@ class Container:
         self._limit = TIME_LIMIT + Path(path).stat().st_size / SLOWEST
         self._deadline, self._place = self.clock() + self._limit, 0
         self.recordings: Recordings | None = None  # if there are several
+        self.key: float | None = None  # when the key frame is shown at which reading began, in seconds
         self._open(conceal=False)
 
     def _open(self, *, conceal: bool) -> None:
@@ -141,9 +142,11 @@ class Container:
 
     def packets(self) -> Iterator[Any]:
         """Yield the packets of the pictures as `read` does; where a seek lands anywhere, key frame first."""
-        waits = self.may_jump() and not self._at_start
+        waits, self.key = self.may_jump() and not self._at_start, None
         for packet in self.read(self.stream):
             if not waits or packet.is_keyframe or not packet.size:
+                if waits and packet.pts is not None:
+                    self.key = float(packet.pts * packet.time_base)
                 waits = False
                 yield packet
 

@@ -210,13 +210,14 @@ class VideoReader:
         ``slack`` (seconds): how much too early the file may end; None means that it was read from the start.
         """
         sought = slack is not None
-        pending = iter(times)
+        pending, gap = iter(times), 0.0
         t: float | None = next(pending)
         previous: tuple[float, Any] | None = None
-        gap = 0.0
         for shown, frame in self._decode(times if sought else ()):
             if previous is not None:
                 gap = shown - previous[0]
+            elif sought and _comes_late(self, shown):
+                raise _Distrusted
             while t is not None and shown > t + 1e-6:
                 if previous is None and sought:
                     raise _Distrusted  # landed behind the wanted time
@@ -279,6 +280,12 @@ class VideoReader:
                 last_progress = self._container.clock()
             elif self._container.is_past(last_progress + STALL_SECONDS):
                 raise VideoTimeout(f"{self._container.path}: no frame for {STALL_SECONDS:.0f} s; skipped")
+
+
+def _comes_late(video: VideoReader, shown: float) -> bool:
+    """Say whether the first picture comes after its key frame, which then only began to refresh it."""
+    key = video._container.key
+    return key is not None and shown > key - video._timeline.origin + 1.5 * video._step
 
 
 def _measure_delay(video: VideoReader) -> float:

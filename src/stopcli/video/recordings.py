@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from stopcli.video.container import Container, Recordings
 
 WHOLE = 16 << 20  # bytes of a file that is read as a whole, rather than looked into
+LOOK = 8 << 20  # bytes that are read for one
 LOOKS = 64  # places of a larger one that are looked at, and more near its ends
 BACK, FAR = 1.0, 12 * 3600.0  # seconds that a clock goes back, or on, from one recording to the next
 SURE = 5  # packets on either side that say so: fewer are damage
@@ -44,9 +45,12 @@ def _may_be_several(container: Container) -> bool:
             container.seek_byte(place)
         except OSError:
             continue
-        packet = next((p for p in container.read(container.stream) if p.dts is not None), None)
-        if packet is not None:
-            times.append(float(packet.dts * packet.time_base))
+        for packet in container.read():
+            if packet.stream_index == container.stream.index and packet.dts is not None:
+                times.append(float(packet.dts * packet.time_base))
+                break
+            if (packet.pos or 0) > place + LOOK:
+                break  # no picture is near
     container.rewind()
     steps = np.diff(np.maximum.accumulate(times)) if times else np.zeros(0)
     return bool((np.array(times) < np.maximum.accumulate(times) - BACK).any() or (steps > FAR).any())

@@ -303,17 +303,24 @@ def test_only_other_footage_at_a_path_differs(folder):
     assert memory.differs([path], {**now, path: now[folder / "2.mp4"]})
 
 
-def test_another_film_at_the_same_place_takes_no_label_over(folder):
-    """Each card of a camera begins with the same names; which film is edited, its length tells."""
-    first = folder / "1.mp4"
-    for text in ("the film, with other colors", "what the next card shows"):
-        first.write_text(text)
+def test_films_of_another_card_take_no_labels_over(folder):
+    """Each card of a camera begins with the same names; their lengths tell it from films that are edited."""
+
+    def look(changed, others):
         memory, now = LabelMemory(folder / "labels.csv"), contents(folder)
         with LabelTable(folder / "labels.csv") as table:
-            other = (lambda path, before: path == first) if "next" in text else (lambda path, before: False)
             paths = [row.path for row in table.rows]
-            table.follow(*memory.moves(paths, now, {}, [first], [folder], (), other))
+            other = lambda path, before: path.name in others  # noqa: E731
+            table.follow(*memory.moves(paths, now, {}, [folder / n for n in changed], [folder], (), other))
             memory.look({row.path for row in table.rows}, now)
-        kept = {name: label for name, label in LABELS.items() if name != "1.mp4" or "next" not in text}
-        assert labelled(folder) == kept
+        return labelled(folder)
+
+    (folder / "1.mp4").write_text("a film that is still being written")
+    assert look(["1.mp4"], ["1.mp4"]) == LABELS  # the others are as they were
+    for name in LABELS:
+        (folder / name).write_text(f"{name} with other colors")
+    assert look(LABELS, []) == LABELS
+    for name in LABELS:
+        (folder / name).write_text(f"what the next card shows as {name}")
+    assert look(LABELS, ["1.mp4", "2.mp4", "3.mp4"]) == {}
     assert "1.mp4" in (folder / "labels-before-1.csv").read_text()

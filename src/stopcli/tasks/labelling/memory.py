@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -70,8 +70,9 @@ class LabelMemory:
         """Return where the footage of labelled paths went.
 
         A file whose content changed is still the same one, unless what it holds now lay elsewhere before, or
-        what it held lies at a place that is new, or it is seen to be another one. Copies that always were
-        there take labels over only where the first one was deleted, not where its drive is away.
+        what it held lies at a place that is new, or all in a folder, two at least, are seen to be others.
+        Copies that always were there take labels over only where the first one was deleted, not where its drive is
+        away.
 
         Args:
             labelled: paths that have labels.
@@ -101,12 +102,16 @@ class LabelMemory:
                 is_new = self.contents.get(path) != content if content in remembered else path in fresh
                 places = new[content] if is_new else old[content]
                 places.append(path) if path in stays else places.appendleft(path)  # without labels first
+        unknown = {
+            p for p, c in lost.items() if present.get(p, c) not in known and p in present and not new[c]
+        }
+        others = Counter(path.parent for path in unknown if is_other(path, lost[path]))
+        swapped = {folder for folder, count in others.items() if count > 1} - {path.parent for path in stays}
         moved: dict[Path, Path] = {}
         replaced: set[Path] = set()
         for path, content in lost.items():
             there = path in present
-            seen = present.get(path)
-            if there and seen not in known and not new[content] and not is_other(path, content):
+            if path in unknown and path.parent not in swapped:
                 continue  # it was edited
             if not there and _exists(path, spelled):
                 continue  # it was not looked at
