@@ -71,8 +71,8 @@ class LabelMemory:
 
         A file whose content changed is still the same one, unless what it holds now lay elsewhere before, or
         what it held lies at a place that is new, or all in a folder, two at least, are seen to be others.
-        Copies that always were there take labels over only where the first one was deleted, not where its drive is
-        away.
+        Copies that always were there take labels over only where the first one was deleted, not where its
+        drive is away.
 
         Args:
             labelled: paths that have labels.
