@@ -20,6 +20,7 @@ WHOLE = 16 << 20  # bytes of a file that is read as a whole, rather than looked 
 LOOK = 8 << 20  # bytes that are read for one
 LOOKS = 64  # places of a larger one that are looked at, and more near its ends
 BACK, FAR = 1.0, 12 * 3600.0  # seconds that a clock goes back, or on, from one recording to the next
+SOON = 500  # packets within which a clock that went back may go on as before
 SURE = 5  # packets on either side that say so: fewer are damage
 ODD, AROUND = 60.0, 5  # seconds from the median of so many packets that a time is damaged
 NEAR = 2.0  # seconds that sound may begin before the picture, or last longer
@@ -133,9 +134,18 @@ def _seams(decoded: NDArray[np.int64], second: int) -> list[int]:
     seams: list[int] = []
     for i in (np.flatnonzero((steps < -back) | (steps > far)) + 1).tolist():
         before, after = decoded[max(0, i - SURE) : i], decoded[i : i + SURE]
-        if before.min() > after.max() + back or after.min() > before.max() + far:
+        is_back = before.min() > after.max() + back
+        if (is_back and not _rejoins(decoded, i, second)) or after.min() > before.max() + far:
             seams.append(i)
     return seams
+
+
+def _rejoins(decoded: NDArray[np.int64], seam: int, second: int) -> bool:
+    """Say whether a clock that goes back soon goes on as if it had not: its times were damaged."""
+    soon = decoded[seam - 1 : seam + SOON]
+    steps = np.diff(soon)
+    expected = decoded[seam - 1] + np.median(steps) * np.arange(1, len(soon))
+    return bool(((steps > BACK * second) & (np.abs(soon[1:] - expected) < BACK * second)).any())
 
 
 def _first_place(streams: list[_Stream], seam: int, jump: int) -> int:

@@ -133,6 +133,10 @@ def test_one_damaged_time_is_no_other_clock():
         damaged[700:703] = wrong
         assert recordings._seams(damaged, 90_000) == []
     assert recordings._seams(np.concatenate([steady, steady[:9], steady + 10**10]), 90_000) == [1500, 1509]
+    late = steady.copy()
+    late[700:720] -= 3 * 90_000  # for a while, and then the clock goes on as before
+    assert recordings._seams(late, 90_000) == []
+    assert recordings._seams(np.concatenate([steady, steady]), 90_000) == [1500]
 
 
 def test_without_an_index_a_picture_is_found_by_its_time(tmp_path):
