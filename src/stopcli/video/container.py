@@ -266,19 +266,20 @@ class Container:
         """Say whether the file may be several recordings, each with a clock of its own, and has no index."""
         return self.file.format.name in ("mpegts", "mpeg")
 
-    def decodes_from_start_only(self) -> bool:
-        """Say whether this stream decodes right only from its first packet on.
 
-        x264 before build 151 wrote 4:4:4 pictures that a decoder must treat specially, and it
-        names itself in the first packet only.
-        """
-        kind = self.codec.format  # not codec.pix_fmt: PyAV 17 crashes there where the header is broken
-        if self.codec.codec.name != "h264" or kind is None or "444" not in kind.name:
-            return False
-        head = next((bytes(p) for p in self.packets() if p.size), b"")
-        self.rewind()
-        build = re.search(rb"x264 - core (\d+)", head)
-        return build is not None and int(build[1]) < 151
+def decodes_from_start_only(container: Container) -> bool:
+    """Say whether a stream decodes right only from its first packet on.
+
+    x264 before build 151 wrote 4:4:4 pictures that a decoder must treat specially, and it
+    names itself in the first packet only.
+    """
+    kind = container.codec.format  # not codec.pix_fmt: PyAV 17 crashes there where the header is broken
+    if container.codec.codec.name != "h264" or kind is None or "444" not in kind.name:
+        return False
+    head = next((bytes(p) for p in container.packets() if p.size), b"")
+    container.rewind()
+    build = re.search(rb"x264 - core (\d+)", head)
+    return build is not None and int(build[1]) < 151
 
 
 def cpus() -> int:

@@ -22,16 +22,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stopcli.errors import FileMissing, UnreadableVideo, VideoTimeout, VideoTooLarge
-from stopcli.video.container import MAX_PIXELS, STALL_SECONDS, Container, Facts, rate_of, reason
+from stopcli.video.container import (
+    MAX_PIXELS,
+    STALL_SECONDS,
+    Container,
+    Facts,
+    decodes_from_start_only,
+    rate_of,
+    reason,
+)
 from stopcli.video.pixels import Clock, Framing, Scaler, display_matrix, quarter_turn
 from stopcli.video.sampling import film_times, is_far, near, sample_times
 from stopcli.video.timeline import SEQUENTIAL_SHARE, read_timeline, scan_stamps
 
 LONGEST = 1e10  # seconds
 MOST_DELAY = 16  # pictures that a decoder may hold back
-SKIPPING = frozenset(
-    {"h264", "hevc", "mpeg2video", "mpeg4"}
-)  # codecs that tell which frames nobody refers to
+SKIPPING = {"h264", "hevc", "mpeg2video", "mpeg4"}  # codecs that tell which frames nobody refers to
 WORTH = 0.97  # of a film to be decoded anyway: where frames are skipped, seeking pays up to this share
 SEEK = 3  # key frames that a seek costs as much as
 EARLY = (1.0, 10.0)  # seconds before a wanted time, to seek to where a file has no index
@@ -174,7 +180,7 @@ class VideoReader:
             groups = self._timeline.group_by_distance(times, EARLY[-1])
         if not (groups or self.keys_only) and near is not None and times[-1] - times[0] > 4 * near:
             groups = [times]
-        return [] if groups and self._container.decodes_from_start_only() else groups
+        return [] if groups and decodes_from_start_only(self._container) else groups
 
     @property
     def _near(self) -> float | None:
