@@ -102,7 +102,7 @@ def opens(path: str | Path) -> bool:
 
 
 def shared_names(videos: Iterable[str | Path]) -> frozenset[str]:
-    """Return the names, without suffix and in small letters, that several videos have: cameras begin anew."""
+    """Return the names, in lower case and without a suffix, that more than one video has."""
     counts = Counter(Path(video).stem.casefold() for video in videos)
     return frozenset(name for name, count in counts.items() if count > 1)
 

@@ -42,7 +42,7 @@ def written(path, records):
 
 
 def test_a_name_that_is_taken_is_not_made_again(films, tmp_path):
-    """Cameras begin anew with each card: the folder tells which film it is, or else a number does."""
+    """Cameras count from 1 again on each card: the folder tells films apart, or else a number does."""
     for name in ("a/day", "b/day", "c"):
         (tmp_path / name).mkdir(parents=True)
     twin = shutil.copy(films / "pal.mp4", tmp_path / "a" / "day" / "pal.mp4")
