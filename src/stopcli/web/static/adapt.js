@@ -2,7 +2,7 @@
 import {fetched, piece, send, status} from './server.js';
 import {ask, keepSaid, say, state, trying} from './state.js';
 import {showSide} from './label.js';
-import {cards, current, focus, show} from './grid.js';
+import {cards, focus, show} from './grid.js';
 
 const side = document.getElementById('side');
 const dialog = document.getElementById('compare');
