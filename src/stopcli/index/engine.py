@@ -31,7 +31,6 @@ from stopcli.index.types import (
     SearchResult,
     Snapshot,
     Space,
-    Vectors,
 )
 from stopcli.index.vectors import UNIT
 from stopcli.model.files import ModelFiles
@@ -302,7 +301,8 @@ def _as_learned(queries: list[Query], files: ModelFiles, say: Say) -> list[Query
     if head is None or not learned:
         return queries
     many = f"the model's {len(head.labels)} labels"
-    say(f"note: {', '.join(learned)}: learned from clips; the confidence is its share among {many}")
+    doubt = ", less where a moment is unlike the label's clips" if head.usual else ""
+    say(f"note: {', '.join(learned)}: learned from clips; the confidence is its share among {many}{doubt}")
     return [_learned(q, head) if q.name in learned else q for q in queries]
 
 
@@ -310,13 +310,8 @@ def _learned(query: Query, head: Head) -> Query:
     """Return the query for a label by what was learned of it from clips."""
     at = head.place_of(query.name)
 
-    def odds(rows: Vectors) -> Vectors:
-        logits = head.logits(rows)
-        others: Vectors = np.logaddexp.reduce(np.delete(logits, at, 1), axis=1)
-        return logits[:, at] - others
-
     vector = head.vectors[at] / max(float(np.linalg.norm(head.vectors[at])), 1e-12)
-    return query._replace(vector=vector, odds=odds)
+    return query._replace(vector=vector, odds=lambda rows: head.odds(rows, at))
 
 
 def _picture(path: Path, encoder: Encoder) -> Query:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
@@ -22,6 +22,7 @@ from stopcli.errors import CheckpointError
 from stopcli.fileio import replacing
 from stopcli.model.config import HEAD_FILE, HeadKind
 from stopcli.model.files import ModelFiles
+from stopcli.runtime.usual import Usual
 
 Vectors = NDArray[np.float32]
 
@@ -37,6 +38,7 @@ CONSTANT = 30.0  # beside a vector of unit length: the ridge hardly holds back t
 SHARPNESS = tuple(np.geomspace(0.5, 40, 20))
 FLOATS = {"F64", "F32", "F16"}  # what a head's numbers may be
 MOST_JUDGED = 5000  # clips that choose: more would choose the same
+USUAL = tuple(field.name for field in fields(Usual))
 
 
 @dataclass(frozen=True)
@@ -47,10 +49,21 @@ class Head:
     vectors: Vectors
     bias: Vectors
     template: str | None = None  # the sentence around the labels
+    usual: Usual | None = None  # how well the labels' own clips fit them, if that is known
 
     def logits(self, clips: Vectors) -> Vectors:
         """Return how well clips (B,E) fit the labels: (B,C)."""
         out: Vectors = clips @ self.vectors.T + self.bias
+        return out
+
+    def odds(self, clips: Vectors, label: int) -> Vectors:
+        """Return the log-odds (B,) that clips (B,E) show a label: its share's, less for what is unlike it."""
+        logits = self.logits(clips)
+        others: Vectors = np.logaddexp.reduce(np.delete(logits, label, 1), axis=1)
+        odds = logits[:, label] - others
+        doubt = self.usual.doubt(clips, logits[:, label], label) if self.usual else np.zeros_like(odds)
+        likely = doubt - np.logaddexp(0, -odds)  # log(share * what is left of it)
+        out: Vectors = np.where(doubt < 0, likely - np.log(-np.expm1(np.minimum(likely, -1e-7))), odds)
         return out
 
     def of(self, labels: Sequence[str], template: str | None = None) -> Head | None:
@@ -58,7 +71,8 @@ class Head:
         if not all(map(self.knows, labels)) or template not in (None, self.template):
             return None
         rows = [self.place_of(label) for label in labels]
-        return Head(tuple(labels), self.vectors[rows], self.bias[rows], self.template)
+        usual = self.usual and self.usual.of_labels(rows)
+        return Head(tuple(labels), self.vectors[rows], self.bias[rows], self.template, usual)
 
     def knows(self, label: str) -> bool:
         """Say whether a label is among them, in capitals or not."""
@@ -80,8 +94,9 @@ class Head:
         """Write vectors and biases; raises CannotWrite."""
         from safetensors.numpy import save
 
+        usual = {} if self.usual is None else {name: getattr(self.usual, name) for name in USUAL}
         with replacing(file) as part:
-            part.write_bytes(save({"vectors": self.vectors, "bias": self.bias}))
+            part.write_bytes(save({"vectors": self.vectors, "bias": self.bias} | usual))
 
 
 def _nfc(label: str) -> str:
@@ -126,8 +141,16 @@ def head_of(files: ModelFiles, size: int) -> Head | None:
     if config.head is None or files.folder is None:
         return None
     file, shapes = files.folder / HEAD_FILE, {"vectors": (len(labels), size), "bias": (len(labels),)}
+    usual = {
+        "means": (len(labels), size),
+        "fits": (len(labels), 2),
+        "spreads": (len(labels), 2),
+        "freedom": (1,),
+    }
     try:
         with safe_open(file, "np") as held:
+            if usual.keys() <= set(held.keys()):  # older heads say nothing of it
+                shapes |= usual
             slices = {name: held.get_slice(name) for name in shapes}
             fits = all(tuple(slices[n].get_shape()) == shape for n, shape in shapes.items())
             fits = fits and all(part.get_dtype() in FLOATS for part in slices.values())
@@ -137,9 +160,12 @@ def head_of(files: ModelFiles, size: int) -> Head | None:
         raise CheckpointError(
             f"{file}: damaged or absent ({error}); fetch or copy the model again"
         ) from error
-    if not parts or not all(np.isfinite(part).all() for part in parts):
+    measured = Usual(*parts[2:]) if parts[2:] else None
+    if not all(np.isfinite(part).all() for part in parts) or not (measured is None or measured.is_sound()):
+        parts = []
+    if not parts:
         raise CheckpointError(f"{file}: does not belong to the {len(labels)} labels of its config.json")
-    return Head(labels, parts[0], parts[1], config.template)
+    return Head(labels, parts[0], parts[1], config.template, measured)
 
 
 def fit_head(
@@ -185,7 +211,32 @@ def fit_head(
     (vectors, bias), others = fits[ridge]
     looks_share, words_share = sharp * share / _scale(others), sharp * (1 - share) / scale_words
     head = Head(tuple(labels), words_share * texts + looks_share * vectors, looks_share * bias)
-    return Choice(head, share, ridge)
+    usual = _usual(
+        head,
+        (clips[kept], truth[kept]),
+        words_share * (clips[kept] @ texts.T) + looks_share * others,
+        None if groups is None else [groups[i] for i in np.arange(len(clips))[kept]],
+        held_out,
+    )
+    return Choice(replace(head, usual=usual), share, ridge)
+
+
+def _usual(
+    head: Head,
+    clips: tuple[Vectors, NDArray[np.int64]],
+    logits: Vectors,
+    groups: Sequence[str] | None,
+    held_out: tuple[Vectors, NDArray[np.int64]] | None,
+) -> Usual | None:
+    """Measure how well clips fit their own labels, by logits (N,C) that were learned from others."""
+    vectors, truth = clips
+    own = logits[np.arange(len(truth)), truth]
+    names = [str(i) for i in range(len(truth))] if groups is None else groups
+    if held_out is None:
+        return Usual.of(vectors, truth, own, names, len(head.labels))
+    judged, answers = held_out
+    scores = head.logits(judged)[np.arange(len(answers)), answers]
+    return Usual.of(vectors, truth, own, names, len(head.labels), (judged, answers, scores))
 
 
 def alike(labels: Sequence[str], texts: Vectors) -> list[tuple[str, ...]]:
