@@ -22,7 +22,7 @@ from stopcli.results.measured import BenchmarkScore, Speed, Throughput, TrialSco
 from stopcli.results.training import Finetuned, TrainingPlan
 
 LABELS = "a dog,a cat,a house"
-SCORE_KEYS = {"label", "score", "cosine"}
+SCORE_KEYS = {"label", "score", "cosine", "confidence"}
 
 
 def test_classify_json(run_json, toy, clips):

@@ -2,6 +2,7 @@
 
     confidence  is what is there found, and what is not there not? By archive, threshold and sort of query
     near        is what is only half there, the object with another motion, told from what is there?
+    learned     are labels that were learned from clips found, and what is none of them not?
     copies      which cosine tells copies of a clip from other clips of the same thing?
     cuts        how well do the times of hits agree with those of shots, with windows and with cuts?
 
@@ -12,6 +13,7 @@ for each measurement; what is there already is not measured again. training.sear
 from __future__ import annotations
 
 import argparse
+import functools
 import json
 import time
 from fractions import Fraction
@@ -22,10 +24,11 @@ import av
 import numpy as np
 
 from stopcli.hub.registry import resolve
-from stopcli.index.calibration import copy_threshold
+from stopcli.index.calibration import SURE, copy_threshold
 from stopcli.index.engine import SearchEngine
 from stopcli.index.types import Filters, SearchRequest
 from stopcli.runtime.encoder import Encoder, EncoderOptions
+from stopcli.runtime.head import fit_head
 from stopcli.video.clips import read_windows
 from stopcli.video.cut.shots import read_shots
 from training.world.clips import Clip, render
@@ -39,6 +42,8 @@ SEED = 20261126
 PAIRS = [(o, m) for o in OBJECT_NAMES for m in MOTION_NAMES]
 ARCHIVES = ((5, 5), (40, 5), (40, 24), (200, 24), (800, 43))  # clips, and objects that they may show
 REPETITIONS, QUERIES = 20, 8
+TAUGHT = tuple((sort, n, more) for sort in ("object", "motion") for n in (3, 5, 10) for more in (False, True))
+OWN, OTHERS = 10, 200  # clips of each label that are asked about, and clips of nothing that was learned
 FILMS, SHOTS, RATE, SIZE = 20, 10, 24, (192, 144)
 READINGS = {"windows of 8 s": (8.0, False), "windows of 4 s": (4.0, False), "cuts, 8 s": (8.0, True)}
 COPIES = {  # how a copy is encoded: codec, scale of the sides, CRF, seconds cut off
@@ -84,9 +89,7 @@ class Search:
 
     def _archives(self, clips: int, objects: int) -> Iterator[tuple[list[Path], set, np.random.Generator]]:
         """Yield files, and the pairs that they show."""
-        shown = [PAIRS[i] for i in np.random.default_rng(SEED).permutation(2 * len(PAIRS)) % len(PAIRS)]
-        pool = [Clip(SEED + i, *pair, test=True) for i, pair in enumerate(shown)]
-        files = write_clips(self.out / "clips", pool)
+        shown, files = self._pool
         rng = np.random.default_rng([SEED, clips, objects])
         for _ in range(REPETITIONS):
             some = set(rng.permutation(OBJECT_NAMES)[:objects])
@@ -106,6 +109,54 @@ class Search:
             return []
         hits = self.ask("clips", files, SearchRequest(tuple(asked), filters=Filters(1)))
         return [[sort, texts[h.query], round(h.score, 4), round(h.confidence, 4)] for h in hits]
+
+    def learned(self, sort: str, clips: int, background: bool) -> dict:
+        """Learn four labels from clips of each; judge other clips of them, and clips of something else."""
+        shown, vectors = self._embedded()
+        names = np.array([pair[sort == "motion"] for pair in shown])
+        answers = []
+        for repetition in range(REPETITIONS):
+            rng = np.random.default_rng([SEED, clips, background, repetition])
+            order = rng.permutation(np.unique(names))
+            labels, rest = [str(name) for name in order[:4]], order[4:]
+            mine = [rng.permutation(np.flatnonzero(names == label)) for label in labels]
+            others = rng.permutation(np.flatnonzero(np.isin(names, rest)))
+            if background:  # of three other things only: nobody labels examples of all there is
+                few = rng.permutation(np.flatnonzero(np.isin(names, rest[:3])))
+                labels, mine, others = [*labels, "background"], [*mine, few], np.setdiff1d(others, few)
+            truth = np.repeat(np.arange(len(labels)), clips)
+            learned = vectors[np.concatenate([some[:clips] for some in mine])]
+            head = fit_head(labels, self.encoder.encode_texts(labels), learned, truth, kind="mix").head
+            asked = [(i, label) for label, some in enumerate(mine[:4]) for i in some[clips:][:OWN]]
+            asked += [(i, None) for i in rng.permutation(others)[:OTHERS]]
+            for i, label in asked:
+                logits = head.logits(vectors[i : i + 1])[0]
+                best = int(logits.argmax())
+                share = np.exp(logits[best] - np.logaddexp.reduce(logits))
+                sure = 1 / (1 + np.exp(-np.clip(head.odds(vectors[i : i + 1], best)[0], -500, 500)))
+                if best == 4:  # background: no answer
+                    share = sure = 0.0
+                right = None if label is None else label == best
+                answers.append((right, share >= SURE, sure >= SURE))
+        own = np.array([[right and given for given in ways] for right, *ways in answers if right is not None])
+        others = np.array([ways for right, *ways in answers if right is None])
+        kinds = ("share", "confidence")
+        return {
+            "found": dict(zip(kinds, own.mean(0).round(4).tolist(), strict=True)),
+            "alarms": dict(zip(kinds, others.mean(0).round(4).tolist(), strict=True)),
+        }
+
+    @functools.cached_property
+    def _pool(self) -> tuple[list, list[Path]]:
+        shown = [PAIRS[i] for i in np.random.default_rng(SEED).permutation(2 * len(PAIRS)) % len(PAIRS)]
+        pool = [Clip(SEED + i, *pair, test=True) for i, pair in enumerate(shown)]
+        return shown, write_clips(self.out / "clips", pool)
+
+    @functools.cache  # noqa: B019
+    def _embedded(self) -> tuple[list, np.ndarray]:
+        """Return what the clips of the archives show, and their vectors."""
+        shown, files = self._pool
+        return shown, np.stack([clip.vector for clip in self.encoder.encode_videos(files)])
 
     def copies(self, how: str) -> dict:
         """Return the cosines of clips with their copies, and with another clip of the same label."""
@@ -229,12 +280,13 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("out", type=Path)
-    parser.add_argument("kinds", nargs="*", default=["confidence", "near", "copies", "cuts"])
+    parser.add_argument("kinds", nargs="*", default=["confidence", "near", "learned", "copies", "cuts"])
     args = parser.parse_args()
     search, file = Search(args.out), args.out / "results.jsonl"
     jobs = {
         "confidence": [(search.confidence, archive) for archive in ARCHIVES],
         "near": [(search.near, archive) for archive in ARCHIVES],
+        "learned": [(search.learned, case) for case in TAUGHT],
         "copies": [(search.copies, (how,)) for how in COPIES],
         "cuts": [(search.cuts, (reading,)) for reading in READINGS],
     }

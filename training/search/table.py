@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from training.evidence.table import read_records, table, write_page
-from training.search.run import ARCHIVES, COPIES, READINGS
+from training.search.run import ARCHIVES, COPIES, READINGS, TAUGHT
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -72,6 +72,19 @@ def archives(records: Records) -> str:
     return table(["archive", "query", "precision", "recall", "answers to what is not there"], rows)
 
 
+def learned(records: Records) -> str:
+    """Return how often learned labels are found, and how often what is none of them is taken for one."""
+    rows = []
+    for sort, clips, background in TAUGHT:
+        record = records[("learned", sort, clips, background)]
+        rates = [
+            percent(record[what][rule]) for rule in ("share", "confidence") for what in ("found", "alarms")
+        ]
+        rows.append([f"4 {sort}s", str(clips), "yes" if background else "no", *rates])
+    heads = ["share: found", "share: false alarms", "confidence: found", "confidence: false alarms"]
+    return table(["labels", "clips of each", "`background`", *heads], rows)
+
+
 def copies(records: Records) -> str:
     """Return how many copies are folded, by how they were made, and how many other clips."""
     rows, others, threshold = [], [], 0.0
@@ -126,6 +139,7 @@ KINDS: Kinds = {
     "near": ("near", near),
     "confidence": ("confidence", confidence),
     "archives": ("confidence", archives),
+    "learned": ("learned", learned),
     "copies": ("copies", copies),
     "cuts": ("cuts", cuts),
     "found": ("cuts", found),

@@ -62,8 +62,9 @@ def _classifications(records: Sequence[r.Classification]) -> Table:
                 full, rest = divmod(round(score.score * BAR * 8), 8)
                 bar = Cell("█" * full + (" ▏▎▍▌▋▊▉"[rest] if rest else ""), "cyan")
                 when = "" if i else span(clip.start, clip.end)
-                rows.append(("" if i or (n and when) else path, when, label, f"{score.score:.1%}", bar))
-    return table(rows, VIDEO, TIME, Column("label"), SCORE, Column("", "bar"))
+                sure = "" if i or score.confidence is None else f"{score.confidence:.2f}"
+                rows.append(("" if i or (n and when) else path, when, label, f"{score.score:.1%}", sure, bar))
+    return table(rows, VIDEO, TIME, Column("label"), SCORE, SURE, Column("", "bar"))
 
 
 def _hits(records: Sequence[r.Hit]) -> Table:

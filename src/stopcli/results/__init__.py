@@ -36,11 +36,16 @@ def _acts(c: str) -> bool:
 
 @dataclass(frozen=True)
 class Score:
-    """One label's share: ``score`` is the softmax over the labels, ``cosine`` is comparable."""
+    """One label's share: ``score`` is the softmax over the labels, ``cosine`` is comparable.
+
+    ``confidence`` is the share, less if the clip is unlike those that the label was learned from; None where
+    it was not learned from clips.
+    """
 
     label: str
     score: float
     cosine: float
+    confidence: float | None = None
 
 
 @dataclass(frozen=True)

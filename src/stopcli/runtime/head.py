@@ -66,6 +66,12 @@ class Head:
         out: Vectors = np.where(doubt < 0, likely - np.log(-np.expm1(np.minimum(likely, -1e-7))), odds)
         return out
 
+    def confidence(self, clip: Vectors, label: int) -> float | None:
+        """Return how sure it is that a clip (E,) shows a label; None if no more is known than its share."""
+        if self.usual is None:
+            return None
+        return float(1 / (1 + np.exp(-np.clip(self.odds(clip[None], label)[0], -500, 500))))
+
     def of(self, labels: Sequence[str], template: str | None = None) -> Head | None:
         """Return the head of some labels, in this order; None if not all are known, in the same sentence."""
         if not all(map(self.knows, labels)) or template not in (None, self.template):

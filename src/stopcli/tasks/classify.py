@@ -28,7 +28,8 @@ def classify(
     """Score each clip, or each window of so many seconds, against the labels.
 
     ``labels`` None takes the model's own, else the 400 actions of Kinetics; ``top_k`` are returned, best
-    first, and scores sum to 1 over all of them. For ``template`` see `stopcli.data.labels.prompts_for`.
+    first, and scores sum to 1 over all of them; see `Score` for what says that none of them fits.
+    For ``template`` see `stopcli.data.labels.prompts_for`.
 
     Raises:
         UsageError: a template without ``{}``, fewer than two labels, or one twice.
@@ -46,5 +47,6 @@ def classify(
             continue
         logits, shares, cosines = (row[0] for row in encoder.label_scores(item.vector[None], texts, head))
         best = np.argsort(-logits, kind="stable")[:top_k]
-        scores = tuple(Score(names[i], float(shares[i]), float(cosines[i])) for i in best)
+        sure = {i: head.confidence(item.vector, i) if head else None for i in best}
+        scores = tuple(Score(names[i], float(shares[i]), float(cosines[i]), sure[i]) for i in best)
         yield Classification(item.path, item.start, item.end, scores)

@@ -82,10 +82,16 @@ def marks_of(records: Iterable[object]) -> list[Mark]:
                 record.path, record.start, best.label,
             )  # fmt: skip
             if last is not None and joins:
-                marks[-1] = Mark(last.path, last.start, record.end, last.text, max(last.score, best.score))
+                score, sure = max(last.score, best.score), _most(last.confidence, best.confidence)
+                marks[-1] = Mark(last.path, last.start, record.end, last.text, score, confidence=sure)
             else:
-                marks.append(Mark(record.path, record.start, record.end, best.label, best.score))
+                place = record.path, record.start, record.end
+                marks.append(Mark(*place, best.label, best.score, confidence=best.confidence))
     return marks
+
+
+def _most(first: float | None, second: float | None) -> float | None:
+    return max((c for c in (first, second) if c is not None), default=None)
 
 
 def by_video(marks: Sequence[Mark]) -> dict[str, list[Mark]]:

@@ -6,6 +6,7 @@ Letters: R rows of the index, N rows that are scored, n judged moments, C labels
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,7 +19,7 @@ from stopcli.index.calibration import SAMPLE, Calibration, combined, copy_thresh
 from stopcli.index.live.feedback import DRAWN, Lesson, belief, learn, most_diverse, most_uncertain
 from stopcli.index.ranking import folded
 from stopcli.index.types import Filters, Query, SearchRequest, Vectors
-from stopcli.results import Hit
+from stopcli.results import Hit, Score
 from stopcli.tasks.labelling.rows import Labelled, is_none
 from stopcli.web.work.archive import Archive, moment
 from stopcli.web.work.footage import Footage
@@ -189,7 +190,8 @@ class Asking:
         texts = encoder.encode_texts(prompts_for(labels, self._archive.files.config))
         _, shares, cosines = (row[0] for row in encoder.label_scores(vector[None], texts, head))
         best = np.argsort(-shares, kind="stable")
-        return [{"label": labels[i], "score": float(shares[i]), "cosine": float(cosines[i])} for i in best]
+        sure = {i: head.confidence(vector, i) if head else None for i in best}
+        return [asdict(Score(labels[i], float(shares[i]), float(cosines[i]), sure[i])) for i in best]
 
 
 def _of(hit: Hit) -> Moment:
