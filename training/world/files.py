@@ -7,6 +7,7 @@ say what each file shows, so no list is kept. Files that are there already are l
 from __future__ import annotations
 
 import argparse
+import hashlib
 import os
 from functools import partial
 from multiprocessing import Pool
@@ -46,8 +47,12 @@ def write_files(jobs: dict[Path, Callable], workers: int | None = None) -> list[
 
 
 def write_clips(folder: Path, clips: list[Clip], workers: int | None = None) -> list[Path]:
-    """Render clips to FOLDER/000000.mp4 and so on, and return the files."""
+    """Render clips to FOLDER/000000.mp4 and so on, and return the files; end where others lie there."""
     folder.mkdir(parents=True, exist_ok=True)
+    mark, shown = folder / ".shown", hashlib.sha256("\n".join(map(repr, clips)).encode()).hexdigest()
+    if mark.exists() and mark.read_text() != shown:
+        raise SystemExit(f"{folder}: holds other clips, such as those of another --count; delete it first")
+    mark.write_text(shown)
     return write_files(
         {folder / f"{i:06d}.mp4": partial(render, clip) for i, clip in enumerate(clips)}, workers
     )

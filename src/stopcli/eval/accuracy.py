@@ -110,7 +110,7 @@ def accuracy(
         held = "clips that are scored may be among those held out for validation when a model was trained"
         notes.append(f"{held}; then its scores are a little too high. Mark clips as test before training.")
     learned = [_head(encoder, benchmark, template, notes) for encoder in encoders]
-    methods = _with_plain(encoders, learned)
+    methods = _with_plain(encoders, learned, template if benchmark.labels else "")
     heads = [*[None] * (len(methods) - len(encoders)), *learned]  # plain CLIP, which has none, comes first
     learnt = tuple(dict.fromkeys(item.clip for item in benchmark.training if benchmark.labels))
     raw: Vectors | None = {} if raw_pixels and benchmark.task == "classification" else None
@@ -139,7 +139,7 @@ def accuracy(
             blank.provenance.pop("head", None)
         texts, clips_scored = encoder.encode_texts(prompts), _stacked(benchmark, embedded)
         rows = {name: encoder.label_scores(clips_scored, texts, head).logits}
-        if encoder.files.config.stop is None and head is None:
+        if encoder.files.config.stop is None and head is None and not encoder.files.focus:
             simple = _simple_heads(benchmark, embedded, texts)
             rows |= {f"{name}, {way}": found.logits(clips_scored) for way, found in simple.items()}
         for method, logits in rows.items():
@@ -192,11 +192,17 @@ def _simple_heads(benchmark: Benchmark, vectors: Vectors, texts: NDArray[np.floa
     return simple_heads(benchmark.labels, texts, clips, truth)
 
 
-def _with_plain(encoders: Sequence[Encoder], heads: Sequence[Head | None]) -> list[Encoder]:
-    """Put before the models the plain CLIP of each backbone, once, unless it is given itself."""
+def _with_plain(
+    encoders: Sequence[Encoder], heads: Sequence[Head | None], template: str | None
+) -> list[Encoder]:
+    """Put before the models the plain CLIP of each backbone, unless it is given itself.
+
+    It stands there once for each sentence around the labels: ``template``, or where that is None the models'.
+    """
 
     def key(encoder: Encoder) -> tuple[object, ...]:
-        return encoder.files.weights_hash(), encoder.frames, encoder.framing
+        around = prompts_for(["{}"], encoder.files.config, template) if template != "" else ()
+        return encoder.files.weights_hash(), encoder.frames, encoder.framing, encoder.files.focus, *around
 
     both = zip(encoders, heads, strict=True)
     given = {key(e) for e, head in both if e.files.config.stop is None and head is None}
@@ -218,7 +224,8 @@ def _head(encoder: Encoder, benchmark: Benchmark, template: str | None, notes: l
 
 def _names(methods: Sequence[Encoder], heads: Sequence[Head | None]) -> list[str]:
     """Name each method by its prompts; by its model too where several have the same."""
-    kinds = [method_name(m.files.config.stop) for m in methods]
+    focus = [f", focus {m.files.focus:g}" if m.files.focus else "" for m in methods]
+    kinds = [method_name(m.files.config.stop) + f for m, f in zip(methods, focus, strict=True)]
     named = {kind: {m.files.name for k, m in zip(kinds, methods, strict=True) if k == kind} for kind in kinds}
     return [
         kind + (", head" if head else "") + (f" ({m.files.name})" if len(named[kind]) > 1 else "")

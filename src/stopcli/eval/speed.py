@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from stopcli.errors import InputError, StopError
+from stopcli.errors import DeviceError, InputError, StopError
 from stopcli.model.files import ModelFiles
 from stopcli.results import Failure
 from stopcli.results.measured import Speed
@@ -73,12 +73,17 @@ def speed(
             best, best_size = 0.0, encoder.batch_size
             for size in sorted(batch_sizes):
                 measured = list(_encode(encoder, size, product.tflops))
+                if encoder.batch_size < size:
+                    say(f"note: batches of {size} do not fit into memory; larger ones are not measured")
+                    break
                 yield from measured
                 rate = measured[-1].per_second
                 if rate < WORSE * best:
                     times = f"{best / rate:.1f} times as long as in smaller ones"
                     say(f"note: in batches of {size}, a clip takes {times}")
                 best, best_size = max((best, best_size), (rate, size))
+            if not best:
+                raise DeviceError(f"{encoder.device}: not even {min(batch_sizes)} clips fit into its memory")
             encoder.batch_size = best_size
             whole = _end_to_end(encoder, videos)
             yield whole
@@ -123,9 +128,13 @@ def _encode(encoder: Encoder, size: int, peak: float | None) -> Iterator[Speed]:
     for model in models.values():
         model.batch_size = size
     rounds = interleaved([partial(model.encode_pixels, pixels) for model in models.values()])
+    encoder.batch_size = min(model.batch_size for model in models.values())  # halved where it did not fit
+    if encoder.batch_size < size:
+        return
     for (name, model), (seconds, spread) in zip(models.items(), rounds, strict=True):
         # torch counts no products of int8
-        tflops = None if model.precision == "int8" else count_flops(model, pixels) / seconds / 1e12
+        flops = None if model.precision == "int8" else size * count_flops(model, pixels[:1])
+        tflops = flops and flops / seconds / 1e12
         over_plain = seconds / rounds[0][0] if name == "STOP" else None
         share, memory = tflops / peak if tflops and peak else None, peak_memory(model, pixels)
         what = (name, model.precision, size, size / seconds, "clips", spread)

@@ -95,7 +95,7 @@ def _decode(
                 count += 1
                 if len(kept) < encoder.batch_size:
                     kept.append(item.pixels)
-            if time.perf_counter() - began > ALONE:
+            if kept and time.perf_counter() - began > ALONE:
                 break
     seconds = time.perf_counter() - began
     kept += kept[-1:] * (encoder.batch_size - len(kept))

@@ -20,14 +20,21 @@ def publishable(folder: Path, license: str | None = None) -> dict[str, Path | by
     keeps its text; with a license, its front matter is renewed. ``license`` None is that of the settings.
 
     Raises:
-        CheckpointError: it is no model folder, lacks a file, or its card has a broken front matter.
+        CheckpointError: it is no model folder, lacks a file, holds a link to one elsewhere, or its card has a
+            broken front matter.
         CannotWrite: the card cannot be written.
     """
     config = read_config(folder)
-    names = [CONFIG_FILE, *weight_files(config)]
-    for name in names:
+    needed = [CONFIG_FILE, *weight_files(config)]
+    for name in needed:
         if not (folder / name).is_file():
             raise CheckpointError(f"{folder}: lacks {name}; is the training finished?")
+    names = [*needed, *(f"{TOKENIZER_FOLDER}/{name}" for name in TOKENIZER_FILES)]
+    names += [CARD_FILE, "metrics.jsonl", "curve.png", "confusion.png"]
+    inside = folder.resolve()
+    for file in (folder / name for name in names):
+        if not file.resolve().is_relative_to(inside):
+            raise CheckpointError(f"{file}: leads out of the folder; put the file itself there, or delete it")
     values = config.to_dict()
     title, license = folder.resolve().name, license or config.extra.get("license")
     card = folder / CARD_FILE
@@ -35,8 +42,6 @@ def publishable(folder: Path, license: str | None = None) -> dict[str, Path | by
         write_text(card, model_card(title, values, license))
     elif license is not None:
         write_text(card, _renewed(card, title, values, license))
-    names += [f"{TOKENIZER_FOLDER}/{name}" for name in TOKENIZER_FILES]
-    names += [CARD_FILE, "metrics.jsonl", "curve.png", "confusion.png"]
     files: dict[str, Path | bytes] = {n: folder / n for n in names if (folder / n).is_file()}
     published = {**values, **without_paths(config.extra)}
     if published != values:

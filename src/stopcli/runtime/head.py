@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stopcli.errors import CheckpointError
-from stopcli.fileio import replacing
+from stopcli.fileio import is_file, replacing
 from stopcli.model.config import HEAD_FILE, HeadKind
 from stopcli.model.files import ModelFiles
 from stopcli.runtime.usual import Usual
@@ -154,6 +154,8 @@ def head_of(files: ModelFiles, size: int) -> Head | None:
         "freedom": (1,),
     }
     try:
+        if not is_file(file):  # a pipe would be waited for
+            raise OSError("no such file")
         with safe_open(file, "np") as held:
             if usual.keys() <= set(held.keys()):  # older heads say nothing of it
                 shapes |= usual

@@ -274,6 +274,7 @@ def _foundations(run: FinetuneRun) -> dict[str, str]:
         "the frames": f"{encoder.frames} of {how}",
         "the clips": hashlib.sha256(clips.encode()).hexdigest()[:12],
         "the model to start from": run.origin["base_weights"][:12],
+        "the precision": encoder.precision,
     }
 
 
@@ -286,6 +287,7 @@ def _same_run(state: State, now: dict[str, Any], folder: RunFolder) -> History:
     if "the clips" not in then:
         problem = "was begun by an earlier version, which did not note its clips"
         raise UsageError(f"{folder.path}: {problem}; use --force to start over")
+    then.setdefault("the precision", now["the precision"])  # earlier versions did not note it
     require_same_settings(folder.path, then, now)
     return history
 

@@ -9,6 +9,7 @@ import csv
 import io
 import json
 import os
+import re
 import shutil
 from collections.abc import Sequence
 from contextlib import suppress
@@ -63,6 +64,7 @@ OURS = (
     SEEN_FILE,
     *BESIDE,
 )
+PART = re.compile(r"\.[^/]+-[0-9a-f]{12}\.part(\.\w+)?")  # see `stopcli.fileio.replacing`
 METRIC: dict[Task, str] = {"classification": "top-1", "retrieval": "R@1"}  # decides which weights are best
 
 
@@ -84,12 +86,11 @@ class RunFolder:
             raise FileExists(f"{nearest}: is a file; -o names the folder of the model to make")
         if not os.access(nearest, os.W_OK):
             raise CannotWrite(f"{path}: the folder {nearest} cannot be written to; choose another -o")
-        ours = self._is_ours()
+        ours = _is_ours(path)
         if ours and not resume and not force:
             advice = "go on with --resume, start over with --force, or choose another -o"
             raise FileExists(f"{path}: holds a model already; {advice}")
-        signs = (self.state_file, path / METRICS_FILE, path / FOLDS)
-        if ours and resume and not any(sign.exists() for sign in signs):
+        if ours and resume and not self._holds_run():
             advice = "start over with --force, or choose another -o"
             raise FileExists(f"{path}: holds a model, but no run to resume; {advice}")
         if ours and resume and self._lacks_state():
@@ -97,6 +98,13 @@ class RunFolder:
             raise FileExists(f"{path}: holds a model, but not the state of its run; {advice}")
         if exists(path) and not ours and any(path.iterdir()):
             raise FileExists(f"{path}: is not empty and holds no run; choose another -o")
+
+    def _holds_run(self) -> bool:
+        """Say whether a run was begun or finished here; a log beside a model of another make is none."""
+        if any(sign.exists() for sign in (self.state_file, self.path / FOLDS)):
+            return True
+        logged = (self.path / METRICS_FILE).exists()
+        return logged and (not exists(self.path / CONFIG_FILE) or bool(_made(self.path)))
 
     def _lacks_state(self) -> bool:
         """Say whether a model lies here whose run got on so far that it must have left a state."""
@@ -109,22 +117,13 @@ class RunFolder:
             sum('"validation"' in line for line in lines) > 1
         )  # one is judged before the first state is kept
 
-    def _is_ours(self) -> bool:
-        """Say whether a model or a run lies here; a README, a picture or a table may be anyone's."""
-        if any(exists(self.path / name) for name in SIGNS):
-            return True
-        try:
-            config = read_json(self.path / CONFIG_FILE)
-        except (OSError, ValueError):
-            return False
-        return isinstance(config, dict) and {"format", "backbone"} <= set(config)  # of any version
-
     @property
     def finished(self) -> bool:
         """Whether a run came to its end here; one that was interrupted has left its state."""
-        done = (self.path / CARD_FILE, self.path / METRICS_FILE)
         begun = (self.state_file, self.path / FOLDS)  # of a run that goes on, or of one that starts over
-        return all(file.exists() for file in done) and not any(sign.exists() for sign in begun)
+        if any(sign.exists() for sign in begun) or not (self.path / METRICS_FILE).exists():
+            return False
+        return (self.path / CARD_FILE).exists() or "intervals" in _made(self.path)  # written at the end alone
 
     def has_state(self) -> bool:
         """Say whether a state was saved; raises UsageError where not all processes see it."""
@@ -138,12 +137,15 @@ class RunFolder:
         """Make the folder ready for the steps after ``step``; note which clips it is trained on, and was.
 
         From step 0 on, whatever an older run left is removed, its backbone too: new prompts must not
-        come to lie on it. Later, what was logged after the last state is dropped.
+        come to lie on it. Later, what was logged after the last state is dropped. What killed processes were
+        writing is removed: this one alone writes here.
         """
         if distributed.rank():
             return
         try:
             self.path.mkdir(parents=True, exist_ok=True)
+            for part in (p for p in self.path.iterdir() if PART.fullmatch(p.name)):
+                part.unlink(missing_ok=True)
             if step == 0:
                 stale = {*OURS, *_backbone_file(config)}
                 with suppress(CheckpointError):  # no model there, or none that can be read
@@ -257,6 +259,26 @@ class RunFolder:
             zero_shot=training.get("zero_shot"),
             advice=tuple(training.get("advice", ())),
         )
+
+
+def _is_ours(folder: Path) -> bool:
+    """Say whether a model or a run lies here; a README, a picture or a table may be anyone's."""
+    if any(exists(folder / name) for name in SIGNS):
+        return True
+    try:
+        config = read_json(folder / CONFIG_FILE)
+    except (OSError, ValueError):
+        return False
+    return isinstance(config, dict) and {"format", "backbone"} <= set(config)  # of any version
+
+
+def _made(folder: Path) -> dict[str, Any]:
+    """Return what the model that lies here says of its training, if it says anything."""
+    try:
+        made = read_json(folder / CONFIG_FILE)["training"]
+    except (OSError, ValueError, TypeError, KeyError):
+        return {}
+    return made if isinstance(made, dict) else {}
 
 
 def require_same_settings(folder: Path, then: dict[str, Any], now: dict[str, Any]) -> None:

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from stopcli.data.table import Row
 from stopcli.errors import CheckpointError, TrainingDiverged
-from stopcli.fileio import replacing
+from stopcli.fileio import is_file, replacing
 from stopcli.train import distributed
 from stopcli.train.batches import Schedule
 from stopcli.train.losses import class_loss, contrastive_loss
@@ -235,6 +235,8 @@ class State:
 
         weights, moments = {}, defaultdict[int, dict[str, Any]](dict)
         try:
+            if not is_file(file):  # a pipe would be waited for
+                raise OSError("no file")
             with safe_open(file, "pt") as tensors:
                 values = json.loads(tensors.metadata()["state"])
                 for name in tensors.keys():  # noqa: SIM118

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -227,6 +228,34 @@ def test_a_head_counts_where_it_knows_the_labels_in_capitals_or_not(videos, tmp_
     assert report.notes == [
         f"{folder} is scored by words, not by what it learned: 'c thing' is none of its labels"
     ]
+
+
+def test_plain_clip_stands_beside_a_model_with_focus(videos, tmp_path):
+    folder = write_model(tmp_path / "model")
+    encoder = Encoder(replace(resolve(str(folder)), focus=3.0), EncoderOptions("cpu", "fp32"))
+    methods = [s.method for s in accuracy([encoder], own(videos, tmp_path)).scores]
+    assert {"plain CLIP", "plain CLIP, focus 3"} <= set(methods)
+    assert len(set(methods)) == len(methods)
+
+
+def test_plain_clip_is_scored_in_the_sentences_of_each_model(videos, tmp_path):
+    write_model(tmp_path / "one", stop=StopConfig(regions=0.25, eta=2, hidden=16))
+    shutil.copytree(tmp_path / "one", tmp_path / "two")
+    config = json.loads((tmp_path / "two" / "config.json").read_text())
+    (tmp_path / "two" / "config.json").write_text(json.dumps(config | {"template": "see {} here"}))
+    models = [Encoder(resolve(str(tmp_path / m)), EncoderOptions("cpu", "fp32")) for m in ("one", "two")]
+
+    def plain(*order, template=None):
+        report = accuracy(order, own(videos, tmp_path), template=template)
+        return {
+            (s.method, s.provenance["template"], s.scores["top-1"])
+            for s in report.scores
+            if s.method.startswith("plain CLIP") and "," not in s.method
+        }
+
+    assert len(plain(*models)) == 2
+    assert plain(*models) == plain(*models[::-1])
+    assert len(plain(*models, template="{}")) == 1
 
 
 def test_clips_of_one_group_widen_the_interval(encoders, videos, tmp_path):

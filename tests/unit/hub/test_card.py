@@ -147,6 +147,20 @@ def test_a_card_that_a_person_wrote_keeps_its_text_and_its_own_fields(folder):
     assert (card.data.license, card.text) == ("mit", "# No front matter\n")
 
 
+@pytest.mark.parametrize("name", ["metrics.jsonl", "README.md", "tokenizer/tokenizer.json"])
+def test_what_a_link_leads_to_elsewhere_is_not_published(folder, tmp_path, name):
+    (tmp_path / "key").write_text("secret")
+    (folder / name).parent.mkdir(exist_ok=True)
+    (folder / name).symlink_to(tmp_path / "key")
+    with pytest.raises(CheckpointError, match=f"{name}: leads out of the folder"):
+        publishable(folder, "mit")
+    assert (folder / name).is_symlink()
+    (folder / name).unlink()
+    (folder / "kept").write_text("mine")
+    (folder / "metrics.jsonl").symlink_to("kept")
+    assert "metrics.jsonl" in publishable(folder, "mit")
+
+
 def test_a_broken_front_matter_is_one_clear_error(folder):
     (folder / "README.md").write_text("---\nlicense: [\n---\n# Mine\n")
     with pytest.raises(

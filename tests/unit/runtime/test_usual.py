@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import shutil
 from dataclasses import replace
 
@@ -119,6 +120,17 @@ def test_rare_is_what_students_distribution_says():
         assert _below(np.array([quantile]), freedom)[0] == pytest.approx(0.05, abs=0.002)
     assert _below(np.array([-1e30, 0.0]), 5.0) == pytest.approx([0, 0.5])
     assert (_below(np.array([-1e30]), 1e6) > 0).all()  # its logarithm is taken
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes with names here")
+def test_a_pipe_in_its_place_is_not_waited_for(tmp_path, toy):
+    folder = shutil.copytree(toy, tmp_path / "model")
+    config = json.loads((folder / "config.json").read_text())
+    config |= {"labels": list(LABELS), "head": {"share": 0.5, "ridge": 1.0}}
+    (folder / "config.json").write_text(json.dumps(config))
+    os.mkfifo(folder / HEAD_FILE)
+    with pytest.raises(CheckpointError, match="damaged or absent"):
+        head_of(resolve(str(folder)), 32)
 
 
 def test_it_is_kept_read_and_refused(tmp_path, toy, world):

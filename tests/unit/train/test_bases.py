@@ -106,6 +106,52 @@ def test_a_finished_run_of_another_table_is_not_taken_for_this_one(tmp_path, toy
     table.unlink()
 
 
+def test_a_finished_model_is_not_replaced_by_resuming(labelled, toy, tmp_path):
+    first, _ = train(labelled / "data.csv", toy, tmp_path / "out", epochs=0)
+    kept = (tmp_path / "out" / "config.json").read_bytes()
+    (tmp_path / "out" / "README.md").unlink()  # as some do who copy a model
+    again, told = train(labelled / "data.csv", toy, tmp_path / "out", more={"resume": True}, epochs=0)
+    assert again == first
+    assert "finished already" in told.notes[0]
+    lines = (labelled / "data.csv").read_text() + "\n"
+    with pytest.raises(UsageError, match="made from another table"):
+        train(table(labelled, lines, "else.csv"), toy, tmp_path / "out", more={"resume": True}, epochs=0)
+    assert (tmp_path / "out" / "config.json").read_bytes() == kept
+
+
+def test_a_log_beside_a_model_of_another_make_is_no_run(labelled, tmp_path):
+    model = write_model(tmp_path / "model")
+    (model / "metrics.jsonl").write_text('{"step": 1}\n')
+    kept = file_hash(model / "config.json")
+    with pytest.raises(FileExists, match="holds a model, but no run to resume"):
+        train(labelled / "data.csv", write_model(tmp_path / "base"), model, more={"resume": True}, epochs=0)
+    assert file_hash(model / "config.json") == kept
+
+
+def test_what_a_killed_process_was_writing_is_removed(labelled, toy, tmp_path):
+    with pytest.raises(Killed):
+        train(labelled / "data.csv", toy, tmp_path / "run", Late(), epochs=8, batch_size=4)
+    for name in (".confusion-78f3ea91be03.part.png", ".backbone-0123456789ab.part.safetensors"):
+        (tmp_path / "run" / name).write_bytes(b"half")
+    mine = tmp_path / "run" / ".notes.part"
+    mine.write_text("mine")
+    train(labelled / "data.csv", toy, tmp_path / "run", more={"resume": True}, epochs=8, batch_size=4)
+    assert [f.name for f in (tmp_path / "run").glob("*.part*")] == [mine.name]
+
+
+def test_a_run_is_not_resumed_in_another_precision(labelled, toy, tmp_path):
+    def go(precision, *, resume):
+        options = replace(CPU, precision=precision)
+        told = Recorder() if resume else Late()
+        source, settings = labelled / "data.csv", FinetuneOptions(epochs=8, batch_size=4)
+        finetune(lambda: resolve(str(toy)), source, tmp_path / "out", told, settings, options, resume=resume)
+
+    with pytest.raises(Killed):
+        go("fp32", resume=False)
+    with pytest.raises(UsageError, match="the precision was 'fp32', now 'bf16'"):
+        go("bf16", resume=True)
+
+
 class Late(Recorder):
     """A process that is killed after two validations."""
 

@@ -26,6 +26,7 @@ WORTH = 2.0  # points that twice as many clips must have brought
 FEW = 7  # clips a label to learn from: fewer make no curve
 MOST_WEAK = 3  # labels that are named
 MOST_CLIPS = 5000  # more are not embedded for a piece of advice
+MOST_FITTED = 200_000  # clips times labels: more take minutes to learn so often
 
 
 class Curve(NamedTuple):
@@ -54,7 +55,7 @@ def advise(
     else:
         return ()
     rows = [r for r in data.rows if r.split != "test"]
-    if len(rows) > MOST_CLIPS:
+    if len(rows) > MOST_CLIPS or len(rows) * len(judge.sentences) > MOST_FITTED:
         return (found,)
     curve = learning_curve(judge, plain, data, rows)
     points = list(curve.points.items())

@@ -106,12 +106,12 @@ class Conclusion:
 
     def _predictions(self) -> list[tuple[Row, str, float]]:
         """Return what each held-out clip was taken for, and its score."""
-        out = []
+        out, labels = [], self.data.labels
         for split, rows in (("validation", self.validation), ("test", self.test)):
             judged = self.judged.get(split)
             if judged is not None and judged.answers is not None and judged.shares is not None:
                 answers = zip(rows, judged.answers.tolist(), judged.shares.tolist(), strict=True)
-                out += [(row, self.data.labels[answer], share) for row, answer, share in answers]
+                out += [(row, labels[answer], share) for row, answer, share in answers]
         return out
 
 
