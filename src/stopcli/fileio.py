@@ -21,8 +21,7 @@ from stopcli.errors import CannotWrite, FileExists, InputError, OutputBusy, Usag
 ROOM = 1 << 20  # bytes: a disk with less is full
 BUSY = (0.05, 0.1, 0.2, 0.5, 1.0)  # seconds between tries
 LONGEST_NAME = 90  # bytes of what comes from a query or a file
-_SAMPLE, _BLOCK = 1 << 20, 1 << 16  # bytes read at the head, in the middle and at the tail; and between
-SPREAD = 16  # such blocks
+_SAMPLE, _BLOCK, SPREAD = 1 << 20, 1 << 16, 16  # bytes at head, middle and tail; of blocks between; blocks
 
 
 def content_key(path: Path, spread: int = SPREAD) -> str:
@@ -32,6 +31,8 @@ def content_key(path: Path, spread: int = SPREAD) -> str:
     """
     status = path.stat()
     if not stat.S_ISREG(status.st_mode):
+        with suppress(NotADirectoryError):
+            os.scandir(path).close()  # says why a folder could not be entered
         raise OSError(errno.EINVAL, "a pipe, a socket or a device")
     size = status.st_size
     digest = hashlib.sha256(str(size).encode())

@@ -14,8 +14,9 @@ from pathlib import Path
 
 import numpy as np
 
-from stopcli.index.ann import ANNIndex
-from stopcli.index.ranking import Selection, search
+from stopcli.index.ranking import search
+from stopcli.index.scale.ann import ANNIndex
+from stopcli.index.selection import Selection
 from stopcli.index.types import Filters, Query
 
 SIZE, HIDDEN, EACH, QUERIES = 512, 24, 100, 50

@@ -19,7 +19,8 @@ from pathlib import Path
 import numpy as np
 
 from stopcli.fileio import content_key
-from stopcli.index.ranking import search, select
+from stopcli.index.ranking import search
+from stopcli.index.selection import select
 from stopcli.index.store import Index
 from stopcli.index.sync import compare
 from stopcli.index.types import FileRecord, Filters, NewEntry, Query, Space

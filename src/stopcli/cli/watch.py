@@ -6,6 +6,7 @@ import os
 import shlex
 import shutil
 import subprocess
+import time
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import replace
@@ -97,12 +98,14 @@ def _least(s: Session, queries: list[str]) -> float:
 
 
 def _contents(seen: Seen, folder: Path) -> Iterator[str]:
-    """Yield what the videos in a folder hold, as far as they can be read."""
+    """Yield what the videos in a folder hold, as far as they can be read; not what arrives meanwhile."""
     from stopcli.video.discovery import find_videos
 
+    began = time.time()
     for path in find_videos([folder]):
         with suppress(OSError):
-            yield seen.content_of(path)
+            if path.stat().st_ctime < began:
+                yield seen.content_of(path)
 
 
 def _begin(s: Session, seen: Seen, folder: Path, *, existing: bool) -> None:

@@ -13,9 +13,11 @@ import numpy as np
 from stopcli.data.labels import null_sentences, prompts_for
 from stopcli.errors import FileMissing, IndexUnusable, StopError, UnreadableVideo, UsageError
 from stopcli.fileio import content_key, is_file, is_folder
-from stopcli.index import ann, sync
+from stopcli.index import sync
 from stopcli.index.maintenance import forget_lost, lost_spaces
-from stopcli.index.ranking import Near, Selection, compared, search, select, together, unlike_the_rest
+from stopcli.index.ranking import Near, compared, search, together, unlike_the_rest
+from stopcli.index.scale import ann
+from stopcli.index.selection import Selection, select
 from stopcli.index.store import Index
 from stopcli.index.sync import FileDiff, Update
 from stopcli.index.types import (
@@ -55,8 +57,8 @@ class SearchEngine(AbstractContextManager["SearchEngine"]):
 
     ``precision`` None takes what the index has, or what the device is fast at; ``frames`` of each window,
     None is the model's own; ``cuts`` says whether windows end at cuts, None: unless the index has others;
-    ``wait`` seconds for another writer; ``say`` gets a message before slow
-    work; ``progress``, given how many files will be embedded, yields what to call with each path.
+    ``wait`` seconds for another writer; ``say`` gets a message before slow work; ``progress``, given how
+    many files will be embedded, yields what to call with each path.
     Raises IndexUnusable: the folder holds no index that can be used, or cannot hold one.
     """
 
@@ -118,10 +120,11 @@ class SearchEngine(AbstractContextManager["SearchEngine"]):
         database = self.index.database
         if lost_spaces(self.index):
             self._say(f"note: {forget_lost(self.index)} {TORN}")
-        version = database.version()
-        plan = self.plan(videos, roots, window)
+        version, plan = database.version(), self.plan(videos, roots, window)
         if not (plan.diff.changed or plan.diff.gone or plan.todo):
             return plan
+        if not plan.todo and not self.index.may_write():
+            return plan  # where files lie is noted another time
         with self.index.writing():
             if database.version() != version:  # another process wrote since the files were looked at
                 plan = self.plan(videos, roots, window)
@@ -195,6 +198,7 @@ class SearchEngine(AbstractContextManager["SearchEngine"]):
         self, request: SearchRequest, asked: Asked, state: Snapshot, selection: Selection
     ) -> list[Hit]:
         """Rank the selected moments of a state of the index by what was asked; look at no file."""
+        selection = selection.without([e.path for e in request.examples])
         asked = self.compared(asked, state, selection, request.examples)
         queries = [*asked.written, *asked.seen]
         if request.combine and selection.paths:

@@ -14,7 +14,19 @@ from stopcli.fileio import replacing, write_error
 from stopcli.index.database import FORMAT, unusable
 from stopcli.index.store import DATABASE, READS, Index
 from stopcli.index.sync import absolute, below
-from stopcli.index.types import PASSING, Entry, Faults, Files, NewEntry, Paths, Say, Space, Vectors
+from stopcli.index.types import (
+    PASSING,
+    Entry,
+    Faults,
+    Files,
+    NewEntry,
+    Paths,
+    Say,
+    Space,
+    Vectors,
+    entry_of,
+    of_kind,
+)
 from stopcli.index.vectors import broken_rows, whole_rows
 from stopcli.results import IndexCheck, IndexedFile, IndexInfo, IndexSpace
 from stopcli.video.discovery import as_spelled
@@ -22,6 +34,7 @@ from stopcli.video.discovery import as_spelled
 # the files of vectors, graphs made of them, and what killed processes left of both
 OURS = re.compile(r"\.?vectors-\d+(\.\d+)?(\.f32(\.usearch)?|(\.f32)?-[0-9a-f]+\.part\.(f32|usearch))")
 BATCH = 256  # contents taken over at once
+ENTRY = "first, count, duration, numbers, begin, ends"  # as `entry_of` takes them
 
 
 def files_of(index: Index, paths: Paths) -> Files:
@@ -64,6 +77,9 @@ def remove(index: Index, paths: Paths | None) -> int:
     with index.writing():
         files = index.database.files() if paths is None else files_of(index, paths)
         index.database.update_files({}, files)
+        with index.database.transaction() as db:  # what could not be read is tried again if it comes back
+            contents = {(record.content,) for record in files.values()}
+            db.executemany("DELETE FROM faults WHERE content=?", contents)
         if paths is None:
             compact(index)
     return len(files)
@@ -169,13 +185,19 @@ def _problems(index: Index) -> list[str]:
 
 
 def check(folder: Path, *, repair: bool = False, say: Say = lambda _: None) -> IndexCheck:
-    """Look at all of an index; ``repair`` forgets what is lost, and sets aside what cannot be read."""
+    """Look at all of an index; ``repair`` forgets what is lost, and sets aside what cannot be read.
+
+    It also forgets which files could not be read: they are tried again with the next update.
+    """
     dropped = 0
     try:
         with Index(folder, say=say) as index:
+            dropped = _forget_unreadable(index) if repair else 0
             found = problems(index)
+            if dropped:
+                found.insert(0, f"{folder / DATABASE}: what it says of {dropped} files cannot be read")
             if found and repair:
-                dropped = forget_lost(index, look=True)
+                dropped += forget_lost(index, look=True)
                 if left := problems(index):
                     raise unusable(folder / DATABASE, "; ".join(left))
     except IndexUnusable as error:
@@ -184,6 +206,21 @@ def check(folder: Path, *, repair: bool = False, say: Say = lambda _: None) -> I
         aside = str(set_aside(folder)) if repair else None
         return IndexCheck(str(folder), (str(error),), dropped, aside)
     return IndexCheck(str(folder), tuple(found), dropped)
+
+
+def _forget_unreadable(index: Index) -> int:
+    """Drop what cannot be read of contents, and all faults, or raise IndexBusy; return how many contents."""
+    bad = []
+    with index.writing(), index.database.transaction() as db:
+        for space, content, *row in db.execute(f"SELECT space, content, {ENTRY} FROM entries").fetchall():
+            try:
+                of_kind(str, content)
+                entry_of(*row)
+            except (TypeError, ValueError):
+                bad.append((space, content))
+        db.executemany("DELETE FROM entries WHERE space=? AND content=?", bad)
+        db.execute("DELETE FROM faults")
+    return len(bad)
 
 
 def set_aside(folder: Path) -> Path:

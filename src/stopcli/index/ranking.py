@@ -6,8 +6,8 @@ Letters: R rows (windows) of a space, F files that may answer, N rows of those, 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -24,10 +24,11 @@ from stopcli.index.calibration import (
     learned_order,
     spread_out,
 )
-from stopcli.index.sync import FileDiff, is_same
-from stopcli.index.types import GAP, Asked, Entry, Example, Filters, Query, Snapshot, Vectors, spans_of
+from stopcli.index.selection import Selection
+from stopcli.index.sync import is_same
+from stopcli.index.types import Asked, Example, Filters, Query, Snapshot, Vectors
 from stopcli.results import Hit
-from stopcli.video.cut.shots import PATIENCE, STEP
+from stopcli.video.cut.shots import STEP
 
 MERGE = 0.25  # of the way from a hit's score down to the mean: neighbours above it belong to the hit
 POOL = 32  # candidates sorted for each hit wanted
@@ -38,81 +39,6 @@ REST = "unlike the rest"
 MOMENTS = 400  # of the archive: what an example or a picture is compared with
 
 Near = Callable[[Vectors], NDArray[np.int64]]  # rows worth a look, by query (E,)
-
-
-@dataclass(frozen=True)
-class Selection:
-    """The files that may answer, in the order of their vectors; all arrays (F,)."""
-
-    first: NDArray[np.int64]
-    count: NDArray[np.int64]  # at least 1
-    duration: NDArray[np.float64]
-    paths: tuple[str, ...]
-    window: float | None
-    numbers: Mapping[int, tuple[int, ...]] = field(default_factory=dict)  # by first row: see `Entry`
-    begin: Mapping[int, float] = field(default_factory=dict)  # by first row, where that is not 0
-    ends: Mapping[int, tuple[int, ...]] = field(default_factory=dict)  # by first row, of what has gaps
-    shots: bool = False
-
-    def rows(self) -> NDArray[np.int64]:
-        """Return the rows of the files (N,)."""
-        shift = self.first - (np.cumsum(self.count) - self.count)
-        out: NDArray[np.int64] = np.arange(self.count.sum()) + np.repeat(shift, self.count)
-        return out
-
-    def numbers_of(self, file: int) -> Sequence[int]:
-        """Return which windows the rows of a file are; see `Entry`."""
-        return self.numbers.get(int(self.first[file]), range(int(self.count[file])))
-
-    def chain_of(self, file: int) -> NDArray[np.int64]:
-        """Return ascending numbers of the rows of a file: of two that follow each other, one more."""
-        numbers, ends = np.asarray(self.numbers_of(file)), self.ends.get(int(self.first[file]))
-        if not self.shots:
-            return numbers
-        longest = 1000 * PATIENCE * (self.window or 0.0)
-        apart = np.diff(numbers) > longest if ends is None else numbers[1:] - np.asarray(ends)[:-1] > GAP
-        chain: NDArray[np.int64] = np.arange(len(numbers)) + np.cumsum([0, *apart])
-        return chain
-
-    def spans(self, file: int, first: int, last: int) -> list[tuple[float, float]]:
-        """Return when the windows of a file, from the ``first`` to the ``last``, begin and end (seconds)."""
-        numbers, end = self.numbers_of(file), float(self.duration[file])
-        begin = self.begin.get(int(self.first[file]), 0.0)
-        some, ends = numbers[first : last + 2], self.ends.get(int(self.first[file]))
-        stops = None if ends is None else ends[first : last + 2]
-        spans = list(spans_of(some, self.window or 0.0, begin, end, stops, shots=self.shots))
-        return spans[: last + 1 - first]
-
-    def owning(self, rows: NDArray[np.int64]) -> Selection:
-        """Return the files that one of the rows belongs to."""
-        owner = np.searchsorted(self.first, rows, "right") - 1
-        inside = (owner >= 0) & (rows < (self.first + self.count)[owner])
-        kept = np.unique(owner[inside])
-        paths = tuple(self.paths[f] for f in kept)
-        return replace(
-            self, first=self.first[kept], count=self.count[kept], duration=self.duration[kept], paths=paths
-        )
-
-
-def select(diff: FileDiff, state: Snapshot, filters: Filters) -> Selection:
-    """Choose the files that may answer; of several with the same content, the first does."""
-    chosen: dict[int, tuple[Entry, str]] = {}
-    for path, record in diff.present.items():
-        entry, shown = state.entries.get(record.content), diff.shown[path]
-        if entry is not None and filters.take(shown, entry.duration):
-            chosen.setdefault(entry.first, (entry, shown))
-    kept = [chosen[first] for first in sorted(chosen)]
-    return Selection(
-        np.array([entry.first for entry, _ in kept], np.int64),
-        np.array([entry.count for entry, _ in kept], np.int64),
-        np.array([entry.duration for entry, _ in kept], np.float64),
-        tuple(shown for _, shown in kept),
-        state.space.window if state.space else None,
-        {entry.first: entry.numbers for entry, _ in kept if entry.numbers is not None},
-        {entry.first: entry.begin for entry, _ in kept if entry.begin},
-        {entry.first: entry.ends for entry, _ in kept if entry.ends is not None},
-        state.space is not None and state.space.shots,
-    )
 
 
 def search(
@@ -161,8 +87,10 @@ def search(
             yield replace(hit, query=query.name, score=score, confidence=sure)
 
     for query in queries:
-        found = [] if near is None else list(ranked(query, selection.owning(near(query.vector))))
-        if near is None or len(found) < filters.top_k:  # those that are near are of few files, or left out
+        # what is near a query is not what fits it together with others, or is the likeliest of a label
+        some = near if not narrow and query.odds is None else None
+        found = [] if some is None else list(ranked(query, selection.owning(some(query.vector))))
+        if some is None or len(found) < filters.top_k:  # those that are near are of few files, or left out
             found = list(ranked(query, selection))
         hits += found
     return hits
@@ -221,18 +149,19 @@ def folded(
         close = np.flatnonzero(vectors[: len(kept)] @ matrix[row] >= alike) if filters.fold else ()
         first = next((int(i) for i in close if kept[i][1].path != hit.path), None)
         if first is not None:
-            if hit.path not in also[first]:
-                also[first].append(hit.path)
+            also[first] += [path for path in (hit.path, *hit.also) if path not in also[first]]
             continue
         if len(kept) == filters.top_k:
             break
-        if filters.per_file is not None and files[hit.path] >= filters.per_file:
-            continue
-        files[hit.path] += 1
-        if filters.fold:
-            vectors[len(kept)] = matrix[row]
-        kept.append((row, replace(hit, rank=len(kept) + 1)))
-        also.append([])
+        places = (hit.path,) if filters.fold else (hit.path, *hit.also)  # files that are the same
+        for path in places[: filters.top_k - len(kept)]:
+            if filters.per_file is not None and files[path] >= filters.per_file:
+                continue
+            files[path] += 1
+            if filters.fold:
+                vectors[len(kept)] = matrix[row]
+            kept.append((row, replace(hit, path=path, rank=len(kept) + 1)))
+            also.append(list(hit.also) if filters.fold else [])
     return [(row, replace(hit, also=tuple(a))) for (row, hit), a in zip(kept, also, strict=True)]
 
 
@@ -274,7 +203,8 @@ def _moments(
         if selection.window is not None:
             spans = selection.spans(file, first, last)
             since, until = spans[0][0], spans[-1][1]
-        yield int(rows[row]), Hit("", 0, selection.paths[file], since, until, score)
+        copies = selection.copies.get(int(selection.first[file]), ())
+        yield int(rows[row]), Hit("", 0, selection.paths[file], since, until, score, also=copies)
 
 
 def _joins(

@@ -63,6 +63,19 @@ class Index(AbstractContextManager["Index"]):
     def close(self) -> None:
         self.database.close()
 
+    def may_write(self) -> bool:
+        """Say whether the index is not read-only, and no other process is writing to it just now."""
+        if self._locked or not self._writable:
+            return self._writable
+        lock = sqlite3.connect(self.folder / LOCK, timeout=0)
+        try:
+            lock.execute("BEGIN EXCLUSIVE")
+        except sqlite3.Error as error:
+            return str(error) != BUSY  # whatever else is wrong, writing says
+        finally:
+            lock.close()
+        return True
+
     @contextmanager
     def writing(self) -> Iterator[None]:
         """Be the only writer; a block within such a block is part of it. A dead process holds no lock.

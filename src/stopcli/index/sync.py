@@ -207,14 +207,8 @@ def embed(
                 continue
             if clips:
                 vectors = np.stack([c.vector for c in clips])
-                new.append(
-                    NewEntry(
-                        record.content,
-                        clips[-1].until,
-                        vectors,
-                        *placed(clips, space.window, shots=space.shots),
-                    )
-                )
+                where = placed(clips, space.window, shots=space.shots)
+                new.append(NewEntry(record.content, clips[-1].until, vectors, *where))
                 count += 1
             files[path] = record
             if time.monotonic() - committed > COMMIT_EVERY:

@@ -293,7 +293,7 @@ def row_of(entry: Entry) -> tuple[object, ...]:
 def _ascending(text: object, count: int) -> tuple[int, ...] | None:
     if text is None:
         return None
-    numbers = tuple(of_kind(int, n, 0, 1e10) for n in json.loads(of_kind(str, text)))
+    numbers = tuple(of_kind(int, n, 0, 1000 * LONGEST) for n in json.loads(of_kind(str, text)))
     if len(numbers) != count or list(numbers) != sorted(set(numbers)):
         raise ValueError(f"{len(numbers)} numbers of {count} windows")
     return numbers

@@ -49,7 +49,7 @@ def is_video(path: Path) -> bool:
     kind = path.suffix.lower()
     if kind in SHARED:
         return not _is_text(path)
-    return kind in EXTENSIONS or (not kind and opens(path))
+    return kind in EXTENSIONS or (not kind and not _is_text(path) and opens(path))
 
 
 def _is_text(path: Path) -> bool:

@@ -6,6 +6,7 @@ writes nothing but clips, into one folder, where that is given.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import wraps
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 
 PICTURES = 3  # of a moment
 MOST_LISTED = 200  # files
+AGAIN = 60.0  # seconds between looks at the folders
 WHAT = (
     "Searches a folder of videos on this machine by what can be seen in them. A moment is a stretch of a "
     "file, named by its id. Confidence says how often another search finds nothing that fits as well: below "
@@ -46,7 +48,18 @@ class Assistant:
         self._media, self.jobs = Media(cache / "page"), Jobs()
         self._lane = ThreadPoolExecutor(1, thread_name_prefix="stopcli-index")
         self.on_lane(archive.open)
-        self.jobs.start("indexing", archive.refresh)
+        self._looked = -AGAIN
+        self._look_again()
+
+    def _look_again(self) -> None:
+        """Look at the folders once more, in the background, if the last look is a while ago."""
+        if not self.jobs.busy() and time.monotonic() - self._looked >= AGAIN:
+            self._looked = time.monotonic()
+            self.jobs.start("indexing", self._archive.refresh)
+
+    def _failed(self) -> list[str]:
+        """Return why the folders could not be looked through, if so."""
+        return [str(job["words"]) for job in self.jobs.listing() if job["state"] == "failed"]
 
     def on_lane(self, work: Callable[[], Result]) -> Result:
         """Do something with the index, on the thread that it belongs to."""
@@ -93,6 +106,7 @@ class Assistant:
 
     def list_videos(self) -> dict[str, Any]:
         """Say which videos can be searched, and whether all are indexed."""
+        self._look_again()
         view = self._archive.view
         paths = view.selection().paths
         jobs = [job for job in self.jobs.listing() if job["state"] == "running"]
@@ -100,7 +114,7 @@ class Assistant:
             "videos": len(paths),
             "moments": view.size,
             "paths": [printable(path) for path in paths[:MOST_LISTED]],
-            "not searched": [failure.message for failure in self._archive.failures[:20]],
+            "not searched": [*self._failed(), *(f.message for f in self._archive.failures[:20])],
             "indexing": [f"{job['done']:.0f} of {job['total']:.0f}" for job in jobs],
         }
 
@@ -115,7 +129,10 @@ class Assistant:
 
     def _found(self, q: Question) -> dict[str, Any]:
         moments = self.on_lane(lambda: Asking(self._archive).find(q))
-        note = {"note": "still indexing: there may be more to find"} if self.jobs.busy() else {}
+        words = ["still indexing: there may be more to find"] if self.jobs.busy() else []
+        self._look_again()
+        words += [f"not all can be found: {problem}" for problem in self._failed()]
+        note = {"note": "; ".join(words)} if words else {}
         return {"moments": [_described(m) for m in moments], "model": self._archive.files.title, **note}
 
     def close(self) -> None:

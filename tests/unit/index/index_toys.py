@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from stopcli.index.ranking import Selection
+from stopcli.index.selection import Selection
 from stopcli.index.store import Index
 from stopcli.index.types import FileRecord, NewEntry, Space
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from index_toys import part_of, selection, unit
 
-from stopcli.index.ann import ANNIndex
 from stopcli.index.ranking import search
+from stopcli.index.scale.ann import ANNIndex
 from stopcli.index.types import Filters, Query
 
 pytest.importorskip("usearch")

@@ -136,6 +136,31 @@ def test_a_database_that_somebody_changed_is_unusable_and_says_so(tmp_path, sql)
     assert "index check" in str(caught.value) or "is there already" in str(caught.value)
 
 
+def test_repair_forgets_what_it_cannot_read_of_a_file_and_keeps_the_rest(tmp_path):
+    index = filled_index(tmp_path)
+    with index.database.transaction() as db:
+        db.execute("UPDATE entries SET duration='long' WHERE content='c1'")
+        db.execute("INSERT INTO faults VALUES (1, 'c9', 'unreadable-video', 'no decoder')")
+    index.close()
+    assert "'long'" in check(tmp_path).problems[0]
+    found = check(tmp_path, repair=True)
+    assert (found.forgotten, found.aside) == (1, None)
+    assert check(tmp_path).problems == ()
+    with Index(tmp_path) as again:
+        assert set(again.database.entries(space_of(again))) == {"c0", "c2", "c3", "c4", "c5"}
+        assert again.database.faults(space_of(again)) == {}  # tried again: a decoder may be there now
+
+
+def test_films_of_any_length_that_can_be_read_can_be_kept(tmp_path):
+    """A picture a day for a year, as time-lapse films have; windows count milliseconds."""
+    index = filled_index(tmp_path)
+    entry = NewEntry("long", 3e7, np.eye(2, 4, dtype=np.float32), (0, 29_999_000_000), 0.0, None)
+    with index.writing():
+        index.add(space_of(index), [entry], {}, {})
+    assert index.database.entries(space_of(index))["long"].numbers == (0, 29_999_000_000)
+    assert problems(index) == []
+
+
 def test_damaged_pages_are_unusable(tmp_path):
     filled_index(tmp_path).close()
     data = bytearray((tmp_path / DATABASE).read_bytes())

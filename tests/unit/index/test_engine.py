@@ -16,8 +16,9 @@ from index_toys import space_of
 from conftest import write_model, write_video
 from stopcli.errors import FileMissing, IndexBusy, UsageError
 from stopcli.hub.registry import resolve
-from stopcli.index import ann, sync
+from stopcli.index import sync
 from stopcli.index.engine import SearchEngine
+from stopcli.index.scale import ann
 from stopcli.index.store import Index
 from stopcli.index.types import Example, SearchRequest
 from stopcli.runtime.encoder import Encoder, EncoderOptions
@@ -134,9 +135,14 @@ def test_a_search_of_an_unchanged_tree_waits_for_no_writer(tmp_path, tree, toy):
         hits = first.search(BAR, videos(tree), [tree]).hits
         with other.writing():
             assert first.search(BAR, videos(tree), [tree]).hits == hits
-            (tree / "0.mp4").unlink()
+            copy = (tree / "0.mp4").rename(tree / "moved.mp4")
+            found = first.search(BAR, videos(tree), [tree])  # all is known; where it lies is noted later
+            assert {h.path for h in found.hits} - {h.path for h in hits} == {str(copy)}
+            write_video(tree / "new.mp4", frames=9)
             with pytest.raises(IndexBusy, match="is writing"):
                 first.search(BAR, videos(tree), [tree])
+        first.search(BAR, videos(tree), [tree])
+        assert copy in first.index.database.files()
 
 
 def test_a_search_of_a_part_answers_from_that_part(tmp_path, tree, toy):

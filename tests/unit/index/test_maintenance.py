@@ -175,6 +175,16 @@ def test_merge_forgets_that_a_file_could_not_be_read_here(tmp_path):
     assert set(a.database.faults(space_of(a))) == {"c5", "else"}
 
 
+def test_what_was_removed_is_tried_again_when_it_comes_back(tmp_path):
+    index, path = filled_index(tmp_path), Path("/v/broken.mp4")
+    with index.writing():
+        fault = {"c9": Fault("unreadable-video", "no decoder")}
+        index.add(space_of(index), [], fault, {path: FileRecord(1, 1, "c9")})
+    assert index.database.faults(space_of(index)) == fault
+    assert remove(index, [path]) == 1
+    assert index.database.faults(space_of(index)) == {}
+
+
 def test_an_entry_of_endless_vectors_is_found_at_once(tmp_path):
     index = filled_index(tmp_path, files=2)
     space = space_of(index)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -42,6 +43,31 @@ def test_where_few_are_near_all_are_searched():
     exact = search(v, files, query, Filters(per_file=1, fold=False))
     assert len(exact) == 6
     assert search(v, files, query, Filters(per_file=1, fold=False), near=lambda _: np.arange(20)) == exact
+
+
+def test_what_several_texts_describe_is_not_sought_near_one_of_them():
+    """Of many moments near the query, only those far from the best fit the other text, too."""
+    v = np.array([unit(1, 0.001 * i, 0) for i in range(50)] + [unit(1, 0, 0.9)] * 5)
+    files, query, more = selection([1] * 55), [Query("q", unit(1, 0, 0))], [Query("n", unit(0, 0, 1))]
+    wanted = Filters(top_k=5, fold=False)
+    exact = search(v, files, query, wanted, narrow=more)
+    assert {h.path for h in exact} == {f"{i}.mp4" for i in range(50, 55)}
+    assert search(v, files, query, wanted, near=lambda _: np.arange(50), narrow=more) == exact
+
+
+def test_files_that_are_the_same_are_named_by_the_hit_or_are_hits_of_their_own():
+    v = np.array([unit(1, 0), unit(1, 0.3), unit(0, 1)])
+    files = replace(selection([1, 1, 1]), copies={0: ("copy.mp4", "third.mp4")})
+    query = [Query("q", unit(1, 0))]
+    folded = search(v, files, query, Filters(top_k=2))
+    assert [(h.path, h.also) for h in folded] == [("0.mp4", ("copy.mp4", "third.mp4")), ("1.mp4", ())]
+    every = search(v, files, query, Filters(top_k=3, fold=False))
+    assert [(h.path, h.rank, h.also) for h in every] == [
+        ("0.mp4", 1, ()), ("copy.mp4", 2, ()), ("third.mp4", 3, ()),
+    ]  # fmt: skip
+    kept = files.without([Path("0.mp4"), Path("1.mp4")])
+    assert kept.paths == ("copy.mp4", "1.mp4", "2.mp4")
+    assert kept.copies == {0: ("third.mp4",)}
 
 
 def test_what_nothing_is_left_to_be_compared_with_is_not_unlike_all():

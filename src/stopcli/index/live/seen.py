@@ -48,6 +48,7 @@ class Seen(AbstractContextManager["Seen"]):
             if self._rows("SELECT 1 FROM sqlite_master WHERE type IN ('trigger', 'view')"):
                 raise unusable(self._path, "it holds what stopcli never makes")
             self._db.execute("PRAGMA journal_mode=WAL")
+            self._db.execute("PRAGMA synchronous=NORMAL")
             for table in TABLES:
                 self._db.execute(f"CREATE TABLE IF NOT EXISTS {table}")
             self.new = not self._rows(f"{EITHER} LIMIT 1", watch, watch)  # nothing was ever seen or skipped

@@ -11,7 +11,8 @@ import numpy as np
 
 from stopcli.data.labels import null_sentences
 from stopcli.errors import InputError
-from stopcli.index.ranking import Selection, search
+from stopcli.index.ranking import search
+from stopcli.index.selection import Selection
 from stopcli.index.sync import placed
 from stopcli.index.types import Filters, Query
 from stopcli.results import EncodedClip, Hit

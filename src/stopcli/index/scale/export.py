@@ -130,6 +130,11 @@ def _batch(rows: list[Placed], first: int, vectors: Vectors) -> Moments:
     return Moments(list(range(first, first + len(rows))), paths, starts, ends, durations, vectors[places])
 
 
+def _as_text(path: str) -> str:
+    """Return a path as others read it, who take UTF-8 alone."""
+    return os.fsencode(path).decode(errors="replace")
+
+
 def _made(space: Space) -> dict[str, Any]:
     return {name: value for name, value in asdict(space).items() if name not in ("id", "file", "rows")}
 
@@ -145,10 +150,9 @@ def _arrow(space: Space) -> Any:
 def _arrow_batch(schema: Any, batch: Moments) -> Any:
     import pyarrow as pa
 
-    paths = [os.fsencode(path).decode(errors="replace") for path in batch.paths]  # Arrow's text is UTF-8
     flat = pa.array(np.ascontiguousarray(batch.vectors, np.float32).reshape(-1))
     vectors = pa.FixedSizeListArray.from_arrays(flat, batch.vectors.shape[1])
-    columns = [batch.ids, paths, batch.starts, batch.ends, batch.durations]
+    columns = [batch.ids, [_as_text(path) for path in batch.paths], batch.starts, batch.ends, batch.durations]
     arrays = [pa.array(column, field.type) for column, field in zip(columns, schema, strict=False)]
     return pa.record_batch([*arrays, vectors], schema=schema)
 
@@ -176,7 +180,7 @@ def _jsonl(part: Path, space: Space, batches: Iterator[Moments]) -> None:
     with part.open("w", encoding="utf-8") as out:
         for batch in batches:
             for i, vector in enumerate(batch.vectors):
-                where = {"path": batch.paths[i], "start": batch.starts[i], "end": batch.ends[i]}
+                where = {"path": _as_text(batch.paths[i]), "start": batch.starts[i], "end": batch.ends[i]}
                 payload = {**where, "duration": batch.durations[i], "model": made["model"]}
                 payload["weights"] = made["weights"]
                 point = {"id": batch.ids[i], "vector": vector.tolist(), "payload": payload}

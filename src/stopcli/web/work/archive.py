@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from stopcli.errors import InputError, UsageError
 from stopcli.index.engine import SearchEngine
-from stopcli.index.ranking import Selection, select
+from stopcli.index.selection import Selection, select
 from stopcli.index.sync import Update, absolute, is_unchanged
 from stopcli.index.types import Filters, Progress, SearchRequest, Vectors
 from stopcli.model.files import ModelFiles
