@@ -142,8 +142,11 @@ class Container:
 
     def packets(self) -> Iterator[Any]:
         """Yield the packets of the pictures as `read` does; where a seek lands anywhere, key frame first."""
-        waits, self.key = self.may_jump() and not self._at_start, None
+        waits, guessed, self.key = self.may_jump() and not self._at_start, self.is_guessed, None
         for packet in self.read(self.stream):
+            if guessed and packet.is_keyframe:
+                guessed = False
+                continue
             if not waits or packet.is_keyframe or not packet.size:
                 if waits and packet.pts is not None:
                     self.key = float(packet.pts * packet.time_base)
@@ -261,6 +264,11 @@ class Container:
         every = [*(stream.metadata for stream in self.file.streams), self.file.metadata]
         texts = [data.get(name) for data in every for name in ("timecode", "TIMECODE")]
         return next((t for t in texts if t and TIMECODE.fullmatch(t)), None)
+
+    @property
+    def is_guessed(self) -> bool:
+        """Whether the next key frame may have a wrong time: behind a seek, MPEG-PS packets of many have."""
+        return self.file.format.name == "mpeg" and not self._at_start and self.recordings is None
 
     def may_jump(self) -> bool:
         """Say whether the file may be several recordings, each with a clock of its own, and has no index."""

@@ -15,6 +15,7 @@ from stopcli.video.reader import check_file
 
 CHAPTERED = (".mp4", ".m4v", ".mov", ".mkv", ".webm")
 UNIT = Fraction(1, 1000)  # seconds
+FIRST = 500  # packets, among which each stream begins
 
 
 def write_chapters(source: str, target: str, chapters: Sequence[tuple[float, float, str]]) -> list[str]:
@@ -31,7 +32,10 @@ def write_chapters(source: str, target: str, chapters: Sequence[tuple[float, flo
         with closing(Container(source, 1)) as video:
             zero = Fraction(video.file.start_time or 0, 1_000_000)
             own = len(video.file.chapters())
-            named = _without_gaps(chapters, float(zero), (video.file.duration or 0) / 1e6)
+            length = (video.file.duration or 0) / 1e6
+            if "matroska" in video.file.format.name:  # it counts from 0, wherever the film begins
+                length -= max(0.0, float(zero))
+            named = _without_gaps(chapters, float(zero + _shift(source, target)), length)
 
             def add(output: Any, stream: Any) -> Any:
                 if stream.disposition & Disposition.attached_pic and not holds_covers(target):
@@ -60,6 +64,20 @@ def write_chapters(source: str, target: str, chapters: Sequence[tuple[float, flo
         why = reason(cause or error)
         raise UnreadableVideo(f"{source}: cannot be copied with chapters ({why})") from error
     return [*new.left_out, *([f"{own} chapters of its own"] if own else [])]
+
+
+def _shift(source: str, target: str) -> Fraction:
+    """Return by how much (seconds) a format without edit lists shows all later: what they hid comes first."""
+    if Path(target).suffix.lower() not in (".mkv", ".webm"):
+        return Fraction(0)
+    begins: dict[int, Fraction] = {}
+    with closing(Container(source, 1)) as video:
+        for packet, _ in zip(video.demux(), range(FIRST), strict=False):
+            if packet.pts is not None:
+                begins.setdefault(packet.stream_index, Fraction(packet.pts * packet.time_base))
+            if len(begins) == len(video.file.streams):
+                break
+    return max(Fraction(0), -min(begins.values(), default=Fraction(0)))
 
 
 def _without_gaps(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import heapq
+import math
 from collections.abc import Iterator
 from contextlib import closing, suppress
 from fractions import Fraction
@@ -45,6 +46,7 @@ SYSTEM = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EFBIG)  # what another wa
 PRIMING = 0.1  # seconds of sound that its decoder needs before it sounds right
 READ = 15.0  # seconds for which a subtitle may stay on the screen
 LATE = 2.0  # seconds: how much later in the file sound may stand than the picture that it belongs to
+TICK = 0.001  # seconds: no format that times pictures is coarser
 CHECKED = 32  # pixels: enough to see what a picture shows
 COMPARED, UNLIKE = 9, 12.0  # pictures of a joined moment, and grey levels that are another picture
 
@@ -92,15 +94,17 @@ def write_moment(source: str, target: str, start: float, end: float, *, exact: b
 def _ways(video: Container, moment: Moment, target: str, *, exact: bool) -> Iterator[Pictures]:
     """Yield how the pictures can be written, the best way first; one that fails is followed by the next."""
     muxer = muxer_of(target)
+    # MXF's own order of pictures does not allow for those that are cut off behind an open key frame
+    headless = muxer == "mxf" and not moment.closed(0)
     in_order = muxer == "avi"  # it tells no times: reordered pictures would come late, beside the sound
     untold = not times_pictures(video) and bool(video.codec.has_b_frames)  # nor when to show them elsewhere
     if (muxer in TURNS or not turned(video, moment)) and not (in_order and moment.reordered):
-        if not exact and (in_order or not untold):
+        if not exact and (in_order or not untold) and not headless:
             yield Pictures("copy", _copied(video, moment))
         elif exact and (plan := joint(video, moment)) is not None:
             packets = plan.packets(video, moment, _copied(video, moment, plan))
             yield Pictures("joined", packets, plan.extradata)
-        if exact or untold:
+        if exact or untold or headless:
             with suppress(UnreadableVideo):  # its own encoder may not take it
                 yield encoded(video, moment, in_order=in_order, beforehand=muxer == "matroska")
     kind = "libvpx-vp9" if muxer == "webm" else "libx264"
@@ -140,17 +144,22 @@ def _count(path: str) -> int | None:
 def _copied(video: Container, moment: Moment, plan: Joint | None = None) -> Iterator[Any]:
     """Yield the moment's packets, or those between the joints, in decoding order.
 
-    A picture that is shown too late is there only where one that is not needs it.
+    A picture that is shown too late is there only where one that is not needs it, and comes right at the end.
     """
     places = moment.packets[plan.first : plan.last] if plan else moment.packets
     late: list[Any] = []
-    stamps, _ = decoding_stamps(places)
+    tick = math.ceil(TICK / moment.unit)
+    beyond = sorted({p.stamp for p in places if p.stamp >= moment.stop})
+    ends = {stamp: moment.stop + i * tick for i, stamp in enumerate(beyond)}
+    stamps, _ = decoding_stamps([p._replace(stamp=ends.get(p.stamp, p.stamp)) for p in places])
     for packet, place, decoded in zip(from_key(video, places[0].stamp), places, stamps, strict=False):
         if stamp_of(packet) != place.stamp:
             raise UnreadableVideo(f"{video.path}: {CHANGED}")
         if place.stamp < places[0].stamp:
             continue  # what it needs is cut off
         packet.dts = decoded
+        if place.stamp in ends:
+            packet.pts, packet.duration = ends[place.stamp], tick
         late.append(packet)
         if place.stamp < moment.stop:
             yield from late

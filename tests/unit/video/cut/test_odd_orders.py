@@ -1,0 +1,98 @@
+"""Cuts of files whose pictures come in odd orders, at odd times, or behind what an edit list hides."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+import av
+import numpy as np
+import pytest
+
+from clock_films import number_in, numbers_in, picture, write_clock
+from stopcli.tasks.clips import save_clip
+from stopcli.video.cut.chapters import write_chapters
+
+
+def test_pictures_of_a_program_stream_that_share_a_packet_are_cut_where_they_are(tmp_path):
+    """Of few bits each, several lie in a packet: behind a seek, FFmpeg gives the first one the packet's time."""
+    film = tmp_path / "film.vob"
+    with av.open(str(film), "w") as out:
+        stream = out.add_stream(
+            "mpeg2video", rate=25, options={"bf": "2", "b": "300000", "sc_threshold": "1000000000"}
+        )
+        stream.width = stream.height = 128
+        stream.pix_fmt, stream.gop_size = "yuv420p", 15
+        for number in range(200):
+            frame = av.VideoFrame.from_ndarray(picture(number), "rgb24").reformat(format="yuv420p")
+            frame.pts, frame.time_base = number, Fraction(1, 25)
+            out.mux(stream.encode(frame))
+        out.mux(stream.encode(None))
+    for first in range(20, 180, 9):
+        clip = tmp_path / f"{first}.mkv"
+        save_clip(film, first / 25, first / 25 + 0.2, clip, exact=True)
+        assert [n for _, n in numbers_in(clip)] == list(range(first, first + 5)), first
+
+
+def test_mxf_whose_pictures_lean_on_the_group_before_stays_in_order(tmp_path):
+    film = write_clock(tmp_path / "film.mxf", "mpeg2video", None, seconds=5, key_every=15, bf="2")
+    clip = save_clip(film, 2.33, 3.77, tmp_path / "clip.mxf")
+    assert clip.mode == "encoded"
+    with av.open(str(tmp_path / "clip.mxf")) as made:
+        times = [p.pts for p in made.demux(video=0) if p.size]
+    assert None not in times
+    assert sorted(times) == sorted(set(times))
+    shown = [n for _, n in numbers_in(tmp_path / "clip.mxf")]
+    assert shown == list(range(58, 95))
+
+
+def test_a_copy_of_slow_pictures_ends_where_it_should(tmp_path):
+    """A picture behind the end, kept as others need it, came at its own time: seconds later in a time lapse."""
+    film = tmp_path / "slow.mp4"
+    with av.open(str(film), "w") as out:
+        stream = out.add_stream("libx264", rate=1, options={"bf": "3", "x264-params": "b-adapt=0:keyint=20"})
+        stream.width = stream.height = 128
+        stream.pix_fmt = "yuv420p"
+        for number in range(60):
+            out.mux(stream.encode(av.VideoFrame.from_ndarray(picture(number), "rgb24")))
+        out.mux(stream.encode(None))
+    for suffix in (".mp4", ".mkv"):
+        for start in (21.0, 22.0, 23.0):
+            target = tmp_path / f"{start}{suffix}"
+            assert save_clip(film, start, start + 3, target).mode == "copy"
+            shown = dict(reversed([(n, t) for t, n in numbers_in(target)]))
+            assert [n for n in range(int(start), int(start) + 3) if n in shown] == list(
+                range(int(start), int(start) + 3)
+            )
+            assert max(shown.values()) - shown[int(start)] < 3.1, (suffix, start)
+
+
+@pytest.mark.parametrize("suffix", [".mkv", ".mp4"])
+def test_chapters_stand_where_they_should_behind_what_an_edit_list_hides(tmp_path, suffix):
+    film = write_clock(tmp_path / "film.mp4", audio=None, seconds=6)
+    save_clip(
+        film, 1.2, 5.5, tmp_path / "clip.mp4"
+    )  # from the key frame at 0.96 on; an edit list hides 0.24 s
+    write_chapters(str(tmp_path / "clip.mp4"), str(tmp_path / f"out{suffix}"), [(2.0, 3.0, "here")])
+    with av.open(str(tmp_path / f"out{suffix}")) as made:
+        (chapter,) = [c for c in made.chapters() if c["metadata"].get("title") == "here"]
+        begin = float(chapter["start"] * chapter["time_base"])
+        (frame,) = [f for f in made.decode(video=0) if abs(f.time - begin) < 0.02]
+        assert number_in(frame.to_ndarray(format="rgb24")) == 80  # 1.2 + 2.0 s
+
+
+def test_the_last_chapter_ends_with_a_film_that_begins_late(tmp_path):
+    film = write_clock(tmp_path / "film.mp4", audio=None, seconds=4)
+    late = tmp_path / "late.mkv"
+    with av.open(str(film)) as source, av.open(str(late), "w", container_options={}) as out:
+        stream = out.add_stream_from_template(source.streams.video[0], opaque=True)
+        for packet in source.demux(video=0):
+            if packet.size:
+                packet.pts += round(100 / packet.time_base)
+                packet.dts += round(100 / packet.time_base)
+                packet.stream = stream
+                out.mux(packet)
+    write_chapters(str(late), str(tmp_path / "out.mp4"), [(1.0, 2.0, "here")])
+    with av.open(str(tmp_path / "out.mp4")) as made:
+        ends = [float(c["end"] * c["time_base"]) for c in made.chapters()]
+    assert max(ends) == pytest.approx(104.0, abs=0.3)
+    assert np.isfinite(ends).all()
