@@ -126,6 +126,23 @@ def test_a_row_that_waits_hides_no_label_of_the_same_moment(tmp_path):
     assert [row["label"] for row in rows(table)] == ["", "jump"]
 
 
+def test_times_that_were_rounded_by_hand_are_the_same_stretch(tmp_path):
+    table = tmp_path / "labels.csv"
+    table.write_text("path,start,end,label\na.mp4,7.50,10.00,a\na.mp4,,1.92,b\na.mp4,0,60,c\nb.mp4,8,10,d\n")
+    with LabelTable(table) as labels:
+        path = tmp_path / "a.mp4"
+        assert labels.near((path, 7.4, 10.0)) == (path, 7.5, 10.0)
+        assert labels.near((path, 0.0, 1.9167)) == (path, None, 1.92)
+        assert labels.near((path, 2.0, 58.5)) == (path, 0.0, 60.0)
+        for other in (
+            (path, 7.4, 11.0),
+            (path, 8.0, 16.0),
+            (path, 0.0, None),
+            (tmp_path / "c.mp4", 7.5, 10.0),
+        ):
+            assert labels.near(other) is None
+
+
 def test_moments_that_are_told_by_their_length_keep_it(tmp_path):
     table, video = tmp_path / "labels.csv", tmp_path / "a.mp4"
     video.touch()

@@ -19,6 +19,7 @@ from stopcli.results import printable, read_clock
 
 HEADER = ("path", "start", "end", "label")
 MOST_LABEL = 200  # characters
+SAME_STRETCH = 0.9  # of two stretches together, what both share
 Place = tuple[Path, float | None, float | None]  # an absolute path, and seconds; None: the whole file
 
 
@@ -82,6 +83,20 @@ def place_of(path: Path, start: float | None, end: float | None) -> Place:
         return None if seconds is None else round(seconds, 3)
 
     return Path(os.path.abspath(path)), rounded(start), rounded(end)  # noqa: PTH100
+
+
+def same_stretch(places: Collection[Place], place: Place) -> Place | None:
+    """Return which of some places of one file is nearly the same stretch: by hand, times are rounded."""
+    start, end = place[1] or 0.0, place[2]
+    shares: dict[Place, float] = {}
+    for other in places:
+        if end is None or other[2] is None:
+            continue
+        begin, stop = other[1] or 0.0, other[2]
+        whole = max(end, stop) - min(start, begin)
+        shares[other] = (min(end, stop) - max(start, begin)) / whole if whole > 0 else 0.0
+    best = max(shares, key=lambda other: shares[other], default=None)
+    return best if best is not None and shares[best] >= SAME_STRETCH else None
 
 
 def read_place(folder: Path, row: dict[str, str]) -> Place | None:

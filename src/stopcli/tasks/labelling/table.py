@@ -7,8 +7,8 @@ import os
 import re
 import shutil
 import time
-from collections import Counter
-from collections.abc import Collection, Mapping
+from collections import Counter, defaultdict
+from collections.abc import Collection, Iterable, Mapping
 from contextlib import AbstractContextManager, ExitStack, suppress
 from dataclasses import dataclass
 from hashlib import sha256
@@ -27,11 +27,15 @@ from stopcli.tasks.labelling.rows import (
     place_of,
     plain,
     read_place,
+    same_stretch,
     seconds_cell,
     table_text,
 )
 
 PATIENCE, SETTLED = 5.0, 0.2  # seconds that another program may write, and after which it is done
+
+
+_List = tuple[list[Labelled], Counter[str], Mapping[Path, Collection[Place]]]
 
 
 @dataclass(frozen=True)
@@ -61,7 +65,7 @@ class LabelTable(AbstractContextManager["LabelTable"]):
         self.sha256: str | None = None  # of the file as it is known
         self._seen: tuple[int, int, int] | None = None
         self._form = Form()
-        self._list: tuple[object, tuple[list[Labelled], Counter[str]]] = None, ([], Counter())
+        self._list: tuple[object, _List] = None, ([], Counter(), {})
         self._rows: dict[Place | int, dict[str, str]] = {}  # by place; those not understood by their number
         with ExitStack() as stack:
             make_folder(self.path.parent)
@@ -82,18 +86,22 @@ class LabelTable(AbstractContextManager["LabelTable"]):
         """Count the rows of each label."""
         return self._listed()[1].copy()
 
-    def _listed(self) -> tuple[list[Labelled], Counter[str]]:
-        """Return the rows and how many each label has: listed once, for a page asks again and again."""
+    def _listed(self) -> _List:
+        """Return rows, how many each label has, and places by file: listed once, for a page asks often."""
         if self._list[0] is not self._rows:
             found = ((place, row["label"]) for place, row in self._rows.items() if isinstance(place, tuple))
             rows = [Labelled(*place, label) for place, label in found if label]
-            self._list = self._rows, (rows, Counter(row.label for row in rows))
+            self._list = self._rows, (rows, Counter(row.label for row in rows), _by_file(self._rows))
         return self._list[1]
 
     def label_of(self, path: Path, start: float | None, end: float | None) -> str | None:
         """Return what a moment was called, if it was."""
         row = self._rows.get(place_of(path, start, end))
         return None if row is None else row["label"] or None
+
+    def near(self, place: Place) -> Place | None:
+        """Return the place of a row that is nearly the same stretch of the file, if there is one."""
+        return same_stretch(self._listed()[2].get(place[0], ()), place)
 
     @property
     def left(self) -> str | None:
@@ -203,12 +211,7 @@ class LabelTable(AbstractContextManager["LabelTable"]):
                 raise BadDataset(f"{self.path}: row {number}: {cells}; fix it, or name another table")
             row = {name: "" if value is None else str(value) for name, value in cells.items()}
             row |= {"label": " ".join(row["label"].split())} if "label" in row else {}
-            if "caption" in row or not {"path", "label"} <= set(row):
-                expected = "path, start, end, label"
-                raise BadDataset(f"{self.path}: its columns are {', '.join(row)}; expected {expected}")
-            for name in row:
-                if name not in COLUMNS and (close := meant(name, row)):
-                    raise BadDataset(f"{self.path}: unknown column {name!r}; did you mean {close!r}?")
+            _check_columns(self.path, row)
             place = read_place(self.path.parent, row)
             if place in rows and row["label"] and not rows[place]["label"]:
                 rows[-number] = rows.pop(place)  # it waits for what this one says
@@ -241,6 +244,23 @@ class LabelTable(AbstractContextManager["LabelTable"]):
                 )
         self._rows, self._seen = rows, _stamp(self.path)
         self.sha256 = sha256(data).hexdigest()
+
+
+def _by_file(places: Iterable[Place | int]) -> dict[Path, list[Place]]:
+    out: dict[Path, list[Place]] = defaultdict(list)
+    for place in places:
+        if isinstance(place, tuple):
+            out[place[0]].append(place)
+    return out
+
+
+def _check_columns(path: Path, row: Mapping[str, str]) -> None:
+    """Raise BadDataset if a row is of another sort of table."""
+    if "caption" in row or not {"path", "label"} <= set(row):
+        raise BadDataset(f"{path}: its columns are {', '.join(row)}; expected path, start, end, label")
+    for name in row:
+        if name not in COLUMNS and (close := meant(name, row)):
+            raise BadDataset(f"{path}: unknown column {name!r}; did you mean {close!r}?")
 
 
 def _check_empty(path: Path, before: int) -> None:

@@ -19,7 +19,7 @@ from stopcli.fileio import is_folder
 from stopcli.index.sync import Update, absolute
 from stopcli.model.files import ModelFiles
 from stopcli.tasks.labelling.memory import LabelMemory
-from stopcli.tasks.labelling.rows import Labelled, Place, checked_label, is_none
+from stopcli.tasks.labelling.rows import Labelled, Place, checked_label, is_none, place_of
 from stopcli.tasks.labelling.table import LabelTable
 from stopcli.web.work.adapting import Adapting, advise, require_clips
 from stopcli.web.work.archive import Archive, is_other
@@ -216,22 +216,22 @@ class Workspace:
             self.labels()
             for file in {split_id(moment)[0] for moment, label in answers.items() if label}:
                 self.archive().view.check_same(self.footage.path_of(file))
-            self.table.put({self._place(moment): label for moment, label in answers.items()})
+            gone = {self._place(moment) for moment, label in answers.items() if label is None}
+            places: dict[Place, str | None] = dict.fromkeys(gone)
+            for moment, label in answers.items():
+                if label is not None:  # what was trimmed is not where it was, however near
+                    place = self._place(moment)
+                    places[_exactly(self, moment) if place in gone else place] = label
+            self.table.put(places)
             self._order.answered()
             counts = self.table.counts()
             self._order.add(label for label in answers.values() if label and label in counts)
             self._memory.keep(self.labels(), self.table.left)
 
     def _place(self, moment: str) -> Place:
-        """Return where a moment stands in the table: a row may leave out a start of 0, or the file's end."""
+        """Return where a moment stands in the table."""
         file, start, end = split_id(moment)
-        path = self.footage.path_of(file)
-        for begin in (start, None) if start == 0 else (start,):
-            if self.table.label_of(path, begin, end) is not None:
-                return path, begin, end
-            if self.table.label_of(path, begin, None) is not None and self.media.is_end(path, end):
-                return path, begin, None
-        return path, start, end
+        return _place_in(self.table, self.media, self.footage.path_of(file), start, end)
 
     def label_of(self, moment: str) -> str | None:
         """Return what the moment of an id is called."""
@@ -299,3 +299,19 @@ class Workspace:
         for archive in self._archives.values():
             self.on_lane(archive.close)
         self._lane.shutdown(wait=False, cancel_futures=True)
+
+
+def _exactly(space: Workspace, moment: str) -> Place:
+    file, start, end = split_id(moment)
+    return place_of(space.footage.path_of(file), start, end)
+
+
+def _place_in(table: LabelTable, media: Media, path: Path, start: float, end: float) -> Place:
+    """Return where a moment stands in a table: a row may lack a start of 0, or the end, or be rounded."""
+    for begin in (start, None) if start == 0 else (start,):
+        if table.label_of(path, begin, end) is not None:
+            return path, begin, end
+        if table.label_of(path, begin, None) is not None and media.is_end(path, end):
+            return path, begin, None
+    place = place_of(path, start, end)
+    return table.near(place) or place
