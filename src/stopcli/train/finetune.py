@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from stopcli.data.background import with_background
+from stopcli.data.labels import prompts_for
 from stopcli.data.seen import Seen, read_seen
 from stopcli.data.split import divided_units, few_shots, folds_of, with_validation
 from stopcli.data.table import Dataset, read_dataset
@@ -180,7 +181,23 @@ class _Workshop:
         if self._options.background:
             table = with_background(table, self._options.seed, _span_of)
             self._callback.noted(table.notes[-1])
-        return check_videos(table, self._reader, self._callback, skip_bad=skip_bad)
+        data = check_videos(table, self._reader, self._callback, skip_bad=skip_bad)
+        self._spare_prompts(data)
+        return data
+
+    def _spare_prompts(self, data: Dataset) -> None:
+        """Train no prompts where that would gain nothing: all labels read the same. ``epochs`` insists."""
+        options, encoder = self._options, self._encoder
+        if data.task != "classification" or options.epochs is not None or options.head == "text":
+            return
+        if encoder is None or distributed.world_size() > 1:
+            return
+        prompts = prompts_for(data.labels, encoder.files.config, options.template)
+        groups = alike(data.labels, encoder.encode_texts(prompts))
+        if len(data.labels) > 1 and groups == [data.labels]:
+            self._options, self._encoder = replace(options, epochs=0), None
+            why = "all labels read the same to this model, so that no prompts are trained"
+            self._callback.noted(f"{why}: labels are learnt from the clips alone (--epochs 10 trains them)")
 
     def prepare(self, data: Dataset, folder: RunFolder, *, fold: bool = False) -> FinetuneRun:
         """Return a run from the base as it is: each run has an encoder of its own.
@@ -253,7 +270,7 @@ def _note_alike(run: FinetuneRun, callback: TrainingCallback) -> None:
     if groups := alike(list(run.sentences), run.judge.texts(run.encoder)):
         names = " and ".join(map(repr, groups[0][:2]))
         others = sum(map(len, groups)) - 2
-        more = f" (as are others among {others} more labels)" if others else ""
+        more = f", as {others} more do to others" if others else ""
         way = "give them other names" if run.options.head == "text" else "--epochs 0 learns from clips alone"
         callback.noted(
             f"{names} read the same to this model{more}, and prompts cannot tell them apart; {way}"
