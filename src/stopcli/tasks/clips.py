@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -64,10 +64,16 @@ def save_hits(
             yield replace(hit, clip=saved.path), saved
 
 
-def clip_name(source: Path, start: float, end: float, before: str = "", shared: Collection[str] = ()) -> str:
+def clip_name(
+    source: Path,
+    start: float,
+    end: float,
+    before: str = "",
+    shared: Mapping[tuple[str, ...], int] | None = None,
+) -> str:
     """Return a name that tells what is in a clip: ``match_00.01.23.50-00.01.31.50.mp4``."""
     times = f"{_stamp(start)}-{_stamp(end)}"
-    return f"{before}{short_name(telling_name(source, shared))}_{times}{suffix_of(source)}"
+    return f"{before}{short_name(telling_name(source, shared or {}))}_{times}{suffix_of(source)}"
 
 
 def _stamp(seconds: float) -> str:

@@ -6,11 +6,11 @@ import os
 import stat
 import unicodedata
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from stopcli.errors import InputError
-from stopcli.fileio import is_folder
+from stopcli.fileio import is_folder, short_name
 from stopcli.video.workers.pool import read_facts
 
 EXTENSIONS = frozenset({
@@ -22,6 +22,7 @@ EXTENSIONS = frozenset({
 
 
 SHARED = {".ts", ".mod"}  # of films, and of TypeScript and of Go
+MOST_FOLDERS, MOST_FOLDER = 6, 30  # in the name of a file, and bytes of each
 MOST_TEXT, HEAD = 4 << 20, 4096  # bytes: of a text, and of its beginning
 
 
@@ -101,16 +102,26 @@ def opens(path: str | Path) -> bool:
     return True
 
 
-def shared_names(videos: Iterable[str | Path]) -> frozenset[str]:
-    """Return the names, in lower case and without a suffix, that more than one video has."""
-    counts = Counter(Path(video).stem.casefold() for video in videos)
-    return frozenset(name for name, count in counts.items() if count > 1)
+def shared_names(videos: Iterable[str | Path]) -> Counter[tuple[str, ...]]:
+    """Count videos by their last folders and name, in lower case and without a suffix; see `telling_name`."""
+    return Counter(
+        (*folders, Path(video).stem.casefold()) for video in videos for folders in _last_folders(Path(video))
+    )
 
 
-def telling_name(video: Path, shared: Collection[str]) -> str:
-    """Return what a video is called in the name of another file: with its folder, if the name is shared."""
-    folder = Path(os.path.abspath(video)).parent.name  # noqa: PTH100 - resolve() would follow links
-    return f"{folder}_{video.stem}" if folder and video.stem.casefold() in shared else video.stem
+def telling_name(video: Path, shared: Mapping[tuple[str, ...], int]) -> str:
+    """Return what a video is called in the name of another file: with as many folders as tell it apart."""
+    every, name = _last_folders(video), video.stem.casefold()
+    if shared.get((name,), 0) < 2:
+        return video.stem
+    folders = next((some for some in every[1:] if shared.get((*some, name), 0) == 1), every[-1][-1:])
+    return "_".join([*(short_name(folder, MOST_FOLDER) for folder in folders), video.stem])
+
+
+def _last_folders(video: Path) -> list[tuple[str, ...]]:
+    """Return none, the last, the last two folders of a video, and so on."""
+    parts = Path(os.path.abspath(video)).parent.parts[1:][-MOST_FOLDERS:]  # noqa: PTH100 - resolve() would follow links
+    return [parts[len(parts) - count :] for count in range(len(parts) + 1)]
 
 
 def as_spelled(path: Path) -> Path:

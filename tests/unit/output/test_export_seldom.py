@@ -21,6 +21,7 @@ from stopcli.data.table import read_dataset
 from stopcli.errors import CannotWrite, FileExists, UsageError
 from stopcli.output.export import check_export, export
 from stopcli.results import Hit
+from stopcli.video.discovery import shared_names, telling_name
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +53,7 @@ def test_a_name_that_is_taken_is_not_made_again(films, tmp_path):
     hits = [hit(twin, 0, 2), hit(second, 2, 4), hit(third, 4, 6), hit(other, 6, 8)]
     items = list(export(tmp_path / "hits.srt", hits, force=True))
     made = [Path(w.path) for w in items]
-    names = ["hits_day_pal.srt", "hits_day_PAL-2.srt", "hits_c_pal.srt", "hits_alone.srt"]
+    names = ["hits_a_day_pal.srt", "hits_b_day_PAL.srt", "hits_c_pal.srt", "hits_alone.srt"]
     assert [p.name for p in made] == names
     assert items[2].description == f"1 moment of {third}"
     two = list(export(tmp_path / "hits.srt", hits[2:], force=True, videos=[twin, third, other]))
@@ -88,6 +89,18 @@ def test_no_video_that_was_looked_at_is_replaced(films, tmp_path):
     with pytest.raises(FileExists):
         check_export(tmp_path / "m.srt", force=False, videos=videos, each=True)
     check_export(tmp_path / "m.srt", force=False, videos=videos)
+
+
+def test_as_many_folders_as_tell_films_apart_are_in_their_names():
+    """A camera trap's tree: a site, a day, and names that each camera gives."""
+    films = [f"/t/{site}/{day}/IMG_1.mp4" for site in ("creek", "ridge") for day in ("05-03", "05-04")]
+    shared = shared_names([*films, "/t/creek/05-03/IMG_2.mp4", "/a/x.mp4", "/a/x.mov"])
+    assert [telling_name(Path(film), shared) for film in films] == [
+        "creek_05-03_IMG_1", "creek_05-04_IMG_1", "ridge_05-03_IMG_1", "ridge_05-04_IMG_1",
+    ]  # fmt: skip
+    assert telling_name(Path("/t/creek/05-03/IMG_2.mp4"), shared) == "IMG_2"
+    assert telling_name(Path("/a/x.mov"), shared) == "a_x"  # a number tells these two apart
+    assert telling_name(Path("/x.mp4"), shared_names(["/x.mp4", "/b/x.mp4"])) == "x"
 
 
 def test_a_folder_that_a_link_leads_to_is_the_folder(films, tmp_path):

@@ -153,7 +153,9 @@ def test_a_run_is_not_resumed_in_another_precision(labelled, toy, tmp_path):
 
 
 def test_no_prompts_are_trained_where_all_labels_read_the_same(labelled, toy, tmp_path):
-    lines = [f"{i}.mp4,{('salt & sea', 'salt &amp; sea')[i % 2]},{'train' if i < 12 else 'val'}" for i in range(16)]
+    lines = [
+        f"{i}.mp4,{('salt & sea', 'salt &amp; sea')[i % 2]},{'train' if i < 12 else 'val'}" for i in range(16)
+    ]
     same = table(labelled, "\n".join(["path,label,split", *lines]), "same.csv")
     result, told = train(same, toy, tmp_path / "spared", epochs=None)
     assert (result.steps, read_config(tmp_path / "spared").head is not None) == (0, True)
