@@ -39,6 +39,7 @@ Clip = tuple[Path, float | None, float | None]  # a file, and the seconds of it:
 SPLITS = ("train", "val", "test")
 ALSO = {"valid": "val", "validation": "val", "training": "train", "testing": "test"}  # how others write them
 MOST_LISTED = 20  # problems that are listed
+SAME_STRETCH = 0.9  # of two stretches of a film together, what both share: by hand, times are rounded
 TEXT_COLUMN: dict[Task, str] = {"classification": "label", "retrieval": "caption"}
 
 
@@ -152,9 +153,12 @@ def _from_records(source: Path, records: list[Record], notes: list[str]) -> Data
         raise BadDataset(f"{source}: no row can be read; row {number} has {fault}")
     if "path" not in columns or not {"label", "caption"} & set(columns):
         found = [", ".join(map(short, columns[:20]))]
+        lacking = "label" if "path" in columns else "path"
         for name in columns:
             if name not in COLUMNS and (close := meant(name, columns)):
                 found.append(f"is {short(name)!r} meant as {close!r}?")
+        if len(found) == 1:
+            found.append(f"call the column of {'labels' if lacking == 'label' else 'files'} {lacking!r}")
         wanted = "a column 'path' and a column 'label' or 'caption'"
         raise BadDataset(f"{source}: needs {wanted}; found {'; '.join(found)}")
     if {"label", "caption"} <= set(columns):
@@ -198,6 +202,7 @@ def _from_records(source: Path, records: list[Record], notes: list[str]) -> Data
                 doubtful.add(table_path(source.parent, str(record.get("path") or "").strip()))
     if task == "classification":
         rows = _spelled(rows, notes)
+        notes += _contradictions(rows)
     notes += _counted(waiting, "{} no label yet, and {} left out")
     endless = sum(row.start is not None and row.end is None for row in rows)
     notes += _counted(endless, "{} a start and no end, and {} taken until the end of the file")
@@ -211,6 +216,28 @@ def _spelled(rows: Sequence[Row], notes: list[str]) -> list[Row]:
     spelling, said = one_spelling([row.text for row in rows])
     notes += [*said, *near_labels([spelling[row.text] for row in rows])]
     return [replace(row, text=spelling[row.text]) for row in rows]
+
+
+def _contradictions(rows: Sequence[Row]) -> list[str]:
+    """Return a note where nearly the same stretch of a file has two labels: one of them is likely wrong."""
+    timed = [(row.path, row.start or 0.0, row.end, row) for row in rows if row.end is not None]
+    timed.sort(key=lambda one: one[:3])
+    found: list[tuple[Row, Row]] = []
+    for i, (path, start, end, row) in enumerate(timed):
+        for other_path, begin, stop, other in timed[i + 1 :]:
+            if other_path != path or begin > start + (end - start) * (1 - SAME_STRETCH):
+                break
+            shared = (min(end, stop) - begin) / (max(end, stop) - start)
+            if shared >= SAME_STRETCH and row.text != other.text:
+                found.append((row, other))
+    if not found:
+        return []
+    first, second = sorted(found[0], key=lambda row: row.number)
+    where = (
+        f"rows {first.number} and {second.number} call nearly the same seconds of {short(first.path.name)}"
+    )
+    more = f" ({len(found) - 1} more such pairs)" if len(found) > 1 else ""
+    return [f"{where} {first.text!r} and {second.text!r}{more}: keep the one that is right"]
 
 
 def _counted(count: int, what: str) -> list[str]:

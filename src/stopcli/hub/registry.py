@@ -119,10 +119,19 @@ def _resolve(name: str, get: Fetch) -> ModelFiles:
     folder = Path(str(package_files("stopcli") / "assets" / MINI)) if name == MINI else Path(name)
     if is_folder(folder):
         return _from_folder(name, folder, get)
-    close = difflib.get_close_matches(name, ENTRIES, 1)
+    if is_file(folder):
+        raise ModelNotFound(f"{name}: is a file; name the folder of the model, {folder.parent}")
+    close = difflib.get_close_matches(name, [*ENTRIES, *_folders_beside(folder)], 1)
     hint = f" (did you mean {close[0]}?)" if close else ""
     names = ", ".join(ENTRIES)
     raise ModelNotFound(f"no model {name!r}{hint}; use one of {names}, a model folder, or hf:org/repo")
+
+
+def _folders_beside(folder: Path) -> list[str]:
+    """Return the model folders where a name was looked for in vain."""
+    with suppress(OSError):
+        return [str(path.parent) for path in folder.parent.glob(f"*/{CONFIG_FILE}")]
+    return []
 
 
 def weight_files(config: ModelConfig) -> list[str]:

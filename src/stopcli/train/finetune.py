@@ -142,7 +142,8 @@ def _require_same_table(source: Path, output: Path) -> None:
         problem = (
             f"{output}: is finished, and was made from another table, or from {source.name} as it was then"
         )
-        raise UsageError(f"{problem}; --force trains again")
+        way = f"with more labels, start from it: --model {output} and another -o; --force starts over here"
+        raise UsageError(f"{problem}; {way}")
 
 
 def _check_for_captions(options: FinetuneOptions) -> None:

@@ -111,11 +111,15 @@ def shared_names(videos: Iterable[str | Path]) -> Counter[tuple[str, ...]]:
 
 def telling_name(video: Path, shared: Mapping[tuple[str, ...], int]) -> str:
     """Return what a video is called in the name of another file: with as many folders as tell it apart."""
+    return "_".join([*(short_name(f, MOST_FOLDER) for f in telling_folders(video, shared)), video.stem])
+
+
+def telling_folders(video: Path, shared: Mapping[tuple[str, ...], int]) -> tuple[str, ...]:
+    """Return the last folders of a video, as many as tell it from others of its name: often none."""
     every, name = _last_folders(video), video.stem.casefold()
     if shared.get((name,), 0) < 2:
-        return video.stem
-    folders = next((some for some in every[1:] if shared.get((*some, name), 0) == 1), every[-1][-1:])
-    return "_".join([*(short_name(folder, MOST_FOLDER) for folder in folders), video.stem])
+        return ()
+    return next((some for some in every[1:] if shared.get((*some, name), 0) == 1), every[-1][-1:])
 
 
 def _last_folders(video: Path) -> list[tuple[str, ...]]:

@@ -157,3 +157,19 @@ def test_names_as_macs_spell_them_are_found(videos, tmp_path):
     (tmp_path / "t.csv").write_text(unicodedata.normalize("NFC", "path,label\nTür.mp4,a\n"), encoding="utf-8")
     data = read_dataset(tmp_path / "t.csv")
     assert (len(data.rows), data.problems) == (1, ())
+
+
+def test_two_labels_of_nearly_the_same_seconds_are_noted(videos):
+    lines = ["00.mp4,0.75,1.0,a", "01.mp4,0,1,a", "00.mp4,0.74,1.0,b", "01.mp4,0.5,1.5,b", "01.mp4,0,0.98,a"]
+    data = read_dataset(table(videos, "\n".join(["path,start,end,label", *lines])))
+    (note,) = [n for n in data.notes if "nearly" in n]
+    assert note == (
+        "rows 2 and 4 call nearly the same seconds of 00.mp4 'a' and 'b': keep the one that is right"
+    )
+    assert len(data.rows) == 5
+
+
+def test_a_column_that_is_lacking_is_named_beside_those_that_are_there(videos):
+    for text, words in (("video,from,to,behaviour\na,0,1,b\n", "'label'"), ("xyz,label\na,b\n", "'path'")):
+        with pytest.raises(BadDataset, match=rf"found .*; call the column of (labels|files) {words}"):
+            read_dataset(table(videos, text))

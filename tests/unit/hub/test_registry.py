@@ -26,6 +26,15 @@ from stopcli.tasks.models import describe_model, list_models
 NAME = "hf:someone/model"
 
 
+def test_a_name_that_is_nearly_a_folder_beside_it_is_helped(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write_model(tmp_path / "behaviour")
+    with pytest.raises(ModelNotFound, match=r"no model 'behavior' \(did you mean behaviour\?\)"):
+        registry.resolve("behavior")
+    with pytest.raises(ModelNotFound, match=r"is a file; name the folder of the model, behaviour$"):
+        registry.resolve("behaviour/config.json")
+
+
 def repository(tmp_path, **settings):
     folder = write_model(tmp_path / "source", **settings)
     return {p.name: p.read_bytes() for p in folder.iterdir()}

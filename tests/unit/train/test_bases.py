@@ -101,7 +101,9 @@ def test_a_finished_run_of_another_table_is_not_taken_for_this_one(tmp_path, toy
     train(table, toy, tmp_path / "out", epochs=1)
     with table.open("a") as stream:
         stream.write("\n")
-    with pytest.raises(UsageError, match=r"from other\.csv as it was then; --force trains again"):
+    with pytest.raises(
+        UsageError, match=r"from other\.csv as it was then; with more labels, start from it: --model"
+    ):
         train(table, toy, tmp_path / "out", more={"resume": True}, epochs=1)
     table.unlink()
 

@@ -183,6 +183,12 @@ def test_videos_have_ids_and_links_out_of_the_folder_have_none(tmp_path):
     footage = Footage([folder])
     assert {p.name for p in footage.scan()} == {"a.mp4", "near.mp4"}
     assert footage.path_of(footage.id_of(inside)) == inside
+    assert footage.title_of(str(inside)) == "a.mp4"
+    for site in ("creek", "ridge"):
+        (folder / site / "05-03").mkdir(parents=True)
+        write_video(folder / site / "05-03" / "a.mp4", frames=5)
+    footage.scan()
+    assert footage.title_of(str(folder / "creek" / "05-03" / "a.mp4")) == "creek/05-03/a.mp4"
     for wrong in (footage.id_of(outside), footage.id_of(folder / "link.mp4"), "", "../b.mp4"):
         with pytest.raises(FileMissing):
             footage.path_of(wrong)

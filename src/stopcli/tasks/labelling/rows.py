@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from stopcli.data.background import BACKGROUND
 from stopcli.data.paths import table_path
+from stopcli.data.table import SAME_STRETCH
 from stopcli.data.tablefile import Form, is_length
 from stopcli.errors import UsageError
 from stopcli.output.sink import no_formula, safe_path
@@ -19,7 +20,6 @@ from stopcli.results import printable, read_clock
 
 HEADER = ("path", "start", "end", "label")
 MOST_LABEL = 200  # characters
-SAME_STRETCH = 0.9  # of two stretches together, what both share
 Place = tuple[Path, float | None, float | None]  # an absolute path, and seconds; None: the whole file
 
 

@@ -190,7 +190,7 @@ class Pages:
         def hue_of(label: str) -> int:
             return hue(names.index(label)) if label in names else 0
 
-        return _render(template, hue_of=hue_of, **values)
+        return _render(template, hue_of=hue_of, title_of=self._space.footage.title_of, **values)
 
 
 def _piece(write: Callable[[Request, Question], str]) -> Callable[[Request], Any]:

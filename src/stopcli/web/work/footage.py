@@ -5,13 +5,13 @@ from __future__ import annotations
 import hashlib
 import os
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 
 from stopcli.errors import FileMissing
 from stopcli.fileio import is_folder
-from stopcli.video.discovery import find_videos
+from stopcli.video.discovery import find_videos, shared_names, telling_folders
 
 ID_LENGTH = 16  # hexadecimal digits
 
@@ -24,6 +24,7 @@ class Footage:
         self.roots = [path for path in paths if is_folder(path)]
         self._inside = tuple(os.path.realpath(path) for path in paths)
         self._known: dict[str, Path] = {}
+        self._shared: Mapping[tuple[str, ...], int] = {}
         self._lock = threading.Lock()
 
     def scan(self) -> list[Path]:
@@ -38,8 +39,12 @@ class Footage:
             )
         ]
         with self._lock:
-            self._known = {self.id_of(path): path for path in found}
+            self._known, self._shared = {self.id_of(path): path for path in found}, shared_names(found)
         return found
+
+    def title_of(self, path: str) -> str:
+        """Return what the page calls a video: its name, behind the folders that tell it from others."""
+        return "/".join((*telling_folders(Path(path), self._shared), Path(path).name))
 
     def _holds(self, real: str) -> bool:
         """Say whether a path without links lies where the page may look."""
