@@ -143,6 +143,13 @@ def test_what_is_written_for_each_video_is_checked_before_any_work(run, place):
     assert "is one of the videos" in err
 
 
+def test_a_moment_that_goes_beyond_the_film_ends_with_it_and_it_is_said(run, place):
+    status, _, err = run("cut", "films/a.mp4", "3", "60", "-o", "end.mp4")
+    assert status == 0
+    assert f"note: {Path('films/a.mp4')} ends at 4.00 s, and so does the clip" in err
+    assert "ends at" not in run("cut", "films/a.mp4", "1", "4.05", "-o", "in.mp4")[2]
+
+
 def test_folders_tell_films_of_one_name_apart(run, place):
     for day in ("day1", "day2"):
         (place / "films" / day).mkdir()

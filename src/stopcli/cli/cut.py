@@ -14,6 +14,8 @@ EXAMPLES = """Examples:
   stop cut match.mkv 1:23 1:31.5
   stop cut holiday.mp4 0 12 -o opening.mp4 --exact"""
 
+SHORT = 0.1  # seconds: no frame is missing yet
+
 _video = typer.Argument(metavar="VIDEO", help="One video.")
 _start = typer.Argument(
     metavar="START", parser=o.seconds, help="Where the moment begins: seconds, or 1:23.5."
@@ -49,5 +51,7 @@ def command(
         target = output or Path(clip_name(video, since, until))
         clip = save_clip(video, since, until, target, exact=cutting.exact, force=force)
         s.output.add(clip)
+        if (last := clip.start + clip.duration) < end - SHORT:
+            s.say(f"note: {video} ends at {last:.2f} s, and so does the clip")
         for note in notes_on([clip], exact=cutting.exact):
             s.say(note)
