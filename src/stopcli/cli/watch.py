@@ -74,15 +74,14 @@ def command(
         from stopcli.data.labels import expanded
         from stopcli.index.types import Filters, SearchRequest
 
-        words = _words(execute)
-        _check(folder)
+        began, words = _check(folder), _words(execute)
         query = list(expanded(query))
         s.note_cut(query)
         request = SearchRequest(tuple(query), window=window, filters=Filters(top_k=EVERY))
         least = _least(s, query) if min_confidence is None else min_confidence
         with s.engine(index, cuts) as engine, _seen(engine, folder, request, least) as seen:
             engine.ask(request)  # a fault of the queries, or of the model, shows now
-            _begin(s, seen, folder, existing=existing)
+            _begin(s, seen, folder, began, existing=existing)
             s.say(f"watching {folder} for {', '.join(map(repr, query))}; Ctrl-C ends it")
             for item in _found(s, engine, seen, folder, request, settle, least, words):
                 s.output.add(item)
@@ -97,20 +96,19 @@ def _least(s: Session, queries: list[str]) -> float:
     return SURE if learned else ALARM
 
 
-def _contents(seen: Seen, folder: Path) -> Iterator[str]:
-    """Yield what the videos in a folder hold, as far as they can be read; not what arrives meanwhile."""
+def _contents(seen: Seen, folder: Path, began: float) -> Iterator[str]:
+    """Yield what the videos in a folder hold that came before a time, as far as they can be read."""
     from stopcli.video.discovery import find_videos
 
-    began = time.time()
     for path in find_videos([folder]):
         with suppress(OSError):
             if path.stat().st_ctime < began:
                 yield seen.content_of(path)
 
 
-def _begin(s: Session, seen: Seen, folder: Path, *, existing: bool) -> None:
+def _begin(s: Session, seen: Seen, folder: Path, began: float, *, existing: bool) -> None:
     """Pass over what is there when the queries are new, and say so; or look at it after all."""
-    passed = list(_contents(seen, folder)) if seen.new and not existing else []
+    passed = list(_contents(seen, folder, began)) if seen.new and not existing else []
     seen.skip(passed)
     if existing:
         seen.take_back()
@@ -120,9 +118,11 @@ def _begin(s: Session, seen: Seen, folder: Path, *, existing: bool) -> None:
         )
 
 
-def _check(folder: Path) -> None:
+def _check(folder: Path) -> float:
+    """Return since when a folder is watched: now; raises FileMissing if there is none."""
     if not is_folder(folder):
         raise FileMissing(f"{folder}: no such folder; name the folder that videos arrive in")
+    return time.time()
 
 
 def _words(execute: str | None) -> list[str]:

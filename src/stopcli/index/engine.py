@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from stopcli.data.labels import null_sentences, prompts_for
-from stopcli.errors import FileMissing, IndexUnusable, StopError, UnreadableVideo, UsageError
+from stopcli.errors import FileMissing, IndexBusy, IndexUnusable, StopError, UnreadableVideo, UsageError
 from stopcli.fileio import content_key, is_file, is_folder
 from stopcli.index import sync
 from stopcli.index.maintenance import forget_lost, lost_spaces
@@ -120,16 +120,16 @@ class SearchEngine(AbstractContextManager["SearchEngine"]):
         database = self.index.database
         if lost_spaces(self.index):
             self._say(f"note: {forget_lost(self.index)} {TORN}")
-        version, plan = database.version(), self.plan(videos, roots, window)
+        version = database.version()
+        plan = self.plan(videos, roots, window)
         if not (plan.diff.changed or plan.diff.gone or plan.todo):
             return plan
-        if not plan.todo and not self.index.may_write():
-            return plan  # where files lie is noted another time
+        if not plan.todo:
+            return _noted(self.index, plan, version, self._say)
         with self.index.writing():
             if database.version() != version:  # another process wrote since the files were looked at
                 plan = self.plan(videos, roots, window)
-            if lost := len(plan.diff.gone) - len(plan.diff.moved):
-                self._say(f"note: {lost} indexed file{LOST[lost > 1]}{KEPT}")
+            _say_what_is_gone(plan.diff, self._say)
             if not plan.todo:
                 sync.settle(database, plan.diff, ())
                 return plan
@@ -198,12 +198,12 @@ class SearchEngine(AbstractContextManager["SearchEngine"]):
         self, request: SearchRequest, asked: Asked, state: Snapshot, selection: Selection
     ) -> list[Hit]:
         """Rank the selected moments of a state of the index by what was asked; look at no file."""
-        selection = selection.without([e.path for e in request.examples])
         asked = self.compared(asked, state, selection, request.examples)
         queries = [*asked.written, *asked.seen]
         if request.combine and selection.paths:
             queries = [together(queries)]
-        near = self._near(state, selection)
+        sought = not asked.narrow and any(q.odds is None for q in queries)
+        near = self._near(state, selection) if sought else None
         return search(state.vectors, selection, queries, request.filters, asked.unlike, near, asked.narrow)
 
     def highlights(self, videos: Paths, roots: Paths, window: float | None, filters: Filters) -> SearchResult:
@@ -252,6 +252,21 @@ class SearchEngine(AbstractContextManager["SearchEngine"]):
         frames = read_frames(example.path, self._encoder.frames, self._encoder.framing, start=start, end=end)
         (vector,) = self._encoder.encode_pixels(frames.pixels[None])
         return Query(example.name, vector)
+
+
+def _noted(index: Index, plan: Update, version: int, say: Say) -> Update:
+    """Note where files lie now that are all known; another time, if another process writes, or nobody may."""
+    if index.writable:
+        with suppress(IndexBusy), index.writing(wait=0):
+            if index.database.version() == version:
+                _say_what_is_gone(plan.diff, say)
+                sync.settle(index.database, plan.diff, ())
+    return plan
+
+
+def _say_what_is_gone(diff: FileDiff, say: Say) -> None:
+    if lost := len(diff.gone) - len(diff.moved):
+        say(f"note: {lost} indexed file{LOST[lost > 1]}{KEPT}")
 
 
 def _go_on_in(encoder: Encoder, held: str | None, say: Say) -> bool:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import re
 import time
 from collections import Counter
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from stopcli.errors import IndexUnusable, NothingFound, UsageError
 from stopcli.fileio import replacing, write_error
@@ -26,6 +28,7 @@ from stopcli.index.types import (
     Vectors,
     entry_of,
     of_kind,
+    record_of,
 )
 from stopcli.index.vectors import broken_rows, whole_rows
 from stopcli.results import IndexCheck, IndexedFile, IndexInfo, IndexSpace
@@ -34,7 +37,11 @@ from stopcli.video.discovery import as_spelled
 # the files of vectors, graphs made of them, and what killed processes left of both
 OURS = re.compile(r"\.?vectors-\d+(\.\d+)?(\.f32(\.usearch)?|(\.f32)?-[0-9a-f]+\.part\.(f32|usearch))")
 BATCH = 256  # contents taken over at once
-ENTRY = "first, count, duration, numbers, begin, ends"  # as `entry_of` takes them
+# texts as bytes: what is no text cannot even be fetched
+ENTRIES = """SELECT space, CAST(content AS BLOB), first, count, duration, CAST(numbers AS BLOB), begin,
+    CAST(ends AS BLOB) FROM entries"""
+PLACES = "SELECT CAST(path AS BLOB), typeof(path), size, mtime_ns, CAST(content AS BLOB) FROM files"
+NO_VECTORS = "FROM texts WHERE typeof(vector) <> 'blob' OR length(vector) % 4"
 
 
 def files_of(index: Index, paths: Paths) -> Files:
@@ -78,8 +85,9 @@ def remove(index: Index, paths: Paths | None) -> int:
         files = index.database.files() if paths is None else files_of(index, paths)
         index.database.update_files({}, files)
         with index.database.transaction() as db:  # what could not be read is tried again if it comes back
-            contents = {(record.content,) for record in files.values()}
-            db.executemany("DELETE FROM faults WHERE content=?", contents)
+            contents = {record.content for record in files.values()}
+            every = ((space.id, content) for space in index.database.spaces() for content in contents)
+            db.executemany("DELETE FROM faults WHERE space=? AND content=?", every)
         if paths is None:
             compact(index)
     return len(files)
@@ -174,6 +182,7 @@ def problems(index: Index) -> list[str]:
 
 def _problems(index: Index) -> list[str]:
     found = [f"{index.folder / DATABASE}: damaged ({d})"] if (d := index.database.damage()) else []
+    index.database.files()  # raises for a row that cannot be read
     for space in index.database.spaces():
         file = index.folder / space.file
         there = whole_rows(file, space.size)
@@ -192,7 +201,7 @@ def check(folder: Path, *, repair: bool = False, say: Say = lambda _: None) -> I
     dropped = 0
     try:
         with Index(folder, say=say) as index:
-            dropped = _forget_unreadable(index) if repair else 0
+            dropped = _forget_unreadable(index) if repair and index.writable else 0
             found = problems(index)
             if dropped:
                 found.insert(0, f"{folder / DATABASE}: what it says of {dropped} files cannot be read")
@@ -210,17 +219,39 @@ def check(folder: Path, *, repair: bool = False, say: Say = lambda _: None) -> I
 
 def _forget_unreadable(index: Index) -> int:
     """Drop what cannot be read of contents, and all faults, or raise IndexBusy; return how many contents."""
-    bad = []
-    with index.writing(), index.database.transaction() as db:
-        for space, content, *row in db.execute(f"SELECT space, content, {ENTRY} FROM entries").fetchall():
-            try:
-                of_kind(str, content)
-                entry_of(*row)
-            except (TypeError, ValueError):
-                bad.append((space, content))
-        db.executemany("DELETE FROM entries WHERE space=? AND content=?", bad)
-        db.execute("DELETE FROM faults")
-    return len(bad)
+    with index.database.transaction("DEFERRED") as db:
+        bad = [(row[0], row[1]) for row in db.execute(ENTRIES) if not _reads(_entry, row[1:])]
+        lost = [(path,) for path, *row in db.execute(PLACES) if not _reads(_record, row)]
+        (more,) = db.execute(
+            f"SELECT (SELECT count(*) FROM faults) + (SELECT count(*) {NO_VECTORS})"
+        ).fetchone()
+    if bad or lost or more:
+        with index.writing(), index.database.transaction() as db:
+            db.executemany("DELETE FROM entries WHERE space=? AND CAST(content AS BLOB)=?", bad)
+            db.executemany("DELETE FROM files WHERE CAST(path AS BLOB)=?", lost)
+            db.execute(f"DELETE {NO_VECTORS}")
+            db.execute("DELETE FROM faults")
+    return len(bad) + len(lost)
+
+
+def _reads(read: Callable[..., object], row: Sequence[Any]) -> bool:
+    """Say whether a row can be read; its texts are as they lie on the disk."""
+    try:
+        read(*(value.decode() if isinstance(value, bytes) else value for value in row))
+    except (TypeError, ValueError, OverflowError, RecursionError, AttributeError):
+        return False
+    return True
+
+
+def _entry(content: object, *row: Any) -> None:
+    of_kind(str, content)
+    entry_of(*row)
+
+
+def _record(path: object, *row: Any) -> None:
+    if path != "blob":
+        raise ValueError("a path is kept as bytes")
+    record_of(*row)
 
 
 def set_aside(folder: Path) -> Path:

@@ -77,10 +77,11 @@ def search(
         if filters.min_score is not None:
             order[~(scores >= filters.min_score)] = -np.inf
         if query.without:
-            order[np.isin(rows, query.without)] = -np.inf
+            order[np.isin(rows, [row for row in query.without if not chosen.copies_of(row)])] = -np.inf
         for unwanted in unlike:
             order[_cosines(matrix, rows, unwanted) >= scores] = -np.inf
-        for found, hit in folded(_moments(order, mean, chosen, filters), matrix, filters, alike):
+        some = _elsewhere(_moments(order, mean, chosen, filters), query)
+        for found, hit in folded(some, matrix, filters, alike):
             score = float(matrix[found] @ query.vector)
             known = [confidence_in(q, c, matrix[found]) for q, c in asked]
             sure = min((k for k in known if k is not None), default=None)
@@ -94,6 +95,17 @@ def search(
             found = list(ranked(query, selection))
         hits += found
     return hits
+
+
+def _elsewhere(moments: Iterator[tuple[int, Hit]], query: Query) -> Iterator[tuple[int, Hit]]:
+    """Yield moments; an example's own not in its file, but in those that are the same."""
+    for row, hit in moments:
+        if row not in query.without:
+            yield row, hit
+            continue
+        places = [p for p in (hit.path, *hit.also) if not any(is_same(p, own) for own in query.own)]
+        if places:
+            yield row, replace(hit, path=places[0], also=tuple(places[1:]))
 
 
 def unlike_the_rest(vectors: Vectors, selection: Selection, filters: Filters) -> list[Hit]:
@@ -203,8 +215,9 @@ def _moments(
         if selection.window is not None:
             spans = selection.spans(file, first, last)
             since, until = spans[0][0], spans[-1][1]
-        copies = selection.copies.get(int(selection.first[file]), ())
-        yield int(rows[row]), Hit("", 0, selection.paths[file], since, until, score, also=copies)
+        best = int(rows[row])
+        hit = Hit("", 0, selection.paths[file], since, until, score, also=selection.copies_of(best))
+        yield best, hit
 
 
 def _joins(
@@ -248,7 +261,8 @@ def compared(
         rows = state.vectors[selection.rows()[spread_out(int(selection.count.sum()), SAMPLE)]]
         seen = [q._replace(nulls=_others(rows, q.vector)) for q in seen]
     for i, (example, content) in enumerate(zip(examples, contents, strict=True)):
-        seen[i] = seen[i]._replace(without=_left_out(state, selection, example, content))
+        own = _left_out(state, selection, example, content)
+        seen[i] = seen[i]._replace(without=own, own=(example.path,) if own else ())
     return asked._replace(written=written, seen=tuple(seen), narrow=narrow)
 
 
@@ -262,7 +276,10 @@ def _left_out(state: Snapshot, selection: Selection, example: Example, content: 
     """Return the rows that are the example itself: of its own file, not of a copy elsewhere, at its time."""
     entry = state.entries.get(content)
     homes = () if entry is None else np.flatnonzero(selection.first == entry.first)
-    if entry is None or not any(is_same(selection.paths[i], example.path) for i in homes):
+    places = (
+        p for i in homes for p in (selection.paths[i], *selection.copies.get(int(selection.first[i]), ()))
+    )
+    if entry is None or not any(is_same(place, example.path) for place in places):
         return ()
     start, end = example.span(window := selection.window)
     if start is None or end is None or window is None:
@@ -276,5 +293,6 @@ def together(queries: Sequence[Query]) -> Query:
     """Return one query for what is like all of some."""
     nulls = [q.nulls for q in queries if q.nulls is not None]
     without = tuple(row for q in queries for row in q.without)
+    own = tuple(path for q in queries for path in q.own)
     name, vector = " + ".join(q.name for q in queries), combined([q.vector for q in queries])
-    return Query(name, vector, combined(nulls), without)
+    return Query(name, vector, combined(nulls), without, own)

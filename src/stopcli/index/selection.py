@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from stopcli.index.sync import FileDiff, is_same
+from stopcli.index.sync import FileDiff
 from stopcli.index.types import GAP, Entry, Filters, Snapshot, spans_of
 from stopcli.video.cut.shots import PATIENCE
 
@@ -68,16 +67,9 @@ class Selection:
             self, first=self.first[kept], count=self.count[kept], duration=self.duration[kept], paths=paths
         )
 
-    def without(self, paths: Sequence[Path]) -> Selection:
-        """Return the files with a copy in the place of each of the paths that has one."""
-        names, copies = list(self.paths), dict(self.copies)
-        for i in (i for i, first in enumerate(self.first.tolist()) if first in copies):
-            first = int(self.first[i])
-            places = [names[i], *copies[first]]
-            others = [p for p in places if not any(is_same(p, path) for path in paths)]
-            if len(places) > len(others) > 0:
-                names[i], copies[first] = others[0], tuple(others[1:])
-        return replace(self, paths=tuple(names), copies=copies)
+    def copies_of(self, row: int) -> tuple[str, ...]:
+        """Return the other files that are the same as the one of a row."""
+        return self.copies.get(int(self.first[np.searchsorted(self.first, row, "right") - 1]), ())
 
 
 def select(diff: FileDiff, state: Snapshot, filters: Filters) -> Selection:

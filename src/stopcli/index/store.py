@@ -54,8 +54,8 @@ class Index(AbstractContextManager["Index"]):
                 f"{folder}: {problem}; name another place with --index or STOPCLI_HOME"
             ) from error
         database = folder / DATABASE
-        self._writable = all(os.access(p, os.W_OK) for p in (folder, database) if p is folder or p.exists())
-        self.database = Database(database, writable=self._writable)
+        self.writable = all(os.access(p, os.W_OK) for p in (folder, database) if p is folder or p.exists())
+        self.database = Database(database, writable=self.writable)
 
     def __exit__(self, *_: object) -> None:
         self.close()
@@ -63,36 +63,27 @@ class Index(AbstractContextManager["Index"]):
     def close(self) -> None:
         self.database.close()
 
-    def may_write(self) -> bool:
-        """Say whether the index is not read-only, and no other process is writing to it just now."""
-        if self._locked or not self._writable:
-            return self._writable
-        lock = sqlite3.connect(self.folder / LOCK, timeout=0)
-        try:
-            lock.execute("BEGIN EXCLUSIVE")
-        except sqlite3.Error as error:
-            return str(error) != BUSY  # whatever else is wrong, writing says
-        finally:
-            lock.close()
-        return True
-
     @contextmanager
-    def writing(self) -> Iterator[None]:
+    def writing(self, wait: float | None = None) -> Iterator[None]:
         """Be the only writer; a block within such a block is part of it. A dead process holds no lock.
+
+        ``wait`` seconds for another one; None is as long as the index waits.
 
         Raises IndexBusy: another process writes, and did not finish in time; IndexUnusable: read-only.
         """
         if self._locked:
             yield
             return
-        if not self._writable:
+        if not self.writable:
             raise IndexUnusable(f"{self.folder}: is read-only; name another place with --index")
         lock, holder = None, self.folder / HOLDER
         if (self.folder / LOCK).is_symlink():
             raise unusable(self.folder / LOCK, "a link; it may lead anywhere")
         try:
-            lock = sqlite3.connect(self.folder / LOCK, timeout=min(TURN, self._wait))
-            self._take(lock)
+            lock = sqlite3.connect(
+                self.folder / LOCK, timeout=min(TURN, self._wait if wait is None else wait)
+            )
+            self._take(lock, self._wait if wait is None else wait)
             with suppress(CannotWrite):
                 write_text(holder, f"process {os.getpid()} on {socket.gethostname()} (since {time.ctime()})")
             self._locked = True
@@ -104,7 +95,7 @@ class Index(AbstractContextManager["Index"]):
             if lock is not None:
                 lock.close()
 
-    def _take(self, lock: sqlite3.Connection) -> None:
+    def _take(self, lock: sqlite3.Connection, wait: float) -> None:
         """Take the lock, by many short attempts: within one, Python would hear of no Ctrl-C."""
         began, said = time.monotonic(), False
         while True:
@@ -112,7 +103,7 @@ class Index(AbstractContextManager["Index"]):
                 lock.execute("BEGIN EXCLUSIVE")
                 return
             except sqlite3.OperationalError as error:
-                if str(error) != BUSY or time.monotonic() - began >= self._wait:
+                if str(error) != BUSY or time.monotonic() - began >= wait:
                     raise
             if not said and time.monotonic() - began > PATIENCE:
                 said = True

@@ -222,14 +222,16 @@ class SearchRequest(NamedTuple):
 class Query(NamedTuple):
     """A text, an example or a picture, by name, and its vector (E,).
 
-    ``nulls`` (M,E) are what else could have been asked; rows ``without`` are the example itself. ``odds``
-    says how much better rows (N,E) fit it than anything else, where that was learned: log-odds (N,).
+    ``nulls`` (M,E) are what else could have been asked. Rows ``without`` are the examples themselves, in
+    their ``own`` files. ``odds`` says how much better rows (N,E) fit it than anything else, where that was
+    learned: log-odds (N,).
     """
 
     name: str
     vector: Vectors
     nulls: Vectors | None = None
     without: tuple[int, ...] = ()
+    own: tuple[Path, ...] = ()
     odds: Callable[[Vectors], Vectors] | None = None
 
 

@@ -16,13 +16,13 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from pydantic import ValidationError
 
 from stopcli import __version__
-from stopcli.errors import StopError, UsageError
-from stopcli.fileio import make_folder
+from stopcli.errors import FileMissing, StopError, UsageError
+from stopcli.fileio import exists, make_folder
 from stopcli.results import printable, span
 from stopcli.tasks.clips import clip_name, save_clip
 from stopcli.web.work.archive import Archive
 from stopcli.web.work.asking import Asking
-from stopcli.web.work.jobs import Jobs
+from stopcli.web.work.jobs import Job, Jobs
 from stopcli.web.work.media import MIDDLE, Media
 from stopcli.web.work.question import Moment, Question, split_id
 
@@ -55,7 +55,14 @@ class Assistant:
         """Look at the folders once more, in the background, if the last look is a while ago."""
         if not self.jobs.busy() and time.monotonic() - self._looked >= AGAIN:
             self._looked = time.monotonic()
-            self.jobs.start("indexing", self._archive.refresh)
+            self.jobs.start("indexing", self._refresh)
+
+    def _refresh(self, job: Job) -> object:
+        """Bring the index up to date; not while a folder is away, whose files would be forgotten."""
+        for path in self._archive.footage.paths:
+            if not exists(path):
+                raise FileMissing(f"{path}: is not there now; put it back, or start again without it")
+        return self._archive.refresh(job)
 
     def _failed(self) -> list[str]:
         """Return why the folders could not be looked through, if so."""
@@ -108,7 +115,8 @@ class Assistant:
         """Say which videos can be searched, and whether all are indexed."""
         self._look_again()
         view = self._archive.view
-        paths = view.selection().paths
+        chosen = view.selection()
+        paths = sorted((*chosen.paths, *(path for others in chosen.copies.values() for path in others)))
         jobs = [job for job in self.jobs.listing() if job["state"] == "running"]
         return {
             "videos": len(paths),

@@ -140,14 +140,20 @@ def test_repair_forgets_what_it_cannot_read_of_a_file_and_keeps_the_rest(tmp_pat
     index = filled_index(tmp_path)
     with index.database.transaction() as db:
         db.execute("UPDATE entries SET duration='long' WHERE content='c1'")
+        db.execute("UPDATE entries SET numbers=CAST(x'ff' AS TEXT) WHERE content='c3'")
+        db.execute(f"UPDATE entries SET numbers='{'[' * 100_000}' WHERE content='c4'")
+        db.execute("UPDATE files SET size='x' WHERE content='c5'")
+        db.execute("INSERT INTO texts VALUES ('w', 'a dog', x'0102')")
         db.execute("INSERT INTO faults VALUES (1, 'c9', 'unreadable-video', 'no decoder')")
     index.close()
-    assert "'long'" in check(tmp_path).problems[0]
+    assert check(tmp_path).problems
     found = check(tmp_path, repair=True)
-    assert (found.forgotten, found.aside) == (1, None)
+    assert (found.forgotten, found.aside) == (4, None)
     assert check(tmp_path).problems == ()
     with Index(tmp_path) as again:
-        assert set(again.database.entries(space_of(again))) == {"c0", "c2", "c3", "c4", "c5"}
+        assert set(again.database.entries(space_of(again))) == {"c0", "c2", "c5"}
+        assert "c5" not in {record.content for record in again.database.files().values()}
+        assert again.database.texts("w", ["a dog"]) == {}
         assert again.database.faults(space_of(again)) == {}  # tried again: a decoder may be there now
 
 

@@ -114,7 +114,7 @@ def test_the_tree_is_looked_at_once_a_search(tmp_path, tree, toy, monkeypatch):
             looks.clear()
             first.search(BAR, videos(tree), [tree])
             assert len(looks) == 1
-        (tree / "0.mp4").unlink()
+        write_video(tree / "new.mp4", frames=9)
         writing = first.index.writing
 
         @contextmanager

@@ -65,9 +65,13 @@ def test_files_that_are_the_same_are_named_by_the_hit_or_are_hits_of_their_own()
     assert [(h.path, h.rank, h.also) for h in every] == [
         ("0.mp4", 1, ()), ("copy.mp4", 2, ()), ("third.mp4", 3, ()),
     ]  # fmt: skip
-    kept = files.without([Path("0.mp4"), Path("1.mp4")])
-    assert kept.paths == ("copy.mp4", "1.mp4", "2.mp4")
-    assert kept.copies == {0: ("third.mp4",)}
+    mine = [query[0]._replace(without=(0,), own=(Path("copy.mp4"),)), *query]  # an example, and a text
+    of_each = search(v, files, mine, Filters(top_k=2))
+    assert [(h.path, h.also) for h in of_each[::2]] == [
+        ("0.mp4", ("third.mp4",)), ("0.mp4", ("copy.mp4", "third.mp4")),
+    ]  # fmt: skip
+    alone = query[0]._replace(without=(1,), own=(Path("1.mp4"),))
+    assert [h.path for h in search(v, files, [alone], Filters(top_k=2))] == ["0.mp4", "2.mp4"]
 
 
 def test_what_nothing_is_left_to_be_compared_with_is_not_unlike_all():

@@ -16,7 +16,8 @@ class Folder:
 
     files, failures, fault = SimpleNamespace(title="toy"), (), None
 
-    def __init__(self):
+    def __init__(self, place):
+        self.footage = SimpleNamespace(paths=(place,))
         self.there, self.found, self.looks = ["a.mp4"], [], 0
 
     def open(self):
@@ -26,7 +27,7 @@ class Folder:
 
     @property
     def view(self):
-        chosen = SimpleNamespace(paths=tuple(self.found))
+        chosen = SimpleNamespace(paths=tuple(self.found), copies={})
         return SimpleNamespace(selection=lambda: chosen, size=len(self.found))
 
     def refresh(self, _job):
@@ -38,8 +39,9 @@ class Folder:
 
 @pytest.fixture
 def asked(tmp_path):
-    folder = Folder()
-    helper = Assistant(folder, tmp_path, None)
+    (tmp_path / "videos").mkdir()
+    folder = Folder(tmp_path / "videos")
+    helper = Assistant(folder, tmp_path / "cache", None)
     yield folder, helper
     helper.close()
 
@@ -70,3 +72,17 @@ def test_what_keeps_videos_from_being_searched_is_said(asked, monkeypatch):
     helper.list_videos()
     wait(helper)
     assert helper.list_videos()["not searched"] == ["idx: is read-only"]
+
+
+def test_a_folder_that_is_away_is_said_and_nothing_forgotten(asked, monkeypatch):
+    folder, helper = asked
+    wait(helper)
+    monkeypatch.setattr(assistant, "AGAIN", 0.0)
+    (place,) = folder.footage.paths
+    place.rename(place.with_name("away"))
+    helper.list_videos()
+    wait(helper)
+    assert folder.looks == 1
+    told = helper.list_videos()
+    assert told["paths"] == ["a.mp4"]
+    assert "videos: is not there now" in told["not searched"][0]

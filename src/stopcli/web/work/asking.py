@@ -152,20 +152,19 @@ class Asking:
         else:
             order = np.argsort(-(values.max(1) if mine is None else values[:, mine]), kind="stable")
         places: dict[int, int] = {}
-        moments: dict[int, Moment] = {}
 
         def hits() -> Iterator[tuple[int, Hit]]:
             for place in order:
                 row = int(rows[place])
                 m = self._view.moment_of(row, 0.0, selection)
-                places[row], moments[row] = int(place), m
-                yield row, Hit("", 0, m.path, m.start, m.end, 0.0)
+                places[row] = int(place)
+                yield row, Hit("", 0, m.path, m.start, m.end, 0.0, also=selection.copies_of(row))
 
         sample = self._view.matrix[rows[spread_out(len(rows), SAMPLE)]]
         alike = copy_threshold(sample) if q.fold else np.inf
         found = folded(hits(), self._view.matrix, Filters(q.top_k, per_file=q.per_file, fold=q.fold), alike)
         return [
-            _suggested(moments[row], values[places[row]], scores.labels, mine, hit.also) for row, hit in found
+            _suggested(_of(hit), values[places[row]], scores.labels, mine, hit.also) for row, hit in found
         ]
 
     def predicted(self, label: str, scores: Scores, q: Question) -> Ints:
