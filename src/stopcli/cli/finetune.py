@@ -121,12 +121,7 @@ def command(
     Faults of the table are all listed, by row, before anything is trained.
     """
     folder = output or Path(f"{data.resolve().stem}-model")
-    with session(
-        "finetune",
-        show,
-        compute,
-        kept=f"{folder} keeps what was learnt, but is not finished; go on with --resume",
-    ) as s:
+    with session("finetune", show, compute, kept=f"{folder} is not finished; go on with --resume") as s:
         from stopcli.train import distributed
         from stopcli.train.finetune import finetune, plan
 

@@ -39,7 +39,7 @@ Clip = tuple[Path, float | None, float | None]  # a file, and the seconds of it:
 SPLITS = ("train", "val", "test")
 ALSO = {"valid": "val", "validation": "val", "training": "train", "testing": "test"}  # how others write them
 MOST_LISTED = 20  # problems that are listed
-SAME_STRETCH = 0.9  # of two stretches of a film together, what both share: by hand, times are rounded
+ROUNDED = 0.5  # seconds by which times that were written by hand may differ
 TEXT_COLUMN: dict[Task, str] = {"classification": "label", "retrieval": "caption"}
 
 
@@ -218,6 +218,13 @@ def _spelled(rows: Sequence[Row], notes: list[str]) -> list[Row]:
     return [replace(row, text=spelling[row.text]) for row in rows]
 
 
+def is_same_stretch(one: tuple[float, float], other: tuple[float, float]) -> bool:
+    """Say whether two stretches of a film (seconds) are nearly the same: by hand, times are rounded."""
+    (start, end), (begin, stop) = one, other
+    shared, whole = min(end, stop) - max(start, begin), max(end, stop) - min(start, begin)
+    return max(abs(start - begin), abs(end - stop)) <= ROUNDED and 2 * shared > whole
+
+
 def _contradictions(rows: Sequence[Row]) -> list[str]:
     """Return a note where nearly the same stretch of a file has two labels: one of them is likely wrong."""
     timed = [(row.path, row.start or 0.0, row.end, row) for row in rows if row.end is not None]
@@ -225,10 +232,9 @@ def _contradictions(rows: Sequence[Row]) -> list[str]:
     found: list[tuple[Row, Row]] = []
     for i, (path, start, end, row) in enumerate(timed):
         for other_path, begin, stop, other in timed[i + 1 :]:
-            if other_path != path or begin > start + (end - start) * (1 - SAME_STRETCH):
+            if other_path != path or begin > start + ROUNDED:
                 break
-            shared = (min(end, stop) - begin) / (max(end, stop) - start)
-            if shared >= SAME_STRETCH and row.text != other.text:
+            if row.text != other.text and is_same_stretch((start, end), (begin, stop)):
                 found.append((row, other))
     if not found:
         return []

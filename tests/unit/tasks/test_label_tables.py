@@ -133,10 +133,12 @@ def test_times_that_were_rounded_by_hand_are_the_same_stretch(tmp_path):
         path = tmp_path / "a.mp4"
         assert labels.near((path, 7.4, 10.0)) == (path, 7.5, 10.0)
         assert labels.near((path, 0.0, 1.9167)) == (path, None, 1.92)
-        assert labels.near((path, 2.0, 58.5)) == (path, 0.0, 60.0)
+        assert labels.near((path, 0.4, 59.6)) == (path, 0.0, 60.0)
         for other in (
             (path, 7.4, 11.0),
             (path, 8.0, 16.0),
+            (path, 0.0, 60.6),
+            (path, 0.0, 0.9),
             (path, 0.0, None),
             (tmp_path / "c.mp4", 7.5, 10.0),
         ):

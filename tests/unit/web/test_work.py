@@ -7,6 +7,7 @@ import shutil
 import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -24,7 +25,7 @@ from stopcli.web.work.footage import Footage
 from stopcli.web.work.jobs import Jobs
 from stopcli.web.work.media import Media, forget_old
 from stopcli.web.work.question import Question, moment_id, split_id
-from stopcli.web.work.workspace import Models, Settings, Workspace
+from stopcli.web.work.workspace import Models, Settings, Workspace, _answered
 
 
 def test_work_is_done_one_piece_at_a_time_and_the_same_waits_only_once():
@@ -193,6 +194,31 @@ def test_videos_have_ids_and_links_out_of_the_folder_have_none(tmp_path):
         with pytest.raises(FileMissing):
             footage.path_of(wrong)
     assert {p.name for p in Footage([folder / "link.mp4"]).scan()} == {"link.mp4"}  # it was named itself
+
+
+def test_answers_go_to_the_rows_that_are_nearly_the_same_stretch(tmp_path):
+    film = write_video(tmp_path / "a.mp4", frames=5)
+    footage = Footage([tmp_path])
+    footage.scan()
+    table = tmp_path / "labels.csv"
+
+    def answered(rows, answers):
+        table.write_text("path,start,end,label\n" + "".join(f"a.mp4,{row}\n" for row in rows))
+        with LabelTable(table) as labels:
+            media = SimpleNamespace(is_end=lambda *_: False)
+            space = SimpleNamespace(footage=footage, table=labels, media=media)
+            space._place = lambda moment: Workspace._place(space, moment)
+            file = Footage.id_of(film)
+            named = {moment_id(file, *times): label for times, label in answers.items()}
+            return {place[1:]: label for place, label in _answered(space, named).items()}
+
+    assert answered(["7.50,10.00,x"], {(7.4, 10.0): "y"}) == {(7.5, 10.0): "y"}
+    assert answered(["0,600,x"], {(0.0, 660.0): "y"}) == {(0.0, 660.0): "y"}
+    two = answered(["0,80,x"], {(0.0, 80.2): "y", (0.0, 80.4): "z"})
+    assert two == {(0.0, 80.0): "y", (0.0, 80.4): "z"}
+    trimmed = answered(["0,8,run", "0.3,8,jump"], {(0.0, 8.0): None, (0.2, 8.0): "run"})
+    assert trimmed == {(0.0, 8.0): None, (0.2, 8.0): "run"}
+    assert answered(["0,8,", "0.1,8.1,jump"], {(0.0, 8.04): "y"}) == {(0.1, 8.1): "y"}
 
 
 def test_moments_have_ids_to_the_millisecond():

@@ -6,13 +6,16 @@ import csv
 import io
 import os
 import unicodedata
-from collections.abc import Collection, Mapping
+from bisect import bisect_left
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from itertools import islice, takewhile
 from pathlib import Path
 from typing import NamedTuple
 
 from stopcli.data.background import BACKGROUND
 from stopcli.data.paths import table_path
-from stopcli.data.table import SAME_STRETCH
+from stopcli.data.table import ROUNDED, is_same_stretch
 from stopcli.data.tablefile import Form, is_length
 from stopcli.errors import UsageError
 from stopcli.output.sink import no_formula, safe_path
@@ -85,18 +88,31 @@ def place_of(path: Path, start: float | None, end: float | None) -> Place:
     return Path(os.path.abspath(path)), rounded(start), rounded(end)  # noqa: PTH100
 
 
-def same_stretch(places: Collection[Place], place: Place) -> Place | None:
-    """Return which of some places of one file is nearly the same stretch: by hand, times are rounded."""
+def nearest_of(places: Sequence[Place], place: Place) -> Place | None:
+    """Return which of some places of one file, ascending, is nearly the same stretch: the closest."""
     start, end = place[1] or 0.0, place[2]
-    shares: dict[Place, float] = {}
-    for other in places:
-        if end is None or other[2] is None:
-            continue
-        begin, stop = other[1] or 0.0, other[2]
-        whole = max(end, stop) - min(start, begin)
-        shares[other] = (min(end, stop) - max(start, begin)) / whole if whole > 0 else 0.0
-    best = max(shares, key=lambda other: shares[other], default=None)
-    return best if best is not None and shares[best] >= SAME_STRETCH else None
+    if end is None:
+        return None
+    first = bisect_left(places, start - ROUNDED, key=_start)
+    near = takewhile(lambda other: _start(other) <= start + ROUNDED, islice(places, first, None))
+    found = {
+        other: abs(_start(other) - start) + abs(other[2] - end)
+        for other in near
+        if other[2] is not None and is_same_stretch((start, end), (_start(other), other[2]))
+    }
+    return min(found, key=lambda other: found[other], default=None)
+
+
+def by_file(places: Iterable[Place]) -> dict[Path, list[Place]]:
+    """Return places by their file, ascending."""
+    out: dict[Path, list[Place]] = defaultdict(list)
+    for place in sorted(places, key=_start):
+        out[place[0]].append(place)
+    return out
+
+
+def _start(place: Place) -> float:
+    return place[1] or 0.0
 
 
 def read_place(folder: Path, row: dict[str, str]) -> Place | None:

@@ -7,8 +7,8 @@ import os
 import re
 import shutil
 import time
-from collections import Counter, defaultdict
-from collections.abc import Collection, Iterable, Mapping
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, suppress
 from dataclasses import dataclass
 from hashlib import sha256
@@ -21,13 +21,14 @@ from stopcli.fileio import alone, exists, file_hash, is_file, make_folder, repla
 from stopcli.tasks.labelling.rows import (
     Labelled,
     Place,
+    by_file,
     checked_label,
     followed,
+    nearest_of,
     path_cell,
     place_of,
     plain,
     read_place,
-    same_stretch,
     seconds_cell,
     table_text,
 )
@@ -35,7 +36,8 @@ from stopcli.tasks.labelling.rows import (
 PATIENCE, SETTLED = 5.0, 0.2  # seconds that another program may write, and after which it is done
 
 
-_List = tuple[list[Labelled], Counter[str], Mapping[Path, Collection[Place]]]
+_Files = Mapping[Path, Sequence[Place]]
+_List = tuple[list[Labelled], Counter[str], tuple[_Files, ...]]
 
 
 @dataclass(frozen=True)
@@ -65,7 +67,7 @@ class LabelTable(AbstractContextManager["LabelTable"]):
         self.sha256: str | None = None  # of the file as it is known
         self._seen: tuple[int, int, int] | None = None
         self._form = Form()
-        self._list: tuple[object, _List] = None, ([], Counter(), {})
+        self._list: tuple[object, _List] = None, ([], Counter(), ())
         self._rows: dict[Place | int, dict[str, str]] = {}  # by place; those not understood by their number
         with ExitStack() as stack:
             make_folder(self.path.parent)
@@ -91,7 +93,7 @@ class LabelTable(AbstractContextManager["LabelTable"]):
         if self._list[0] is not self._rows:
             found = ((place, row["label"]) for place, row in self._rows.items() if isinstance(place, tuple))
             rows = [Labelled(*place, label) for place, label in found if label]
-            self._list = self._rows, (rows, Counter(row.label for row in rows), _by_file(self._rows))
+            self._list = self._rows, (rows, Counter(row.label for row in rows), _places(self._rows))
         return self._list[1]
 
     def label_of(self, path: Path, start: float | None, end: float | None) -> str | None:
@@ -100,8 +102,9 @@ class LabelTable(AbstractContextManager["LabelTable"]):
         return None if row is None else row["label"] or None
 
     def near(self, place: Place) -> Place | None:
-        """Return the place of a row that is nearly the same stretch of the file, if there is one."""
-        return same_stretch(self._listed()[2].get(place[0], ()), place)
+        """Return the place of a row that is nearly the same stretch of the file; rather one with a label."""
+        found = (nearest_of(files.get(place[0], ()), place) for files in self._listed()[2])
+        return next(filter(None, found), None)
 
     @property
     def left(self) -> str | None:
@@ -246,12 +249,10 @@ class LabelTable(AbstractContextManager["LabelTable"]):
         self.sha256 = sha256(data).hexdigest()
 
 
-def _by_file(places: Iterable[Place | int]) -> dict[Path, list[Place]]:
-    out: dict[Path, list[Place]] = defaultdict(list)
-    for place in places:
-        if isinstance(place, tuple):
-            out[place[0]].append(place)
-    return out
+def _places(rows: Mapping[Place | int, Mapping[str, str]]) -> tuple[_Files, _Files]:
+    """Return the places of rows by file: of those with a label, and of those that wait for one."""
+    known = [(place, row["label"]) for place, row in rows.items() if isinstance(place, tuple)]
+    return by_file(p for p, label in known if label), by_file(p for p, label in known if not label)
 
 
 def _check_columns(path: Path, row: Mapping[str, str]) -> None:

@@ -216,13 +216,7 @@ class Workspace:
             self.labels()
             for file in {split_id(moment)[0] for moment, label in answers.items() if label}:
                 self.archive().view.check_same(self.footage.path_of(file))
-            gone = {self._place(moment) for moment, label in answers.items() if label is None}
-            places: dict[Place, str | None] = dict.fromkeys(gone)
-            for moment, label in answers.items():
-                if label is not None:  # what was trimmed is not where it was, however near
-                    place = self._place(moment)
-                    places[_exactly(self, moment) if place in gone else place] = label
-            self.table.put(places)
+            self.table.put(_answered(self, answers))
             self._order.answered()
             counts = self.table.counts()
             self._order.add(label for label in answers.values() if label and label in counts)
@@ -299,6 +293,18 @@ class Workspace:
         for archive in self._archives.values():
             self.on_lane(archive.close)
         self._lane.shutdown(wait=False, cancel_futures=True)
+
+
+def _answered(space: Workspace, answers: Mapping[str, str | None]) -> dict[Place, str | None]:
+    """Return the places in the table that answers are about."""
+    gone = {space._place(moment) for moment, label in answers.items() if label is None}
+    trimmed = {place[0] for place in gone}  # their moments are not where they were, however near
+    places: dict[Place, str | None] = dict.fromkeys(gone)
+    for moment, label in answers.items():
+        if label is not None:
+            place, here = space._place(moment), _exactly(space, moment)
+            places[here if place[0] in trimmed or place in places else place] = label
+    return places
 
 
 def _exactly(space: Workspace, moment: str) -> Place:
