@@ -42,7 +42,9 @@ SEED = 20261126
 PAIRS = [(o, m) for o in OBJECT_NAMES for m in MOTION_NAMES]
 ARCHIVES = ((5, 5), (40, 5), (40, 24), (200, 24), (800, 43))  # clips, and objects that they may show
 REPETITIONS, QUERIES = 20, 8
-TAUGHT = tuple((sort, n, more) for sort in ("object", "motion") for n in (3, 5, 10) for more in (False, True))
+TAUGHT = tuple(
+    (sort, clips, more) for sort in ("object", "motion") for clips in (2, 3, 5, 10) for more in (False, True)
+)
 OWN, OTHERS = 10, 200  # clips of each label that are asked about, and clips of nothing that was learned
 FILMS, SHOTS, RATE, SIZE = 20, 10, 24, (192, 144)
 READINGS = {"windows of 8 s": (8.0, False), "windows of 4 s": (4.0, False), "cuts, 8 s": (8.0, True)}

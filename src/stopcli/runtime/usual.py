@@ -47,27 +47,26 @@ class Usual:
         """
         sums = np.zeros((count, clips.shape[1]))
         np.add.at(sums, truth, clips)
-        fits = np.stack([scores, _cosines(clips, sums[truth] - _together(clips, truth, groups))], 1)
-        known = np.isfinite(fits).all(1)  # a label of one clip: nothing is like it
+        together, groups_of = _together(clips, truth, groups, count)
+        fits = np.stack([scores, _cosines(clips, sums[truth] - together)], 1)
+        known = np.isfinite(fits).all(1)  # a label of one group: nobody knows how it looks elsewhere
         if not known.any():
             return None
-        amount = np.bincount(truth[known], minlength=count)
         usual = np.tile(fits[known].mean(0), (count, 1))
-        for label in np.flatnonzero(amount):
+        for label in np.unique(truth[known]):
             usual[label] = fits[known & (truth == label)].mean(0)
         usual[~sums.any(1), 1] = 0.0  # the cosine with nothing
         if held_out is None:
-            away = fits[known] - usual[truth[known]]
-            freedom = len(away) - int((amount > 0).sum())
+            away, freedom, share = _deviations(fits, usual, truth, known, groups_of)
         else:
             judged, answers, own = held_out
             away = np.stack([own, _cosines(judged, sums[answers])], 1) - usual[answers]
-            usual, freedom = usual + away.mean(0), len(away) - 1
-            away = away - away.mean(0)
+            usual, away = usual + away.mean(0), away - away.mean(0)
+            freedom, share = len(away) - 1, 1 - 1 / len(away)
         if freedom < 1:
             return None
-        spread = np.maximum(np.sqrt((away**2).sum(0) / freedom), 1e-4)
-        spreads = spread * np.sqrt(1 + 1 / np.maximum(amount, 1))[:, None]
+        spread = np.maximum(np.sqrt((away**2).mean(0) / share), 1e-4)
+        spreads = spread * np.sqrt(1 + 1 / np.maximum(groups_of, 1))[:, None]
         parts = (_unit(sums), usual, spreads, np.array([freedom]))
         return cls(*(part.astype(np.float32) for part in parts))
 
@@ -92,15 +91,37 @@ class Usual:
         return Usual(self.means[some], self.fits[some], self.spreads[some], self.freedom)
 
 
-def _together(clips: Vectors, truth: NDArray[np.int64], groups: Sequence[str]) -> NDArray[np.float64]:
-    """Return the sum (N,E) of each clip and those of its class in its group; itself, if that is the class."""
+def _together(
+    clips: Vectors, truth: NDArray[np.int64], groups: Sequence[str], count: int
+) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """Return the sum (N,E) of the clips of each one's class in its group, and how many groups each has."""
     keys: dict[tuple[int, str], int] = {}
     at = np.array([keys.setdefault(key, len(keys)) for key in zip(truth.tolist(), groups, strict=True)])
-    homes = np.bincount([label for label, _ in keys])
     sums = np.zeros((len(keys), clips.shape[1]))
     np.add.at(sums, at, clips)
-    out: NDArray[np.float64] = np.where((homes[truth] > 1)[:, None], sums[at], clips)
-    return out
+    return sums[at], np.bincount([label for label, _ in keys], minlength=count)
+
+
+def _deviations(
+    fits: NDArray[np.float64],
+    usual: NDArray[np.float64],
+    truth: NDArray[np.int64],
+    known: NDArray[np.bool_],
+    groups_of: NDArray[np.int64],
+) -> tuple[NDArray[np.float64], int, float]:
+    """Return how far fits (N,2) are from what is usual, in how many degrees of freedom, and their share.
+
+    The freedom is that of groups: clips of one group are much alike. Two groups are as near to each other as
+    the other way round: of labels with no more, only how labels differ is known.
+    """
+    many = known & (groups_of[truth] > 2)
+    if many.any():
+        labels = np.unique(truth[many])
+        every = int(groups_of[labels].sum())
+        freedom = every - len(labels)
+        return fits[many] - usual[truth[many]], freedom, freedom / every
+    labels = np.unique(truth[known])
+    return fits[known] - usual[labels].mean(0), len(labels) - 1, 1 - 1 / len(labels)
 
 
 def _cosines(clips: Vectors, others: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -76,7 +76,8 @@ def finetune(
         if base.folder is not None and base.folder.resolve() == output.resolve():
             raise UsageError(f"{output}: is the model to start from, and would be lost; choose another -o")
         workshop = _Workshop(base, options, encoder_options, callback, command)
-        data, measured = workshop.read(table, skip_bad=skip_bad), None
+        begun = resume and folder.state_file.exists()
+        data, measured = workshop.read(table, skip_bad=skip_bad, begun=begun), None
         if options.folds is not None:
             if not resume:
                 shutil.rmtree(output / FOLDS, ignore_errors=True)
@@ -177,13 +178,17 @@ class _Workshop:
         self._origin = origin | {"command": command}
         self._seen = Seen() if base.folder is None else read_seen(base.folder)
 
-    def read(self, table: Dataset, *, skip_bad: bool) -> Dataset:
-        """Read the clips into the cache; return the rows of those that can be."""
+    def read(self, table: Dataset, *, skip_bad: bool, begun: bool = False) -> Dataset:
+        """Read the clips into the cache; return the rows of those that can be.
+
+        A run that was ``begun`` goes on as it is.
+        """
         if self._options.background:
             table = with_background(table, self._options.seed, _span_of)
             self._callback.noted(table.notes[-1])
         data = check_videos(table, self._reader, self._callback, skip_bad=skip_bad)
-        self._spare_prompts(data)
+        if not begun:
+            self._spare_prompts(data)
         return data
 
     def _spare_prompts(self, data: Dataset) -> None:

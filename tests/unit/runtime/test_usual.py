@@ -88,7 +88,7 @@ def test_each_clip_is_judged_without_those_of_its_file():
             [scores[truth == label].mean(), np.mean(expected)], abs=1e-5
         )
         assert found.means[label] == pytest.approx(unit(clips[truth == label].sum(0)), abs=1e-5)
-    assert found.freedom.tolist() == [10]
+    assert found.freedom.tolist() == [8]  # five groups of each
 
 
 def test_held_out_clips_say_how_far_off_all_are():
@@ -109,9 +109,42 @@ def test_too_few_clips_measure_nothing():
     assert Usual.of(clips, np.arange(3), np.zeros(3, np.float32), names, 3) is None
     assert fit_head(LABELS, clips, clips, np.arange(3), kind="prototype").head.usual is None
     one_of_two = np.array([0, 0, 1])
-    found = Usual.of(clips, one_of_two, np.zeros(3, np.float32), names, 2)
-    assert found is not None
-    assert np.isfinite(found.fits).all()
+    assert Usual.of(clips, one_of_two, np.zeros(3, np.float32), names, 2) is None
+
+
+def test_clips_of_one_film_do_not_say_how_a_label_looks_in_another(world):
+    """Neighbours in a film are much alike: whatever is of another film would be doubted."""
+    rng = np.random.default_rng(7)
+    centres = unit(rng.normal(size=(3, 32)))
+    films = clips_of(centres, 2, rng)[0]  # two films of each label, windows of which hardly differ
+    texts = unit(rng.normal(size=32) + 0.3 * centres)
+    own, truth = clips_of(centres, 40, rng)
+    for count in (1, 2):
+        chosen = np.array([2 * label + film for label in range(3) for film in range(count)])
+        clips = unit(np.repeat(films[chosen], 5, axis=0) + 0.02 * rng.normal(size=(15 * count, 32)))
+        classes, groups = np.repeat(chosen // 2, 5), [str(film) for film in np.repeat(chosen, 5)]
+        head = fit_head(LABELS, texts, clips, classes, kind="mix", groups=groups).head
+        assert (head.usual is None) == (count == 1)
+        best = head.logits(own).argmax(1)
+        shares = [
+            chance(replace(head, usual=None).odds(own[i : i + 1], int(b))[0]) for i, b in enumerate(best)
+        ]
+        sure = confidences(head, own)[1]
+        assert ((sure > 0.9) & (best == truth)).mean() > 0.8 * (
+            (np.array(shares) > 0.9) & (best == truth)
+        ).mean()
+
+
+def test_two_clips_of_a_label_are_as_near_to_each_other_as_the_other_way_round():
+    rng = np.random.default_rng(8)
+    centres = unit(rng.normal(size=(3, 32)))
+    clips, truth = clips_of(centres, 2, rng)
+    head = fit_head(LABELS, unit(rng.normal(size=32) + 0.3 * centres), clips, truth, kind="mix").head
+    assert (head.usual.spreads > 0.01).all()
+    assert head.usual.freedom.tolist() == [2]
+    own, answers = clips_of(centres, 40, rng)
+    best, sure = confidences(head, own)
+    assert ((sure > 0.9) & (best == answers)).mean() > 0.6
 
 
 def test_rare_is_what_students_distribution_says():

@@ -136,13 +136,9 @@ def locate(container: Container, start: float, end: float) -> Moment:
 def _scan(container: Container, limit: int, stop: int) -> list[Place]:
     """Return the packets from the last key frame shown by ``limit`` to ``stop``, read on from here."""
     found: list[Place] = []
-    doubtful = container.is_guessed
     for packet in pictures(container):
         stamp = stamp_of(packet)
         if stamp is None or not packet.size:
-            continue
-        if doubtful and packet.is_keyframe:
-            doubtful = False
             continue
         if found and packet.dts is not None and packet.dts >= stop:
             break
