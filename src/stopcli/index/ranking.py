@@ -99,8 +99,9 @@ def search(
 
 def _elsewhere(moments: Iterator[tuple[int, Hit]], query: Query) -> Iterator[tuple[int, Hit]]:
     """Yield moments; an example's own not in its file, but in those that are the same."""
+    mine = set(query.without)
     for row, hit in moments:
-        if row not in query.without:
+        if row not in mine:
             yield row, hit
             continue
         places = [p for p in (hit.path, *hit.also) if not any(is_same(p, own) for own in query.own)]
