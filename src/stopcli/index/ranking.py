@@ -277,10 +277,10 @@ def _left_out(state: Snapshot, selection: Selection, example: Example, content: 
     """Return the rows that are the example itself: of its own file, not of a copy elsewhere, at its time."""
     entry = state.entries.get(content)
     homes = () if entry is None else np.flatnonzero(selection.first == entry.first)
-    places = (
-        p for i in homes for p in (selection.paths[i], *selection.copies.get(int(selection.first[i]), ()))
-    )
-    if entry is None or not any(is_same(place, example.path) for place in places):
+    if entry is None:
+        return ()
+    places = (p for i in homes for p in (selection.paths[i], *selection.copies_of(entry.first)))
+    if not any(is_same(place, example.path) for place in places):
         return ()
     start, end = example.span(window := selection.window)
     if start is None or end is None or window is None:

@@ -80,10 +80,9 @@ class Index(AbstractContextManager["Index"]):
         if (self.folder / LOCK).is_symlink():
             raise unusable(self.folder / LOCK, "a link; it may lead anywhere")
         try:
-            lock = sqlite3.connect(
-                self.folder / LOCK, timeout=min(TURN, self._wait if wait is None else wait)
-            )
-            self._take(lock, self._wait if wait is None else wait)
+            most = self._wait if wait is None else wait
+            lock = sqlite3.connect(self.folder / LOCK, timeout=min(TURN, most))
+            self._take(lock, most)
             with suppress(CannotWrite):
                 write_text(holder, f"process {os.getpid()} on {socket.gethostname()} (since {time.ctime()})")
             self._locked = True

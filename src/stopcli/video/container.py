@@ -142,7 +142,9 @@ class Container:
 
     def packets(self) -> Iterator[Any]:
         """Yield the packets of the pictures as `read` does; where a seek lands anywhere, key frame first."""
-        waits, guessed, self.key = self.may_jump() and not self._at_start, self.is_guessed, None
+        waits, self.key = self.may_jump() and not self._at_start, None
+        # the packets of MPEG-PS have times, which pictures share: behind a seek, the first one's may be wrong
+        guessed = waits and self.file.format.name == "mpeg" and self.recordings is None
         for packet in self.read(self.stream):
             if guessed and packet.is_keyframe:
                 guessed = False
@@ -264,11 +266,6 @@ class Container:
         every = [*(stream.metadata for stream in self.file.streams), self.file.metadata]
         texts = [data.get(name) for data in every for name in ("timecode", "TIMECODE")]
         return next((t for t in texts if t and TIMECODE.fullmatch(t)), None)
-
-    @property
-    def is_guessed(self) -> bool:
-        """Whether the next key frame may have a wrong time: behind a seek, MPEG-PS packets of many have."""
-        return self.file.format.name == "mpeg" and not self._at_start and self.recordings is None
 
     def may_jump(self) -> bool:
         """Say whether the file may be several recordings, each with a clock of its own, and has no index."""
