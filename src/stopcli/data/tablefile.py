@@ -13,7 +13,7 @@ import io
 import json
 import re
 from collections import Counter
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from types import NoneType
 from typing import Any, NamedTuple
@@ -161,7 +161,7 @@ def _columns(path: Path, cells: list[str]) -> list[str]:
     given = [cell.strip() for cell in cells]
     while given and not given[-1]:
         given.pop()
-    names = list(_paired([NAMES.get(name.lower().replace(" ", "_"), name) for name in given]))
+    names = list(_ours(given))
     if names.count("") > 1:
         raise BadDataset(f"{path}: {names.count('')} columns without a name; name them")
     name, count = Counter(n for n in names if n).most_common(1)[0] if any(names) else ("", 0)
@@ -173,11 +173,16 @@ def _columns(path: Path, cells: list[str]) -> list[str]:
 
 def is_length(name: str) -> bool:
     """Say whether a column tells how long moments last."""
-    return name.lower().replace(" ", "_") in LENGTHS
+    return _plain(name) in LENGTHS
 
 
-def _paired(names: list[str]) -> Iterator[str]:
-    """Yield columns; a start and an end that have other names, or a start and a length, by ours."""
+def _plain(name: str) -> str:
+    return name.lower().replace(" ", "_")
+
+
+def _ours(given: Sequence[str]) -> Iterator[str]:
+    """Yield what this project calls columns; those of `PAIRS` only beside each other, or beside a length."""
+    names = [NAMES.get(_plain(name), name) for name in given]
     lower, ends = {name.lower() for name in names}, "end" in names or any(map(is_length, names))
     pair = next((p for p in PAIRS if p[0] in lower and (p[1] in lower or ends)), None)
     known: dict[str, str] = {}
@@ -248,7 +253,7 @@ def _none(_: str) -> None:
 def _named(record: dict[Any, Any]) -> dict[str, Any] | str:
     """Return cells by the names of this project, or what is wrong with them."""
     given = list(map(str, record))
-    names = dict(zip(given, _paired([NAMES.get(n.lower().replace(" ", "_"), n) for n in given]), strict=True))
+    names = dict(zip(given, _ours(given), strict=True))
     name, count = Counter(names.values()).most_common(1)[0] if names else ("", 0)
     if count > 1:
         twice = ", ".join(repr(short(given)) for given, meant in names.items() if meant == name)
