@@ -67,7 +67,7 @@ def embed_videos(
                 progress(path)
         todo = [p for p in keys if p not in done]
         failures = _embed(encoder, todo, keys, vectors, journal, window, progress)
-        if vectors.parts:
+        if vectors.unsaved:
             save(output, vectors)
         journal.end()
         parts.close()
@@ -123,7 +123,7 @@ def _take_parts(vectors: VectorFile, journal: Journal, output: Path, locks: Exit
     """
     for _, part in read_run(shards_of(output)).parts(output.suffix):
         locks.enter_context(alone(part))
-        vectors.parts |= _open(Journal(part, journal.provenance), part, force=False).parts
+        vectors.take(_open(Journal(part, journal.provenance), part, force=False))
     journal.begin(vectors)
 
 
@@ -179,7 +179,7 @@ def embed_texts(
         if new:
             vectors.put([Row(t) for t in new], encoder.encode_texts(new))
             journal.begin(vectors)
-        if vectors.parts:  # also what an interrupted run has done
+        if vectors.unsaved:  # also what an interrupted run has done
             save(output, vectors)
         journal.end()
     wanted = set(texts)
@@ -195,8 +195,9 @@ def _open(journal: Journal, output: Path, force: bool) -> VectorFile:
     now = journal.provenance
     if force:
         return VectorFile(now)
-    begun = journal.recover()
-    recovered = VectorFile(now, {} if differences(begun.provenance, now) else begun.parts)
+    begun, recovered = journal.recover(), VectorFile(now)
+    if not differences(begun.provenance, now):
+        recovered.take(begun)
     if not output.exists():
         if begun.parts:
             require_alike(f"{journal.path}: what an interrupted run has done", begun.provenance, now)
@@ -204,13 +205,15 @@ def _open(journal: Journal, output: Path, force: bool) -> VectorFile:
     try:
         vectors = load(output)
     except InputError:
-        if not recovered.parts:
+        if not (recovered.parts and journal.of_two_files):
             raise
-        return recovered  # a process died while it wrote the output; the journal has all of it
+        return recovered  # a process died between the two; the journal has all of it
     if recovered.parts and differences(vectors.provenance, now):
         return recovered
     require_alike(str(output), vectors.provenance, now)
-    return VectorFile(now, vectors.parts | recovered.parts)
+    vectors.provenance = now
+    vectors.take(recovered)
+    return vectors
 
 
 def _key_of(vectors: VectorFile, path: str) -> FileKey | None:

@@ -50,6 +50,7 @@ class VectorFile:
 
     provenance: dict[str, Any]
     parts: dict[str, tuple[list[Row], list[NDArray[np.float32]]]] = field(default_factory=dict)
+    unsaved: set[str] = field(default_factory=set)  # the parts that the file on disk lacks
 
     @property
     def rows(self) -> list[Row]:
@@ -68,7 +69,12 @@ class VectorFile:
             part = new.parts.setdefault(row.path, ([], []))
             part[0].append(row)
             part[1].append(vector)
-        self.parts |= new.parts
+        self.take(new)
+
+    def take(self, other: VectorFile) -> None:
+        """Add all that another one holds; its parts take the place of those of the same name."""
+        self.parts |= other.parts
+        self.unsaved |= other.parts.keys()
 
 
 def check_vector_file(path: Path, *, force: bool = False) -> None:
@@ -98,6 +104,7 @@ def load(path: Path) -> VectorFile:
             raise ValueError("no vectors")
         vectors = VectorFile(provenance)
         vectors.put(rows, matrix)
+        vectors.unsaved.clear()
     except (OSError, ValueError, KeyError, TypeError, IndexError, EOFError, BadZipFile) as error:
         way = "choose another --output, or start over with --force"
         raise InputError(f"{path}: not a file of vectors made by 'stop embed', or damaged; {way}") from error
@@ -238,6 +245,7 @@ class Journal:
 
     def __init__(self, output: Path, provenance: dict[str, Any]) -> None:
         self.path = output.with_name(f".{output.name}.journal")
+        self.of_two_files = output.suffix.lower() == ".npy"
         self.provenance = provenance
 
     def recover(self) -> VectorFile:
@@ -257,10 +265,14 @@ class Journal:
         return vectors
 
     def begin(self, vectors: VectorFile) -> None:
-        """Start the journal over with what is already known, before anything that holds it is replaced."""
+        """Start the journal over with what the output lacks, before anything that holds it is replaced.
+
+        A ``.npy`` and its rows are two files, which a crash may tear apart: then it has the output's, too.
+        """
+        kept = vectors.parts if self.of_two_files else vectors.unsaved
         with replacing(self.path) as part, part.open("w", encoding="utf-8", newline="\n") as out:
             out.write(json.dumps(self.provenance) + "\n")
-            out.writelines(_entry(*known) + "\n" for known in vectors.parts.values())
+            out.writelines(_entry(*vectors.parts[name]) + "\n" for name in kept)
 
     def append(self, rows: Sequence[Row], vectors: Sequence[NDArray[np.float32]]) -> None:
         """Add the rows of one file."""

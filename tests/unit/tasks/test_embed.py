@@ -124,6 +124,43 @@ def test_a_process_that_dies_while_it_saves_loses_nothing(files, tmp_path, suffi
     assert held(out) == {files[0]: 1, files[1]: 2, files[2]: 3}
 
 
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_adding_one_file_journals_that_one_and_adding_none_writes_nothing(files, tmp_path, suffix):
+    """A ``.npy`` and its rows can be torn apart by a crash, so it is journaled whole."""
+    out = tmp_path / f"v{suffix}"
+    embed_videos(Encoder(), files[:2], out)
+    written, journal = out.stat(), Journal(out, {})
+    seen = []
+
+    class Looking(Encoder):
+        def encode_videos(self, paths, **_):
+            seen.append(list(journal.recover().parts))
+            yield from super().encode_videos(paths)
+
+    embed_videos(Looking(), files[:2], out)
+    assert (out.stat().st_ino, out.stat().st_mtime_ns) == (written.st_ino, written.st_mtime_ns)
+    embed_videos(Looking(), files, out)
+    assert seen == [[], files[:2] if suffix == ".npy" else []]
+    assert set(held(out)) == set(files)
+
+
+def test_a_damaged_output_is_refused_although_a_journal_has_some_of_it(files, tmp_path, monkeypatch):
+    out = tmp_path / "v.npz"
+    embed_videos(Encoder(), files[:2], out)
+    die_at(out, monkeypatch)
+    with pytest.raises(KeyboardInterrupt):
+        embed_videos(Encoder(), files, out)
+    monkeypatch.undo()
+    whole = out.read_bytes()
+    out.write_bytes(whole[:100])
+    with pytest.raises(InputError, match="damaged"):
+        embed_videos(Encoder(), files, out)
+    out.write_bytes(whole)
+    encoder = Encoder()
+    embed_videos(encoder, files, out)
+    assert (encoder.seen, set(held(out))) == ([], set(files))
+
+
 def test_rows_of_other_vectors_are_refused(files, tmp_path):
     out, other = tmp_path / "v.npy", tmp_path / "w.npy"
     embed_videos(Encoder(), files[:2], out)
