@@ -116,11 +116,14 @@ def locate(container: Container, start: float, end: float) -> Moment:
     limit = math.floor((base + start + CLOSE) / unit)
     stop = math.ceil((base + end - CLOSE) / unit)
     found: list[Place] = []
+    ended: int | None = None
     for _ in approach(container, base + start):
-        found = _scan(container, limit, stop)
+        found, ended = _scan(container, limit, stop)
         if found and found[0].stamp <= limit:
             break
     last = timeline.duration + timeline.offset
+    if ended is not None and ended * unit - base < last - LONG:  # it was cut off, or sound goes on
+        last = min(last, max(ended * unit, _heard_until(container, ended * unit)) - base)
     if start >= last:
         raise UnreadableVideo(f"{container.path}: it ends at {last:.2f} s, but {start:.2f} s was wanted")
     first = max((p.stamp for p in found if p.stamp <= limit), default=limit)
@@ -133,20 +136,34 @@ def locate(container: Container, start: float, end: float) -> Moment:
     return moment
 
 
-def _scan(container: Container, limit: int, stop: int) -> list[Place]:
-    """Return the packets from the last key frame shown by ``limit`` to ``stop``, read on from here."""
+def _scan(container: Container, limit: int, stop: int) -> tuple[list[Place], int | None]:
+    """Return the packets from the last key frame shown by ``limit`` to ``stop``, read on from here.
+
+    And when the last picture ends, if the file does before ``stop``; its header may claim more.
+    """
     found: list[Place] = []
+    step, ended = round(1 / (rate_of(container.stream) * container.stream.time_base)), 0
     for packet in pictures(container):
         stamp = stamp_of(packet)
         if stamp is None or not packet.size:
             continue
         if found and packet.dts is not None and packet.dts >= stop:
-            break
+            return found, None
+        ended = max(ended, stamp + (packet.duration or step))
         if packet.is_keyframe and stamp <= limit:
             found = []
         if found or packet.is_keyframe:
             found.append(Place(stamp, bool(packet.is_keyframe)))
-    return found
+    return found, ended if found else None
+
+
+def _heard_until(container: Container, seconds: float) -> float:
+    """Return when the sound ends that goes on at a time of the stream's own clock, which is seconds, too."""
+    with suppress(OSError):
+        container.seek(seconds)
+    packets = container.read(*container.sounds) if container.sounds else iter(())
+    heard = (float((p.pts + (p.duration or 0)) * p.time_base) for p in packets if p.pts is not None)
+    return max(heard, default=seconds)
 
 
 def approach(container: Container, seconds: float) -> Iterator[None]:

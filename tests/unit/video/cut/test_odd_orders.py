@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from clock_films import number_in, numbers_in, picture, write_clock
+from stopcli.errors import UnreadableVideo
 from stopcli.tasks.clips import save_clip
 from stopcli.video.cut.chapters import write_chapters
 
@@ -96,3 +97,49 @@ def test_the_last_chapter_ends_with_a_film_that_begins_late(tmp_path):
         ends = [float(c["end"] * c["time_base"]) for c in made.chapters()]
     assert max(ends) == pytest.approx(104.0, abs=0.3)
     assert np.isfinite(ends).all()
+
+
+def remux(source, target, *, only_pictures=False, until=None, **options):
+    """Copy a film into another container; pictures from ``until`` seconds on are left out."""
+    with av.open(str(source)) as film, av.open(str(target), "w", container_options=options) as out:
+        wanted = film.streams.video if only_pictures else film.streams
+        streams = {s.index: out.add_stream_from_template(s, opaque=True) for s in wanted}
+        for packet in film.demux(*wanted):
+            late = (
+                until is not None
+                and packet.stream.type == "video"
+                and (packet.pts or 0) >= until / packet.time_base
+            )
+            if packet.size and not late:
+                packet.stream = streams[packet.stream_index]
+                out.mux(packet)
+    return target
+
+
+@pytest.mark.parametrize("silent", [False, True])
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
+def test_a_film_that_was_cut_off_ends_with_its_last_picture(tmp_path, suffix, silent):
+    """Its header still has the whole length: clips had seconds of nothing, or pictures of another moment."""
+    film = write_clock(tmp_path / "film.mkv", seconds=10, audio="libmp3lame")
+    options = {"movflags": "faststart"} if suffix == ".mp4" else {}
+    whole = remux(film, tmp_path / f"whole{suffix}", only_pictures=silent, **options).read_bytes()
+    torn = tmp_path / f"torn{suffix}"
+    torn.write_bytes(whole[: len(whole) // 2])
+    with av.open(str(torn)) as begun:
+        end = sum(p.size > 0 for p in begun.demux(video=0)) / 25
+    assert 3 < end < 7
+    for exact in (False, True):
+        clip = save_clip(torn, end - 1, end + 1.5, tmp_path / f"{exact}{suffix}", exact=exact)
+        assert clip.start + clip.duration == pytest.approx(end, abs=0.09)
+        with pytest.raises(UnreadableVideo, match=r"it ends at [\d.]+ s, but 8\.00 s was wanted"):
+            save_clip(torn, 8, 9, tmp_path / f"none{suffix}", exact=exact)
+
+
+def test_the_last_picture_stays_while_the_sound_goes_on(tmp_path):
+    film = write_clock(tmp_path / "film.mkv", seconds=10)
+    long = remux(film, tmp_path / "long.mkv", until=6.0)
+    clip = save_clip(long, 5, 9, tmp_path / "clip.mkv")
+    assert (clip.start, clip.start + clip.duration) == (
+        pytest.approx(5.0, abs=0.05),
+        pytest.approx(9.0, abs=0.05),
+    )
