@@ -195,6 +195,7 @@ def command(
         s.note_cut([*request.texts, *request.narrow, *request.unlike])
         with s.engine(index, search.cuts) as engine:
             result = engine.search(request, videos, s.roots(search.paths))
+        s.output.several = len(result.queries) > 1
         hits, missed = search.sort_out(result, every=every, say=s.say)
         shown = list(saved(s, hits, save_clips, cutting, videos, force=files.force))
         s.output.add_all([*shown, *missed, *result.failures])

@@ -77,6 +77,7 @@ def command(
         began, words = _check(folder), _words(execute)
         query = list(expanded(query))
         s.note_cut(query)
+        s.output.several = len(query) > 1
         request = SearchRequest(tuple(query), window=window, filters=Filters(top_k=EVERY))
         least = _least(s, query) if min_confidence is None else min_confidence
         with s.engine(index, cuts) as engine, _seen(engine, folder, request, least) as seen:

@@ -45,6 +45,7 @@ class Sink(AbstractContextManager["Sink"]):
         self.format = format if format not in ("auto", "table") else "quiet" if quiet else "table"
         self.records: list[Any] = []
         self.inputs = 0  # how many there are, where they are counted
+        self.several = False  # hits answer several queries: a line of a moment says which
         self.goes_on = False  # where nobody reads any more: files are still to be written
         self._quiet = quiet
         self._null, self._raw = null, raw
@@ -105,6 +106,8 @@ class Sink(AbstractContextManager["Sink"]):
                 if text in self._shown:
                     return
                 self._shown.add(text)
+            elif isinstance(record, Hit) and self.several:
+                text += f"\t{record.query}"
             if self._null:
                 print(text, end="\0", flush=True)
             else:

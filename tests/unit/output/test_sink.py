@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 
 from stopcli.errors import BadDataset, ExitStatus
 from stopcli.output.sink import Sink, break_path
-from stopcli.results import Classification, Failure, Score, Written, printable
+from stopcli.results import Classification, Failure, Hit, Score, Written, printable
 
 FAILURE = Failure("b.mp4", "unreadable-video", "b.mp4: is damaged")
 BAR = "█"
@@ -38,6 +39,18 @@ def test_names_are_printed_as_they_are(capsys):
         sink.add(Written(name, ""))
     assert capsys.readouterr().out == f"{name}\n"
     assert printable("a\x1b\x9b\u202e\u2066\u2028\udcff\uffffb") == "a" + 7 * "\ufffd" + "b"
+
+
+def test_lines_say_which_of_several_queries_a_moment_answers(capsys):
+    """A whole file that answers two of them is still listed once."""
+    moment, whole = Hit("a fox", 1, "a.mp4", 1.0, 2.5, 0.3), Hit("a fox", 1, "b.mp4", None, None, 0.3)
+    for several in (False, True):
+        with Sink("watch", "quiet") as sink:
+            sink.several = several
+            sink.add_all([moment, replace(moment, query="a dog"), whole, replace(whole, query="a dog")])
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[:3] == ["a.mp4\t1.000\t2.500"] * 2 + ["b.mp4"]
+    assert lines[3:] == ["a.mp4\t1.000\t2.500\ta fox", "a.mp4\t1.000\t2.500\ta dog", "b.mp4"]
 
 
 def shown(monkeypatch, capsys, width):
