@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from stopcli.data.annotations import CERTAIN, READERS, as_records, read_annotations
+from stopcli.data.annotations.reading import CERTAIN, READERS, as_records, read_annotations
 from stopcli.data.labels import near_labels, one_spelling
 from stopcli.data.paths import no_file, real_path, table_path
 from stopcli.data.tablefile import (

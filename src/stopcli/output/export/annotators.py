@@ -1,6 +1,6 @@
 """Moments as annotation tools keep them: BORIS, ELAN, Label Studio; and a plain table.
 
-`stopcli.data.annotations` and `stopcli.data.table` read them back.
+`stopcli.data.annotations.reading` and `stopcli.data.table` read them back.
 """
 
 from __future__ import annotations
@@ -121,18 +121,23 @@ def elan(moments: Sequence[Mark], video: Media, name: str) -> str:
 
 
 def label_studio(marks: Marks, media: Mapping[str, Media], names: Mapping[str, str]) -> str:
-    """Return tasks with predictions; Label Studio counts frames from 1, the last one included."""
+    """Return tasks with predictions; Label Studio counts frames from 1, the last one included.
+
+    It divides a player's time by the rate that its Video tag has, which may take it from the task: ``$fps``.
+    """
     tasks = []
     for path, moments in marks.items():
-        results = []
+        results, rate = [], media[path].rate
         for i, mark in enumerate(moments):
-            first, end = media[path].span(mark)
+            first = round(mark.start * rate)
+            end = max(first + 1, round(mark.end * rate))
             value = {"ranges": [{"start": first + 1, "end": end}], "timelinelabels": [mark.text]}
             seconds = f"{mark.start:.3f}-{mark.end:.3f} s"
             result = {"id": f"m{i + 1}", "type": "timelinelabels", "from_name": "label", "to_name": "video"}
             results.append(result | {"value": value, "score": mark.score, "meta": {"text": [seconds]}})
         made = {"model_version": f"stopcli {__version__}", "result": results}
-        tasks.append({"data": {"video": names[path]}, "predictions": [made]})
+        data = {"video": names[path], "fps": round(float(rate), 6)}
+        tasks.append({"data": data, "predictions": [made]})
     return to_json(tasks, indent=1)
 
 

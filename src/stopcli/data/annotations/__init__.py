@@ -1,0 +1,1 @@
+"""Labels as other tools keep them: a module for each format."""
