@@ -14,6 +14,7 @@ from statistics import median
 
 import numpy as np
 
+from stopcli.data.split import files_of
 from stopcli.data.table import Dataset, Row
 from stopcli.errors import BadDataset, InputError, UsageError
 
@@ -38,13 +39,15 @@ def with_background(data: Dataset, seed: int, span_of: Callable[[Path], tuple[fl
         raise UsageError("--background needs labels, not captions")
     if BACKGROUND in map(str.casefold, data.labels):
         raise UsageError(f"{data.source}: has a label {BACKGROUND!r} already; leave out --background")
-    files = defaultdict[Path, list[Row]](list)
-    for row in data.rows:
-        files[row.path].append(row)
+    names = files_of([*(row.path for row in data.rows), *data.doubtful])
+    doubtful = set(names[len(data.rows) :])
+    files = defaultdict[str, list[Row]](list)
+    for row, name in zip(data.rows, names, strict=False):
+        files[name].append(row)
     within = {
-        path: rows
-        for path, rows in files.items()
-        if path not in data.doubtful and all(r.end is not None for r in rows)
+        rows[0].path: rows
+        for name, rows in files.items()
+        if name not in doubtful and all(r.end is not None for r in rows)
     }
     if not within:
         raise BadDataset(

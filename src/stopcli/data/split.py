@@ -134,7 +134,7 @@ def units_of(rows: Sequence[Row]) -> list[str]:
     Copies of a file, and other names of it, are the same file.
     """
     above: dict[str, str] = {}
-    files = _files_of(rows)
+    files = files_of([row.path for row in rows])
 
     def top(name: str) -> str:
         while (up := above.setdefault(name, name)) != name:
@@ -148,14 +148,14 @@ def units_of(rows: Sequence[Row]) -> list[str]:
     return [top(file) for file in files]
 
 
-def _files_of(rows: Sequence[Row]) -> list[str]:
-    """Name the file of each row by the first path that leads to it, or to a copy."""
-    real = {path: real_path(path) for path in dict.fromkeys(row.path for row in rows)}
+def files_of(paths: Sequence[Path]) -> list[str]:
+    """Name the file of each path by the first one that leads to it, or to a copy."""
+    real = {path: real_path(path) for path in dict.fromkeys(paths)}
     looks = {name: _look(name) for name in real.values()}
     often = Counter(size for size, _ in looks.values())
     keys = {name: _key(name, *look) if often[look[0]] > 1 else name for name, look in looks.items()}
     first: dict[str, str] = {}
-    return [first.setdefault(keys[real[row.path]], f"\0{row.path}") for row in rows]
+    return [first.setdefault(keys[real[path]], f"\0{path}") for path in paths]
 
 
 def _look(path: str) -> tuple[int, int]:

@@ -23,14 +23,20 @@ def caption_ranks(
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return ranks of text-to-video (Q,) and video-to-text (V,) retrieval of videos (V,E) and texts (Q,E).
 
-    ``owner`` (Q,) says which video each text belongs to. A video with several captions is found by each of
-    them; from the video, the best of them counts. With ``captions`` (Q,), what the texts say, videos that
-    share a caption are all right for it.
+    ``owner`` (Q,) says which video each text belongs to; each has one. A video with several captions is found
+    by each of them, and finds them all at once: by the best of them, among those of the other videos, as
+    CLIP4Clip counts. With ``captions`` (Q,), what the texts say, videos that share a caption are all right
+    for it, and a video's best caption has its rank among all captions.
     """
     scores = texts @ videos.T
-    names = list(range(len(owner))) if captions is None else captions
-    numbers = {name: i for i, name in enumerate(dict.fromkeys(names))}
-    said = np.array([numbers[name] for name in names])
+    if captions is None:
+        best = np.full((len(videos), len(videos)), -np.inf, scores.dtype)
+        np.maximum.at(best, owner, scores)  # (V,V): of each video's captions, for each video
+        return best_ranks(scores, owner[:, None] == np.arange(len(videos))), best_ranks(
+            best.T, np.eye(len(videos), dtype=bool)
+        )
+    numbers = {name: i for i, name in enumerate(dict.fromkeys(captions))}
+    said = np.array([numbers[name] for name in captions])
     shown = np.zeros((len(numbers), len(videos)), bool)
     shown[said, owner] = True
     own = shown[said]  # (Q,V)

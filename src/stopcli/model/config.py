@@ -162,6 +162,10 @@ def _parse(raw: dict[str, Any], path: Path) -> ModelConfig:
         stop = StopConfig.from_dict(file.stop) if file.stop is not None else None
     except (TypeError, ValueError) as error:
         raise CheckpointError(f'{path}: "stop": {error}') from error
+    holds = {WEIGHTS_FILE: stop is not None and "prompts", HEAD_FILE: file.head is not None and "labels"}
+    if what := holds.get(file.backbone.weights.removeprefix("file:")):
+        name = file.backbone.weights
+        raise CheckpointError(f'{path}: "backbone.weights" is {name!r}, which holds the {what}; rename it')
     frames, more = file.backbone.preprocess, file.model_extra or {}
     return ModelConfig(
         architecture=file.backbone.architecture,

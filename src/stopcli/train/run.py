@@ -24,7 +24,7 @@ from stopcli.train.batches import Batches, ClipReader, Schedule
 from stopcli.train.dataset import count_clips, describe
 from stopcli.train.history import PLATEAU, VALIDATIONS, History, Pace
 from stopcli.train.options import FinetuneOptions
-from stopcli.train.run_folder import METRIC, RunFolder, require_same_settings
+from stopcli.train.run_folder import METRIC, RunFolder, own_backbone, require_same_settings
 from stopcli.train.scoring.conclusion import Conclusion
 from stopcli.train.scoring.judge import Evaluation, Judge
 from stopcli.train.scoring.retention import Retention
@@ -297,6 +297,7 @@ def _blank(encoder: Encoder, data: Dataset, template: str) -> ModelConfig:
     by_class = data.task == "classification"
     return replace(
         encoder.files.config,
+        weights=own_backbone(encoder.files.config.weights),
         frames=encoder.frames,
         labels=data.labels if by_class else None,
         template=template if by_class else None,

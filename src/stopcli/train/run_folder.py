@@ -307,6 +307,11 @@ def head_name(config: ModelConfig) -> str:
     return "prototypes" if share == 1 else f"mix of {share:.0%} prototypes and {1 - share:.0%} text"
 
 
+def own_backbone(weights: str) -> str:
+    """Return where a run's model has its backbone: as another model has, but under none of our names."""
+    return "file:backbone.safetensors" if weights.removeprefix("file:") in OURS else weights
+
+
 def _backbone_file(config: ModelConfig) -> list[str]:
     """Return the name of the backbone's file where it lies in the model folder, else nothing."""
     return [config.weights.removeprefix("file:")] if config.weights.startswith("file:") else []

@@ -54,6 +54,19 @@ def test_a_file_with_a_faulty_row_has_no_background(videos, fault):
         assert {r.path.name for r in new} <= {"00.mp4", "02.mp4"}
 
 
+def test_a_file_of_two_names_has_background_where_neither_is_labelled(tmp_path):
+    for name, data in (("00.mp4", b"x"), ("01.mp4", b"y"), ("copy.mp4", b"x")):
+        (tmp_path / name).write_bytes(data)
+    (tmp_path / "link.mp4").symlink_to(tmp_path / "00.mp4")
+    lines = ["00.mp4,a,0,2", "link.mp4,b,4,6", "copy.mp4,a,8,10", "01.mp4,b,0,2"]
+    data = read_dataset(table(tmp_path, "path,label,start,end\n" + "\n".join(lines)))
+    same = ("00.mp4", "link.mp4", "copy.mp4")
+    for seed in range(5):
+        new = [r for r in with_background(data, seed, lambda _: (0.0, 14.0)).rows if r.text == BACKGROUND]
+        for row in (r for r in new if r.path.name in same):
+            assert all(row.end <= a - MARGIN or row.start >= b + MARGIN for a, b in ((0, 2), (4, 6), (8, 10)))
+
+
 @pytest.mark.parametrize(
     ("text", "length", "error", "words"),
     [

@@ -56,6 +56,17 @@ def test_videos_with_several_captions():
     assert back.tolist() == [1.0, 1.0]
 
 
+def test_a_video_is_ranked_among_videos_however_many_captions_they_have():
+    """As CLIP4Clip counts: a wrong video costs one rank, not one for each of its captions."""
+    videos = np.eye(3, dtype=np.float32)
+    texts = np.concatenate([[[0.5, 0, 0]], np.full((20, 3), 0.6), [[0, 0, 1]]]).astype(np.float32)
+    owner = np.array([0, *[1] * 20, 2])
+    _, back = caption_ranks(videos, texts, owner)
+    assert back.tolist() == [2.0, 1.0, 1.0]
+    _, back = caption_ranks(videos, texts, owner, [str(i) for i in range(22)])
+    assert back.tolist() == [21.0, 1.0, 1.0]
+
+
 def test_clips_that_share_a_caption_are_all_right_for_it():
     videos = np.eye(3, dtype=np.float32)[[0, 0, 1]]  # the first two show the same
     texts, captions = videos.copy(), ["a dog", "a dog", "a cat"]

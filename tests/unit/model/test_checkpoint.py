@@ -98,6 +98,7 @@ def test_only_prompts_are_in_the_weights(folder):
         (lambda c: c.pop("backbone"), '"backbone" is missing'),
         (lambda c: c["backbone"].pop("weights"), r'"backbone\.weights" is missing'),
         (lambda c: c["backbone"].update(weights="file:../x.safetensors"), "must name a file of this folder"),
+        (lambda c: c["backbone"].update(weights="file:model.safetensors"), "which holds the prompts"),
         (lambda c: c["sampling"].update(frames=0), "must be greater than or equal to 1, got 0"),
         (lambda c: c.update(labels=[1]), r'"labels\.0" must be a valid string'),
         (lambda c: c["stop"].update(regions=-1), "regions must be"),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from dataclasses import replace
 
 import pytest
@@ -42,6 +44,22 @@ def test_a_classifier_learns_other_labels_than_its_own(labelled, toy, tmp_path, 
     assert result.validation is not None
     base = resolve(str(tmp_path / "two"))
     assert load_trainable(base, FinetuneOptions(epochs=epochs), CPU, Recorder()).head is None
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "head.safetensors"])
+def test_a_backbone_may_have_the_name_of_one_of_our_files(labelled, plain, tmp_path, name):
+    """Prompts, or what was learned of the labels, were written over the copy of it."""
+    base = tmp_path / "base"
+    shutil.copytree(plain, base)
+    (base / "backbone.safetensors").rename(base / name)
+    config = json.loads((base / "config.json").read_text())
+    config["backbone"]["weights"] = f"file:{name}"
+    (base / "config.json").write_text(json.dumps(config))
+    train(labelled / "data.csv", base, tmp_path / "out", epochs=1, head="prototype")
+    assert file_hash(tmp_path / "out" / "backbone.safetensors") == file_hash(base / name)
+    files = resolve(str(tmp_path / "out"))
+    assert files.config.labels
+    load_trainable(files, FinetuneOptions(epochs=1), CPU, Recorder())
 
 
 def test_a_run_is_not_resumed_on_other_frames_or_other_clips(labelled, toy, tmp_path):

@@ -111,7 +111,7 @@ class Clock:
             note = "frames are counted at a video's own rate where 24 a second would lead beyond its end"
             if fits:
                 note = (
-                    "frames are counted at 24 a second, as Label Studio does if its Video tag has no frameRate;"
+                    "frames are counted at 24 a second, as Label Studio does if its Video tag names no rate;"
                     " if yours has one, put it into the data of each task as fps"
                 )
             note = f"{self._name}: {note}"

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from stopcli.data.labels import kinetics400
-from stopcli.data.protocols.lists import class_names, lines, listed, stem, words
+from stopcli.data.protocols.lists import MALFORMED, class_names, lines, listed, stem, words
 from stopcli.data.split import units_of
 from stopcli.data.table import Clip, Task, read_dataset
 from stopcli.errors import BadDataset, FileMissing, UsageError
@@ -111,7 +111,7 @@ def load(dataset: str, annotations: Sequence[Path]) -> Benchmark:
             if labels is not None and item.texts[0] not in labels:
                 label = item.texts[0]
                 raise ValueError(f"{item.video} has the label {label!r}, none of the {len(labels)} classes")
-    except (KeyError, ValueError, TypeError, IndexError) as error:
+    except MALFORMED as error:
         title = spec.protocol.partition(":")[0]
         raise BadDataset(
             f"{files[0]}: not as {title} is published ({error}); expected {spec.annotations}"
@@ -199,7 +199,7 @@ def _msvd(files: Sequence[Path]) -> tuple[Splits, Labels]:
     described = [f for f in files if f not in lists and f.suffix == ".txt"]
     if not lists or not described:
         raise ValueError("a list of the test videos and the descriptions are needed")
-    captions: dict[str, list[str]] = {video: [] for video in lines(lists[0])}
+    captions: dict[str, list[str]] = {video: [] for video in lines(_called(lists, "test"))}
     for line in lines(described[0]):
         video, _, text = line.partition(" ")
         if video in captions and text:
@@ -227,7 +227,7 @@ def _didemo(files: Sequence[Path]) -> tuple[Splits, Labels]:
 def _vatex(files: Sequence[Path]) -> tuple[Splits, Labels]:
     lists = [f for f in files if f.suffix == ".txt"]
     captions = {entry["videoID"]: entry["enCap"] for entry in _json(_one(files, ".json"))}
-    wanted = set(lines(lists[0])) if lists else set(captions)
+    wanted = set(lines(_called(lists, "test"))) if lists else set(captions)
     return _retrieval({video: texts for video, texts in captions.items() if video in wanted})
 
 
@@ -262,11 +262,14 @@ def _ucf101(files: Sequence[Path]) -> tuple[Splits, Labels]:
 
 @_published("ssv2", "its -validation.json and its -labels.json", "Something-Something v2 validation")
 def _ssv2(files: Sequence[Path]) -> tuple[Splits, Labels]:
-    published = [_json(f) for f in files if f.suffix == ".json"]
-    entries = next((v for v in published if isinstance(v, list)), None)
-    names = next((sorted(v, key=lambda k: int(v[k])) for v in published if isinstance(v, dict)), None)
-    if entries is None or names is None:
+    published = {f: _json(f) for f in files if f.suffix == ".json"}
+    clips = [f for f, value in published.items() if isinstance(value, list)]
+    names = next(
+        (sorted(v, key=lambda k: int(v[k])) for v in published.values() if isinstance(v, dict)), None
+    )
+    if not clips or names is None:
         return _of_lists(files)
+    entries = published[_called(clips, "validation")]
     return [[Item(str(e["id"]), (re.sub(r"[\[\]]", "", e["template"]),)) for e in entries]], names
 
 
@@ -304,6 +307,14 @@ def _own_table(path: Path) -> Benchmark:
     return Benchmark(path.name, what, data.task, (items,), labels, training, published=False)
 
 
+def _called(files: Sequence[Path], word: str) -> Path:
+    """Return the file whose name says what it is for, or the only one."""
+    matches = [f for f in files if word in f.stem.lower()] or files
+    if len(matches) != 1:
+        raise ValueError(f"which one is for {word}: {', '.join(f.name for f in matches)}?")
+    return matches[0]
+
+
 def _one(files: Sequence[Path], suffix: str) -> Path:
     matches = [f for f in files if f.suffix == suffix]
     if len(matches) != 1:
@@ -313,7 +324,11 @@ def _one(files: Sequence[Path], suffix: str) -> Path:
 
 def _csv(files: Sequence[Path]) -> list[dict[str, str]]:
     with _one(files, ".csv").open(encoding="utf-8-sig", newline="") as stream:
-        return list(csv.DictReader(stream))
+        rows = list(csv.DictReader(stream))
+    short = next((i for i, row in enumerate(rows, 1) if None in row.values()), None)
+    if short is not None:
+        raise ValueError(f"row {short} has too few cells")
+    return rows
 
 
 def _json(file: Path) -> Any:

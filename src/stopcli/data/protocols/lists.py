@@ -13,6 +13,10 @@ ASKED = rf"val1?|validation|test(list)?(0?1)?|val(idation)?{PART}"
 SCORED = rf"val\d?|validation|test(list)?\d{{0,2}}|val(idation)?{PART}"  # of any number of splits
 LEARNT = re.compile(r"train|few_?shot", re.IGNORECASE)
 
+MALFORMED = (  # what reading a file ends in that is not as it should be
+    KeyError, ValueError, TypeError, IndexError, AttributeError, RecursionError, OSError, csv.Error,
+)  # fmt: skip
+
 Listed = list[tuple[str, str]]  # (stem of a file, class name)
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from stopcli.data.protocols.benchmarks import Benchmark, Item, find_files, locate, own_table
-from stopcli.data.protocols.lists import lines
+from stopcli.data.protocols.lists import MALFORMED, lines
 from stopcli.data.table import read_dataset
 from stopcli.errors import BadDataset, FileMissing, UsageError
 
@@ -51,7 +51,7 @@ def load_moments(
         asked = read(files[0])
         if not asked:
             raise ValueError("nothing is asked in it")
-    except (KeyError, ValueError, TypeError, IndexError, AttributeError) as error:
+    except MALFORMED as error:
         reason = f"a row has no {error}" if isinstance(error, KeyError) else str(error)
         raise BadDataset(f"{files[0]}: not as published ({reason}); expected {NAMED[name]}") from error
     items = tuple(dict.fromkeys(a.item for a in asked))

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from stopcli.data.protocols.benchmarks import Benchmark, Item, find_files, locate, own_table
-from stopcli.data.protocols.lists import ASKED, TRAIN, class_lists, lines, stem, words
+from stopcli.data.protocols.lists import ASKED, MALFORMED, TRAIN, class_lists, lines, stem, words
 from stopcli.data.split import few_shots, with_validation
 from stopcli.data.table import Dataset, Row, read_dataset
 from stopcli.errors import BadDataset, FileMissing
@@ -80,7 +80,7 @@ def load_protocol(
     try:
         read = _few_shot if kind == "few-shot" else _base_to_novel
         return read(name, files, shots, seeds)
-    except (KeyError, ValueError, TypeError, IndexError) as error:
+    except MALFORMED as error:
         raise BadDataset(f"{files[0].parent}: {error}; expected {LAYOUTS[kind]}") from error
 
 

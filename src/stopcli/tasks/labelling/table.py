@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, suppress
 from dataclasses import dataclass
+from functools import lru_cache
 from hashlib import sha256
 from itertools import count
 from pathlib import Path
@@ -214,7 +215,7 @@ class LabelTable(AbstractContextManager["LabelTable"]):
                 raise BadDataset(f"{self.path}: row {number}: {cells}; fix it, or name another table")
             row = {name: "" if value is None else str(value) for name, value in cells.items()}
             row |= {"label": " ".join(row["label"].split())} if "label" in row else {}
-            _check_columns(self.path, row)
+            _check_columns(self.path, tuple(row))
             place = read_place(self.path.parent, row)
             if place in rows and row["label"] and not rows[place]["label"]:
                 rows[-number] = rows.pop(place)  # it waits for what this one says
@@ -255,12 +256,13 @@ def _places(rows: Mapping[Place | int, Mapping[str, str]]) -> tuple[_Files, _Fil
     return by_file(p for p, label in known if label), by_file(p for p, label in known if not label)
 
 
-def _check_columns(path: Path, row: Mapping[str, str]) -> None:
+@lru_cache(maxsize=64)  # rows have the same
+def _check_columns(path: Path, names: tuple[str, ...]) -> None:
     """Raise BadDataset if a row is of another sort of table."""
-    if "caption" in row or not {"path", "label"} <= set(row):
-        raise BadDataset(f"{path}: its columns are {', '.join(row)}; expected path, start, end, label")
-    for name in row:
-        if name not in COLUMNS and (close := meant(name, row)):
+    if "caption" in names or not {"path", "label"} <= set(names):
+        raise BadDataset(f"{path}: its columns are {', '.join(names)}; expected path, start, end, label")
+    for name in names:
+        if name not in COLUMNS and (close := meant(name, names)):
             raise BadDataset(f"{path}: unknown column {name!r}; did you mean {close!r}?")
 
 

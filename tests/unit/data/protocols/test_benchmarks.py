@@ -100,6 +100,13 @@ def test_ssv2_and_kinetics(tmp_path):
     benchmark = benchmarks.load("ssv2", [tmp_path / "ssv2"])
     assert benchmark.labels == ("Approaching something", "Closing something")
     assert items(benchmark) == {"78687": ("Closing something",)}
+    learnt = [entries[0] | {"id": "1"}]  # it comes first by its name
+    write(tmp_path / "ssv2" / "train.json", json.dumps(learnt))
+    write(tmp_path / "ssv2" / "test.json", json.dumps([{"id": "2"}]))
+    assert benchmarks.load("ssv2", [tmp_path / "ssv2"]) == benchmark
+    (tmp_path / "ssv2" / "validation.json").unlink()
+    with pytest.raises(BadDataset, match=r"which one is for validation: test\.json, train\.json\?"):
+        benchmarks.load("ssv2", [tmp_path / "ssv2"])
     val = write(
         tmp_path / "val.csv", "label,youtube_id,time_start,time_end,split\narchery,-ab_c,5,15,validate\n"
     )
@@ -130,6 +137,21 @@ def test_bad_names_and_files_are_told(tmp_path):
 
 
 @pytest.mark.real
+@pytest.mark.parametrize(
+    ("name", "file", "text"),
+    [
+        ("activitynet", "val_1.json", "[1, 2]"),
+        ("activitynet", "val_1.json", "[" * 100_000),
+        ("didemo", "test_data.json", '[{"video": "a.avi", "description": null}]'),
+        ("msrvtt", "MSRVTT_JSFUSION_test.csv", "video_id,sentence\nvideo1,a dog\nvideo2\n"),
+        ("msrvtt", "MSRVTT_JSFUSION_test.csv", f"video_id,sentence\nvideo1,{'x' * 200_000}\n"),
+    ],
+)
+def test_published_files_that_are_damaged_are_one_sentence(tmp_path, name, file, text):
+    with pytest.raises(BadDataset, match=f"{file}: not as"):
+        benchmarks.load(name, [write(tmp_path / file, text)])
+
+
 def test_the_published_files_are_read(media):
     labels = media.parent / "labels"
     for name, files, count, classes in (
