@@ -30,7 +30,7 @@ PICTURE = (14.0, 2.4)  # grey levels, and times the changes around it (plus one)
 COLORS = (12.0, 3.2)  # the same, of the colors
 AROUND = 3  # looks before and after
 CLOSE = 1e-6  # seconds
-SHORT = 0.75  # seconds: no piece is shorter, but a whole film
+SHORT = 0.75  # seconds, or half a window: no piece is shorter, but a whole film
 STILL = 10.0  # grey levels, in one of the squares: less is noise, no motion
 MOST = 256  # looks of one piece that are held
 PATIENCE = 8  # windows that a piece in which nothing moves may take
@@ -85,7 +85,7 @@ def read_shots(
             for at, (shown, pixels) in zip(wanted, decoded, strict=False)
         )
         most, keys = max(MOST, 6 * frames), Framing.of(size).keyframes
-        for piece, start, end in _ended(pieces(looks, window, step / 2, most, keyframes=keys)):
+        for piece, start, end in _ended(pieces(looks, window, step / 2, most, keyframes=keys), window):
             stop = min(end, video.duration) if video.duration > start else end
             yield _frames_of(piece, frames, start, stop, video.offset)
             if end >= video.duration:
@@ -103,33 +103,38 @@ def pieces(
 ) -> Iterator[Piece]:
     """Yield the pieces of a film whose looks are twice ``half`` seconds apart; the last may be short.
 
-    Of a long piece, about ``most`` looks are held. One in which nothing moves ends where something does.
+    Of a long piece, about ``most`` looks are held, evenly spread. One in which nothing moves ends where
+    something does.
     """
     held: list[Look] = []
+    every, first = 1, 0  # each look of so many is held, from the one of that number on
     start = end = 0.0
     still = True
     groups = _of_each_frame(looks) if keyframes else ([look] for look in looks)
-    for cut, look in _cuts(groups):
+    for number, (cut, look) in enumerate(_cuts(groups)):
         end = max(look.time - half, look.shown if cut and keyframes else 0.0)  # seen before it is there
         moves = bool(held) and _moves(held[0], look)
         long = end - start > 1.5 * window + CLOSE
         if (
             held
-            and end - start >= SHORT
+            and end - start >= _shortest(window)
             and (cut or (still and ((moves and end - start >= window) or end - start >= PATIENCE * window)))
         ):
             yield held, start, end
             held, start, still, moves = [], end, True, False
+            every, first = 1, number
         elif held and long and not still:
             done = _before(held, start + window)
             yield done, start, start + window
             held, start = held[len(done) :], start + window
+            first += len(done) * every
             still = not any(_moves(held[0], other) for other in held)
             moves = _moves(held[0], look)
         still = still and not moves
-        held.append(look)
+        if (number - first) % every == 0:
+            held.append(look)
         if len(held) > most:
-            held = held[::2]
+            held, every = held[::2], 2 * every
     end += 2 * half
     if held and end - start >= 1.5 * window - CLOSE and not still:
         done = _before(held, start + window)
@@ -163,11 +168,15 @@ def _before(held: list[Look], time: float) -> list[Look]:
     return held[: min(max(1, sum(look.time < time for look in held)), len(held) - 1)]
 
 
-def _ended(found: Iterable[Piece]) -> Iterator[Piece]:
+def _shortest(window: float) -> float:
+    return min(SHORT, window / 2)
+
+
+def _ended(found: Iterable[Piece], window: float) -> Iterator[Piece]:
     """Give a rest that is too short to the piece before it."""
     last: Piece | None = None
     for piece, start, end in found:
-        if last is not None and end - start < SHORT:
+        if last is not None and end - start < _shortest(window) - CLOSE:
             last = ([*last[0], *piece], last[1], end)
             continue
         if last is not None:

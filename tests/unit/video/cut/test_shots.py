@@ -104,9 +104,35 @@ def test_long_windows_hold_few_looks():
         for i in range(4 * 3600):
             yield Look(0.25 * i + 0.125, i, sights[i // 2 % 50] * 0.1)
 
-    for piece, _, _ in pieces(looks(), 1800.0, 0.125, 256):
+    spans = []
+    for piece, start, end in pieces(looks(), 1800.0, 0.125, 256):
         most = max(most, len(piece))
+        spans.append((start, end))
+        times = [look.time for look in piece]
+        gaps = np.diff([start, *times, end])
+        assert gaps.max() < 1800 / (T * 4)  # evenly spread: none is far from the middle of a part
     assert most <= 257
+    assert spans == [(0.0, 1800.0), (1800.0, 3600.0)]
+
+
+@pytest.mark.parametrize("window", [64.0, 300.0])
+def test_frames_of_a_long_window_are_near_the_middles_of_its_parts(tmp_path, window):
+    """What was held was halved again and again, the oldest most often: seconds of a minute had no frame."""
+    film = write_film(tmp_path / "film.mp4", 2.1 * window)
+    found = list(read_shots(film, T, SIDE, window))
+    assert len(found) == 2
+    for piece in found:
+        middles = piece.start + (np.arange(T) + 0.5) * (piece.end - piece.start) / T
+        assert np.abs(piece.times - middles).max() < window / T / 8
+
+
+@pytest.mark.parametrize("window", [0.3, 0.5, 1.0])
+def test_short_windows_stay_short(tmp_path, window):
+    """A second of footage was too short to be a window: all of a film became one."""
+    film = write_film(tmp_path / "film.mp4", 6)
+    found = spans(film, window)
+    assert [b - a for a, b in found[:-1]] == pytest.approx([window] * (len(found) - 1), abs=0.02)
+    assert len(found) == pytest.approx(6 / window, abs=1)
 
 
 def test_a_flash_is_no_cut(tmp_path):
