@@ -93,6 +93,10 @@ class VideoTooLarge(InputError):
     """The frames are larger than the limit that guards the machine's memory."""
 
 
+class OutOfMemory(InputError):
+    """Decoding took more memory, or threads, than there were."""
+
+
 class DecoderCrashed(InputError):
     """The process that decoded the file died."""
 

@@ -124,6 +124,7 @@ PASSING = {
     "file-missing",
     "file-changed",
     "decoder-crashed",
+    "out-of-memory",
     "read-failed",
     "video-timeout",
     "internal-error",

@@ -27,6 +27,8 @@ SLOWEST = 100_000  # bytes of it
 DRIVE = {errno.ESTALE, errno.ETIMEDOUT, errno.ENXIO, errno.ENODEV, errno.ENOTCONN}  # not the file's fault
 RAW = ("h264", "hevc")  # FFmpeg's formats whose packets carry no times
 AHEAD = 64 << 20  # bytes behind the last packet in which a fault of the drive is looked for
+NO_ANSWER = f"no answer for {STALL_SECONDS:.0f} s"
+NO_ROOM = "decoding it takes more memory, or threads, than a file may have; skipped"
 GRACE = 2.0  # seconds for noticing that a process was stopped
 FORMATS = (  # of films, by FFmpeg's names; none that opens other files (concat, hls, dash), no still pictures
     "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,mpegvideo,flv,asf,ogg,mxf,rm,gif,h264,hevc,m4v,"
@@ -63,6 +65,11 @@ class Facts:
         return self.duration + self.offset
 
 
+def out_of_memory(error: BaseException) -> bool:
+    """Say whether FFmpeg, or Python, got no memory, or no thread for want of it."""
+    return isinstance(error, MemoryError) or getattr(error, "errno", None) in (errno.ENOMEM, errno.EAGAIN)
+
+
 class Recordings(NamedTuple):
     """Several recordings in one file, on one clock; times are stamps of that clock."""
 
@@ -92,6 +99,7 @@ class Container:
     def _open(self, *, conceal: bool) -> None:
         import av
 
+        began = time.monotonic()
         try:
             # a name with a colon would be taken for a protocol: the prefix makes it a file
             self.file: Any = av.open(
@@ -101,6 +109,10 @@ class Container:
                 **lenient_tags(),
             )
         except (av.FFmpegError, OSError, ValueError) as error:
+            if time.monotonic() - began >= STALL_SECONDS:  # FFmpeg calls what it then has invalid
+                raise ReadFailed(f"{self.path}: opening it failed ({NO_ANSWER}); skipped") from error
+            if isinstance(error, av.FFmpegError) and self._is_of_drive(error):
+                raise ReadFailed(f"{self.path}: opening it failed ({reason(error)}); skipped") from error
             raise UnreadableVideo(f"{self.path}: not a video that can be opened ({reason(error)})") from error
         self._at_start, self._from = True, 0
         try:
@@ -170,8 +182,7 @@ class Container:
                 return
             except av.FFmpegError as error:
                 if self._is_of_drive(error):
-                    gone = isinstance(error, av.error.ExitError)
-                    why = f"no answer for {STALL_SECONDS:.0f} s" if gone else reason(error)
+                    why = NO_ANSWER if isinstance(error, av.error.ExitError) else reason(error)
                     raise ReadFailed(f"{self.path}: reading it failed ({why}); skipped") from error
                 return
             self.beat()

@@ -9,7 +9,6 @@ slow frames. Letters: S side in pixels.
 
 from __future__ import annotations
 
-import errno
 import stat
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
@@ -21,13 +20,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from stopcli.errors import FileMissing, UnreadableVideo, VideoTimeout, VideoTooLarge
+from stopcli.errors import FileMissing, OutOfMemory, UnreadableVideo, VideoTimeout, VideoTooLarge
 from stopcli.video.container import (
     MAX_PIXELS,
+    NO_ROOM,
     STALL_SECONDS,
     Container,
     Facts,
     decodes_from_start_only,
+    out_of_memory,
     rate_of,
     reason,
 )
@@ -50,7 +51,7 @@ def open_video(path: str | Path, *, threads: int = 0) -> Iterator[VideoReader]:
     ``threads`` are the decoder's; 0 lets FFmpeg choose.
 
     Raises:
-        FileMissing, UnreadableVideo, NoVideoStream, VideoTooLarge.
+        FileMissing, UnreadableVideo, NoVideoStream, VideoTooLarge, OutOfMemory, ReadFailed.
     """
     import av
 
@@ -60,7 +61,7 @@ def open_video(path: str | Path, *, threads: int = 0) -> Iterator[VideoReader]:
             yield VideoReader(container)
     except (av.FFmpegError, MemoryError) as error:
         if out_of_memory(error):
-            raise VideoTooLarge(f"{path}: decoding it takes more memory than a file may have") from error
+            raise OutOfMemory(f"{path}: {NO_ROOM}") from error
         raise UnreadableVideo(f"{path}: damaged or encrypted ({reason(error)})") from error
 
 
@@ -79,11 +80,6 @@ def check_file(path: Path) -> None:
         raise UnreadableVideo(f"{path}: is a pipe, a socket or a device; a video file was expected")
     if info.st_size == 0:
         raise UnreadableVideo(f"{path}: the file is empty (0 bytes)")
-
-
-def out_of_memory(error: BaseException) -> bool:
-    """Say whether FFmpeg, or Python, got no memory, or no thread for want of it."""
-    return isinstance(error, MemoryError) or getattr(error, "errno", None) in (errno.ENOMEM, errno.EAGAIN)
 
 
 class VideoReader:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import time
 from fractions import Fraction
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,11 +14,13 @@ import numpy as np
 import pytest
 
 from conftest import write_video
-from stopcli.errors import ReadFailed, UnreadableVideo
+from stopcli.errors import OutOfMemory, ReadFailed, UnreadableVideo
 from stopcli.index.types import PASSING
+from stopcli.video import container
 from stopcli.video.clips import read_frames, read_windows
 from stopcli.video.container import Container
 from stopcli.video.discovery import find_videos
+from stopcli.video.reader import open_video
 from stopcli.video.workers.pool import read_facts
 
 
@@ -108,6 +111,25 @@ def test_a_drive_that_fails_is_no_end_of_the_film(tmp_path, monkeypatch):
     with pytest.raises(ReadFailed, match="reading it failed"):
         read_frames(film, 4, 16)
     assert ReadFailed().kind in PASSING
+    assert OutOfMemory().kind in PASSING
+
+
+@pytest.mark.parametrize(
+    ("seconds", "number", "error"),
+    [(0.3, 1094995529, ReadFailed), (0, errno.ENOTCONN, ReadFailed), (0, 1094995529, UnreadableVideo)],
+)
+def test_a_drive_that_wakes_up_slowly_is_no_damage_of_the_film(tmp_path, monkeypatch, seconds, number, error):
+    """FFmpeg says that what it then has is invalid; that was kept for good."""
+    film = write_video(tmp_path / "film.mkv", frames=6, fps=20)
+
+    def opened(*_, **__):
+        time.sleep(seconds)
+        raise av.error.FFmpegError(number, "Invalid data found when processing input")
+
+    monkeypatch.setattr(av, "open", opened)
+    monkeypatch.setattr(container, "STALL_SECONDS", 0.2)
+    with pytest.raises(error, match="open"), open_video(film):
+        pass
 
 
 @pytest.mark.parametrize("cut", [0.5, 0.99])

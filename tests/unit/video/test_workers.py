@@ -21,9 +21,9 @@ from stopcli.errors import (
     FileMissing,
     InternalError,
     NoVideoStream,
+    OutOfMemory,
     UnreadableVideo,
     VideoTimeout,
-    VideoTooLarge,
 )
 from stopcli.index.types import PASSING
 from stopcli.video import clips
@@ -190,7 +190,7 @@ def test_a_file_that_wants_more_memory_than_there_may_be_is_one_sentence(clip, m
     monkeypatch.setattr(pool, "START", start)
     worker = pool.Worker()
     monkeypatch.setattr(pool, "_idle", [worker])
-    with pytest.raises(VideoTooLarge, match="takes more memory than"):
+    with pytest.raises(OutOfMemory, match="takes more memory, or threads, than"):
         read_frames(clip, 2, 8000)
 
 

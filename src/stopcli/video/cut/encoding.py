@@ -114,8 +114,7 @@ def joint(video: Container, moment: Moment) -> Joint | None:
         return None
     if "4:4:4" in (video.codec.profile or ""):  # perhaps without loss: decoders mix that up with our pictures
         return None
-    keys = [i for i, p in enumerate(places) if p.key and moment.zero <= p.stamp < moment.stop]
-    keys = [i for i in keys if moment.closed(i)]
+    keys = [i for i in sorted(moment.closed) if moment.zero <= places[i].stamp < moment.stop]
     last = len(places) if moment.ends_clean else keys[-1] if keys else 0
     if not keys or keys[0] >= last:
         return None

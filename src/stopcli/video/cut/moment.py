@@ -8,7 +8,9 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from fractions import Fraction
+from functools import cached_property
 from itertools import pairwise
 from typing import Any, NamedTuple
 
@@ -29,7 +31,8 @@ class Place(NamedTuple):
     key: bool
 
 
-class Moment(NamedTuple):
+@dataclass(frozen=True)
+class Moment:
     """Packets in decoding order, from the key frame on that the first shown picture needs.
 
     Pictures from ``first`` on and before ``stop`` are shown, from ``zero`` on: stamps. The first one begins
@@ -44,7 +47,7 @@ class Moment(NamedTuple):
     start: float
     unit: float  # seconds of a stamp
 
-    @property
+    @cached_property
     def shown(self) -> int:
         """How many pictures are shown."""
         return len(self._stamps())
@@ -54,7 +57,7 @@ class Moment(NamedTuple):
         """How long after each other pictures come on average, as a stamp's difference."""
         return (self.packets[-1].stamp - self.packets[0].stamp) / max(1, len(self.packets) - 1)
 
-    @property
+    @cached_property
     def last(self) -> int:
         """When the last picture comes, as a stamp."""
         return max(self.zero, *self._stamps())
@@ -78,10 +81,16 @@ class Moment(NamedTuple):
         begin = self.packets[0].stamp
         return 0 if begin == self.first else self.zero - begin
 
-    def closed(self, number: int) -> bool:
-        """Say whether no picture after this key frame in decoding order is shown before it."""
-        key = self.packets[number]
-        return key.key and all(p.stamp >= key.stamp for p in self.packets[number:])
+    @cached_property
+    def closed(self) -> set[int]:
+        """The numbers of the key frames before which no picture is shown that is decoded after them."""
+        found, earliest = set(), self.packets[-1].stamp
+        for number in range(len(self.packets) - 1, -1, -1):
+            place = self.packets[number]
+            earliest = min(earliest, place.stamp)
+            if place.key and place.stamp == earliest:
+                found.add(number)
+        return found
 
     def is_even(self, rate: Fraction) -> bool:
         """Say whether no two packets are the same picture, counted at a rate."""

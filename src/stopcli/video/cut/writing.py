@@ -95,7 +95,7 @@ def _ways(video: Container, moment: Moment, target: str, *, exact: bool) -> Iter
     """Yield how the pictures can be written, the best way first; one that fails is followed by the next."""
     muxer = muxer_of(target)
     # MXF's own order of pictures does not allow for those that are cut off behind an open key frame
-    headless = muxer == "mxf" and not moment.closed(0)
+    headless = muxer == "mxf" and 0 not in moment.closed
     in_order = muxer == "avi"  # it tells no times: reordered pictures would come late, beside the sound
     untold = not times_pictures(video) and bool(video.codec.has_b_frames)  # nor when to show them elsewhere
     if (muxer in TURNS or not turned(video, moment)) and not (in_order and moment.reordered):

@@ -22,7 +22,7 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from stopcli.errors import InputError, InternalError, UnreadableVideo, VideoTooLarge
+from stopcli.errors import InputError, InternalError, OutOfMemory, UnreadableVideo
 from stopcli.video import clips, container
 from stopcli.video.cut.chapters import write_chapters
 from stopcli.video.cut.proxy import write_proxy
@@ -141,10 +141,9 @@ class Child:
                 self.send(head, arrays)
         except InputError as error:
             self.send({"error": type(error).__name__, "message": str(error)})
-            full = isinstance(error, VideoTooLarge)
+            full = isinstance(error, OutOfMemory)
         except MemoryError:
-            message = f"{path}: decoding it takes more memory than a file may have"
-            self.send({"error": VideoTooLarge.__name__, "message": message})
+            self.send({"error": OutOfMemory.__name__, "message": f"{path}: {container.NO_ROOM}"})
             full = True
         except (NameError, ImportError, SyntaxError) as error:  # no film's fault
             self.send({"error": InternalError.__name__, "message": str(InternalError.of(error))})
