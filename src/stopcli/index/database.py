@@ -106,7 +106,7 @@ class Database:
                         self._rows("PRAGMA journal_mode=WAL")
                         break
                     time.sleep(0.01)
-                self._rows("PRAGMA synchronous=NORMAL")
+                self._rows("PRAGMA synchronous=FULL")  # what a commit replaces may be removed at once
                 if self._pragma("user_version") == 0:
                     self._create()
             _check_format(path, self._rows)

@@ -155,14 +155,15 @@ def folded(
 ) -> list[tuple[int, Hit]]:
     """Return the best moments and their rows; copies in other files are listed under the best of them."""
     kept: list[tuple[int, Hit]] = []
-    also: list[list[str]] = []
+    also: list[dict[str, None]] = []  # ordered sets
     files: Counter[str] = Counter()
     vectors = np.empty((min(filters.top_k, len(matrix)), matrix.shape[1] if filters.fold else 0), np.float32)
     for row, hit in moments:
-        close = np.flatnonzero(vectors[: len(kept)] @ matrix[row] >= alike) if filters.fold else ()
+        others = filters.fold and len(files) > (hit.path in files)  # hits in other files
+        close = np.flatnonzero(vectors[: len(kept)] @ matrix[row] >= alike) if others else ()
         first = next((int(i) for i in close if kept[i][1].path != hit.path), None)
         if first is not None:
-            also[first] += [path for path in (hit.path, *hit.also) if path not in also[first]]
+            also[first] |= dict.fromkeys((hit.path, *hit.also))
             continue
         if len(kept) == filters.top_k:
             break
@@ -174,7 +175,7 @@ def folded(
             if filters.fold:
                 vectors[len(kept)] = matrix[row]
             kept.append((row, replace(hit, path=path, rank=len(kept) + 1)))
-            also.append(list(hit.also) if filters.fold else [])
+            also.append(dict.fromkeys(hit.also if filters.fold else ()))
     return [(row, replace(hit, also=tuple(a))) for (row, hit), a in zip(kept, also, strict=True)]
 
 
@@ -194,6 +195,7 @@ def _moments(
     starts = np.cumsum(selection.count) - selection.count
     rows = selection.rows()
     used: set[int] = set()
+    chains: dict[int, NDArray[np.int64]] = {}
     for row in _best_first(order, POOL * filters.top_k):
         score = float(order[row])
         if score == -np.inf:
@@ -204,7 +206,8 @@ def _moments(
         start = int(starts[file])
         stop = start + int(selection.count[file])
         cut = score - MERGE * max(0.0, score - mean)
-        chain = selection.chain_of(file)
+        if (chain := chains.get(file)) is None:
+            chain = chains[file] = selection.chain_of(file)
         joins = partial(_joins, scores=order[start:stop], cut=cut, used=used, start=start, chain=chain)
         first = last = row - start
         while first > 0 and joins(first - 1, first):

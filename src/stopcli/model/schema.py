@@ -89,9 +89,10 @@ class Vision(_Tower):
 
     @model_validator(mode="after")
     def _few_patches(self) -> Vision:
-        side = self.image_size if isinstance(self.image_size, int) else max(self.image_size)
-        if self.timm_model_name is None and side / (self.patch_size or 16) > MOST_PATCHES:
-            raise ValueError(f"must have at most {MOST_PATCHES} patches a side")
+        sides = (self.image_size,) if isinstance(self.image_size, int) else self.image_size
+        patch = self.patch_size or 16
+        if self.timm_model_name is None and not patch <= min(sides) <= max(sides) <= MOST_PATCHES * patch:
+            raise ValueError(f"must have one to {MOST_PATCHES} patches a side")
         return self
 
 

@@ -10,6 +10,7 @@ import hashlib
 import os
 import shutil
 import threading
+from collections import deque
 from contextlib import suppress
 from pathlib import Path
 
@@ -43,6 +44,7 @@ class FrameCache:
         self.folder = folder
         self.decoded = 0
         self._files = _scan(folder)
+        self._before = deque(sorted(self._files, key=lambda name: self._files[name][0]))  # of other runs
         self._bytes = sum(size for _, size in self._files.values())
         free = shutil.disk_usage(folder).free + self._bytes
         self.limit = limit or frames_limit() or min(LIMIT, free // 2)
@@ -98,9 +100,8 @@ class FrameCache:
 
     def _make_room(self, wanted: int) -> bool:
         """Evict the files longest unused, never this run's own; say whether there is room now."""
-        for name in sorted(self._files, key=lambda n: self._files[n][0]):
-            if self._bytes + wanted <= self.limit:
-                break
+        while self._bytes + wanted > self.limit and self._before:
+            name = self._before.popleft()
             if name not in self._mine:
                 (self.folder / name).unlink(missing_ok=True)
                 self._bytes -= self._files.pop(name)[1]

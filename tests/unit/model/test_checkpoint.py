@@ -99,6 +99,7 @@ def test_only_prompts_are_in_the_weights(folder):
         (lambda c: c["backbone"].pop("weights"), r'"backbone\.weights" is missing'),
         (lambda c: c["backbone"].update(weights="file:../x.safetensors"), "must name a file of this folder"),
         (lambda c: c["backbone"].update(weights="file:model.safetensors"), "which holds the prompts"),
+        (lambda c: c["backbone"]["config"]["vision_cfg"].update(patch_size=256), "must have one to"),
         (lambda c: c["sampling"].update(frames=0), "must be greater than or equal to 1, got 0"),
         (lambda c: c.update(labels=[1]), r'"labels\.0" must be a valid string'),
         (lambda c: c["stop"].update(regions=-1), "regions must be"),
@@ -155,7 +156,7 @@ def test_only_prompts_are_in_the_weights(folder):
         (lambda c: c["backbone"]["config"]["text_cfg"].update(hf_model_name="a..b/c"), "name a repository"),
         (
             lambda c: c["backbone"]["config"]["vision_cfg"].update(image_size=2048, patch_size=1),
-            "at most 64 patches a side",
+            "to 64 patches a side",
         ),
         (lambda c: c["backbone"].update(sha256="0" * 64), "is not the backbone that"),
         (lambda c: c["backbone"].update(architecture="RN50", config=None), "not weights for backbone RN50"),

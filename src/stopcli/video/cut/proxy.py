@@ -102,18 +102,25 @@ class _Sound:
         import av
 
         resampler = av.AudioResampler("fltp", "stereo", SOUND_RATE)
-        written = 0
+        heard: int | None = None  # samples since the start
         for at, frame in self._frames():
-            written = max(written, round((at - self._start) * SOUND_RATE))  # it may begin late, or pause
+            since = round((at - self._start) * SOUND_RATE)
+            heard = since if heard is None else max(heard, since)  # it may begin late, or pause
             for part in resampler.resample(frame):
-                part.pts, part.time_base = written, Fraction(1, SOUND_RATE)
-                written += part.samples
+                first, heard = heard, heard + part.samples
+                if heard <= 0:
+                    continue
+                if first < 0:  # a frame may begin long before the stretch
+                    samples = np.ascontiguousarray(part.to_ndarray()[:, -first:])
+                    part = av.AudioFrame.from_ndarray(samples, "fltp", "stereo")
+                    part.sample_rate = SOUND_RATE
+                part.pts, part.time_base = max(0, first), Fraction(1, SOUND_RATE)
                 yield from self.stream.encode(part)
-        if written:
+        if heard is not None and heard > 0:
             yield from self.stream.encode(None)
 
     def _frames(self) -> Iterator[tuple[float, Any]]:
-        """Yield decoded sound that lies within the stretch, and when it is heard (seconds)."""
+        """Yield decoded sound that is heard in the stretch, and since when (seconds)."""
         import av
 
         with closing(Container(self._source, 1)) as container:

@@ -8,10 +8,11 @@ import av
 import numpy as np
 import pytest
 
-from clock_films import number_in, numbers_in, picture, write_clock
+from clock_films import SOUND, TONE, number_in, numbers_in, picture, tones_in, write_clock
 from stopcli.errors import UnreadableVideo
 from stopcli.tasks.clips import save_clip
 from stopcli.video.cut.chapters import write_chapters
+from stopcli.video.cut.proxy import write_proxy
 
 
 def test_pictures_of_a_program_stream_that_share_a_packet_are_cut_where_they_are(tmp_path):
@@ -143,3 +144,28 @@ def test_the_last_picture_stays_while_the_sound_goes_on(tmp_path):
         pytest.approx(5.0, abs=0.05),
         pytest.approx(9.0, abs=0.05),
     )
+
+
+def test_sound_of_a_preview_is_in_time_whatever_its_packets_hold(tmp_path):
+    """A frame of sound may begin long before the stretch: it was heard from its beginning on, all of it late."""
+    pictures, film = write_clock(tmp_path / "clock.mkv", audio=None, seconds=10), tmp_path / "film.mkv"
+    seconds = np.arange(10 * SOUND) / SOUND
+    wave = 0.5 * np.sin(2 * np.pi * 1000 * seconds) * (seconds % 1 < TONE)
+    with av.open(str(pictures)) as source, av.open(str(film), "w") as out:
+        video = out.add_stream_from_template(source.streams.video[0], opaque=True)
+        sound = out.add_stream("pcm_s16le", rate=SOUND, layout="mono")
+        for packet in source.demux(video=0):
+            if packet.size:
+                packet.stream = video
+                out.mux(packet)
+        for at in range(0, len(wave), 38_400):  # 0.8 s
+            part = (wave[None, at : at + 38_400] * 32_000).astype(np.int16)
+            frame = av.AudioFrame.from_ndarray(part, "s16", "mono")
+            frame.sample_rate, frame.pts, frame.time_base = SOUND, at, Fraction(1, SOUND)
+            out.mux(sound.encode(frame))
+        out.mux(sound.encode(None))
+    for start in (4.4, 4.7, 5.6):
+        proxy = tmp_path / "proxy.mp4"
+        write_proxy(str(film), str(proxy), start, start + 3, height=96, rate=25, sound=True)
+        heard = [tone + start for tone in tones_in(proxy)]
+        assert heard == pytest.approx([np.ceil(start) + i for i in range(3)], abs=0.03), start
