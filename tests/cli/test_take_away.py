@@ -89,6 +89,7 @@ def test_labels_of_windows_are_labels_to_learn_from(run, place):
         (search("--whole", "--save-clips", "x"), 2, "leave out --whole"),
         (("classify", "films", "-m", "toy", "--export", "a.csv"), 2, "windows"),
         (("cut", "films/a.mp4", "2", "1"), 2, "after it starts"),
+        (("cut", "films/a.mp4", "2", "1", "--pad", "3"), 2, "must end after it starts, got 2 to 1 s"),
         (("cut", "films/a.mp4", "soon", "1"), 2, "must be seconds"),
         (("cut", "films/a.mp4", "1", "2", "-o", "a.txt"), 2, "must end in .mp4"),
         (("cut", "films/a.mp4", "1", "2", "-o", "there.mp4"), 3, "exists already"),
@@ -117,6 +118,38 @@ def test_cut_says_what_it_did(run, place):
     assert "--exact leaves them out" in err
     status, out, _ = run("cut", "films/a.mp4", "1.2", "2", "--exact", "-o", "exact.mp4", "-q")
     assert (status, out) == (0, "exact.mp4\n")
+
+
+def test_a_page_of_an_earlier_search_does_not_stay_for_the_hits_of_this_one(run, place):
+    assert run(*search("--html", "hits.html", "--export", "hits.csv"))[0] == 0
+    before = (place / "hits.csv").read_text()
+    sure = ("retrieve", "a fox", "films", "-m", "toy", "--window", "1", "--min-confidence", "1")
+    status, _, err = run(*sure, "--html", "hits.html", "--export", "hits.csv", "--force")
+    assert status == 1
+    assert "note: hits.csv is as it was: there is nothing to write" in err
+    assert (place / "hits.csv").read_text() == before
+    page = (place / "hits.html").read_text()
+    assert "No hits" in page
+    assert "a bar" not in page
+
+
+def test_names_of_videos_are_no_options_of_other_programs(run, place, monkeypatch):
+    (place / "films" / "a.mp4").rename(place / "films" / "-a.mp4")
+    monkeypatch.chdir(place / "films")
+    for command in (
+        ("retrieve", "a bar", ".", "--whole", "--min-confidence", "0"),
+        ("classify", ".", "--labels", "x,y"),
+    ):
+        status, out, err = run(*command, "-m", place / "toy", "-q")
+        assert status == 0, err
+        assert sorted(line.partition("\t")[0] for line in out.splitlines()) == ["./-a.mp4", "b.mkv"]
+
+
+def test_names_as_macs_spell_them_are_cut_and_explained(run, place):
+    (place / "films" / "a.mp4").rename(place / "films" / "caf\u0065\u0301.mp4")
+    name = "films/caf\u00e9.mp4"
+    assert run("cut", name, "1", "2", "-o", "clip.mp4")[0] == 0
+    assert run("explain", name, "-m", "toy", "-o", "look.png")[0] == 0
 
 
 def test_files_are_written_though_nobody_reads_on(place):

@@ -9,6 +9,7 @@ import typer
 
 from stopcli.cli import options as o
 from stopcli.cli.session import session
+from stopcli.errors import UsageError
 
 EXAMPLES = """Examples:
   stop cut match.mkv 1:23 1:31.5
@@ -44,7 +45,11 @@ def command(
     """
     with session("cut", show) as s:
         from stopcli.tasks.clips import clip_name, notes_on, save_clip
+        from stopcli.video.discovery import as_spelled
 
+        if end <= start:
+            raise UsageError(f"a clip must end after it starts, got {start:g} to {end:g} s")
+        video = as_spelled(video)
         since = max(0.0, start - cutting.pad)
         until = end + cutting.pad
         s.videos([video])

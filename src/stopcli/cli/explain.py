@@ -58,7 +58,7 @@ def command(
         check_template(template)
         check_output(output, force=force, suffixes=SUFFIXES)
         s.videos([video])
-        _check(video, output)
+        video = _checked(video, output)
         from stopcli.tasks.explain import check_stretch, explain
 
         check_stretch(start, end)
@@ -77,11 +77,16 @@ def command(
         s.output.add(replace(explanation, written=str(output)))
 
 
-def _check(video: Path, output: Path) -> None:
+def _checked(video: Path, output: Path) -> Path:
+    """Return the video, as its name is spelled; raises UsageError or InputError."""
+    from stopcli.video.discovery import as_spelled
+
+    video = as_spelled(video)
     if exists(output) and output.samefile(video):
         raise UsageError(f"--output {output}: is the video itself; choose another name")
     if is_folder(video):
         raise InputError(f"{video}: is a folder; name one video")
+    return video
 
 
 def _write(s: Session, explanation: Explanation, output: Path, *, fresh: bool) -> None:

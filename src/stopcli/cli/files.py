@@ -53,18 +53,23 @@ class Files:
 
     def write(self, s: Session, page: str, videos: Sequence[Path]) -> None:
         """Write the records as a page, `output.html`'s of that name, and their moments for other programs."""
-        from stopcli.fileio import write_text
+        from stopcli.fileio import exists, write_text
         from stopcli.results import Failure
 
-        if self.html is not None and s.output.records:
+        records = s.output.records
+        paged = bool(records) or page == "hits_page"  # that there are no hits is an answer, too
+        for file, written in ((self.html, paged), (self.export, records)):
+            if file is not None and not written and exists(file):
+                s.say(f"note: {file} is as it was: there is nothing to write")
+        if self.html is not None and paged:
             from stopcli.output import html
 
-            write_text(self.html, getattr(html, page)(s.output.records, s.provenance), fresh=not self.force)
+            write_text(self.html, getattr(html, page)(records, s.provenance), fresh=not self.force)
             s.say(f"written: {self.html}")
-        if self.export is not None and s.output.records:
+        if self.export is not None and records:
             from stopcli.output.export import export
 
-            for item in export(self.export, s.output.records, force=self.force, videos=videos):
+            for item in export(self.export, records, force=self.force, videos=videos):
                 if isinstance(item, Failure):
                     s.output.add(item)
                 else:

@@ -218,8 +218,10 @@ def _searched(s: Session, engine: SearchEngine, request: SearchRequest, path: Pa
 
 def _run(s: Session, words: list[str], hit: Hit) -> None:
     """Run a command for a moment; say what went wrong."""
+    from stopcli.output.sink import no_option
+
     place = {
-        "PATH": hit.path,
+        "PATH": no_option(hit.path),
         "START": f"{hit.start or 0:.3f}",
         "END": f"{hit.end or 0:.3f}",
         "QUERY": hit.query,

@@ -101,7 +101,7 @@ class Sink(AbstractContextManager["Sink"]):
             )
             sys.stdout.flush()
         elif self.format == "quiet":
-            text = VIEWS[type(record)].short(record)
+            text = no_option(VIEWS[type(record)].short(record))
             if isinstance(record, Hit) and record.start is None:  # a whole file, perhaps of another query too
                 if text in self._shown:
                     return
@@ -165,6 +165,11 @@ def safe_cell(value: Any) -> Any:
 def no_formula(text: str) -> str:
     """Return a text as a cell that no spreadsheet computes; readers of tables take the apostrophe off."""
     return f"'{text}" if FORMULA.match(text) else text
+
+
+def no_option(path: str) -> str:
+    """Return a path that no program takes for one of its options."""
+    return f"./{path}" if path.startswith("-") else path
 
 
 def safe_path(path: str) -> str:

@@ -100,6 +100,30 @@ def test_the_moment_that_was_asked_for_last_is_looked_at(made, server, tmp_path)
     assert rows(tmp_path) == {second_name(wanted, server): "fox"}
 
 
+@browsing
+def test_a_comparison_that_comes_late_does_not_open_over_a_moment(made, server, tmp_path):
+    """The next digit gave its label to the moment below."""
+    with opened(made, server) as page:
+        held = []
+        page.route("**/view/mistakes/**", lambda route: held.append(route))
+        button = '<button data-do="mistakes" data-run="labels-model">Mistakes</button>'
+        page.evaluate("html => document.getElementById('side').insertAdjacentHTML('beforeend', html)", button)
+        page.click("#side [data-do=mistakes]")
+        card = page.locator("#results .card").first
+        wanted = card.get_attribute("data-id")
+        card.focus()
+        page.keyboard.press("Enter")
+        page.wait_for_selector(f"#look .look[data-id='{wanted}']")
+        (route,) = held
+        with page.expect_response("**/view/mistakes/**"):
+            route.fulfill(content_type="text/html", body="<ol><li class='card' tabindex=0>another</li></ol>")
+        page.wait_for_timeout(300)
+        assert not page.locator("#compare").is_visible()
+        page.keyboard.press("2")
+        page.wait_for_selector("#look", state="hidden")
+    assert rows(tmp_path) == {second_name(wanted, server): "owl"}
+
+
 def second_name(moment, server):
     found = server.json("POST", "/api/search", {"query": "", "queue": "labelled", "top_k": 9})["moments"]
     (path,) = (m["path"] for m in found if m["id"] == moment)

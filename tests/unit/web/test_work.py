@@ -282,7 +282,7 @@ def test_mistakes_call_labels_and_files_as_the_table_does(tmp_path):
     write_text(tmp_path / ".labels-model.run.json", "{}")
     found = [
         (row["path"], row["label"], row["predicted"])
-        for row in Adapting(tmp_path / "labels.csv").mistakes("labels-model")
+        for row in Adapting(tmp_path / "labels.csv").held_out("labels-model")
     ]
     assert found == [(str(path), "-5", "'tis"), ("./=1+1.mp4", "a", "b")]
 

@@ -170,7 +170,9 @@ class Pages:
     def mistakes(self, request: Request, _: Question) -> str:
         """Return the held-out clips that a trained model gets wrong."""
         name, space, shown = request.path_params["name"], self._space, []
-        for row in space.adapting.mistakes(name):
+        judged = space.adapting.held_out(name)
+        mistakes = [row for row in judged if row["label"] != row["predicted"]]
+        for row in mistakes:
             file, start = Footage.id_of(row["path"]), read_clock(row["start"]) if row["start"] else 0.0
             if file in space.footage:
                 path = space.footage.path_of(file)
@@ -182,7 +184,8 @@ class Pages:
                     continue  # the file is shorter now
                 found = self._answering.moment(file, start or 0.0, end or 0.0)
                 shown.append({"m": found, "label": row["label"], "predicted": row["predicted"]})
-        return self._render("mistakes.html", name=name, mistakes=shown)
+        counts = {"judged": len(judged), "gone": len(mistakes) - len(shown)}
+        return self._render("mistakes.html", name=name, mistakes=shown, **counts)
 
     def _render(self, template: str, **values: Any) -> str:
         names = self._space.labels()

@@ -1,6 +1,6 @@
 // training: begun, watched, stopped, used, compared
 import {fetched, piece, send, status} from './server.js';
-import {ask, keepSaid, say, state, trying} from './state.js';
+import {ask, keepSaid, say, state, trying, untouched} from './state.js';
 import {showSide} from './label.js';
 import {cards, focus, show} from './grid.js';
 
@@ -10,6 +10,14 @@ const dialog = document.getElementById('compare');
 function settings() {
   const epochs = side.querySelector('#epochs')?.value;
   return epochs ? {epochs: +epochs} : {};
+}
+
+async function opened(...view) {
+  const wanted = untouched(), html = await piece(...view);
+  if (!wanted()) return;  // something else is done by now
+  dialog.innerHTML = html;
+  dialog.showModal();
+  focus(cards(dialog)[0]);
 }
 
 const actions = {
@@ -22,16 +30,8 @@ const actions = {
     say(`The videos are being indexed with ${model}; the search below is its answer so far.`);
     ask({});
   }),
-  compare: async name => {
-    dialog.innerHTML = await piece(`/view/compare/${encodeURIComponent(name)}`, {...state.question, label: null, queue: 'best', top_k: 8});
-    dialog.showModal();
-    focus(cards(dialog)[0]);
-  },
-  mistakes: async name => {
-    dialog.innerHTML = await piece(`/view/mistakes/${encodeURIComponent(name)}`);
-    dialog.showModal();
-    focus(cards(dialog)[0]);
-  },
+  compare: name => opened(`/view/compare/${encodeURIComponent(name)}`, {...state.question, label: null, queue: 'best', top_k: 8}),
+  mistakes: name => opened(`/view/mistakes/${encodeURIComponent(name)}`),
   model: name => fetched(`/api/train/${encodeURIComponent(name)}/take`),
   rescan: () => send('/api/rescan').then(() => say('Looking for new videos.')),
 };

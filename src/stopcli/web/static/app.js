@@ -11,6 +11,7 @@ const field = document.getElementById('query');
 const help = document.getElementById('help');
 const chips = document.getElementById('chips');
 const filters = document.getElementById('filters');
+const compared = document.getElementById('compare');
 
 // --- the question ---
 
@@ -79,12 +80,14 @@ function drawChips() {
 function nameOf(card) { return card.querySelector('.name')?.textContent ?? 'a moment'; }
 
 function more(card) {
+  compared.close();  // the answer is not in it
   state.names[card.dataset.id] = nameOf(card);
   const {like} = state.question;
   ask({like: [...new Set([...like, card.dataset.id])].slice(-20), label: null, queue: 'best'});
 }
 
 function not(card) {
+  compared.close();
   state.names[card.dataset.id] = nameOf(card);
   const {unlike_moments, query, like, picture} = state.question;
   if (!query.trim() && !like.length && !picture) return say('Search for something first: “not this” narrows a search.', true);

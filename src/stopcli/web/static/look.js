@@ -137,8 +137,8 @@ export function key(event) {
     j: () => { video.playbackRate = 1; seek(now() - 1); },
     ArrowRight: () => { video.pause(); seek(now() + step); },
     ArrowLeft: () => { video.pause(); seek(now() - step); },
-    '[': () => { start = Math.min(now(), duration); if (end <= start) end = Math.min(duration, start + 1); mark(); chosen(); },
-    ']': () => { end = now(); if (end <= start) start = Math.max(0, end - 1); mark(); chosen(); },
+    '[': () => { start = Math.max(0, Math.min(now(), duration - 1 / rate)); if (end <= start) end = Math.min(duration, start + 1); mark(); chosen(); },
+    ']': () => { end = Math.min(now(), duration); if (end <= start) start = Math.max(0, end - 1); mark(); chosen(); },
     x: () => label(NONE),
     u: undo,
   }[event.key.length === 1 ? event.key.toLowerCase() : event.key];

@@ -199,14 +199,14 @@ class Adapting:
             return found if isinstance(found, dict) else {}
         return {}
 
-    def mistakes(self, name: str) -> list[dict[str, str]]:
-        """Return the held-out clips that a trained model takes for something else, the surest first."""
+    def held_out(self, name: str) -> list[dict[str, str]]:
+        """Return the clips that judged a trained model, the surest of its mistakes first."""
         self.read(name)
         file = self._folder(name) / PREDICTIONS_FILE
         if not file.is_file():
             return []
         with file.open(encoding="utf-8", newline="") as stream:
-            rows = [row for row in csv.DictReader(stream) if row["label"] != row["predicted"]]
+            rows = list(csv.DictReader(stream))
         return [row | {name: KEPT.sub("", row[name]) for name in ("label", "predicted")} for row in rows]
 
     def usable(self, name: str) -> Path:

@@ -48,8 +48,10 @@ class Answering:
         """Answer a question."""
         began = time.perf_counter()
         archive, space, audit = self._space.archive(q.model), self._space, None
+        total = int(archive.view.selection(q).count.sum())
         if q.queue == "labelled":
             moments = self._labelled(q)
+            total = len(moments)
         elif q.queue == "audit":
             moments, audit = self._audit(q, archive)
         elif q.label is None and q.queue == "best":
@@ -65,10 +67,10 @@ class Answering:
 
             moments = space.on_lane(work)
         return Answer(
-            moments=self._known(moments),
+            moments=self._known(moments[: q.top_k]),
             model=archive.files.title,
             seconds=time.perf_counter() - began,
-            total=int(archive.view.selection(q).count.sum()),
+            total=total,
             audit=audit,
         )
 
@@ -123,8 +125,6 @@ class Answering:
                 continue  # edited by hand, the file is shorter now, or it is not looked for
             shown[name] += 1
             found.append(moment(str(path), row.start, end, 0.0))
-            if len(found) == q.top_k:
-                break
         return found
 
     def _audit(self, q: Question, archive: Archive) -> tuple[list[Moment], Audit]:

@@ -69,7 +69,8 @@ class Asking:
         unlike = (*asked.unlike, *(self._like(name).vector for name in q.unlike_moments))
         asked = asked._replace(seen=seen, unlike=unlike)
         if not (asked.written or asked.seen):
-            return self._different(selection.rows(), NONE, q)
+            rows = selection.rows()
+            return self._different(rows[~np.isin(rows, np.array(without, np.int64))], NONE, q)
         left = tuple(without)
         written, seen = (tuple(_except(x, left) for x in some) for some in (asked.written, asked.seen))
         asked = asked._replace(written=written, seen=seen)

@@ -177,15 +177,16 @@ class Media:
             if not waiting:
                 self._waiting.pop(name, None)
                 self._making.pop(name, None)
-        self._make_room()
+        self._make_room(file.name)
         return file
 
-    def _make_room(self) -> None:
-        """Remove what was not looked at for longest, where there is too much."""
+    def _make_room(self, asked: str) -> None:
+        """Remove what was not looked at for longest, where there is too much; but what is ``asked`` for."""
         files = []
         with suppress(OSError):
             files = [(entry.stat(), entry.path) for entry in os.scandir(self._folder) if entry.is_file()]
         total = sum(status.st_size for status, _ in files)
+        files = [(status, name) for status, name in files if Path(name).name != asked]
         for status, name in sorted(files, key=lambda one: one[0].st_mtime):
             if total <= self._limit:
                 return

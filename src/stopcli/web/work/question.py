@@ -94,7 +94,7 @@ class Answer(BaseModel):
     moments: list[Moment]
     model: str
     seconds: float
-    total: int = Field(description="Moments that were looked at.")
+    total: int = Field(description="Moments that were looked at, or that have a label.")
     audit: Audit | None = None
 
 

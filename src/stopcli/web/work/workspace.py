@@ -111,7 +111,7 @@ class Workspace:
         self.adapting = Adapting(table.path)
         self._models = models
         self._lane = ThreadPoolExecutor(1, thread_name_prefix="stopcli-index")
-        self.lock = threading.RLock()
+        self.lock, self._opening = threading.RLock(), threading.Lock()
         self._memory = LabelMemory(table.path)
         if self._memory.table != table.sha256:  # which rows others have changed, nobody knows
             table.edited = {row.path for row in table.rows}
@@ -127,15 +127,16 @@ class Workspace:
     def add_model(self, name: str) -> str:
         """Open a model's index, and bring it up to date as heavy work; return the model's name."""
         files = self._models.find(name)
-        if files.title not in self._archives:
-            s = self.settings
-            load = partial(self._models.load, files)
-            opened = partial(Archive, self.footage, files, load, s.index, s.window)
-            archive = opened(precision=s.precision, frames=s.frames, follow=self._follow, done=self._rest)
-            self.on_lane(archive.open)
-            self._lane.submit(archive.warm)
-            self._archives[files.title] = archive
-            self._index(archive)
+        with self._opening:  # two may ask for one
+            if files.title not in self._archives:
+                s = self.settings
+                load = partial(self._models.load, files)
+                opened = partial(Archive, self.footage, files, load, s.index, s.window)
+                archive = opened(precision=s.precision, frames=s.frames, follow=self._follow, done=self._rest)
+                self.on_lane(archive.open)
+                self._lane.submit(archive.warm)
+                self._archives[files.title] = archive
+                self._index(archive)
         return files.title
 
     def use(self, name: str) -> None:
