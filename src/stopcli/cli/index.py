@@ -288,9 +288,8 @@ def compact(show: o.Show, index: Index = None) -> None:
     """Free the room of vectors whose files are gone."""
     with session("index compact", show) as s, s.index(index) as opened:
         from stopcli.index.maintenance import compact as free
-        from stopcli.results import IndexChange
 
-        s.output.add(IndexChange(str(opened.folder), freed=free(opened)))
+        s.output.add(free(opened))
 
 
 @app.command("info", epilog="Examples:\n  stop index info\n  stop index info --format json")

@@ -50,6 +50,7 @@ if TYPE_CHECKING:
 TORN = "files lost their vectors with the end of the file that held them; embedding again"
 LOST = (" is not there any more", "s are not there any more")
 KEPT = "; vectors are kept until 'stop index compact'"
+AWAY = ", nor anything else where they were: if no drive is away, 'stop index rm' on the folder removes them"
 
 
 class SearchEngine(AbstractContextManager["SearchEngine"]):
@@ -122,8 +123,8 @@ class SearchEngine(AbstractContextManager["SearchEngine"]):
             self._say(f"note: {forget_lost(self.index)} {TORN}")
         version = database.version()
         plan = self.plan(videos, roots, window)
-        if not (plan.diff.changed or plan.diff.gone or plan.todo):
-            return plan
+        if away := plan.diff.away:
+            self._once(f"note: {away} indexed file{LOST[away > 1]}{AWAY}")
         if not plan.todo:
             return _noted(self.index, plan, version, self._say)
         with self.index.writing():
@@ -256,7 +257,7 @@ class SearchEngine(AbstractContextManager["SearchEngine"]):
 
 def _noted(index: Index, plan: Update, version: int, say: Say) -> Update:
     """Note where files lie now that are all known; another time, if another process writes, or nobody may."""
-    if index.writable:
+    if index.writable and (plan.diff.changed or plan.diff.gone):
         with suppress(IndexBusy), index.writing(wait=0):
             if index.database.version() == version:
                 _say_what_is_gone(plan.diff, say)

@@ -31,7 +31,7 @@ from stopcli.index.types import (
     record_of,
 )
 from stopcli.index.vectors import broken_rows, whole_rows
-from stopcli.results import IndexCheck, IndexedFile, IndexInfo, IndexSpace
+from stopcli.results import IndexChange, IndexCheck, IndexedFile, IndexInfo, IndexSpace
 from stopcli.video.discovery import as_spelled
 
 # the files of vectors, graphs made of them, and what killed processes left of both
@@ -267,14 +267,15 @@ def set_aside(folder: Path) -> Path:
     return aside
 
 
-def compact(index: Index) -> int:
-    """Drop what no file has any more, or raise IndexBusy or CannotWrite; return the bytes that were freed."""
+def compact(index: Index) -> IndexChange:
+    """Drop what no file has any more; return how many vectors, and bytes. Raises IndexBusy or CannotWrite."""
     with index.writing():
         contents = {record.content for record in index.database.files().values()}
-        freed = sum(_compact_space(index, space, contents) for space in index.database.spaces())
+        spaces = [(_compact_space(index, space, contents), space) for space in index.database.spaces()]
         index.database.shrink()
         _clear(index)
-    return freed
+    freed = sum(rows * space.size * 4 for rows, space in spaces)
+    return IndexChange(str(index.folder), dropped=sum(rows for rows, _ in spaces), freed=freed)
 
 
 def _clear(index: Index) -> None:
@@ -287,6 +288,7 @@ def _clear(index: Index) -> None:
 
 
 def _compact_space(index: Index, space: Space, contents: set[str]) -> int:
+    """Drop the vectors of other contents; return how many."""
     kept, row = {}, 0
     used = sorted(index.database.entries(space, contents).items(), key=lambda item: item[1].first)
     for content, entry in used:
@@ -301,7 +303,7 @@ def _compact_space(index: Index, space: Space, contents: set[str]) -> int:
         with replacing(index.folder / file, sync=True) as new, new.open("wb") as stream:
             stream.writelines(matrix[e.first : e.first + e.count].data for _, e in used)
     index.database.replace(space, file, row, kept)
-    return (space.rows - row) * space.size * 4
+    return space.rows - row
 
 
 def merge(index: Index, source: Index) -> tuple[int, int]:

@@ -50,6 +50,7 @@ class FileDiff(NamedTuple):
     gone: tuple[Path, ...]  # known below the roots, and not there any more; those that moved too
     before: dict[Path, str]  # the contents that were known where they are no more
     failures: tuple[Failure, ...]  # files that cannot even be looked at
+    away: int = 0  # how many are known where nothing is now: a drive may not be mounted there
 
     def contents(self) -> set[str]:
         return {record.content for record in self.present.values()}
@@ -123,12 +124,34 @@ def compare(database: Database, videos: Paths, roots: Iterable[Path]) -> FileDif
     spelled = {str(path).casefold() for path in present} if lost else set()  # Clip.MP4 may be clip.mp4 now
     there = (str(path).casefold() not in spelled and os.path.lexists(path) for path in lost)
     gone = [path for path, is_there in zip(lost, there, strict=True) if not is_there]  # walks skip some
+    contents = {record.content for record in present.values()}
+    empty = {folder: _is_empty(_nearest(folder)) for folder in {path.parent for path in gone}}
+    away = {path for path in gone if known[path].content not in contents and empty[path.parent]}
+    gone = [path for path in gone if path not in away]
     left = {known[path].content: path for path in gone}
     new = [path for path in changed if path not in known and present[path].content in left]
     # of several copies of what is gone, one has moved
     moved = [(old, path) for path in new if (old := left.pop(present[path].content, None)) is not None]
     before = {path: known[path].content for path in (*changed, *gone) if path in known}
-    return FileDiff(present, shown, tuple(changed), tuple(moved), tuple(gone), before, tuple(failures))
+    return FileDiff(
+        present, shown, tuple(changed), tuple(moved), tuple(gone), before, tuple(failures), len(away)
+    )
+
+
+def _nearest(folder: Path) -> Path:
+    """Return the folder, or what is there of those that it lay in."""
+    return next(f for f in (folder, *folder.parents) if os.path.lexists(f) or f == f.parent)
+
+
+def _is_empty(folder: Path) -> bool:
+    """Say whether nothing can be seen in a folder, as where a drive is not mounted."""
+    try:
+        with os.scandir(folder) as entries:
+            return next(entries, None) is None
+    except NotADirectoryError:
+        return False
+    except OSError:
+        return True
 
 
 def best_known(

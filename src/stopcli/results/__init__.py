@@ -210,7 +210,7 @@ class IndexCheck:
 
 @dataclass(frozen=True)
 class IndexChange:
-    """What a command did to an index: counts of files, vectors taken over, bytes freed."""
+    """What a command did to an index: counts of files, vectors taken over or dropped, bytes freed."""
 
     folder: str
     embedded: int = 0
@@ -218,6 +218,7 @@ class IndexChange:
     moved: int = 0
     removed: int = 0
     vectors: int = 0
+    dropped: int = 0
     freed: int = 0
 
 

@@ -34,7 +34,7 @@ def test_compact_drops_what_no_file_has(tmp_path):
         index.add(space_of(index), [], {"lost": Fault("e", "m"), "c1": Fault("e", "m")}, {})
     assert remove(index, [Path("/v/0.mp4"), Path("/v/2.mp4")]) == 2
     assert vectors_by_content(index) == before  # still there, should they come back
-    assert compact(index) == 4 * 4 * 4
+    assert compact(index).freed == 4 * 4 * 4
     assert vectors_by_content(index) == {c: before[c] for c in ("c1", "c3", "c4", "c5")}
     assert set(index.database.faults(space_of(index))) == {"c1"}
     assert [p.name for p in tmp_path.glob("*vectors-*")] == ["vectors-1.1.f32"]
@@ -42,7 +42,7 @@ def test_compact_drops_what_no_file_has(tmp_path):
 
 def test_compact_rewrites_nothing_where_all_is_in_use(tmp_path):
     index = filled_index(tmp_path)
-    assert compact(index) == 0
+    assert compact(index).freed == 0
     assert [p.name for p in tmp_path.glob("vectors-*")] == ["vectors-1.f32"]
 
 

@@ -91,6 +91,31 @@ def test_new_changed_moved_and_gone_files_are_told_apart(index, tree):
     assert names(index.database.files()) == ["b.mp4", "copy.mp4", "moved.mp4"]
 
 
+def test_where_nothing_is_left_a_drive_may_be_away(index, tree, tmp_path):
+    """An empty mount point looked as if all had been deleted, and `compact` dropped the vectors."""
+    diff = compare(index, tree)
+    sync.settle(index.database, diff, ())
+    away = tree.rename(tmp_path / "away")
+    tree.mkdir()  # as the mount point of a drive that is not there
+    diff = compare(index, tree)
+    assert (diff.gone, diff.away) == ((), 3)
+    sync.settle(index.database, diff, ())
+    tree.rmdir()
+    away.rename(tree)
+    assert (compare(index, tree).changed, compare(index, tree).away) == ((), 0)
+    (tree / "deep" / "c.mp4").unlink()  # its folder is empty now
+    assert (compare(index, tree).gone, compare(index, tree).away) == ((), 1)
+    (tree / "deep").rmdir()
+    assert compare(index, tree).gone == (tree / "deep" / "c.mp4",)  # somebody removed that
+
+
+def test_what_moved_out_of_a_folder_is_not_away(index, tree):
+    sync.settle(index.database, compare(index, tree), ())
+    (tree / "deep" / "c.mp4").rename(tree / "c.mp4")
+    diff = compare(index, tree)
+    assert (diff.moved, diff.away) == (((tree / "deep" / "c.mp4", tree / "c.mp4"),), 0)
+
+
 def test_a_file_of_the_same_size_and_time_is_not_opened(index, tree, monkeypatch):
     update(index, tree)
     monkeypatch.setattr(sync, "content_key", lambda path: pytest.fail(f"{path} was opened"))
