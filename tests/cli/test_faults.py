@@ -161,7 +161,22 @@ def test_a_search_that_finds_nothing_does_not_say_that_nothing_was_done(run, run
     assert "broken.mp4" in err
     status, told = run_json(*arguments)
     assert told["data"] == []
-    assert {e["error"] for e in told["errors"]} == {"no-match", "unreadable-video"}
+    assert {e["error"] for e in told["errors"]} == {"no-match"}  # the broken one is known by now
+
+
+def test_a_file_that_is_known_to_be_broken_fails_where_it_is_named(run, toy, clips, tmp_path):
+    broken, good = clips / "broken.mp4", next(p for p in clips.iterdir() if p.name != "broken.mp4")
+    (tmp_path / "alone").mkdir()
+    (tmp_path / "alone" / "broken.mp4").write_bytes(broken.read_bytes())
+    for paths, expected in (
+        ((clips,), 1),
+        ((clips,), 0),
+        ((good, broken), 1),
+        ((broken,), 3),
+        ((tmp_path / "alone",), 3),
+    ):
+        status, _, err = run("retrieve", "a dog", *paths, "-m", toy, "--min-confidence", "0")
+        assert (status, "skipped:" in err) == (expected, expected > 0), (paths, err)
 
 
 @pytest.mark.parametrize("command", ["explain", "classify"])

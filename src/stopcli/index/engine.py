@@ -50,6 +50,8 @@ if TYPE_CHECKING:
 TORN = "files lost their vectors with the end of the file that held them; embedding again"
 LOST = (" is not there any more", "s are not there any more")
 KEPT = "; vectors are kept until 'stop index compact'"
+OTHERS = "; the vectors of others are kept (stop index info)"
+KNOWN = (" is known, and left out: stop index ls", "s are known, and left out: stop index ls")
 AWAY = ", nor anything else where they were: if no drive is away, 'stop index rm' on the folder removes them"
 
 
@@ -142,11 +144,11 @@ class SearchEngine(AbstractContextManager["SearchEngine"]):
             todo = plan.diff.missing(self._snapshot(plan.diff, window, space.precision))
             sync.settle(database, plan.diff, todo)
             if not space.rows and any(other.rows for other in database.spaces()):
-                note = f"note: {len(todo)} files must be embedded for these settings"
-                self._say(f"{note}; the vectors of others are kept (stop index info)")
+                self._say(f"note: {len(todo)} files must be embedded for these settings{OTHERS}")
             with self._progress(len(todo)) as progress:
                 embedded, passing = sync.embed(self.index, space, plan.diff, todo, encoder, progress)
-            return Update(plan.diff, self._snapshot(plan.diff, window, space.precision), embedded, passing)
+            state = self._snapshot(plan.diff, window, space.precision)
+            return Update(plan.diff, state, embedded, passing, frozenset(todo))
 
     def _snapshot(self, diff: FileDiff, window: float | None, precision: str | None) -> Snapshot:
         contents = diff.contents() | set(diff.before.values())
@@ -166,7 +168,7 @@ class SearchEngine(AbstractContextManager["SearchEngine"]):
         selection = select(update.diff, update.state, request.filters)
         names = () if request.combine else tuple(q.name for q in (*asked.written, *asked.seen))
         hits = self.answer(request, asked, update.state, selection)
-        return SearchResult(tuple(hits), _failed(update, request.filters), names)
+        return SearchResult(tuple(hits), _failed(update, roots, request.filters, self._once), names)
 
     def ask(self, request: SearchRequest) -> Asked:
         """Embed all that a search asks for, a label as it was learned; errors as `search`."""
@@ -211,7 +213,7 @@ class SearchEngine(AbstractContextManager["SearchEngine"]):
         """Bring the index up to date with the files, and return the moments least like all others."""
         update = self.update(videos, roots, window)
         hits = unlike_the_rest(update.state.vectors, select(update.diff, update.state, filters), filters)
-        return SearchResult(tuple(hits), _failed(update, filters))
+        return SearchResult(tuple(hits), _failed(update, roots, filters, self._once))
 
     def _near(self, state: Snapshot, selection: Selection) -> Near | None:
         """Return what finds the rows near a query, where there are so many that looking at all is slow."""
@@ -302,9 +304,13 @@ def _placed(example: Example, window: float | None) -> Example:
     return example._replace(shot=shot_at(times, read_pictures(example.path, times, SIGHT), example.at))
 
 
-def _failed(update: Update, filters: Filters) -> tuple[Failure, ...]:
-    """Return the files that cannot be searched, and were to be."""
-    return tuple(f for f in update.failures if f.path is None or filters.fits(f.path))
+def _failed(update: Update, roots: Paths, filters: Filters, say: Say) -> tuple[Failure, ...]:
+    """Return the files that cannot be searched, and were to be; of those known before, only say so."""
+    failures = [f for f in update.failures if f.path is None or filters.fits(f.path)]
+    known = update.known_faults(roots)
+    if before := [f for f in failures if f.path in known]:
+        say(f"note: {len(before)} unreadable file{KNOWN[len(before) > 1]}")
+    return tuple(f for f in failures if f.path not in known)
 
 
 def _sentence(text: str, files: ModelFiles) -> str:
@@ -321,7 +327,9 @@ def _as_learned(queries: list[Query], files: ModelFiles, say: Say) -> list[Query
     if head is None or not learned:
         return queries
     many = f"the model's {len(head.labels)} labels"
-    doubt = ", less where a moment is unlike the label's clips" if head.usual else ""
+    doubt = (
+        ", less where a moment is unlike the label's clips" if head.usual else ", however unlike its clips"
+    )
     say(f"note: {', '.join(learned)}: learned from clips; the confidence is its share among {many}{doubt}")
     return [_learned(q, head) if q.name in learned else q for q in queries]
 

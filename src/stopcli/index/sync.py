@@ -78,13 +78,25 @@ class FileDiff(NamedTuple):
 class Update(NamedTuple):
     """What an update would do, or did: it embedded so many files; ``todo`` and ``failures`` are as shown.
 
-    ``passing`` are faults that may not be there next time, by content.
+    ``passing`` are faults that may not be there next time, by content; ``tried`` are files that were read.
     """
 
     diff: FileDiff
     state: Snapshot
     embedded: int = 0
     passing: Faults = MappingProxyType({})
+    tried: frozenset[Path] = frozenset()
+
+    def known_faults(self, roots: Paths) -> set[str]:
+        """Return which files below folders could not be read before, if others can, as shown."""
+        inside, state = tuple(below(absolute(root)) for root in roots), self.state
+        tried = {self.diff.present[path].content for path in self.tried}
+        found = {
+            self.diff.shown[path]
+            for path, record in self.diff.present.items()
+            if record.content in state.faults.keys() - tried and str(path).startswith(inside)
+        }
+        return found if any(r.content in state.entries for r in self.diff.present.values()) else set()
 
     @property
     def todo(self) -> tuple[str, ...]:

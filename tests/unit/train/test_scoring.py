@@ -267,3 +267,12 @@ def test_shares_of_plain_clip_are_checked_on_loading(toy):
     for wrong in (-0.1, 1.5, "x", True, float("nan")):
         with pytest.raises(ValueError, match="plain"):
             type(stop)(**{**vars(stop), "plain": wrong})
+
+
+def test_labels_of_few_files_are_named(labelled, toy, tmp_path):
+    """Of them, a search is as sure of anything: nobody knows how they look elsewhere."""
+    lines = [f"{i % 2 + 2 * (i < 8)}.mp4,{'ab'[i % 2]},{i / 8:.3f},{i / 8 + 0.5:.3f}" for i in range(16)]
+    few = table(labelled, "\n".join(["path,label,start,end", *lines]), "few.csv")
+    for source, warned in ((few, True), (labelled / "data.csv", False)):
+        _, told = train(source, toy, tmp_path / source.stem, epochs=0, head="prototype")
+        assert any("a, b: clips of fewer than 3 files" in note for note in told.notes) == warned, told.notes

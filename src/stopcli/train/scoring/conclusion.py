@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from stopcli.data.split import units_of
 from stopcli.data.table import Dataset, Row
 from stopcli.model.config import HEAD_FILE, ModelConfig
 from stopcli.output import figures
@@ -22,6 +24,8 @@ from stopcli.train.scoring.retention import Retention
 
 if TYPE_CHECKING:
     from stopcli.runtime.encoder import Encoder
+
+FILES = 3  # as many tell how a label's clips differ from film to film: see `stopcli.runtime.usual`
 
 
 @dataclass
@@ -69,6 +73,9 @@ class Conclusion:
             more["advice"] = advise(
                 self.judge, plain, self.data, test or validation, before.get(self._metric)
             )
+            if self.config.head is not None and (few := self._of_few_files()):
+                names = ", ".join(few[:5]) + (f" and {len(few) - 5} more" if len(few) > 5 else "")
+                tell(f"{names}: clips of fewer than {FILES} files; how sure a search is says little then")
         return more | {"intervals": {name: result.interval for name, result in self.judged.items()}}
 
     def draw(self) -> None:
@@ -103,6 +110,12 @@ class Conclusion:
         result = self.judge.score(encoder, clips, self.validation)
         encoder.head = None
         return result.scores[self._metric]
+
+    def _of_few_files(self) -> list[str]:
+        """Return the labels whose clips are of so few files that nobody knows how they look in others."""
+        rows = (*self.training, *self.validation)
+        files = Counter(label for label, _ in set(zip((r.text for r in rows), units_of(rows), strict=True)))
+        return [label for label in self.data.labels if files[label] < FILES]
 
     def _predictions(self) -> list[tuple[Row, str, float]]:
         """Return what each held-out clip was taken for, and its score."""
