@@ -335,7 +335,7 @@ def highlights(
         with s.engine(index, cuts) as engine:
             filters = Filters(top_k, per_file=per_file)
             result = engine.highlights(videos, s.roots(paths), window, filters)
-        shown = list(saved(s, result.hits, save_clips, cutting, videos, force=files.force))
+        shown = list(saved(s, result.hits, save_clips, cutting, files, videos))
         s.output.add_all([*shown, *result.failures])
         files.write(s, "hits_page", videos)
 

@@ -197,7 +197,7 @@ def command(
             result = engine.search(request, videos, s.roots(search.paths))
         s.output.several = len(result.queries) > 1
         hits, missed = search.sort_out(result, every=every, say=s.say)
-        shown = list(saved(s, hits, save_clips, cutting, videos, force=files.force))
+        shown = list(saved(s, hits, save_clips, cutting, files, videos))
         s.output.add_all([*shown, *missed, *result.failures])
         files.write(s, "hits_page", videos)
         if preview:
@@ -243,19 +243,23 @@ def saved(
     hits: Sequence[Hit],
     folder: Path | None,
     cutting: o.Cutting,
+    files: Files,
     videos: Sequence[Path],
-    *,
-    force: bool,
 ) -> Iterator[Hit | Failure]:
-    """Yield hits, and what became of the clips of them where a folder is given."""
+    """Yield hits, and what became of the clips of them where a folder is given.
+
+    Those that leave the tool, as clips or for other programs, begin and end to the frame.
+    """
+    from stopcli.tasks.clips import at_cuts, notes_on, save_hits
+
+    if folder is not None or files.export is not None:
+        hits = [at_cuts(hit) for hit in hits]
     if folder is None:
         yield from hits
         return
-    from stopcli.tasks.clips import notes_on, save_hits
-
     clips = []
     with s.progress("cutting", len(hits)) as done:
-        how = {"exact": cutting.exact, "force": force}
+        how = {"exact": cutting.exact, "force": files.force}
         for item, clip in save_hits(hits, folder, pad=cutting.pad, videos=videos, **how):
             yield item
             if clip is not None:

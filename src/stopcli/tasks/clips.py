@@ -10,9 +10,12 @@ from pathlib import Path
 from stopcli.errors import StopError, UsageError
 from stopcli.fileio import check_output, exists, make_folder, replacing, short_name
 from stopcli.results import Failure, Hit, SavedClip
+from stopcli.video.cut.shots import SIGHT, cut_near
 from stopcli.video.cut.streams import MUXERS, starts_in_time, suffix_of
 from stopcli.video.discovery import shared_names, telling_name
-from stopcli.video.workers.pool import write_moment
+from stopcli.video.workers.pool import read_frames, write_moment
+
+SEEN, RATE = 0.4, 60  # seconds on both sides of a cut, and frames of each of them, that tell where it is
 
 
 def save_clip(
@@ -62,6 +65,28 @@ def save_hits(
             yield hit, None
         else:
             yield replace(hit, clip=saved.path), saved
+
+
+def at_cuts(hit: Hit) -> Hit:
+    """Return a hit that begins and ends with its shots to the frame; an index looks a few times a second.
+
+    What is no cut stays as it is, and so do files that cannot be read.
+    """
+    if hit.start is None or hit.end is None:
+        return hit
+    start, end = (_cut_at(hit.path, edge) for edge in (hit.start, hit.end))
+    return replace(hit, start=start, end=end) if start < end else hit
+
+
+def _cut_at(path: str, at: float) -> float:
+    if at <= 0:
+        return at
+    try:
+        frames = read_frames(path, round(2 * SEEN * RATE), SIGHT, start=max(0.0, at - SEEN), end=at + SEEN)
+    except StopError:
+        return at
+    cut = cut_near(frames.times.tolist(), frames.pixels, at)
+    return at if cut is None else cut
 
 
 def clip_name(

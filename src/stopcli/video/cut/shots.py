@@ -32,6 +32,7 @@ AROUND = 3  # looks before and after
 CLOSE = 1e-6  # seconds
 SHORT = 0.75  # seconds, or half a window: no piece is shorter, but a whole film
 STILL = 10.0  # grey levels, in one of the squares: less is noise, no motion
+BESIDE = 0.05  # seconds: frames are as long, and times are rounded
 MOST = 256  # looks of one piece that are held
 PATIENCE = 8  # windows that a piece in which nothing moves may take
 
@@ -154,6 +155,18 @@ def shot_at(times: Sequence[float], pictures: Sequence[NDArray[np.uint8]], at: f
     cuts = [look.time - half for cut, look in _cuts([look] for look in looks) if cut]
     start = max((c for c in cuts if c <= at), default=times[0])
     return float(start), float(min((c for c in cuts if c > at), default=times[-1] + 2 * half))
+
+
+def cut_near(times: Sequence[float], pixels: NDArray[np.uint8], at: float) -> float | None:
+    """Return when the frame after the cut is shown that is nearest to a time, if there is one near.
+
+    ``pixels`` (T,S,S,3) are all frames around it, shown at ascending ``times``. The pieces of a film end up
+    to half a `STEP` beside their cuts, for these are somewhere between two looks.
+    """
+    looks = [Look(float(t), p, _sight(p)) for t, p in dict(zip(times, pixels, strict=True)).items()]
+    cuts = [look.time for cut, look in _cuts([look] for look in looks) if cut]
+    nearest = min(cuts, key=lambda cut: abs(cut - at), default=None)
+    return nearest if nearest is not None and abs(nearest - at) <= STEP / 2 + BESIDE else None
 
 
 def _square(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:

@@ -12,7 +12,7 @@ from stopcli.errors import FileMissing, InputError, UsageError
 from stopcli.fileio import make_private_folder, replacing
 from stopcli.output.export import check_export, export
 from stopcli.results import Failure, Hit, printable
-from stopcli.tasks.clips import save_hits
+from stopcli.tasks.clips import at_cuts, save_hits
 from stopcli.web.work.jobs import Job
 from stopcli.web.work.question import Shown, split_id
 from stopcli.web.work.workspace import Workspace
@@ -35,12 +35,16 @@ MOST = 2000  # moments
 
 
 def hits_of(
-    space: Workspace, moments: Sequence[str], name: str, shown: Mapping[str, Shown]
+    space: Workspace, moments: Sequence[str], name: str, shown: Mapping[str, Shown], job: Job
 ) -> tuple[list[Hit], list[Failure]]:
-    """Return moments as hits, called by their labels, as ``shown``, or by ``name``, and what is gone."""
+    """Return moments as hits, called by their labels, as ``shown``, or by ``name``, and what is gone.
+
+    Those that nobody has labelled begin and end with their shots, to the frame.
+    """
     hits: list[Hit] = []
     gone: list[Failure] = []
-    for moment in moments:
+    for done, moment in enumerate(moments):
+        job.report(done, len(moments), name)
         file, start, end = split_id(moment)
         try:
             path, label = space.footage.path_of(file), space.label_of(moment)
@@ -49,7 +53,8 @@ def hits_of(
         else:
             said = shown.get(moment, Shown())
             text, rank = label or said.name or name or "moment", len(hits) + 1
-            hits.append(Hit(text, rank, str(path), start, end, said.score, said.confidence))
+            hit = Hit(text, rank, str(path), start, end, said.score, said.confidence)
+            hits.append(hit if label else at_cuts(hit))
     return hits, gone
 
 
@@ -74,7 +79,7 @@ def take(
         raise UsageError(f"moments can be taken away as {', '.join(KINDS)}; got {kind!r}")
     if not moments or len(moments) > MOST:
         raise UsageError(f"1 to {MOST} moments can be taken away at once; got {len(moments)}")
-    hits, failures = hits_of(space, moments, name, shown)
+    hits, failures = hits_of(space, moments, name, shown, job)
     if not hits:
         raise InputError(failures[0].message)
     make_private_folder(folder)

@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 
 from conftest import write_video
+from stopcli.results import Hit
+from stopcli.tasks.clips import at_cuts
 from stopcli.video.clips import read_windows
 from stopcli.video.cut.shots import STEP, Look, between, pieces, read_shots, shot_at
 from stopcli.video.pixels import Framing
@@ -219,3 +221,23 @@ def test_a_lying_header_does_not_fill_the_memory(tmp_path):
         data[at : at + 4] = (2**31 - 1).to_bytes(4, "big")
     (tmp_path / "liar.mp4").write_bytes(data)
     assert len(list(shots.read_shots(tmp_path / "liar.mp4", T, SIDE, 8.0))) <= 2
+
+
+def test_what_leaves_the_tool_begins_and_ends_with_its_shots_to_the_frame(tmp_path):
+    """Looks are a quarter of a second apart: hits had up to three frames of the shots around them."""
+    lengths = [35 / FPS, 50 / FPS, 41 / FPS, 66 / FPS]
+    film = write_film(tmp_path / "film.mp4", *lengths)
+    edges = [0.0, *np.cumsum(lengths)]
+    found = [(p.start, p.end) for p in read_shots(film, T, SIDE, 8.0)]
+    assert max(abs(a - b) for (a, _), b in zip(found, edges, strict=False)) > 0.03  # what is to be mended
+    hits = [at_cuts(Hit("x", 1, str(film), a, b, 0.5)) for a, b in found]
+    assert [h.start for h in hits] == pytest.approx(edges[:-1], abs=1e-3)
+    assert [h.end for h in hits[:-1]] == pytest.approx(edges[1:-1], abs=1e-3)
+    assert hits[-1].end == found[-1][1]
+
+
+def test_an_edge_that_is_no_cut_stays_where_it_is(tmp_path):
+    film = write_film(tmp_path / "film.mp4", 4, 4)
+    for hit in (Hit("x", 1, str(film), 2.0, 3.6, 0.5), Hit("x", 1, str(film), None, None, 0.5)):
+        assert at_cuts(hit) == hit
+    assert at_cuts(gone := Hit("x", 1, str(tmp_path / "gone.mp4"), 1.0, 2.0, 0.5)) == gone
