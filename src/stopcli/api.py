@@ -199,7 +199,7 @@ class Model:
         videos, folders = _videos(paths), [Path(p) for p in _as_list(paths) if is_folder(p)]
         with _engine(self.encoder, index) as engine:
             result = engine.search(request, videos, folders)
-        return Results([*result.hits, *result.failures], len(videos))
+        return Results([*result.hits, *result.failures, *result.known], len(videos))
 
     def embed(self, paths: Paths, *, window: float | None = None) -> Embeddings:
         """Embed videos, or windows of them.

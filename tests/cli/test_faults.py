@@ -179,6 +179,28 @@ def test_a_file_that_is_known_to_be_broken_fails_where_it_is_named(run, toy, cli
         assert (status, "skipped:" in err) == (expected, expected > 0), (paths, err)
 
 
+def test_a_new_file_of_known_content_and_a_folder_of_nothing_else_are_named(run, toy, clips, tmp_path):
+    films = tmp_path / "films"
+    films.mkdir()
+    (films / "broken.mp4").write_bytes((clips / "broken.mp4").read_bytes())
+    (films / "a.mp4").write_bytes((clips / "a.mp4").read_bytes())
+    search = ("retrieve", "a dog", films, "-m", toy, "--min-confidence", "0")
+    assert [run(*search)[0] for _ in range(2)] == [1, 0]
+    (films / "second.mp4").write_bytes((clips / "broken.mp4").read_bytes())
+    status, _, err = run(*search)
+    assert (status, "skipped:" in err, "second.mp4" in err) == (1, True, True), err
+    assert run(*search)[0] == 0
+    bad = tmp_path / "bad"
+    bad.mkdir()
+    (films / "second.mp4").rename(bad / "second.mp4")
+    both = ("retrieve", "a dog", films / "a.mp4", bad, "-m", toy, "--min-confidence", "0")
+    assert [run(*both)[0] for _ in range(2)] == [1, 1]  # nothing in that folder can be read
+    (tmp_path / "h.html").write_text("yesterday's")
+    status, _, err = run("retrieve", "a dog", bad, "-m", toy, "--html", tmp_path / "h.html", "--force")
+    assert (status, (tmp_path / "h.html").read_text()) == (3, "yesterday's")
+    assert "as it was" in err
+
+
 @pytest.mark.parametrize("command", ["explain", "classify"])
 def test_a_device_that_is_not_here_is_told_before_a_model_is_fetched(run, command, video, monkeypatch):
     monkeypatch.setattr("stopcli.hub.registry.fetch", lambda *_, **__: pytest.fail("fetched"))

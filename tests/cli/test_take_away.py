@@ -116,6 +116,8 @@ def test_cut_says_what_it_did(run, place):
     assert clip["path"] == "a_00.00.01.20-00.00.02.00.mp4"
     assert (clip["mode"], clip["lead"]) == ("copy", pytest.approx(0.2))
     assert "--exact leaves them out" in err
+    assert run("cut", "films/a.mp4", "2", "2", "--pad", "0.5", "-o", "around.mp4")[0] == 0
+    assert read_facts("around.mp4").duration == pytest.approx(1.0, abs=0.1)
     status, out, _ = run("cut", "films/a.mp4", "1.2", "2", "--exact", "-o", "exact.mp4", "-q")
     assert (status, out) == (0, "exact.mp4\n")
 

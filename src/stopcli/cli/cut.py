@@ -47,7 +47,7 @@ def command(
         from stopcli.tasks.clips import clip_name, notes_on, save_clip
         from stopcli.video.discovery import as_spelled
 
-        if end <= start:
+        if end < start or (end == start and not cutting.pad):
             raise UsageError(f"a clip must end after it starts, got {start:g} to {end:g} s")
         video = as_spelled(video)
         since = max(0.0, start - cutting.pad)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from stopcli.cli import options as o
-from stopcli.errors import UsageError
+from stopcli.errors import ExitStatus, UsageError
 
 if TYPE_CHECKING:
     from stopcli.cli.session import Session
@@ -57,7 +57,8 @@ class Files:
         from stopcli.results import Failure
 
         records = s.output.records
-        paged = bool(records) or page == "hits_page"  # that there are no hits is an answer, too
+        looked = page == "hits_page" and s.output.exit_status != ExitStatus.INPUT
+        paged = bool(records) or looked  # that there are no hits is an answer, too
         for file, written in ((self.html, paged), (self.export, records)):
             if file is not None and not written and exists(file):
                 s.say(f"note: {file} is as it was: there is nothing to write")

@@ -45,7 +45,7 @@ def with_background(data: Dataset, seed: int, span_of: Callable[[Path], tuple[fl
     for row, name in zip(data.rows, names, strict=False):
         files[name].append(row)
     within = {
-        rows[0].path: rows
+        name: rows
         for name, rows in files.items()
         if name not in doubtful and all(r.end is not None for r in rows)
     }
@@ -58,19 +58,22 @@ def with_background(data: Dataset, seed: int, span_of: Callable[[Path], tuple[fl
     if length < SHORTEST:
         raise BadDataset(f"{data.source}: its intervals are of {length:g} s; --background needs longer ones")
     rng = np.random.default_rng([seed, 6])
-    places: list[tuple[int, int, Path, float]] = []  # how many its file has before it; the file's turn
+    places: list[tuple[int, int, Row, float]] = []  # how many its file has before it; the file's turn
     paths = sorted(within)
-    for turn, path in enumerate(paths[i] for i in rng.permutation(len(paths))):
+    for turn, name in enumerate(paths[i] for i in rng.permutation(len(paths))):
+        called = list({row.path: row for row in within[name]}.values())  # a row of each name of the file
         try:
-            free = _free(within[path], *span_of(path), length)
+            free = _free(within[name], *span_of(called[0].path), length)
         except InputError:  # reading its clips will say so
             continue
-        places += [(n, turn, path, free[i]) for n, i in enumerate(rng.permutation(len(free)).tolist())]
+        turns = [(n // len(called), turn, called[n % len(called)]) for n in range(len(free))]
+        order = rng.permutation(len(free)).tolist()
+        places += [(*one, free[i]) for one, i in zip(turns, order, strict=True)]
     of_split = Counter(r.split for r in data.rows)
     wanted = {split: max(1, round(count * rows / len(data.rows))) for split, rows in of_split.items()}
     new: list[Row] = []
-    for _, _, path, at in sorted(places):  # of every file as many
-        row, start, end = within[path][0], round(at, 3), round(at + length, 3)
+    for _, _, row, at in sorted(places, key=lambda place: place[:2]):  # of every file as many
+        start, end = round(at, 3), round(at + length, 3)
         if wanted[row.split]:
             wanted[row.split] -= 1
             new.append(replace(row, text=BACKGROUND, start=start, end=end))

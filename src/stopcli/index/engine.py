@@ -19,9 +19,8 @@ from stopcli.index.ranking import Near, compared, search, together, unlike_the_r
 from stopcli.index.scale import ann
 from stopcli.index.selection import Selection, select
 from stopcli.index.store import Index
-from stopcli.index.sync import FileDiff, Update
+from stopcli.index.sync import LOST, FileDiff, Update
 from stopcli.index.types import (
-    SHOTS,
     Asked,
     Example,
     Filters,
@@ -48,11 +47,9 @@ if TYPE_CHECKING:
 
 
 TORN = "files lost their vectors with the end of the file that held them; embedding again"
-LOST = (" is not there any more", "s are not there any more")
 KEPT = "; vectors are kept until 'stop index compact'"
 OTHERS = "; the vectors of others are kept (stop index info)"
 KNOWN = (" is known, and left out: stop index ls", "s are known, and left out: stop index ls")
-AWAY = ", nor anything else where they were: if no drive is away, 'stop index rm' on the folder removes them"
 
 
 class SearchEngine(AbstractContextManager["SearchEngine"]):
@@ -104,12 +101,10 @@ class SearchEngine(AbstractContextManager["SearchEngine"]):
     def _choose(self, diff: FileDiff, window: float | None) -> None:
         """Choose windows that end at cuts or that do not, and a precision: files go on as they began."""
         cuts = self._cuts is not False and window is not None
-        keys = [self._plain] if not cuts else [self._plain + SHOTS]
-        if cuts and self._cuts is None:
-            keys.insert(0, self._plain)
+        keys = sync.keys_of(self.index.database.spaces(), self._plain, cuts=cuts, auto=self._cuts is None)
         how = self._precision, self._frames, window
         space, known = sync.best_known(self.index.database, keys, *how, diff.contents())
-        self._weights = space.weights if space is not None and known else keys[-1]
+        self._weights = keys[-1] if space is None or not known or space.shots else space.weights
         self._held = self._precision if space is None else space.precision
 
     def plan(self, videos: Paths, roots: Paths, window: float | None) -> Update:
@@ -125,8 +120,7 @@ class SearchEngine(AbstractContextManager["SearchEngine"]):
             self._say(f"note: {forget_lost(self.index)} {TORN}")
         version = database.version()
         plan = self.plan(videos, roots, window)
-        if away := plan.diff.away:
-            self._once(f"note: {away} indexed file{LOST[away > 1]}{AWAY}")
+        sync.say_what_is_away(plan.diff, self._once)
         if not plan.todo:
             return _noted(self.index, plan, version, self._say)
         with self.index.writing():
@@ -168,7 +162,7 @@ class SearchEngine(AbstractContextManager["SearchEngine"]):
         selection = select(update.diff, update.state, request.filters)
         names = () if request.combine else tuple(q.name for q in (*asked.written, *asked.seen))
         hits = self.answer(request, asked, update.state, selection)
-        return SearchResult(tuple(hits), _failed(update, roots, request.filters, self._once), names)
+        return SearchResult(tuple(hits), *_failed(update, roots, request.filters, self._once), names)
 
     def ask(self, request: SearchRequest) -> Asked:
         """Embed all that a search asks for, a label as it was learned; errors as `search`."""
@@ -213,7 +207,7 @@ class SearchEngine(AbstractContextManager["SearchEngine"]):
         """Bring the index up to date with the files, and return the moments least like all others."""
         update = self.update(videos, roots, window)
         hits = unlike_the_rest(update.state.vectors, select(update.diff, update.state, filters), filters)
-        return SearchResult(tuple(hits), _failed(update, roots, filters, self._once))
+        return SearchResult(tuple(hits), *_failed(update, roots, filters, self._once))
 
     def _near(self, state: Snapshot, selection: Selection) -> Near | None:
         """Return what finds the rows near a query, where there are so many that looking at all is slow."""
@@ -304,13 +298,15 @@ def _placed(example: Example, window: float | None) -> Example:
     return example._replace(shot=shot_at(times, read_pictures(example.path, times, SIGHT), example.at))
 
 
-def _failed(update: Update, roots: Paths, filters: Filters, say: Say) -> tuple[Failure, ...]:
-    """Return the files that cannot be searched, and were to be; of those known before, only say so."""
+def _failed(
+    update: Update, roots: Paths, filters: Filters, say: Say
+) -> tuple[tuple[Failure, ...], tuple[Failure, ...]]:
+    """Return the files that cannot be searched, and were to be; and those that are known, and noted only."""
     failures = [f for f in update.failures if f.path is None or filters.fits(f.path)]
     known = update.known_faults(roots)
     if before := [f for f in failures if f.path in known]:
         say(f"note: {len(before)} unreadable file{KNOWN[len(before) > 1]}")
-    return tuple(f for f in failures if f.path not in known)
+    return tuple(f for f in failures if f.path not in known), tuple(before)
 
 
 def _sentence(text: str, files: ModelFiles) -> str:

@@ -4,29 +4,33 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from functools import lru_cache
 from itertools import groupby
 from pathlib import Path
+from shlex import quote
 from types import MappingProxyType
 from typing import NamedTuple
 
 import numpy as np
 
 from stopcli.errors import FileChanged, FileMissing, UnreadableVideo
-from stopcli.fileio import content_key
+from stopcli.fileio import content_key, exists
 from stopcli.index.database import Database
 from stopcli.index.store import Index
 from stopcli.index.types import (
     GAP,
     PASSING,
+    SHOTS,
     Fault,
     Faults,
     FileRecord,
     NewEntry,
     Paths,
     Progress,
+    Say,
     Snapshot,
     Space,
     VideoEncoder,
@@ -37,6 +41,7 @@ COMMIT_EVERY = 5.0  # seconds: what a kill loses at most, beside the file being 
 HERE = "{path}"  # stands in a kept message for the path, which may be another one next time
 absolute = os.path.abspath  # how the index names a path; links are not followed
 CHANGED = "it was replaced while it was read; run the command again"
+LOST = (" is not there any more", "s are not there any more")
 GONE = "no such file: it, or a copy of it, went away before it was read; run the command again"
 
 
@@ -50,7 +55,7 @@ class FileDiff(NamedTuple):
     gone: tuple[Path, ...]  # known below the roots, and not there any more; those that moved too
     before: dict[Path, str]  # the contents that were known where they are no more
     failures: tuple[Failure, ...]  # files that cannot even be looked at
-    away: int = 0  # how many are known where nothing is now: a drive may not be mounted there
+    away: dict[Path, Path] = {}
 
     def contents(self) -> set[str]:
         return {record.content for record in self.present.values()}
@@ -88,15 +93,15 @@ class Update(NamedTuple):
     tried: frozenset[Path] = frozenset()
 
     def known_faults(self, roots: Paths) -> set[str]:
-        """Return which files below folders could not be read before, if others can, as shown."""
-        inside, state = tuple(below(absolute(root)) for root in roots), self.state
-        tried = {self.diff.present[path].content for path in self.tried}
-        found = {
-            self.diff.shown[path]
-            for path, record in self.diff.present.items()
-            if record.content in state.faults.keys() - tried and str(path).startswith(inside)
-        }
-        return found if any(r.content in state.entries for r in self.diff.present.values()) else set()
+        """Return which files below folders could not be read before, as shown, if others there can."""
+        files, found = self.diff.present.items(), set[str]()
+        new = {*self.tried, *self.diff.changed}
+        for root in roots:
+            inside = [(path, r.content) for path, r in files if str(path).startswith(below(absolute(root)))]
+            if any(content in self.state.entries for _, content in inside):
+                faulty = (p for p, content in inside if content in self.state.faults and p not in new)
+                found.update(self.diff.shown[path] for path in faulty)
+        return found
 
     @property
     def todo(self) -> tuple[str, ...]:
@@ -136,18 +141,30 @@ def compare(database: Database, videos: Paths, roots: Iterable[Path]) -> FileDif
     spelled = {str(path).casefold() for path in present} if lost else set()  # Clip.MP4 may be clip.mp4 now
     there = (str(path).casefold() not in spelled and os.path.lexists(path) for path in lost)
     gone = [path for path, is_there in zip(lost, there, strict=True) if not is_there]  # walks skip some
-    contents = {record.content for record in present.values()}
-    empty = {folder: _is_empty(_nearest(folder)) for folder in {path.parent for path in gone}}
-    away = {path for path in gone if known[path].content not in contents and empty[path.parent]}
+    away = _away(database, {path: known[path].content for path in gone}, present)
     gone = [path for path in gone if path not in away]
     left = {known[path].content: path for path in gone}
     new = [path for path in changed if path not in known and present[path].content in left]
     # of several copies of what is gone, one has moved
     moved = [(old, path) for path in new if (old := left.pop(present[path].content, None)) is not None]
     before = {path: known[path].content for path in (*changed, *gone) if path in known}
-    return FileDiff(
-        present, shown, tuple(changed), tuple(moved), tuple(gone), before, tuple(failures), len(away)
-    )
+    lists = tuple(changed), tuple(moved), tuple(gone)
+    return FileDiff(present, shown, *lists, before, tuple(failures), away)
+
+
+def _away(database: Database, gone: dict[Path, str], present: Mapping[Path, FileRecord]) -> dict[Path, Path]:
+    """Return which files are perhaps not deleted, and the empty folder in which they, or their folders, were.
+
+    Their content is nowhere else.
+    """
+    nearest = {folder: _nearest(folder) for folder in {path.parent for path in gone}}
+    empty = {folder for folder in set(nearest.values()) if _is_empty(folder)}
+    away = {path: nearest[path.parent] for path in gone if nearest[path.parent] in empty}
+    contents = {gone[path] for path in away} - {record.content for record in present.values()}
+    if contents:
+        files = database.files().items()
+        contents -= {r.content for p, r in files if r.content in contents and p not in gone and exists(p)}
+    return {path: folder for path, folder in away.items() if gone[path] in contents}
 
 
 def _nearest(folder: Path) -> Path:
@@ -164,6 +181,17 @@ def _is_empty(folder: Path) -> bool:
         return False
     except OSError:
         return True
+
+
+def keys_of(spaces: Iterable[Space], plain: str, *, cuts: bool, auto: bool) -> list[str]:
+    """Return the weights of the spaces that files may go on in; the last are what is made anew.
+
+    Where windows end at cuts, those that earlier versions cut in another way count, too: they are made again.
+    """
+    if not cuts:
+        return [plain]
+    older = {s.weights for s in spaces if s.shots and s.weights.startswith(plain)} - {plain + SHOTS}
+    return [*([plain] if auto else []), *sorted(older), plain + SHOTS]
 
 
 def best_known(
@@ -183,6 +211,13 @@ def best_known(
     known = {space.id: len(database.every_entry(space, contents)) for space in some}
     best = max(some, key=lambda s: (known[s.id], weights.index(s.weights), s.rows), default=None)
     return best, 0 if best is None else known[best.id]
+
+
+def say_what_is_away(diff: FileDiff, say: Say) -> None:
+    """Say which files may not be deleted, but on a drive that is away."""
+    for folder, count in Counter(diff.away.values()).items():
+        way = f"if no drive is away, 'stop index rm {quote(str(folder))}' removes them"
+        say(f"note: {count} indexed file{LOST[count > 1]}, nor anything else in {folder}: {way}")
 
 
 def below(folder: str) -> str:

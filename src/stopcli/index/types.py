@@ -21,6 +21,7 @@ WINDOW = 8.0  # seconds of a window
 LONGEST, MAX_SIZE = 1e10, 65_536  # seconds of a film, numbers of a vector
 VECTORS = re.compile(r"vectors-\d{1,9}(\.\d{1,9})?\.f32")  # the names of their files: never a path
 GAP = 100  # milliseconds between two windows, from which on they do not follow each other
+SHOTS_OF_ANY = re.compile(r"-shots\d+$")  # of earlier versions, too
 SHOTS = "-shots2"  # ends the key of vectors of windows that end at cuts
 Vectors = NDArray[np.float32]
 Paths = Sequence[Path]
@@ -46,7 +47,7 @@ class Space:
     @property
     def shots(self) -> bool:
         """Whether windows end at cuts: each then has its own length, ``window`` at most."""
-        return self.weights.endswith(SHOTS)
+        return SHOTS_OF_ANY.search(self.weights) is not None
 
 
 class FileRecord(NamedTuple):
@@ -246,10 +247,14 @@ class Asked(NamedTuple):
 
 
 class SearchResult(NamedTuple):
-    """Hits, query by query, best first; the files that cannot be searched; what was asked, each by itself."""
+    """Hits, query by query, best first; the files that cannot be searched; what was asked, each by itself.
+
+    ``known`` are files of folders of which it is known from before that they cannot be.
+    """
 
     hits: tuple[Hit, ...]
     failures: tuple[Failure, ...]
+    known: tuple[Failure, ...] = ()
     queries: tuple[str, ...] = ()
 
 

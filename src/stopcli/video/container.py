@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 
 from numpy.typing import NDArray
 
-from stopcli.errors import InputError, NoVideoStream, ReadFailed, UnreadableVideo, VideoTimeout
+from stopcli.errors import InputError, NoVideoStream, OutOfMemory, ReadFailed, UnreadableVideo, VideoTimeout
 
 STALL_SECONDS = 20.0  # without a new frame: the decoder hangs
 TIME_LIMIT = 1800.0  # seconds for one file, and one more for each
@@ -111,6 +111,8 @@ class Container:
         except (av.FFmpegError, OSError, ValueError) as error:
             if time.monotonic() - began >= STALL_SECONDS:  # FFmpeg calls what it then has invalid
                 raise ReadFailed(f"{self.path}: opening it failed ({NO_ANSWER}); skipped") from error
+            if out_of_memory(error):
+                raise OutOfMemory(f"{self.path}: {NO_ROOM}") from error
             if isinstance(error, av.FFmpegError) and self._is_of_drive(error):
                 raise ReadFailed(f"{self.path}: opening it failed ({reason(error)}); skipped") from error
             raise UnreadableVideo(f"{self.path}: not a video that can be opened ({reason(error)})") from error

@@ -67,6 +67,16 @@ def test_a_file_of_two_names_has_background_where_neither_is_labelled(tmp_path):
             assert all(row.end <= a - MARGIN or row.start >= b + MARGIN for a, b in ((0, 2), (4, 6), (8, 10)))
 
 
+def test_each_name_of_a_file_has_background_in_its_split(tmp_path):
+    for name, data in (("00.mp4", b"x"), ("01.mp4", b"y"), ("copy.mp4", b"x"), ("other.mp4", b"y")):
+        (tmp_path / name).write_bytes(data)
+    lines = ["00.mp4,a,0,2,train", "copy.mp4,b,4,6,test", "01.mp4,b,0,2,train", "other.mp4,a,4,6,test"]
+    data = read_dataset(table(tmp_path, "path,label,start,end,split\n" + "\n".join(lines)))
+    new = [r for r in with_background(data, 0, lambda _: (0.0, 14.0)).rows if r.text == BACKGROUND]
+    assert sorted(r.split for r in new) == ["test", "train"]
+    assert {r.path.name for r in new if r.split == "test"} <= {"copy.mp4", "other.mp4"}
+
+
 @pytest.mark.parametrize(
     ("text", "length", "error", "words"),
     [

@@ -12,7 +12,8 @@ from conftest import write_video
 from stopcli.errors import DeviceError
 from stopcli.hub.registry import resolve
 from stopcli.index.engine import SearchEngine
-from stopcli.index.types import Filters
+from stopcli.index.store import Index
+from stopcli.index.types import SHOTS, Filters
 from stopcli.runtime.encoder import Encoder, EncoderOptions
 
 CPU = ("--device", "cpu", "--precision", "fp32")
@@ -51,6 +52,27 @@ def test_an_index_goes_on_with_the_windows_that_it_began_with(run, tmp_path, toy
     _, out, _ = run("index", "info")
     assert "shots of up to 2 s" in out
     assert "windows of 2 s" in out
+
+
+def test_what_an_earlier_version_cut_in_another_way_is_cut_again(run, tmp_path, toy):
+    """A few files had windows without cuts, too: they are no reason to go on without."""
+    folder = tmp_path / "films"
+    folder.mkdir()
+    for i in range(3):
+        write_video(folder / f"{i}.mp4", frames=50 + 10 * i, fps=10)
+    where = ("--index", tmp_path / "index")
+    assert update(run, folder, toy, *where) == 3
+    assert update(run, folder / "0.mp4", toy, "--cuts", "off", *where) == 1
+    with Index(tmp_path / "index") as index, index.database.transaction() as db:
+        db.execute("UPDATE spaces SET weights = replace(weights, ?, '-shots1')", (SHOTS,))
+    assert update(run, folder, toy, *where) == 3
+    _, out, _ = run("index", "info", *where, "--format", "json")
+    spaces = json.loads(out)["data"][0]["spaces"]
+    assert sorted((space["shots"], space["vectors"] > 1) for space in spaces) == [
+        (False, True),
+        (True, True),
+        (True, True),
+    ]
 
 
 def test_a_new_index_has_windows_that_end_at_cuts(run, tmp_path, toy):

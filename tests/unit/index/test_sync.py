@@ -98,13 +98,13 @@ def test_where_nothing_is_left_a_drive_may_be_away(index, tree, tmp_path):
     away = tree.rename(tmp_path / "away")
     tree.mkdir()  # as the mount point of a drive that is not there
     diff = compare(index, tree)
-    assert (diff.gone, diff.away) == ((), 3)
+    assert (diff.gone, len(diff.away), set(diff.away.values())) == ((), 3, {tree})
     sync.settle(index.database, diff, ())
     tree.rmdir()
     away.rename(tree)
-    assert (compare(index, tree).changed, compare(index, tree).away) == ((), 0)
+    assert (compare(index, tree).changed, compare(index, tree).away) == ((), {})
     (tree / "deep" / "c.mp4").unlink()  # its folder is empty now
-    assert (compare(index, tree).gone, compare(index, tree).away) == ((), 1)
+    assert compare(index, tree).away == {tree / "deep" / "c.mp4": tree / "deep"}
     (tree / "deep").rmdir()
     assert compare(index, tree).gone == (tree / "deep" / "c.mp4",)  # somebody removed that
 
@@ -113,7 +113,12 @@ def test_what_moved_out_of_a_folder_is_not_away(index, tree):
     sync.settle(index.database, compare(index, tree), ())
     (tree / "deep" / "c.mp4").rename(tree / "c.mp4")
     diff = compare(index, tree)
-    assert (diff.moved, diff.away) == (((tree / "deep" / "c.mp4", tree / "c.mp4"),), 0)
+    assert (diff.moved, diff.away) == (((tree / "deep" / "c.mp4", tree / "c.mp4"),), {})
+    (tree / "c.mp4").rename(tree / "deep" / "c.mp4")
+    (done := tree.parent / "done").mkdir()
+    (tree / "deep" / "c.mp4").rename(done / "c.mp4")
+    sync.settle(index.database, compare(index, done), ())  # it is known there
+    assert (compare(index, tree).gone, compare(index, tree).away) == ((tree / "deep" / "c.mp4",), {})
 
 
 def test_a_file_of_the_same_size_and_time_is_not_opened(index, tree, monkeypatch):

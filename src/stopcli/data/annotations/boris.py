@@ -39,6 +39,9 @@ def read_boris(path: Path, notes: list[str]) -> Iterator[Cells | str]:
         kinds = {b["code"]: b["type"] for b in project.get("behaviors_conf", {}).values()}
         for event in sorted(observation.get("events", []), key=lambda e: float(e[0])):
             time, subject, code = float(event[0]) - offset, str(event[1]), str(event[2])
+            if not math.isfinite(time):
+                yield f"{short(code)!r} in {short(name)!r} has no time"
+                continue
             key = (subject, code, str(event[3]) if len(event) > 3 else "")
             if str(kinds.get(code, "State event")).lower().startswith("point"):
                 among = [next(p for p in played if time < p.end)]
@@ -61,8 +64,8 @@ def read_boris(path: Path, notes: list[str]) -> Iterator[Cells | str]:
 
 def _in_a_row(files: list[str], lengths: dict[str, Any]) -> list[Played]:
     """Return when each file is played; behind one of unknown length, or the last, nothing is."""
-    known = [float(lengths.get(file, 0)) or math.inf for file in files]
-    ends = [sum(known[: i + 1]) for i in range(len(files) - 1)] + [math.inf]
+    known = [float(lengths.get(file) or 0) or math.inf for file in files[:-1]]
+    ends = [sum(known[: i + 1]) for i in range(len(known))] + [math.inf]
     return [Played(file, *span) for file, span in zip(files, pairwise([0.0, *ends]), strict=True)]
 
 

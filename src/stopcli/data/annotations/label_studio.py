@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from stopcli.data.annotations.media import Cells, beside, facts_of, is_video
 from stopcli.data.tablefile import read_text
 from stopcli.fileio import is_file
+from stopcli.video.container import Facts
 
 BOOKKEEPING = {  # what it itself says of a task in JSON-MIN
     "id", "annotator", "annotation_id", "created_at", "updated_at", "lead_time", "agreement",
@@ -28,26 +30,34 @@ def read_label_studio(path: Path, notes: list[str]) -> Iterator[Cells | str]:
         raise TypeError("a list of tasks was expected")
     if any(t.get("predictions") and not t.get("annotations") for t in tasks):
         notes.append(f"{path.name}: predictions that nobody has accepted yet are taken as labels")
+    clocks: list[Clock] = []
+    found: list[str | Clock] = []
     for number, task in enumerate(tasks, 1):
         data = task.get("data", task)
         video = next((v for v in data.values() if isinstance(v, str) and is_video(v)), None)
         if video is None:
-            yield f"task {number} names no video"
-            continue
-        values = _values(task, video)
-        if isinstance(values, str):
-            yield f"task {number} {values}"
-            continue
-        place = beside(path, video)
-        clock = Clock(path, place, data, values, notes)
-        said: list[Cells] = []  # two annotators may agree
-        for value in values:
-            texts = [str(text) for kind in KINDS for text in value.get(kind, [])]
-            for span in _spans(value, clock) if texts else ():
-                times = {} if span is None else {"start": span[0], "end": span[1]}
-                rows: list[Cells] = [{"path": place, "text": text, **times} for text in texts]
-                said += [row for row in rows if row not in said]
-        yield from said
+            found.append(f"task {number} names no video")
+        elif isinstance(values := _values(task, video), str):
+            found.append(f"task {number} {values}")
+        else:
+            clocks.append(Clock(path.parent, beside(path, video), data, values))
+            found.append(clocks[-1])
+    if note := _set(clocks):
+        notes.append(f"{path.name}: {note}")
+    for item in found:
+        yield from [item] if isinstance(item, str) else _rows(item)
+
+
+def _rows(clock: Clock) -> list[Cells]:
+    """Return the rows of a task, each once: two annotators may agree."""
+    said: list[Cells] = []
+    for value in clock.values:
+        texts = [str(text) for kind in KINDS for text in value.get(kind, [])]
+        for span in _spans(value, clock) if texts else ():
+            times = {} if span is None else {"start": span[0], "end": span[1]}
+            rows: list[Cells] = [{"path": clock.place, "text": text, **times} for text in texts]
+            said += [row for row in rows if row not in said]
+    return said
 
 
 def _values(task: Cells, video: str) -> list[Cells] | str:
@@ -60,7 +70,7 @@ def _values(task: Cells, video: str) -> list[Cells] | str:
             for result in annotation.get("result", [])
             if isinstance(result.get("value"), dict)
         ]
-    own = {k: v for k, v in task.items() if k not in BOOKKEEPING and v != video}  # JSON-MIN
+    own = {k: v for k, v in task.items() if k not in {*BOOKKEEPING, *RATES} and v != video}  # JSON-MIN
     texts = {k: v for k, v in own.items() if isinstance(v, str)}
     if len(texts) > 1:
         return f"has several texts ({', '.join(texts)}); export it as JSON"
@@ -70,53 +80,49 @@ def _values(task: Cells, video: str) -> list[Cells] | str:
 
 
 class Clock:
-    """When the frames of a video are shown that a task numbers, and when the video ends."""
+    """When the frames are shown that a task numbers, and when its video ends; ``place`` is the video."""
 
-    def __init__(
-        self, path: Path, place: str, data: Cells, values: Sequence[Cells], notes: list[str]
-    ) -> None:
-        self._file, self._data, self._values = path.parent / place, data, values
-        self._name, self._notes, self._rate = path.name, notes, 0.0
+    def __init__(self, folder: Path, place: str, data: Cells, values: Sequence[Cells]) -> None:
+        self.place, self.values = place, values
+        self._file = folder / place
+        counted = [v for v in values if v.get("framesCount") and v.get("duration")]
+        given = [float(data[name]) for name in RATES if _is_rate(data.get(name))]
+        if counted:
+            given = [float(counted[0]["framesCount"]) / float(counted[0]["duration"])]
+        self.told = bool(given)  # how many frames were counted a second; not every export tells
+        self.rate = given[0] if given else USUAL
+        self.last = max((float(r["end"]) for v in values for r in v.get("ranges", [])), default=0.0)
 
     @property
     def is_there(self) -> bool:
         """Whether the video is."""
         return is_file(self._file)
 
+    @cached_property
+    def own(self) -> Facts:
+        """What the video says of itself."""
+        return facts_of(self._file)
+
     @property
     def end(self) -> float:
         """When the video ends, in seconds."""
-        return (
-            next((float(v["duration"]) for v in self._values if v.get("duration")), 0)
-            or facts_of(self._file).end
-        )
+        return next((float(v["duration"]) for v in self.values if v.get("duration")), 0) or self.own.end
 
-    @property
-    def rate(self) -> float:
-        """How many frames were counted a second: neither the video's own, nor said in every export."""
-        if not self._rate:
-            counted = [v for v in self._values if v.get("framesCount") and v.get("duration")]
-            given = [float(self._data[name]) for name in RATES if _is_rate(self._data.get(name))]
-            if counted:
-                given = [float(counted[0]["framesCount"]) / float(counted[0]["duration"])]
-            self._rate = given[0] if given else self._guessed()
-        return self._rate
 
-    def _guessed(self) -> float:
-        facts = facts_of(self._file)
-        last = max((float(r["end"]) for v in self._values for r in v.get("ranges", [])), default=0)
-        fits = last <= (facts.end + 1) * USUAL
-        rate = USUAL if fits else facts.rate
-        if abs(facts.rate - USUAL) > 0.1:
-            note = "frames are counted at a video's own rate where 24 a second would lead beyond its end"
-            if fits:
-                note = (
-                    "frames are counted at 24 a second, as Label Studio does if its Video tag names no rate;"
-                    " if yours has one, put it into the data of each task as fps"
-                )
-            note = f"{self._name}: {note}"
-            self._notes += [note] if note not in self._notes else []
-        return rate
+def _set(clocks: Sequence[Clock]) -> str | None:
+    """Choose the rate of those clocks that were not told theirs; return what to say of it.
+
+    A Video tag is of a whole project: one frame beyond a film's end tells that none was counted as usual.
+    """
+    unsure = [c for c in clocks if c.last and not c.told and c.is_there]
+    if all(c.last <= c.own.end * USUAL + 1 for c in unsure):
+        if all(abs(c.own.rate - USUAL) < 0.1 for c in unsure):
+            return None
+        usual = f"{USUAL:g} a second, as Label Studio does if its Video tag names no rate"
+        return f"frames are counted at {usual}; if yours does, put it into the data of each task as fps"
+    for clock in unsure:
+        clock.rate = clock.own.rate
+    return f"frames are counted at each video's own rate: {USUAL:g} a second would lead beyond the end of one"
 
 
 def _is_rate(value: Any) -> bool:
@@ -142,6 +148,9 @@ def _spans(value: Cells, clock: Clock) -> Iterator[Span | None]:
 def _shown(keys: Sequence[Cells], clock: Clock) -> Iterator[Span]:
     """Yield when a box is on the screen: from a key frame to the next one that ends it, or to the end."""
     keys = sorted(keys, key=lambda key: float(key["time"]))
+    if len(keys) == 1 and not keys[0].get("enabled", True):  # in one frame only
+        yield float(keys[0]["time"]), float(keys[0]["time"]) + 1 / clock.rate
+        return
     begin = None
     for key in keys:
         goes_on = key.get("enabled", begin is None or key is not keys[-1])

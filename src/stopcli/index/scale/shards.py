@@ -15,7 +15,7 @@ from stopcli.index.engine import SearchEngine
 from stopcli.index.maintenance import forget_lost, merge
 from stopcli.index.store import DATABASE, Index
 from stopcli.index.sync import HERE, absolute
-from stopcli.index.types import SHOTS, Fault, FileRecord, Paths
+from stopcli.index.types import SHOTS_OF_ANY, Fault, FileRecord, Paths
 from stopcli.results import Failure
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ def update_part(
     if more:
         later(more)
     mine, lost = lost_or_kept(run.of(shard))
-    with open_part(run.part(shard), str(run.settings["weights"]).endswith(SHOTS)) as part:
+    with open_part(run.part(shard), bool(SHOTS_OF_ANY.search(str(run.settings["weights"])))) as part:
         forget_lost(part.index, look=True)  # what a power cut left of them
         result = part.update([Path(item.path) for item in mine], [], wanted.window)
     return Part(run.part(shard), result.embedded, (*lost, *result.failures))

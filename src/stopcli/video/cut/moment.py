@@ -20,6 +20,7 @@ from stopcli.video.timeline import read_timeline
 
 CLOSE = 1e-6  # seconds: stamps are rounded
 LONG = 0.5  # seconds: a picture that was on the screen for longer already is not shown from its beginning on
+UNTOLD = ("avi", "flv")  # formats that do not tell how long the last picture stays
 CHANGED = "its packets are others when they are read again"
 EARLY = (0.0, 10.0)  # seconds before a wanted time, to seek to
 
@@ -131,7 +132,8 @@ def locate(container: Container, start: float, end: float) -> Moment:
         if found and found[0].stamp <= limit:
             break
     last = timeline.duration + timeline.offset
-    if ended is not None and ended * unit - base < last - LONG:  # it was cut off, or sound goes on
+    told = container.file.format.name not in UNTOLD or container.sounds
+    if ended is not None and told and ended * unit - base < last - LONG:  # it was cut off, or sound goes on
         last = min(last, max(ended * unit, _heard_until(container, ended * unit)) - base)
     if start >= last:
         raise UnreadableVideo(f"{container.path}: it ends at {last:.2f} s, but {start:.2f} s was wanted")

@@ -14,7 +14,7 @@ function settings() {
 
 async function opened(...view) {
   const wanted = untouched(), html = await piece(...view);
-  if (!wanted()) return;  // something else is done by now
+  if (!wanted()) return say('It is ready: press the button again.');  // something else is done by now
   dialog.innerHTML = html;
   dialog.showModal();
   focus(cards(dialog)[0]);

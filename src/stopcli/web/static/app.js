@@ -87,10 +87,10 @@ function more(card) {
 }
 
 function not(card) {
-  compared.close();
   state.names[card.dataset.id] = nameOf(card);
   const {unlike_moments, query, like, picture} = state.question;
   if (!query.trim() && !like.length && !picture) return say('Search for something first: “not this” narrows a search.', true);
+  compared.close();
   ask({unlike_moments: [...new Set([...unlike_moments, card.dataset.id])].slice(-50), label: null, queue: 'best'});
 }
 

@@ -50,8 +50,7 @@ class Answering:
         archive, space, audit = self._space.archive(q.model), self._space, None
         total = int(archive.view.selection(q).count.sum())
         if q.queue == "labelled":
-            moments = self._labelled(q)
-            total = len(moments)
+            moments, total = self._labelled(q)
         elif q.queue == "audit":
             moments, audit = self._audit(q, archive)
         elif q.label is None and q.queue == "best":
@@ -103,17 +102,22 @@ class Answering:
         archive = self._space.archive()
         return self._space.on_lane(lambda: Asking(archive).classify(name, labels))
 
-    def _labelled(self, q: Question) -> list[Moment]:
-        """Return what was labelled, the last first."""
+    def _labelled(self, q: Question) -> tuple[list[Moment], int]:
+        """Return what was labelled, the last first, and how many there are; no more files are opened."""
         found: list[Moment] = []
         filters = Filters(glob=q.glob, min_duration=q.min_duration, max_duration=q.max_duration)
         by_length = q.min_duration is not None or q.max_duration is not None
         shown = Counter[str]()  # of each file
+        rest = 0
         for row in reversed(self._space.rows()):
             name, end = Footage.id_of(row.path), row.end
             if name not in self._space.footage or q.label not in (None, row.label):
                 continue
             if q.per_file is not None and shown[name] == q.per_file:
+                continue
+            if len(found) == q.top_k and not by_length:
+                shown[name] += 1
+                rest += filters.take(str(row.path), 0.0)
                 continue
             try:
                 path = self._space.footage.path_of(name)
@@ -125,7 +129,7 @@ class Answering:
                 continue  # edited by hand, the file is shorter now, or it is not looked for
             shown[name] += 1
             found.append(moment(str(path), row.start, end, 0.0))
-        return found
+        return found, len(found) + rest
 
     def _audit(self, q: Question, archive: Archive) -> tuple[list[Moment], Audit]:
         """Return the moments of a sample that are still to be judged, and what it says so far.

@@ -106,10 +106,12 @@ def test_every_store_reads_back_what_was_written(index, tmp_path, store, batch, 
     assert table["path"].to_pylist().count("/v/a.mp4") == 5
 
 
-def test_windows_at_cuts_and_whole_files_are_exported_too(tmp_path):
+@pytest.mark.parametrize("shots", [SHOTS, "-shots1"])
+def test_windows_at_cuts_and_whole_files_are_exported_too(tmp_path, shots):
+    """Those of an earlier version, too: its spaces have another key."""
     one = np.eye(16, dtype=np.float32)[:2]
     with Index(tmp_path / "index") as index, index.writing():
-        shots = index.database.make_space(Space("toy", "w" + SHOTS, "fp32", 4, 8.0, 16))
+        shots = index.database.make_space(Space("toy", "w" + shots, "fp32", 4, 8.0, 16))
         whole = index.database.make_space(Space("toy", "w", "fp32", 4, None, 16))
         files = {Path("/v/a.mp4"): FileRecord(1, 1, "a")}
         index.add(shots, [NewEntry("a", 9.0, one, (0, 2500), 1.0)], {}, files)

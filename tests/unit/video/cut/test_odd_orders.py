@@ -13,6 +13,7 @@ from stopcli.errors import UnreadableVideo
 from stopcli.tasks.clips import save_clip
 from stopcli.video.cut.chapters import write_chapters
 from stopcli.video.cut.proxy import write_proxy
+from stopcli.video.reader import open_video
 
 
 def test_pictures_of_a_program_stream_that_share_a_packet_are_cut_where_they_are(tmp_path):
@@ -134,6 +135,29 @@ def test_a_film_that_was_cut_off_ends_with_its_last_picture(tmp_path, suffix, si
         assert clip.start + clip.duration == pytest.approx(end, abs=0.09)
         with pytest.raises(UnreadableVideo, match=r"it ends at [\d.]+ s, but 8\.00 s was wanted"):
             save_clip(torn, 8, 9, tmp_path / f"none{suffix}", exact=exact)
+
+
+@pytest.mark.parametrize("suffix", [".flv", ".avi", ".mkv", ".mp4"])
+def test_a_last_picture_that_stands_long_is_no_torn_film(tmp_path, suffix):
+    """Some formats do not tell how long it stays."""
+    film = tmp_path / f"slides{suffix}"
+    with av.open(str(film), "w") as out:
+        stream = out.add_stream(
+            "mpeg4" if suffix == ".avi" else "libx264", rate=25 if suffix == ".flv" else Fraction(1, 5)
+        )
+        stream.width = stream.height = 128
+        stream.pix_fmt, stream.gop_size = "yuv420p", 1
+        for number in range(4):
+            frame = av.VideoFrame.from_ndarray(picture(number), "rgb24")
+            if suffix == ".flv":
+                frame.pts, frame.time_base = 125 * number, Fraction(1, 25)
+            out.mux(stream.encode(frame))
+        out.mux(stream.encode(None))
+    with open_video(film) as video:
+        end = video.duration
+    clip = save_clip(film, 12, end, tmp_path / f"clip{suffix}")
+    assert clip.start + clip.duration == pytest.approx(end, abs=0.1)
+    assert end > 15.03
 
 
 def test_the_last_picture_stays_while_the_sound_goes_on(tmp_path):
