@@ -214,6 +214,34 @@ def test_two_indexes_are_counted_together(run_json, samples, tmp_path):
     assert ["added", "8"] in [[cell.text for cell in row] for row in table_of(record).rows]
 
 
+def test_what_is_known_of_a_drive_that_is_away_can_be_searched(run_json, run, samples, tmp_path):
+    drive, shelf, other = tmp_path / "drive", tmp_path / "shelf", tmp_path / "other"
+    for folder, names in ((drive / "deep", "a-*.mp4"), (other, "an-*.mp4")):
+        folder.mkdir(parents=True)
+        for film in samples.glob(names):
+            shutil.copy(film, folder)
+    status, before = search(run_json, "a dog moving left", drive, other)
+    assert status == 0
+    drive.rename(shelf)
+    assert search(run_json, "a dog moving left", drive)[0] == 3
+    for mounted in (False, True):
+        if mounted:
+            drive.mkdir()  # the mount point alone
+        for paths in ((drive,), (drive, other)):
+            status, told = search(run_json, "a dog moving left", *paths, "--away")
+            assert status == 0
+            (hit,) = (h for h in told["data"] if h["rank"] == 1)
+            assert hit["path"] == before["data"][0]["path"]
+    assert "no hits" in run("retrieve", "-m", "mini", "a dog", tmp_path / "nowhere", "--away")[2]
+    run("index", "compact")
+    drive.rmdir()
+    shelf.rename(drive)
+    assert (
+        "0 to embed, 0 moved, 0 removed" in run("index", "update", "-m", "mini", drive, other, "--dry-run")[2]
+    )
+    assert search(run_json, "a dog moving left", drive, other, "--away") == (0, before)
+
+
 def test_a_file_that_is_not_asked_for_is_not_complained_about(run_json, samples):
     (samples / "old").mkdir()
     (samples / "old" / "broken.mp4").write_bytes(b"no film")

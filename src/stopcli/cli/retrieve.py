@@ -51,6 +51,7 @@ _sure = search_option(
 )
 _per_file = search_option(metavar="N", min=1, help="At most N hits of one file.")
 _all = search_option("--all", help="Show copies of a moment in other files as hits of their own.")
+_away = search_option("--away", help="Search what is known of files on drives that are not there, too.")
 _glob = search_option(metavar="PATTERN", help="Only paths like this: '*/2021/*'.")
 _min_duration = search_option(metavar="SECONDS", parser=o.seconds, help="Only files at least this long.")
 _max_duration = search_option(metavar="SECONDS", parser=o.seconds, help="Only files at most this long.")
@@ -84,6 +85,7 @@ class Search:
     cuts: o.Cuts = "auto"
     whole: o.Whole = False
     files_from: o.FilesFrom = None
+    away: Annotated[bool, _away] = False
     top_k: o.TopK = 10
 
     def request(self, *, every: bool) -> SearchRequest:
@@ -113,6 +115,7 @@ class Search:
             *lengths,
             self.per_file,
             fold=not self.unfolded,
+            away=self.away,
         )
         texts, unlike, narrow = map(expanded, (self.query, self.unlike, self.narrow))
         pictures = tuple(self.image or ())
@@ -191,10 +194,10 @@ def command(
         if save_clips is not None and search.whole:
             raise UsageError("--save-clips saves moments; leave out --whole")
         files.check(s, moments=not search.whole)
-        videos = files.beside(s.videos(search.paths, search.files_from))
+        videos = files.beside(s.videos(search.paths, search.files_from, away=search.away))
         s.note_cut([*request.texts, *request.narrow, *request.unlike])
         with s.engine(index, search.cuts) as engine:
-            result = engine.search(request, videos, s.roots(search.paths))
+            result = engine.search(request, videos, s.roots(search.paths, away=search.away))
         s.output.several = len(result.queries) > 1
         hits, missed = search.sort_out(result, every=every, say=s.say)
         shown = list(saved(s, hits, save_clips, cutting, files, videos))

@@ -145,26 +145,22 @@ class Session:
             self.say(f"frames: {encoder.frames} a clip; batch: {encoder.batch_size} clips")
         return encoder
 
-    def videos(self, paths: Sequence[Path] | None, files_from: Path | None = None) -> list[Path]:
-        """Return the videos that arguments, folders and lists name; those that do not exist are reported."""
+    def videos(
+        self, paths: Sequence[Path] | None, files_from: Path | None = None, *, away: bool = False
+    ) -> list[Path]:
+        """Return the videos that are named; what does not exist is reported, unless it may be ``away``."""
         from stopcli.results import Failure
-        from stopcli.video.discovery import as_spelled, find_videos
+        from stopcli.video.discovery import find_videos
 
-        named: list[Path] = []
-        for path in paths or ():
-            named += _listed(path) if str(path) == "-" else _expanded(path)
-        if files_from is not None:
-            named += _listed(files_from)
-        named = [as_spelled(path) for path in named]
-        if not named:
-            raise UsageError("no video named; give files or folders, or --files-from a list")
+        named = _named(paths, files_from)
         missing = [p for p in named if not os.path.lexists(p)]
-        self.output.add_all(Failure.of(p, FileMissing(f"{p}: {_absence(p)}")) for p in missing)
-        if len(missing) == len(named):
+        if not away:
+            self.output.add_all(Failure.of(p, FileMissing(f"{p}: {_absence(p)}")) for p in missing)
+        if len(missing) == len(named) and not away:
             raise _NothingUsable
         gone = set(missing)
         found = list(dict.fromkeys(find_videos([p for p in named if p not in gone])))
-        if not found:
+        if not found and not away:
             raise NothingFound(f"no video found in {', '.join(map(str, named[:3]))}")
         self.output.inputs = len(found) + len(missing)
         return found
@@ -181,11 +177,11 @@ class Session:
         return progress_bar(what, total, quiet=self.show.quiet)
 
     @staticmethod
-    def roots(paths: Sequence[Path] | None) -> list[Path]:
-        """Return the folders among the paths: what is walked whole."""
+    def roots(paths: Sequence[Path] | None, *, away: bool = False) -> list[Path]:
+        """Return the folders among the paths: what is walked whole, or may be ``away``."""
         from stopcli.video.discovery import as_spelled
 
-        return [p for p in map(as_spelled, paths or ()) if is_folder(p)]
+        return [p for p in map(as_spelled, paths or ()) if is_folder(p) or (away and not os.path.lexists(p))]
 
     @property
     def provenance(self) -> str:
@@ -306,6 +302,20 @@ def _expanded(path: Path) -> list[Path]:
     if os.name != "nt" or os.path.lexists(path) or not {"*", "?"} & set(str(path)):
         return [path]
     return sorted(map(Path, glob(str(path)))) or [path]  # noqa: PTH207 - of any folder
+
+
+def _named(paths: Sequence[Path] | None, files_from: Path | None) -> list[Path]:
+    """Return what arguments and lists name; raises UsageError if that is nothing."""
+    from stopcli.video.discovery import as_spelled
+
+    named: list[Path] = []
+    for path in paths or ():
+        named += _listed(path) if str(path) == "-" else _expanded(path)
+    if files_from is not None:
+        named += _listed(files_from)
+    if not named:
+        raise UsageError("no video named; give files or folders, or --files-from a list")
+    return [as_spelled(path) for path in named]
 
 
 def _listed(source: Path) -> list[Path]:

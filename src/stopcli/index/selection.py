@@ -75,8 +75,8 @@ class Selection:
 def select(diff: FileDiff, state: Snapshot, filters: Filters) -> Selection:
     """Choose the files that may answer; of several with the same content, the first stands for all."""
     chosen: dict[int, tuple[Entry, list[str]]] = {}
-    for path, record in diff.present.items():
-        entry, shown = state.entries.get(record.content), diff.shown[path]
+    for path, record in (*diff.present.items(), *(diff.away.items() if filters.away else ())):
+        entry, shown = state.entries.get(record.content), diff.shown.get(path, str(path))
         if entry is not None and filters.take(shown, entry.duration):
             chosen.setdefault(entry.first, (entry, []))[1].append(shown)
     kept = [chosen[first] for first in sorted(chosen)]

@@ -55,10 +55,10 @@ class FileDiff(NamedTuple):
     gone: tuple[Path, ...]  # known below the roots, and not there any more; those that moved too
     before: dict[Path, str]  # the contents that were known where they are no more
     failures: tuple[Failure, ...]  # files that cannot even be looked at
-    away: dict[Path, Path] = {}
+    away: Mapping[Path, FileRecord] = MappingProxyType({})  # known where nothing is now, nor beside it
 
     def contents(self) -> set[str]:
-        return {record.content for record in self.present.values()}
+        return {record.content for record in (*self.present.values(), *self.away.values())}
 
     def missing(self, state: Snapshot) -> list[Path]:
         """Return the files whose content has neither vectors nor a fault yet, each content once."""
@@ -141,7 +141,8 @@ def compare(database: Database, videos: Paths, roots: Iterable[Path]) -> FileDif
     spelled = {str(path).casefold() for path in present} if lost else set()  # Clip.MP4 may be clip.mp4 now
     there = (str(path).casefold() not in spelled and os.path.lexists(path) for path in lost)
     gone = [path for path, is_there in zip(lost, there, strict=True) if not is_there]  # walks skip some
-    away = _away(database, {path: known[path].content for path in gone}, present)
+    absent = tuple(below(absolute(root)) for root in roots if not os.path.lexists(root))
+    away = _away(database, {path: known[path] for path in gone}, present, absent)
     gone = [path for path in gone if path not in away]
     left = {known[path].content: path for path in gone}
     new = [path for path in changed if path not in known and present[path].content in left]
@@ -152,22 +153,27 @@ def compare(database: Database, videos: Paths, roots: Iterable[Path]) -> FileDif
     return FileDiff(present, shown, *lists, before, tuple(failures), away)
 
 
-def _away(database: Database, gone: dict[Path, str], present: Mapping[Path, FileRecord]) -> dict[Path, Path]:
-    """Return which files are perhaps not deleted, and the empty folder in which they, or their folders, were.
+def _away(
+    database: Database,
+    gone: Mapping[Path, FileRecord],
+    present: Mapping[Path, FileRecord],
+    absent: tuple[str, ...],
+) -> dict[Path, FileRecord]:
+    """Return which files are perhaps not deleted: below ``absent`` roots, or where all is gone with them.
 
     Their content is nowhere else.
     """
-    nearest = {folder: _nearest(folder) for folder in {path.parent for path in gone}}
+    nearest = {folder: nearest_folder(folder) for folder in {path.parent for path in gone}}
     empty = {folder for folder in set(nearest.values()) if _is_empty(folder)}
-    away = {path: nearest[path.parent] for path in gone if nearest[path.parent] in empty}
-    contents = {gone[path] for path in away} - {record.content for record in present.values()}
+    away = {p: r for p, r in gone.items() if str(p).startswith(absent) or nearest[p.parent] in empty}
+    contents = {record.content for record in away.values()} - {r.content for r in present.values()}
     if contents:
         files = database.files().items()
         contents -= {r.content for p, r in files if r.content in contents and p not in gone and exists(p)}
-    return {path: folder for path, folder in away.items() if gone[path] in contents}
+    return {path: record for path, record in away.items() if record.content in contents}
 
 
-def _nearest(folder: Path) -> Path:
+def nearest_folder(folder: Path) -> Path:
     """Return the folder, or what is there of those that it lay in."""
     return next(f for f in (folder, *folder.parents) if os.path.lexists(f) or f == f.parent)
 
@@ -215,9 +221,11 @@ def best_known(
 
 def say_what_is_away(diff: FileDiff, say: Say) -> None:
     """Say which files may not be deleted, but on a drive that is away."""
-    for folder, count in Counter(diff.away.values()).items():
-        way = f"if no drive is away, 'stop index rm {quote(str(folder))}' removes them"
-        say(f"note: {count} indexed file{LOST[count > 1]}, nor anything else in {folder}: {way}")
+    folders = Counter(nearest_folder(path.parent) for path in diff.away)
+    for folder, count in folders.items():
+        if _is_empty(folder):
+            way = f"if no drive is away, 'stop index rm {quote(str(folder))}' removes them"
+            say(f"note: {count} indexed file{LOST[count > 1]}, nor anything else in {folder}: {way}")
 
 
 def below(folder: str) -> str:

@@ -174,6 +174,7 @@ class Filters(NamedTuple):
     max_duration: float | None = None
     per_file: int | None = None  # hits of one file, at most
     fold: bool = True  # copies of a moment in other files are one hit
+    away: bool = False  # files that are not there may have hits: what is known of drives that are away
 
     def take(self, path: str, duration: float) -> bool:
         """Say whether moments of a file may be hits: its path as shown, its seconds."""
