@@ -96,8 +96,8 @@ class Update(NamedTuple):
         """Return which files below folders could not be read before, as shown, if others there can."""
         files, found = self.diff.present.items(), set[str]()
         new = {*self.tried, *self.diff.changed}
-        for root in roots:
-            inside = [(path, r.content) for path, r in files if str(path).startswith(below(absolute(root)))]
+        for start in (below(absolute(root)) for root in roots if self.state.faults):
+            inside = [(path, record.content) for path, record in files if str(path).startswith(start)]
             if any(content in self.state.entries for _, content in inside):
                 faulty = (p for p, content in inside if content in self.state.faults and p not in new)
                 found.update(self.diff.shown[path] for path in faulty)
