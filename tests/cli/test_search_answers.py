@@ -232,7 +232,12 @@ def test_what_is_known_of_a_drive_that_is_away_can_be_searched(run_json, run, sa
             assert status == 0
             (hit,) = (h for h in told["data"] if h["rank"] == 1)
             assert hit["path"] == before["data"][0]["path"]
-    assert "no hits" in run("retrieve", "-m", "mini", "a dog", tmp_path / "nowhere", "--away")[2]
+    film = drive / "deep" / "a-dog-moving-left.mp4"
+    status, told = search(run_json, "a dog moving left", film, "--away")
+    assert (status, [hit["path"] for hit in told["data"]]) == (0, [str(film)])
+    for more, code in (((), 3), ((other,), 1)):
+        status, _, err = run("retrieve", "-m", "mini", "a dog", tmp_path / "nowhere", *more, "--away")
+        assert (status, "nowhere: no such file, nor known in the index" in err) == (code, True)
     run("index", "compact")
     drive.rmdir()
     shelf.rename(drive)

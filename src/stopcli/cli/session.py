@@ -29,7 +29,7 @@ from stopcli.errors import (
     StopError,
     UsageError,
 )
-from stopcli.fileio import is_folder
+from stopcli.fileio import exists, is_folder
 
 if TYPE_CHECKING:
     from stopcli.index.engine import SearchEngine
@@ -153,7 +153,7 @@ class Session:
         from stopcli.video.discovery import find_videos
 
         named = _named(paths, files_from)
-        missing = [p for p in named if not os.path.lexists(p)]
+        missing = [p for p in named if not (exists(p) if away else os.path.lexists(p))]
         if not away:
             self.output.add_all(Failure.of(p, FileMissing(f"{p}: {_absence(p)}")) for p in missing)
         if len(missing) == len(named) and not away:
@@ -181,7 +181,7 @@ class Session:
         """Return the folders among the paths: what is walked whole, or may be ``away``."""
         from stopcli.video.discovery import as_spelled
 
-        return [p for p in map(as_spelled, paths or ()) if is_folder(p) or (away and not os.path.lexists(p))]
+        return [p for p in map(as_spelled, paths or ()) if is_folder(p) or (away and not exists(p))]
 
     @property
     def provenance(self) -> str:

@@ -104,7 +104,8 @@ class SearchEngine(AbstractContextManager["SearchEngine"]):
         keys = sync.keys_of(self.index.database.spaces(), self._plain, cuts=cuts, auto=self._cuts is None)
         how = self._precision, self._frames, window
         space, known = sync.best_known(self.index.database, keys, *how, diff.contents())
-        self._weights = keys[-1] if space is None or not known or space.shots else space.weights
+        again = space is None or not known or (space.shots and diff.present)  # older cuts are made again
+        self._weights = keys[-1] if again or space is None else space.weights
         self._held = self._precision if space is None else space.precision
 
     def plan(self, videos: Paths, roots: Paths, window: float | None) -> Update:

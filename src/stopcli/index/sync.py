@@ -116,7 +116,9 @@ def compare(database: Database, videos: Paths, roots: Iterable[Path]) -> FileDif
     """Compare files with the index, and roots: folders that were walked whole. Open what has another time."""
     places = {absolute(path): path for path in videos}
     inside = tuple(below(absolute(root)) for root in roots)
-    known = database.files_below(inside) | database.files_at(p for p in places if not p.startswith(inside))
+    absent = {absolute(root): root for root in roots if not exists(root)}
+    named = (*absent, *(place for place in places if not place.startswith(inside)))
+    known = database.files_below(inside) | database.files_at(named)
     present: dict[Path, FileRecord] = {}
     shown: dict[Path, str] = {}
     failures: list[Failure] = []
@@ -136,13 +138,16 @@ def compare(database: Database, videos: Paths, roots: Iterable[Path]) -> FileDif
             failures.append(Failure.of(given, UnreadableVideo(f"{given}: cannot be read ({error.strerror})")))
             unseen.append(below(place))
     changed = [path for path, record in present.items() if record != known.get(path)]
-    lost = [path for path in known if path not in present and str(path).startswith(inside)]
+    for place, root in absent.items():
+        if not any(below(str(path)).startswith(below(place)) for path in known):
+            failures.append(Failure.of(root, FileMissing(f"{root}: no such file, nor known in the index")))
+    lost = [path for path in known if path not in present and below(str(path)).startswith(inside)]
     lost = [path for path in lost if not below(str(path)).startswith(tuple(unseen))]
     spelled = {str(path).casefold() for path in present} if lost else set()  # Clip.MP4 may be clip.mp4 now
     there = (str(path).casefold() not in spelled and os.path.lexists(path) for path in lost)
     gone = [path for path, is_there in zip(lost, there, strict=True) if not is_there]  # walks skip some
-    absent = tuple(below(absolute(root)) for root in roots if not os.path.lexists(root))
-    away = _away(database, {path: known[path] for path in gone}, present, absent)
+    arrived = {record.content for path, record in present.items() if path not in known}
+    away = _away({path: known[path] for path in gone}, arrived, tuple(map(below, absent)))
     gone = [path for path in gone if path not in away]
     left = {known[path].content: path for path in gone}
     new = [path for path in changed if path not in known and present[path].content in left]
@@ -154,23 +159,20 @@ def compare(database: Database, videos: Paths, roots: Iterable[Path]) -> FileDif
 
 
 def _away(
-    database: Database,
-    gone: Mapping[Path, FileRecord],
-    present: Mapping[Path, FileRecord],
-    absent: tuple[str, ...],
+    gone: Mapping[Path, FileRecord], arrived: set[str], absent: tuple[str, ...]
 ) -> dict[Path, FileRecord]:
     """Return which files are perhaps not deleted: below ``absent`` roots, or where all is gone with them.
 
-    Their content is nowhere else.
+    Those whose content has just ``arrived`` elsewhere were moved there.
     """
     nearest = {folder: nearest_folder(folder) for folder in {path.parent for path in gone}}
     empty = {folder for folder in set(nearest.values()) if _is_empty(folder)}
-    away = {p: r for p, r in gone.items() if str(p).startswith(absent) or nearest[p.parent] in empty}
-    contents = {record.content for record in away.values()} - {r.content for r in present.values()}
-    if contents:
-        files = database.files().items()
-        contents -= {r.content for p, r in files if r.content in contents and p not in gone and exists(p)}
-    return {path: record for path, record in away.items() if record.content in contents}
+    return {
+        path: record
+        for path, record in gone.items()
+        if below(str(path)).startswith(absent)
+        or (nearest[path.parent] in empty and record.content not in arrived)
+    }
 
 
 def nearest_folder(folder: Path) -> Path:

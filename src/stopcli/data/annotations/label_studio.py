@@ -17,6 +17,7 @@ BOOKKEEPING = {  # what it itself says of a task in JSON-MIN
     "id", "annotator", "annotation_id", "created_at", "updated_at", "lead_time", "agreement",
 }  # fmt: skip
 USUAL = 24.0  # frames a second that it counts, whatever the video, unless its Video tag has a frameRate
+SOUND = 0.25  # seconds: how much longer than its pictures a video may be
 RATES = ("fps", "framerate", "frame_rate", "frameRate")  # what a task's own rate is called, if it has one
 KINDS = ("choices", "labels", "timelinelabels")
 
@@ -115,7 +116,7 @@ def _set(clocks: Sequence[Clock]) -> str | None:
     A Video tag is of a whole project: one frame beyond a film's end tells that none was counted as usual.
     """
     unsure = [c for c in clocks if c.last and not c.told and c.is_there]
-    if all(c.last <= c.own.end * USUAL + 1 for c in unsure):
+    if all(c.last <= (c.own.end + SOUND) * USUAL + 1 for c in unsure):
         if all(abs(c.own.rate - USUAL) < 0.1 for c in unsure):
             return None
         usual = f"{USUAL:g} a second, as Label Studio does if its Video tag names no rate"

@@ -127,13 +127,16 @@ def locate(container: Container, start: float, end: float) -> Moment:
     stop = math.ceil((base + end - CLOSE) / unit)
     found: list[Place] = []
     ended: int | None = None
+    gap = 0
     for _ in approach(container, base + start):
-        found, ended = _scan(container, limit, stop)
+        found, ended, gap = _scan(container, limit, stop)
         if found and found[0].stamp <= limit:
             break
     last = timeline.duration + timeline.offset
-    told = container.file.format.name not in UNTOLD or container.sounds
-    if ended is not None and told and ended * unit - base < last - LONG:  # it was cut off, or sound goes on
+    lacks = 0.0 if ended is None else last - (ended * unit - base)
+    told = container.file.format.name not in UNTOLD or bool(container.sounds)
+    if ended is not None and lacks > LONG and (told or (gap and lacks > 2 * gap * unit)):
+        # it was cut off, or sound goes on
         last = min(last, max(ended * unit, _heard_until(container, ended * unit)) - base)
     if start >= last:
         raise UnreadableVideo(f"{container.path}: it ends at {last:.2f} s, but {start:.2f} s was wanted")
@@ -147,11 +150,13 @@ def locate(container: Container, start: float, end: float) -> Moment:
     return moment
 
 
-def _scan(container: Container, limit: int, stop: int) -> tuple[list[Place], int | None]:
+def _scan(container: Container, limit: int, stop: int) -> tuple[list[Place], int | None, int]:
     """Return the packets from the last key frame shown by ``limit`` to ``stop``, read on from here.
 
-    And when the last picture ends, if the file does before ``stop``; its header may claim more.
+    And when the last picture ends, if the file does before ``stop``, for its header may claim more; and the
+    longest time between two pictures, 0 if there was one.
     """
+    seen: list[int] = []
     found: list[Place] = []
     step, ended = round(1 / (rate_of(container.stream) * container.stream.time_base)), 0
     for packet in pictures(container):
@@ -159,13 +164,15 @@ def _scan(container: Container, limit: int, stop: int) -> tuple[list[Place], int
         if stamp is None or not packet.size:
             continue
         if found and packet.dts is not None and packet.dts >= stop:
-            return found, None
+            return found, None, 0
         ended = max(ended, stamp + (packet.duration or step))
+        seen.append(stamp)
         if packet.is_keyframe and stamp <= limit:
             found = []
         if found or packet.is_keyframe:
             found.append(Place(stamp, bool(packet.is_keyframe)))
-    return found, ended if found else None
+    gap = max((b - a for a, b in pairwise(sorted(seen))), default=0)
+    return found, ended if found else None, gap
 
 
 def _heard_until(container: Container, seconds: float) -> float:

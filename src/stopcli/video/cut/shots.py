@@ -158,15 +158,19 @@ def shot_at(times: Sequence[float], pictures: Sequence[NDArray[np.uint8]], at: f
 
 
 def cut_near(times: Sequence[float], pixels: NDArray[np.uint8], at: float) -> float | None:
-    """Return when the frame after the cut is shown that is nearest to a time, if there is one near.
+    """Return when the frame after a cut is shown, of those near a time after the largest, if there is one.
 
     ``pixels`` (T,S,S,3) are all frames around it, shown at ascending ``times``. The pieces of a film end up
     to half a `STEP` beside their cuts, for these are somewhere between two looks.
     """
     looks = [Look(float(t), p, _sight(p)) for t, p in dict(zip(times, pixels, strict=True)).items()]
-    cuts = [look.time for cut, look in _cuts([look] for look in looks) if cut]
-    nearest = min(cuts, key=lambda cut: abs(cut - at), default=None)
-    return nearest if nearest is not None and abs(nearest - at) <= STEP / 2 + BESIDE else None
+    found: dict[float, float] = {}  # how much changes, by time
+    for i, (cut, look) in enumerate(_cuts([look] for look in looks)):
+        if cut and abs(look.time - at) <= STEP / 2 + BESIDE:
+            over = _change(looks[max(0, i - 2)], look)  # over the end of a flash, nothing
+            if over.picture >= PICTURE[0] or over.colors >= COLORS[0]:
+                found[look.time] = _change(looks[i - 1], look).picture
+    return max(found, key=lambda time: (found[time], -abs(time - at)), default=None)
 
 
 def _square(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:

@@ -137,6 +137,17 @@ def test_a_film_that_was_cut_off_ends_with_its_last_picture(tmp_path, suffix, si
             save_clip(torn, 8, 9, tmp_path / f"none{suffix}", exact=exact)
 
 
+def test_a_torn_film_of_a_format_that_tells_no_lengths_ends_with_its_last_picture(tmp_path):
+    film = write_clock(tmp_path / "film.mkv", seconds=10, audio=None)
+    whole = remux(film, tmp_path / "whole.flv").read_bytes()
+    torn = tmp_path / "torn.flv"
+    torn.write_bytes(whole[: len(whole) // 2])
+    clip = save_clip(torn, 3, 9, tmp_path / "clip.flv")
+    assert 0 < clip.duration < 4
+    with pytest.raises(UnreadableVideo, match="it ends at"):
+        save_clip(torn, 8, 9, tmp_path / "none.flv")
+
+
 @pytest.mark.parametrize("suffix", [".flv", ".avi", ".mkv", ".mp4"])
 def test_a_last_picture_that_stands_long_is_no_torn_film(tmp_path, suffix):
     """Some formats do not tell how long it stays."""

@@ -236,6 +236,18 @@ def test_what_leaves_the_tool_begins_and_ends_with_its_shots_to_the_frame(tmp_pa
     assert hits[-1].end == found[-1][1]
 
 
+def test_a_flash_beside_a_cut_moves_no_edge(tmp_path):
+    one, other = scene(1), scene(2)
+
+    def draw(i, width, height):
+        return np.full((96, 128, 3), 250, np.uint8) if i in (62, 110) else (one if i < 60 else other)(i)
+
+    film = write_video(tmp_path / "film.mp4", frames=150, fps=FPS, draw=draw)
+    for edge in (60 / FPS, 108 / FPS):
+        hit = Hit("x", 1, str(film), edge, 5.5, 0.5)
+        assert at_cuts(hit).start == pytest.approx(edge, abs=1e-3)
+
+
 def test_an_edge_that_is_no_cut_stays_where_it_is(tmp_path):
     film = write_film(tmp_path / "film.mp4", 4, 4)
     for hit in (Hit("x", 1, str(film), 2.0, 3.6, 0.5), Hit("x", 1, str(film), None, None, 0.5)):
