@@ -256,7 +256,12 @@ def saved(
     from stopcli.tasks.clips import at_cuts, notes_on, save_hits
 
     if folder is not None or files.export is not None:
-        hits = [at_cuts(hit) for hit in hits]
+        moved = []
+        with s.progress("looking for cuts", len(hits)) as done:
+            for hit in hits:
+                moved.append(at_cuts(hit))
+                done(hit.path)
+        hits = moved
     if folder is None:
         yield from hits
         return
