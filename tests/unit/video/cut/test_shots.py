@@ -120,7 +120,8 @@ def test_long_windows_hold_few_looks():
 @pytest.mark.parametrize("window", [64.0, 300.0])
 def test_frames_of_a_long_window_are_near_the_middles_of_its_parts(tmp_path, window):
     """What was held was halved again and again, the oldest most often: seconds of a minute had no frame."""
-    film = write_film(tmp_path / "film.mp4", 2.1 * window)
+    bar = scene(1)  # four pictures a second, as many as are looked at
+    film = write_video(tmp_path / "film.mp4", round(8.4 * window), fps=4, draw=lambda i, w, h: bar(i))
     found = list(read_shots(film, T, SIDE, window))
     assert len(found) == 2
     for piece in found:
