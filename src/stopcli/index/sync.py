@@ -192,7 +192,7 @@ def _is_empty(folder: Path) -> bool:
 
 
 def keys_of(spaces: Iterable[Space], plain: str, *, cuts: bool, auto: bool) -> list[str]:
-    """Return the weights of the spaces that files may go on in; the last are what is made anew.
+    """Return the weights of the spaces that files may go on in; the last are those of new ones.
 
     Where windows end at cuts, those that earlier versions cut in another way count, too: they are made again.
     """

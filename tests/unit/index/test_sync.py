@@ -105,7 +105,7 @@ def test_where_nothing_is_left_a_drive_may_be_away(index, tree, tmp_path):
     (tree / "deep" / "c.mp4").unlink()  # its folder is empty now
     assert set(compare(index, tree).away) == {tree / "deep" / "c.mp4"}
     (tree / "deep").rmdir()
-    assert compare(index, tree).gone == (tree / "deep" / "c.mp4",)  # somebody removed that
+    assert compare(index, tree).gone == (tree / "deep" / "c.mp4",)  # it was removed
 
 
 def test_what_moved_out_of_a_folder_is_not_away(index, tree):
