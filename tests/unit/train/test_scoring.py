@@ -87,8 +87,8 @@ def test_training_ends_early_unless_its_length_is_said(labelled, toy, tmp_path):
     assert told.reports[-1].settled >= 75
     assert result.steps == told.reports[-1].step < told.reports[-1].steps == 300
     assert told.reports[-1].seconds_left > 0
-    result, told = train(labelled / "data.csv", toy, tmp_path / "late", epochs=60, **flat)
-    assert result.steps == 60
+    result, told = train(labelled / "data.csv", toy, tmp_path / "late", epochs=24, **flat)
+    assert result.steps == 24
     assert all(report.settled is None for report in told.reports)
 
 
