@@ -43,7 +43,7 @@ def read_label_studio(path: Path, notes: list[str]) -> Iterator[Cells | str]:
         else:
             clocks.append(Clock(path.parent, beside(path, video), data, values))
             found.append(clocks[-1])
-    if note := _set(clocks):
+    if note := _choose_rates(clocks):
         notes.append(f"{path.name}: {note}")
     for item in found:
         yield from [item] if isinstance(item, str) else _rows(item)
@@ -90,7 +90,7 @@ class Clock:
         given = [float(data[name]) for name in RATES if _is_rate(data.get(name))]
         if counted:
             given = [float(counted[0]["framesCount"]) / float(counted[0]["duration"])]
-        self.told = bool(given)  # how many frames were counted a second; not every export tells
+        self.has_rate = bool(given)  # most exports do not say how many frames were counted a second
         self.rate = given[0] if given else USUAL
         self.last = max((float(r["end"]) for v in values for r in v.get("ranges", [])), default=0.0)
 
@@ -110,12 +110,12 @@ class Clock:
         return next((float(v["duration"]) for v in self.values if v.get("duration")), 0) or self.own.end
 
 
-def _set(clocks: Sequence[Clock]) -> str | None:
-    """Choose the rate of those clocks that were not told theirs; return what to say of it.
+def _choose_rates(clocks: Sequence[Clock]) -> str | None:
+    """Choose the rate of each clock whose task does not give it; return a note about it.
 
-    A Video tag is of a whole project: one frame beyond a film's end tells that none was counted as usual.
+    A project has one Video tag: a single frame beyond a film's end shows that none was counted as usual.
     """
-    unsure = [c for c in clocks if c.last and not c.told and c.is_there]
+    unsure = [c for c in clocks if c.last and not c.has_rate and c.is_there]
     if all(c.last <= (c.own.end + SOUND) * USUAL + 1 for c in unsure):
         if all(abs(c.own.rate - USUAL) < 0.1 for c in unsure):
             return None

@@ -20,7 +20,7 @@ from stopcli.video.timeline import read_timeline
 
 CLOSE = 1e-6  # seconds: stamps are rounded
 LONG = 0.5  # seconds: a picture that was on the screen for longer already is not shown from its beginning on
-UNTOLD = ("avi", "flv")  # formats that do not tell how long the last picture stays
+UNTIMED = ("avi", "flv")  # formats that do not say how long the last picture stays
 CHANGED = "its packets are others when they are read again"
 EARLY = (0.0, 10.0)  # seconds before a wanted time, to seek to
 
@@ -134,9 +134,9 @@ def locate(container: Container, start: float, end: float) -> Moment:
             break
     last = timeline.duration + timeline.offset
     lacks = 0.0 if ended is None else last - (ended * unit - base)
-    told = container.file.format.name not in UNTOLD or bool(container.sounds)
-    if ended is not None and lacks > LONG and (told or (gap and lacks > 2 * gap * unit)):
-        # it was cut off, or sound goes on
+    certain = container.file.format.name not in UNTIMED or bool(container.sounds)
+    if ended is not None and lacks > LONG and (certain or (gap and lacks > 2 * gap * unit)):
+        # the file was cut off, or only its sound goes on
         last = min(last, max(ended * unit, _heard_until(container, ended * unit)) - base)
     if start >= last:
         raise UnreadableVideo(f"{container.path}: it ends at {last:.2f} s, but {start:.2f} s was wanted")
@@ -153,8 +153,8 @@ def locate(container: Container, start: float, end: float) -> Moment:
 def _scan(container: Container, limit: int, stop: int) -> tuple[list[Place], int | None, int]:
     """Return the packets from the last key frame shown by ``limit`` to ``stop``, read on from here.
 
-    And when the last picture ends, if the file does before ``stop``, for its header may claim more; and the
-    longest time between two pictures, 0 if there was one.
+    Also return when the last picture ends, if the file ends before ``stop`` (its header may claim more), and
+    the longest time between two pictures, 0 if there was only one.
     """
     seen: list[int] = []
     found: list[Place] = []
@@ -176,7 +176,7 @@ def _scan(container: Container, limit: int, stop: int) -> tuple[list[Place], int
 
 
 def _heard_until(container: Container, seconds: float) -> float:
-    """Return when the sound ends that goes on at a time of the stream's own clock, which is seconds, too."""
+    """Return when the sound ends, read from a time on; both are seconds on the stream's own clock."""
     with suppress(OSError):
         container.seek(seconds)
     packets = container.read(*container.sounds) if container.sounds else iter(())
